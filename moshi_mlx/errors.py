@@ -1,0 +1,33 @@
+"""What can go wrong for a reason that the user can mend.
+
+Every message is one sentence: what came, what was wanted, what to do. The command
+line prints it as one line; any other exception keeps its traceback.
+
+::
+
+    MoshiError
+    ├── CheckpointError   weights, tokenizers, downloads: missing, damaged, foreign
+    ├── ConfigError       a setting or a config.json value (also a ValueError)
+    ├── AudioError        a sound file, a microphone, a loudspeaker
+    └── ProtocolError     a message of a network client or server
+"""
+
+
+class MoshiError(Exception):
+    """Base of all errors that moshi_mlx raises on purpose."""
+
+
+class CheckpointError(MoshiError):
+    """Files of a model that are missing, damaged, foreign or cannot be fetched."""
+
+
+class ConfigError(MoshiError, ValueError):
+    """A setting that contradicts itself, the model, or what is supported."""
+
+
+class AudioError(MoshiError):
+    """Sound that cannot be read, written, recorded or played."""
+
+
+class ProtocolError(MoshiError):
+    """A message that a client or server should not have sent."""
