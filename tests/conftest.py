@@ -1,0 +1,55 @@
+"""The same ground for every test: CPU, one seed, and no silent skip where it counts."""
+
+import os
+from collections.abc import Generator, Iterator
+
+import mlx.core as mx
+import pytest
+
+NO_SKIP = "MOSHI_MLX_NO_SKIP"  # or CI: a skipped test fails
+# A skip whose reason starts so states a fact of the platform (no wheel for it), not a
+# gap of this machine, and passes everywhere.
+PLATFORM = "not on "
+
+
+@pytest.fixture(autouse=True)
+def _cpu_and_seed() -> Iterator[None]:
+    before = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    mx.random.seed(0)
+    yield
+    mx.set_default_device(before)
+
+
+def forbidden_skip(skipped: bool, reason: str) -> bool:
+    """Whether a skip must fail here: CI has, or installs, all that a test can need."""
+    strict = os.environ.get(NO_SKIP) or os.environ.get("CI")
+    return bool(strict) and skipped and not reason.startswith(PLATFORM)
+
+
+def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
+    place = report.longrepr
+    reason = place[2] if isinstance(place, tuple) else str(place)
+    reason = reason.removeprefix("Skipped: ")
+    expected_failure = hasattr(report, "wasxfail")
+    if not expected_failure and forbidden_skip(report.skipped, reason):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, though {NO_SKIP} or CI is set: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[
+    None, pytest.TestReport, pytest.TestReport
+]:
+    report = yield
+    _fail_if_skipped(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[
+    None, pytest.CollectReport, pytest.CollectReport
+]:
+    report = yield
+    _fail_if_skipped(report)
+    return report
