@@ -3,8 +3,9 @@
 import os
 from collections.abc import Generator, Iterator
 
-import mlx.core as mx
 import pytest
+
+import moshi_mlx  # noqa: F401  # before MLX: it puts a fast BLAS under it
 
 NO_SKIP = "MOSHI_MLX_NO_SKIP"  # or CI: a skipped test fails
 # A skip whose reason starts so states a fact of the platform (no wheel for it), not a
@@ -14,6 +15,8 @@ PLATFORM = "not on "
 
 @pytest.fixture(autouse=True)
 def _cpu_and_seed() -> Iterator[None]:
+    import mlx.core as mx
+
     before = mx.default_device()
     mx.set_default_device(mx.cpu)
     mx.random.seed(0)

@@ -1,0 +1,47 @@
+"""Kyutai's speech models in MLX: Moshi, Hibiki, speech to text and back, Mimi.
+
+::
+
+    moshi = moshi_mlx.load("demo")
+    session = moshi.session(seed=0)
+    for frame in moshi_mlx.audio.frames("question.wav"):  # float32 [1920], 24 kHz
+        reply = session.step(frame)  # .pcm [1920] or None, .text, .tokens
+
+Everything loads on first use: importing the package imports MLX and nothing else.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from . import _blas
+
+_blas.preload()
+
+try:
+    import_module("mlx.core")
+except ImportError as error:
+    raise ImportError(
+        "moshi_mlx cannot load MLX: on Linux its computing half is a package of its "
+        "own, so install it with pip install 'moshi_mlx[cpu]' (or 'mlx[cuda13]' for an "
+        f"NVIDIA GPU). The loader said: {error}"
+    ) from error
+
+if TYPE_CHECKING:
+    from . import audio, models, modules, utils
+    from .chat.session import load
+
+__version__ = "0.4.0"
+
+__all__ = ["__version__", "audio", "load", "models", "modules", "utils"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "load":
+        return import_module(".chat.session", __name__).load
+    if name in __all__:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module 'moshi_mlx' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
