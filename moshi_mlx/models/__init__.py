@@ -1,0 +1,25 @@
+"""The networks: their configuration, and one step of generation."""
+
+from . import generate, lm
+from .config import DepFormerConfig, LmConfig
+from .generate import LmGen
+from .lm import Lm
+from .presets import (
+    config1b_202412,
+    config1b_202412_16rvq,
+    config_helium_1_preview_2b,
+    config_v0_1,
+)
+
+__all__ = [
+    "DepFormerConfig",
+    "Lm",
+    "LmConfig",
+    "LmGen",
+    "config1b_202412",
+    "config1b_202412_16rvq",
+    "config_helium_1_preview_2b",
+    "config_v0_1",
+    "generate",
+    "lm",
+]

@@ -1,0 +1,377 @@
+"""Configuration of a language model, and the strict reading of config.json.
+
+Every key of a published config.json is read, or belongs to packaging or training alone,
+or is named in a warning. A value that changes the computation in a way that is not
+supported raises. Source of keys and defaults: kyutai-labs/moshi, models/lm.py and
+models/loaders.py.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import ConfigError
+from ..modules.conditioner import LutConditionerConfig, TensorConditionerConfig
+from ..modules.norm import NORM_EPS
+from ..modules.transformer import ACTIVATIONS, POSITIONS, TransformerConfig
+
+logger = logging.getLogger(__name__)
+
+CONDITIONERS = ("lut", "tensor")  # look-up table, matrix on given arrays
+
+# Keys that name files, choose a command's behaviour or only matter in training.
+PACKAGING_KEYS = frozenset(
+    (
+        "moshi_name",
+        "mimi_name",
+        "mimi_config_name",
+        "tokenizer_name",
+        "lora_name",
+        "model_type",
+        "lm_gen_config",
+        "tts_config",
+        "stt_config",
+        "model_id",
+        "quantize",
+        "quantization",
+        "lora",
+        "lora_rank",
+        "lora_scaling",
+        "same_initial",
+        "gradient_checkpointing",
+        "depformer_causal",
+        "version",
+    )
+)
+MODEL_KEYS = frozenset(
+    (
+        "dim",
+        "num_heads",
+        "num_layers",
+        "hidden_scale",
+        "causal",
+        "layer_scale",
+        "context",
+        "max_period",
+        "gating",
+        "norm",
+        "positional_embedding",
+        "kv_repeat",
+        "norm_emb",
+        "bias_proj",
+        "card",
+        "n_q",
+        "dep_q",
+        "text_card",
+        "text_card_out",
+        "existing_text_padding_id",
+        "existing_text_end_padding_id",
+        "delays",
+        "demux_second_stream",
+        "cross_attention",
+        "conditioners",
+        "fuser",
+        "extra_heads_num_heads",
+        "extra_heads_dim",
+    )
+)
+DEPFORMER_KEYS = frozenset(
+    (
+        "dim",
+        "dim_feedforward",
+        "num_heads",
+        "num_layers",
+        "layer_scale",
+        "gating",
+        "max_period",
+        "kv_repeat",
+        "pos_emb",
+        "multi_linear",
+        "weights_per_step",
+        "weights_per_step_schedule",
+        "low_rank_embeddings",
+        "norm",
+        "context",
+    )
+)
+
+
+@dataclass
+class DepFormerConfig:
+    """The depth transformer: one step per generated codebook.
+
+    ``weights_per_step_schedule`` maps each step to its set of weights, None is one set
+    per step. ``norm`` (a kind of norm, or None) comes before each step's head.
+    ``gating_dims`` are the gated widths of the sets, where they differ.
+    """
+
+    transformer: TransformerConfig
+    num_slices: int
+    weights_per_step_schedule: list[int] | None = None
+    low_rank_embeddings: int | None = None
+    norm: str | None = None
+    gating_dims: list[int] | None = None
+    multi_linear: bool = True
+    weights_per_step: bool = True
+
+    def weight_set(self, step: int) -> int:
+        """Index of the set of weights that a step uses."""
+        if not self.weights_per_step:
+            return 0
+        schedule = self.weights_per_step_schedule
+        return step if schedule is None else schedule[step]
+
+    def slice_transformer(self, step: int) -> TransformerConfig:
+        """Config of one step's transformer."""
+        if self.gating_dims is None:
+            return self.transformer
+        width = self.gating_dims[self.weight_set(step)]
+        return TransformerConfig(**{**vars(self.transformer), "gating_dim": width})
+
+
+@dataclass
+class LmConfig:
+    """A language model over one text stream and ``audio_codebooks`` audio streams.
+
+    The first ``depformer.num_slices`` audio streams are the model's own. Delays are in
+    steps of 80 ms. ``text_in_vocab_size`` counts the initial token, the last one;
+    ``audio_vocab_size`` likewise.
+    """
+
+    transformer: TransformerConfig
+    depformer: DepFormerConfig
+    text_in_vocab_size: int
+    text_out_vocab_size: int
+    audio_vocab_size: int
+    audio_codebooks: int
+    audio_delays: list[int]
+    conditioners: dict[str, LutConditionerConfig | TensorConditionerConfig] = field(
+        default_factory=dict
+    )
+    demux_second_stream: bool = False
+    extra_heads_num_heads: int = 0
+    extra_heads_dim: int = 6
+    text_delay: int = 0
+    text_padding_token: int = 3
+    text_end_padding_token: int = 0
+    norm_emb: bool = False
+    bias_proj: bool = False
+
+    @property
+    def generated_codebooks(self) -> int:
+        return self.depformer.num_slices
+
+    @property
+    def other_codebooks(self) -> int:
+        return self.audio_codebooks - self.generated_codebooks
+
+    @property
+    def text_initial_token(self) -> int:
+        """What stands in the text stream before the first text token."""
+        return self.text_in_vocab_size - 1
+
+    @property
+    def audio_padding_token(self) -> int:
+        """What stands in an audio stream before its first code."""
+        return self.audio_vocab_size - 1
+
+    @property
+    def audio_eos_token(self) -> int:
+        return self.audio_vocab_size - 2
+
+    @property
+    def max_delay(self) -> int:
+        return max([self.text_delay, *self.audio_delays])
+
+    @classmethod
+    def from_config_dict(cls, data: Mapping[str, Any]) -> "LmConfig":
+        """Read a config.json.
+
+        Raises: ConfigError for a missing key and for a value that is not supported.
+        """
+        _warn_of_unknown(data)
+        delays = list(_get(data, "delays"))
+        n_q, dep_q = _get(data, "n_q"), _get(data, "dep_q")
+        if len(delays) != n_q + 1:
+            raise ConfigError(
+                f"config has {len(delays)} delays for {n_q} codebooks and text: give "
+                f"{n_q + 1}."
+            )
+        if dep_q > n_q:
+            raise ConfigError(f"config has dep_q {dep_q} above n_q {n_q}: lower dep_q.")
+        text_card = data.get("text_card", 32000)
+        text_out = data.get("text_card_out")
+        return cls(
+            transformer=_main_transformer(data),
+            depformer=_depformer(data, dep_q),
+            text_in_vocab_size=text_card + 1,
+            text_out_vocab_size=text_card if text_out is None else text_out,
+            audio_vocab_size=data.get("card", 1024) + 1,
+            audio_codebooks=n_q,
+            audio_delays=delays[1:],
+            text_delay=delays[0],
+            conditioners=_conditioners(data),
+            demux_second_stream=data.get("demux_second_stream", False),
+            extra_heads_num_heads=data.get("extra_heads_num_heads", 0),
+            extra_heads_dim=data.get("extra_heads_dim", 6),
+            text_padding_token=data.get("existing_text_padding_id", 3),
+            text_end_padding_token=data.get("existing_text_end_padding_id", 0),
+            norm_emb=data.get("norm_emb", False),
+            bias_proj=data.get("bias_proj", False),
+        )
+
+
+def _get(data: Mapping[str, Any], key: str) -> Any:
+    if key not in data:
+        raise ConfigError(f"config.json has no {key!r}: is it a Moshi config?")
+    return data[key]
+
+
+def _warn_of_unknown(data: Mapping[str, Any]) -> None:
+    known = PACKAGING_KEYS | MODEL_KEYS | {f"depformer_{k}" for k in DEPFORMER_KEYS}
+    unknown = sorted(set(data) - known)
+    if unknown:
+        logger.warning("config.json has keys that are not read: %s", ", ".join(unknown))
+
+
+def _choice(name: str, value: Any, known: Any) -> Any:
+    if value not in known:
+        raise ConfigError(f"config has {name} {value!r}: supported are {list(known)}.")
+    return value
+
+
+def gated_dim(dim: int, feedforward: int) -> int:
+    """PyTorch moshi's width inside a gated block (modules/gating.py)."""
+    return 21 * dim // 8 if feedforward == 4 * dim else 2 * feedforward // 3
+
+
+def _stack(data: Mapping[str, Any], **own: Any) -> TransformerConfig:
+    """A stack as config.json describes it, with explicit widths and epsilons."""
+    gating = _choice("gating", own["gating"], ["none", *ACTIVATIONS])
+    norm = _choice("norm", data.get("norm", "layer_norm"), NORM_EPS)
+    _choice("positional_embedding", own["positional_embedding"], POSITIONS)
+    if not data.get("causal", True):
+        raise ConfigError("config has causal false: only causal models can stream.")
+    width = own["dim_feedforward"]
+    cfg = TransformerConfig(
+        causal=True,
+        norm_first=True,
+        bias_ff=False,
+        bias_attn=False,
+        use_conv_block=False,
+        use_conv_bias=True,
+        conv_layout=False,
+        conv_kernel_size=3,
+        norm=norm,
+        norm_eps=NORM_EPS[norm],
+        gating_dim=None if gating == "none" else gated_dim(own["d_model"], width),
+        max_seq_len=4096,
+        **own,
+    )
+    try:
+        cfg.validate()
+    except ValueError as error:
+        raise ConfigError(f"config: {error}") from None
+    return cfg
+
+
+def _main_transformer(data: Mapping[str, Any]) -> TransformerConfig:
+    dim = _get(data, "dim")
+    context = data.get("context")
+    if context is None:
+        raise ConfigError("config has no context: a stream needs a bounded window.")
+    return _stack(
+        data,
+        d_model=dim,
+        num_heads=data.get("num_heads", 8),
+        num_layers=_get(data, "num_layers"),
+        dim_feedforward=int(data.get("hidden_scale", 4) * dim),
+        layer_scale=data.get("layer_scale"),
+        context=context,
+        max_period=data.get("max_period", 10000),
+        cross_attention=bool(data.get("cross_attention", False)),
+        gating=data.get("gating", "none"),
+        positional_embedding=data.get("positional_embedding", "sin"),
+        kv_repeat=data.get("kv_repeat", 1),
+    )
+
+
+def _depformer(data: Mapping[str, Any], dep_q: int) -> DepFormerConfig:
+    """PyTorch's rule: a ``depformer_x`` overrides ``x``; the window is the frame."""
+
+    def own(key: str, default: Any = None) -> Any:
+        value = data.get(f"depformer_{key}", default)
+        return default if value is None else value
+
+    def inherited(key: str, default: Any) -> Any:
+        return data.get(f"depformer_{key}", data.get(key, default))
+
+    dim = own("dim", 256)
+    width = own("dim_feedforward", int(data.get("hidden_scale", 4) * dim))
+    widths = width if isinstance(width, list) else None
+    norm = data.get("depformer_norm")
+    if norm is not None:
+        _choice("depformer_norm", norm, NORM_EPS)
+    schedule = data.get("depformer_weights_per_step_schedule")
+    if schedule is not None and len(schedule) != dep_q:
+        raise ConfigError(
+            f"depformer_weights_per_step_schedule has {len(schedule)} entries for "
+            f"{dep_q} codebooks: give one each."
+        )
+    transformer = _stack(
+        data,
+        d_model=dim,
+        num_heads=own("num_heads", data.get("num_heads", 8)),
+        num_layers=own("num_layers", data.get("num_layers")),
+        dim_feedforward=widths[0] if widths else width,
+        layer_scale=inherited("layer_scale", None),
+        context=max(dep_q, 1),
+        max_period=inherited("max_period", 10000),
+        cross_attention=False,
+        gating=inherited("gating", "none"),
+        positional_embedding=own("pos_emb", "sin"),
+        kv_repeat=inherited("kv_repeat", 1),
+    )
+    return DepFormerConfig(
+        transformer=transformer,
+        num_slices=dep_q,
+        weights_per_step_schedule=schedule,
+        low_rank_embeddings=data.get("depformer_low_rank_embeddings"),
+        norm=norm,
+        gating_dims=[gated_dim(dim, w) for w in widths] if widths else None,
+        multi_linear=data.get("depformer_multi_linear", False),
+        weights_per_step=data.get("depformer_weights_per_step", False),
+    )
+
+
+def _conditioners(
+    data: Mapping[str, Any],
+) -> dict[str, LutConditionerConfig | TensorConditionerConfig]:
+    fuser = data.get("fuser") or {}
+    if fuser.get("prepend"):
+        raise ConfigError(
+            "fuser prepends conditions: only 'sum' and 'cross' are known."
+        )
+    scale = fuser.get("cross_attention_pos_emb_scale", 1)
+    scale = float(scale) if fuser.get("cross_attention_pos_emb", not fuser) else 0.0
+    result: dict[str, LutConditionerConfig | TensorConditionerConfig] = {}
+    for name, entry in (data.get("conditioners") or {}).items():
+        kind = _choice(
+            f"conditioner {name!r} of type", entry["type"], ["lut", "tensor"]
+        )
+        if name in fuser.get("cross" if kind == "lut" else "sum", []):
+            raise ConfigError(
+                f"fuser uses conditioner {name!r} of type {kind} as it is not meant: "
+                "'lut' is summed, 'tensor' is attended to."
+            )
+        if kind == "lut":
+            result[name] = LutConditionerConfig(
+                n_bins=entry["lut"]["n_bins"],
+                dim=entry["lut"]["dim"],
+                tokenizer=entry["lut"].get("tokenizer", "noop"),
+                possible_values=entry["lut"].get("possible_values"),
+            )
+        else:
+            result[name] = TensorConditionerConfig(entry["tensor"]["dim"], scale)
+    return result

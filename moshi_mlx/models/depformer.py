@@ -1,0 +1,91 @@
+"""The depth transformer: the codebooks of one frame, one after another.
+
+It is a transformer over the codebooks of a frame, not a feed-forward network: step k
+attends to steps 0 .. k through a key-value cache that is new in every frame, with
+weights of its own per step (or per entry of a schedule). Its input at step k is the
+temporal transformer's output plus the token chosen at step k - 1 (the text at k = 0).
+Source: arXiv:2410.00037, section 3.4; kyutai-labs/moshi, models/lm.py.
+"""
+
+from collections.abc import Callable
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..modules.embedding import ScaledEmbedding
+from ..modules.joined import JoinedLinear
+from ..modules.norm import make_norm
+from ..modules.transformer import Transformer
+from .config import LmConfig
+
+
+class DepFormerSlice(nn.Module):
+    """What one step of the frame uses: its embedding, projections and layers."""
+
+    def __init__(self, cfg: LmConfig, step: int):
+        super().__init__()
+        dep = cfg.depformer
+        dim = dep.transformer.d_model
+        self.emb = ScaledEmbedding(
+            cfg.audio_vocab_size if step else cfg.text_in_vocab_size,
+            dim,
+            low_rank=dep.low_rank_embeddings,
+            demux_second_stream=cfg.demux_second_stream and step == 0,
+            norm=cfg.norm_emb,
+        )
+        self.linear_in = nn.Linear(cfg.transformer.d_model, dim, bias=False)
+        self.linear_out = nn.Linear(dim, cfg.audio_vocab_size - 1, bias=cfg.bias_proj)
+        self.transformer = Transformer(dep.slice_transformer(step))
+        if dep.norm is not None:
+            self.norm = make_norm(dep.norm, dim)
+
+    def logits(self, x: mx.array) -> mx.array:
+        return self.linear_out(self.norm(x) if "norm" in self else x)
+
+
+class DepFormer(nn.Module):
+    """All steps of a frame.
+
+    Args:
+        cfg: the model's config; ``cfg.depformer.num_slices`` may be 0 (no own audio).
+    """
+
+    def __init__(self, cfg: LmConfig):
+        super().__init__()
+        dep = cfg.depformer
+        self.slices = [DepFormerSlice(cfg, step) for step in range(dep.num_slices)]
+        sets = dep.weight_set if dep.multi_linear else (lambda _step: 0)
+        self._in_set = tuple(sets(step) for step in range(dep.num_slices))
+        self._first_of_set = tuple(
+            self._in_set.index(s) for s in range(max(self._in_set, default=-1) + 1)
+        )
+        self._joined_in = JoinedLinear()
+
+    def __call__(
+        self,
+        hidden: mx.array,
+        text: mx.array,
+        choose: Callable[[int, mx.array], mx.array],
+        steps: int | None = None,
+    ) -> list[mx.array]:
+        """Run the first ``steps`` (default: all) codebooks of a frame.
+
+        Args:
+            hidden: the temporal transformer's output ``[B, 1, D]``.
+            text: text token of the frame ``[B, 1]``.
+            choose: given the step and its logits ``[B, 1, card]``, the token ``[B, 1]``
+                that the next step is told.
+
+        Returns: what ``choose`` returned, per step.
+        """
+        slices = self.slices[:steps]
+        firsts = [self.slices[i].linear_in for i in self._first_of_set]
+        inputs = self._joined_in(firsts, hidden)
+        cache = slices[0].transformer.make_frame_cache()
+        token, tokens = text, []
+        for k, part in enumerate(slices):
+            told = part.emb.lookup(token) if k else part.emb(token)
+            x = part.transformer(inputs[self._in_set[k]] + told, cache)
+            token = choose(k, part.logits(x))
+            tokens.append(token)
+        return tokens

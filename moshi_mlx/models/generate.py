@@ -1,0 +1,309 @@
+"""Generation: one frame of tokens in, one frame of tokens out, without end."""
+
+from collections.abc import Callable, Sequence
+
+import mlx.core as mx
+
+from ..modules.conditioner import ConditionTensor
+from ..utils.sampling import RowNoise, Sampler
+from .guidance import Guidance
+from .lm import Lm
+from .streams import TokenStreams
+
+Hook = Callable[[mx.array], None]
+
+
+class LmGen:
+    """A conversation, or a batch of independent ones, over an ``Lm``'s weights.
+
+    The frame given in a call is used in that call, its streams delayed by d steps in
+    the d-th call after; in the very first call initial tokens stand in the place of
+    every stream, so that frame 0 is never heard (feed it twice when it matters). The
+    text that a call returns was sampled in it; the audio that ``last_audio_tokens``
+    returns has its delays undone and is complete ``max_delay`` calls later.
+
+    All state is this object's: several on one model never touch. Storage is bounded and
+    there is no step limit.
+
+    Args:
+        model: the weights.
+        max_steps: accepted for moshi_mlx 0.3.0's programs; limits nothing.
+        text_sampler, audio_sampler: how tokens are drawn.
+        batch_size: rows B.
+        cfg_coef: classifier-free guidance: logits are ``null + coef * (cond - null)``.
+        check: validate the tokens of every call (waits for the device).
+        on_text_hook: may edit the sampled text ``[B, 1]`` in place.
+        on_audio_hook: may edit the sampled audio ``[B, own, 1]`` in place.
+        on_text_logits_hook: may edit the text logits ``[B, 1, V]`` in place.
+        cfg_is_masked_until: per row, hide the null half's input until this step.
+        cfg_is_no_text: hide text from the null half, and do not guide the text.
+        seed: of every row, or one per row; by default drawn from MLX's generator.
+        repetition_penalty: above 1 makes words of the last ``repetition_context`` text
+            tokens less likely (padding excepted).
+        audio_steps: own codebooks to generate, the first ones; the others are -1.
+
+    Source: kyutai-labs/moshi, models/lm.py:LMGen.
+    """
+
+    def __init__(
+        self,
+        model: Lm,
+        max_steps: int | None = None,
+        text_sampler: Sampler | None = None,
+        audio_sampler: Sampler | None = None,
+        batch_size: int = 1,
+        cfg_coef: float = 1.0,
+        check: bool = False,
+        on_text_hook: Hook | None = None,
+        on_audio_hook: Hook | None = None,
+        *,
+        on_text_logits_hook: Hook | None = None,
+        cfg_is_masked_until: Sequence[int] | None = None,
+        cfg_is_no_text: bool = False,
+        seed: int | Sequence[int] | None = None,
+        repetition_penalty: float = 1.0,
+        repetition_context: int = 64,
+        audio_steps: int | None = None,
+    ):
+        self.model = model
+        self.max_steps = max_steps
+        self.text_sampler = Sampler() if text_sampler is None else text_sampler
+        self.audio_sampler = Sampler() if audio_sampler is None else audio_sampler
+        self.batch_size = batch_size
+        self.check = check
+        self.on_text_hook = on_text_hook
+        self.on_audio_hook = on_audio_hook
+        self.on_text_logits_hook = on_text_logits_hook
+        self.repetition_penalty = repetition_penalty
+        self.audio_steps = audio_steps
+        self.streams = TokenStreams(model.cfg, batch_size)
+        self.guidance = Guidance(
+            model, cfg_coef, masked_until=cfg_is_masked_until, no_text=cfg_is_no_text
+        )
+        self.noise = RowNoise(self._seeds(seed))
+        self.cache = model.transformer.make_rot_cache()
+        model.expose_cache(self.cache)
+        self._said = mx.full((batch_size, repetition_context), -1, dtype=mx.int32)
+
+    @property
+    def cfg_coef(self) -> float:
+        return self.guidance.coef
+
+    @property
+    def main_codebooks(self) -> int:
+        """Own audio streams."""
+        return self.model.dep_q
+
+    @property
+    def max_delay(self) -> int:
+        return self.model.cfg.max_delay
+
+    @property
+    def step_idx(self) -> int:
+        """Calls so far, of the row that has had most."""
+        return max(self.streams.offsets)
+
+    @property
+    def zero_token(self) -> int:
+        """Given as input: no input. In a hook's output: not sampled, fed as zero."""
+        return -1
+
+    @property
+    def ungenerated_token(self) -> int:
+        """Stands where nothing has been generated yet."""
+        return -2
+
+    def _seeds(self, seed: int | Sequence[int] | None) -> list[int]:
+        if seed is None:
+            drawn = mx.random.randint(0, 2**31 - 1, (self.batch_size,)).tolist()
+            return [int(s) for s in drawn]  # type: ignore[union-attr]
+        if isinstance(seed, int):
+            return [seed] * self.batch_size
+        if len(seed) != self.batch_size:
+            raise ValueError(
+                f"LmGen got {len(seed)} seeds for a batch of {self.batch_size}."
+            )
+        return list(seed)
+
+    def reset(self, rows: Sequence[int] | None = None, seed: int | None = None) -> None:
+        """Start all rows, or the given ones, as new conversations.
+
+        Args:
+            seed: of their noise; without one their generators run on.
+        """
+        rows = range(self.batch_size) if rows is None else rows
+        self.streams.reset(rows)
+        halves = 2 if self.cache[0].self_attn.keys is not None else 1
+        doubled = self.guidance.doubles and halves == 2
+        for layer in self.cache:
+            null = [row + self.batch_size for row in rows] if doubled else []
+            layer.reset([*rows, *null])
+        for row in rows:
+            self._said[row] = -1
+            if seed is not None:
+                self.noise.reseed(row, seed)
+
+    def step(
+        self,
+        other_audio_tokens: mx.array,
+        ct: ConditionTensor | None = None,
+        cross_attention_src: mx.array | None = None,
+        *,
+        active: Sequence[bool] | None = None,
+        own_audio_tokens: mx.array | None = None,
+    ) -> tuple[mx.array, mx.array]:
+        """Hear one frame and say one.
+
+        Args:
+            other_audio_tokens: ``[B, other]``, the other side's frame (codebooks beyond
+                ``other`` are dropped; ``other`` may be 0).
+            ct: summed condition, ``[B, D]`` or ``[B, 1, D]``; under guidance 2B rows
+                ``[condition; null]``, or B rows and the null half is made.
+            cross_attention_src: condition to attend to, ``[B, S, D]``, likewise.
+            active: rows that take part; the others stand still.
+            own_audio_tokens: ``[B, own]`` taken instead of running the depth
+                transformer.
+
+        Returns: text ``[B, 1]`` sampled in this call, after hooks, and the temporal
+            transformer's output ``[B, 1, D]`` (2B rows under guidance).
+        Raises: ValueError for tokens of another shape, and with ``check`` for values
+            outside the vocabulary.
+        """
+        active = None if active is None else list(active)
+        self.streams.hear(other_audio_tokens, active, check=self.check)
+        text_in, audio_in = self.streams.input(active)
+        guide = self.guidance.prepare(ct, cross_attention_src, self.batch_size)
+        text_in, audio_in = self.guidance.inputs(
+            text_in, audio_in, self.streams.offsets
+        )
+        hidden = self.model.hidden(
+            text_in,
+            audio_in,
+            self.cache,
+            guide.ct,
+            guide.cross,
+            self.guidance.rows(active),
+        )
+        noise = self._noise(active)
+        text = self._text(hidden, noise)
+        if own_audio_tokens is not None:
+            audio = own_audio_tokens.astype(mx.int32)[..., None]
+        elif self.model.dep_q:
+            audio = self._audio(hidden, text, noise)
+        else:
+            audio = mx.zeros((self.batch_size, 0, 1), mx.int32)
+        if self.on_audio_hook is not None and self.model.dep_q:
+            self.on_audio_hook(audio)
+        self.streams.say(text, audio[..., 0], active)
+        mx.async_eval(text, hidden, self.streams.tokens)
+        return text, hidden
+
+    def step_with_extra_heads(
+        self,
+        other_audio_tokens: mx.array,
+        ct: ConditionTensor | None = None,
+        cross_attention_src: mx.array | None = None,
+        *,
+        active: Sequence[bool] | None = None,
+    ) -> tuple[mx.array, list[mx.array]]:
+        """``step``, with each extra head's probabilities ``[B, 1, dim]``."""
+        text, hidden = self.step(
+            other_audio_tokens, ct, cross_attention_src, active=active
+        )
+        heads = self.model.extra_heads
+        return text, [mx.softmax(head(hidden), axis=-1) for head in heads]
+
+    def last_audio_tokens(self) -> mx.array | None:
+        """Own audio ``[B, own]`` that the newest call completed, delays undone.
+
+        None before call ``max_delay``, and where a value is the initial token. Rows of
+        a batch that are not there yet, or stood still, are -2.
+        """
+        tokens = self.streams.output()
+        if tokens is None:
+            return None
+        tokens = tokens[:, 1:]
+        edited = self.on_audio_hook is not None or self.check
+        initial = self.model.cfg.audio_padding_token
+        if edited and mx.any(tokens == initial).item():
+            return None
+        return tokens
+
+    @property
+    def tokens(self) -> mx.array:
+        """The newest columns of all streams, delayed: for waiting and inspection."""
+        return self.streams.tokens
+
+    def _noise(self, active: list[bool] | None) -> tuple[mx.array | None, ...]:
+        """Noise of the text and of each codebook, one draw per row and frame."""
+        cfg = self.model.cfg
+        steps = self.model.dep_q if self.audio_steps is None else self.audio_steps
+        text = _noise_size(self.text_sampler, cfg.text_out_vocab_size)
+        audio = _noise_size(self.audio_sampler, cfg.audio_vocab_size - 1)
+        if not text + steps * audio:
+            return (None,) * (1 + steps)
+        drawn = self.noise.draw(text + steps * audio, active)[:, None]
+        parts = [drawn[..., :text] if text else None]
+        for k in range(steps):
+            start = text + k * audio
+            parts.append(drawn[..., start : start + audio] if audio else None)
+        return tuple(parts)
+
+    def _text(self, hidden: mx.array, noise: tuple[mx.array | None, ...]) -> mx.array:
+        logits = self.model.text_linear(hidden).astype(mx.float32)
+        logits = self.guidance.text_logits(logits)
+        if self.repetition_penalty != 1.0:
+            logits = self._penalised(logits)
+        if self.on_text_logits_hook is not None:
+            self.on_text_logits_hook(logits)
+        text = _sample(self.text_sampler, logits, noise[0])
+        if self.on_text_hook is not None:
+            self.on_text_hook(text)
+        if self.repetition_penalty != 1.0:
+            self._said = mx.concatenate([self._said[:, 1:], text], axis=1)
+        return text
+
+    def _audio(
+        self, hidden: mx.array, text: mx.array, noise: tuple[mx.array | None, ...]
+    ) -> mx.array:
+        """Own codes ``[B, own, 1]``; -1 for codebooks that are not generated."""
+        sampled: list[mx.array] = []
+
+        def choose(step: int, logits: mx.array) -> mx.array:
+            logits = self.guidance.logits(logits.astype(mx.float32))
+            sampled.append(_sample(self.audio_sampler, logits, noise[1 + step]))
+            return self.guidance.both(sampled[-1])
+
+        self.model.depformer(hidden, self.guidance.both(text), choose, self.audio_steps)
+        audio = mx.stack(sampled, axis=1)
+        missing = self.model.dep_q - len(sampled)
+        if missing:
+            audio = mx.pad(audio, [(0, 0), (0, missing), (0, 0)], constant_values=-1)
+        return audio
+
+    def _penalised(self, logits: mx.array) -> mx.array:
+        """Logits with the words said lately made less likely."""
+        cfg = self.model.cfg
+        b, _, v = logits.shape
+        padding = (cfg.text_padding_token, cfg.text_end_padding_token)
+        said = self._said
+        plain = (said < 0) | (said == padding[0]) | (said == padding[1]) | (said >= v)
+        seen = mx.put_along_axis(
+            mx.zeros((b, v + 1), mx.bool_),
+            mx.where(plain, v, said),
+            mx.array(True),
+            axis=1,
+        )[:, None, :v]
+        factor = self.repetition_penalty
+        lowered = mx.where(logits > 0, logits / factor, logits * factor)
+        return mx.where(seen, lowered, logits)
+
+
+def _noise_size(sampler: Sampler, vocab: int) -> int:
+    return sampler.noise_size(vocab) if isinstance(sampler, Sampler) else 0
+
+
+def _sample(sampler: Sampler, logits: mx.array, noise: mx.array | None) -> mx.array:
+    """A draw; other callables than ours are given the logits alone."""
+    token, _ = sampler(logits, noise) if noise is not None else sampler(logits)
+    return token

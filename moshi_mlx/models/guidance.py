@@ -1,0 +1,133 @@
+"""Classifier-free guidance: a batch runs twice, with its condition and without."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from ..modules.conditioner import (
+    ConditionTensor,
+    TensorCondition,
+    TensorConditioner,
+)
+from .lm import Lm
+
+
+@dataclass
+class Prepared:
+    """Conditions of all rows that run: the batch, and under guidance its null half."""
+
+    ct: ConditionTensor | None
+    cross: mx.array | None
+
+
+class Guidance:
+    """``logits = null + coef * (conditioned - null)``, for text and every codebook.
+
+    Args:
+        coef: 1 runs the batch once.
+        masked_until: per row, the null half reads nothing until this step (+ delay).
+        no_text: the null half reads no text, and the text is not guided.
+
+    Source: kyutai-labs/moshi, models/lm.py:LMGen.
+    """
+
+    def __init__(
+        self,
+        model: Lm,
+        coef: float,
+        masked_until: Sequence[int] | None = None,
+        no_text: bool = False,
+    ):
+        self.model = model
+        self.coef = coef
+        self.doubles = coef != 1.0
+        self.no_text = no_text
+        self.masked_until = None if masked_until is None else list(masked_until)
+        cfg = model.cfg
+        self._delays = mx.array([cfg.text_delay, *cfg.audio_delays])
+        self._given: tuple[ConditionTensor | None, mx.array | None] = None, None
+        self._prepared = Prepared(None, None)
+
+    def prepare(
+        self, ct: ConditionTensor | None, cross: mx.array | None, b: int
+    ) -> Prepared:
+        """Conditions with their null half; made once as long as the same are given."""
+        if not self.doubles:
+            return Prepared(ct, cross)
+        if self._given[0] is not ct or self._given[1] is not cross:
+            self._given = ct, cross
+            sums, crosses = self._both_sums(ct, b), self._both_crosses(cross, b)
+            self._prepared = Prepared(sums, crosses)
+        return self._prepared
+
+    def _both_sums(self, ct: ConditionTensor | None, b: int) -> ConditionTensor | None:
+        if ct is None or ct.tensor.shape[0] == 2 * b:
+            return ct
+        tensor = ct.tensor if ct.tensor.ndim == 3 else ct.tensor[:, None]
+        provider = self.model.condition_provider
+        null = None if provider is None else provider.null()
+        empty = mx.zeros_like(tensor[:1]) if null is None else null.tensor[:, None]
+        shape = (b, *tensor.shape[1:])
+        halves = [mx.broadcast_to(half, shape) for half in (tensor, empty)]
+        return ConditionTensor(mx.concatenate(halves))
+
+    def _both_crosses(self, cross: mx.array | None, b: int) -> mx.array | None:
+        if cross is None or cross.shape[0] == 2 * b:
+            return cross
+        shape = (b, *cross.shape[1:])
+        halves = [mx.broadcast_to(half, shape) for half in (cross, self._null(cross))]
+        return mx.concatenate(halves)
+
+    def _null(self, cross: mx.array) -> mx.array:
+        """The null condition of as many positions as ``cross`` has."""
+        provider = self.model.condition_provider
+        for conditioner in [] if provider is None else provider.conditioners.values():
+            if isinstance(conditioner, TensorConditioner):
+                width = conditioner.input_dim
+                values = mx.zeros((1, cross.shape[1], width))
+                mask = mx.zeros((1, cross.shape[1]), mx.uint8)
+                null = conditioner.condition(TensorCondition(values, mask))
+                return null.astype(cross.dtype)
+        return mx.zeros_like(cross[:1])
+
+    def inputs(
+        self, text: mx.array, audio: mx.array | None, offsets: Sequence[int]
+    ) -> tuple[mx.array, mx.array | None]:
+        """The rows that run, for ``text [B, 1]`` and ``audio [B, n_q, 1]``."""
+        if not self.doubles:
+            return text, audio
+        started = mx.array(list(offsets))[:, None] > self._delays
+        null_text, null_audio = text, audio
+        if self.masked_until is not None:
+            until = mx.array(self.masked_until)[:, None] + self._delays
+            hidden = started & (mx.array(list(offsets))[:, None] <= until)
+            null_text = mx.where(hidden[:, :1], -1, text)
+            if audio is not None:
+                null_audio = mx.where(hidden[:, 1:, None], -1, audio)
+        if self.no_text:
+            null_text = mx.where(started[:, :1], -1, null_text)
+        text = mx.concatenate([text, null_text])
+        if audio is None or null_audio is None:
+            return text, None
+        return text, mx.concatenate([audio, null_audio])
+
+    def rows(self, active: list[bool] | None) -> list[bool] | None:
+        """Which of the rows that run take part."""
+        return active * 2 if active is not None and self.doubles else active
+
+    def both(self, tokens: mx.array) -> mx.array:
+        """The same tokens for both halves."""
+        return mx.concatenate([tokens, tokens]) if self.doubles else tokens
+
+    def logits(self, logits: mx.array) -> mx.array:
+        """``[2B, 1, V] -> [B, 1, V]``."""
+        if not self.doubles:
+            return logits
+        conditioned, null = mx.split(logits, 2)
+        return null + (conditioned - null) * self.coef
+
+    def text_logits(self, logits: mx.array) -> mx.array:
+        if self.doubles and self.no_text:
+            return mx.split(logits, 2)[0]
+        return self.logits(logits)

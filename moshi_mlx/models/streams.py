@@ -1,0 +1,140 @@
+"""The token streams of a conversation: a ring of the newest columns, delays applied.
+
+Column t of the ring holds what the model reads in call t. Streams of the other side are
+written ``delay`` columns ahead when they are heard; own tokens are written one column
+ahead when they are sampled. Source: kyutai-labs/moshi, models/lm.py:LMGen (its cache).
+"""
+
+from collections.abc import Iterable, Sequence
+
+import mlx.core as mx
+
+from .config import LmConfig
+
+
+class TokenStreams:
+    """``B`` rows of one text stream and all audio streams, each row at its own step.
+
+    Args:
+        cfg: names the delays and the initial tokens.
+        batch_size: rows B.
+    """
+
+    def __init__(self, cfg: LmConfig, batch_size: int):
+        self.delays = [cfg.text_delay, *cfg.audio_delays]
+        self.max_delay = cfg.max_delay
+        self.own = 1 + cfg.generated_codebooks
+        self.other = cfg.other_codebooks
+        self.audio_card = cfg.audio_vocab_size
+        self.offsets = [0] * batch_size
+        self._columns = self.max_delay + 2
+        audio = [cfg.audio_padding_token] * cfg.audio_codebooks
+        self._initial = mx.array([cfg.text_initial_token, *audio])[None]
+        shape = (batch_size, len(self.delays), self._columns)
+        self.tokens = mx.full(shape, -2, dtype=mx.int32)
+        self._last: mx.array | None = None
+
+    def reset(self, rows: Iterable[int]) -> None:
+        """Start the given rows anew."""
+        for row in rows:
+            self.offsets[row] = 0
+        self._last = None
+
+    def _index(self, shifts: Sequence[int]) -> mx.array:
+        """Columns ``(offset + shift) % columns``: ``[B or 1, len(shifts), 1]``."""
+        offsets = self.offsets
+        if all(o == offsets[0] for o in offsets):
+            offsets = offsets[:1]
+        return mx.array(
+            [[[(o + s) % self._columns] for s in shifts] for o in offsets],
+            dtype=mx.int32,
+        )
+
+    def _write(
+        self,
+        first: int,
+        shifts: Sequence[int],
+        values: mx.array,
+        active: Sequence[bool] | None,
+    ) -> None:
+        """Write ``values [B, K]`` into streams ``first ..``, where rows are active."""
+        if not shifts:
+            return
+        rows = slice(first, first + len(shifts))
+        old = self.tokens[:, rows]
+        index = mx.broadcast_to(self._index(shifts), (*values.shape, 1))
+        new = mx.put_along_axis(old, index, values[..., None], axis=2)
+        if active is not None:
+            new = mx.where(mx.array(list(active))[:, None, None], new, old)
+        if len(shifts) == len(self.delays):
+            self.tokens = new
+        else:
+            self.tokens[:, rows] = new
+
+    def hear(
+        self, tokens: mx.array, active: Sequence[bool] | None, check: bool
+    ) -> None:
+        """Take the other side's frame ``[B, >= other]``."""
+        wanted = (len(self.offsets), self.other)
+        if (
+            tokens.ndim != 2
+            or tokens.shape[0] != wanted[0]
+            or tokens.shape[1] < wanted[1]
+        ):
+            raise ValueError(
+                f"step got tokens of shape {tuple(tokens.shape)}: give {list(wanted)}, "
+                "rows by codebooks of the other side."
+            )
+        tokens = tokens[:, : self.other].astype(mx.int32)
+        if check and self.other:
+            wrong = (tokens < -1) | (tokens >= self.audio_card)
+            if wrong.any().item():
+                raise ValueError(
+                    f"step got tokens {tokens.tolist()}: codes are -1 (none) to "
+                    f"{self.audio_card - 1}."
+                )
+        self._write(self.own, self.delays[self.own :], tokens, active)
+
+    def input(self, active: Sequence[bool] | None) -> tuple[mx.array, mx.array | None]:
+        """What the model reads in this call: text ``[B, 1]``, audio ``[B, n_q, 1]``."""
+        index = self._index([0])
+        if index.shape[0] == 1:
+            now = self.tokens[:, :, self.offsets[0] % self._columns]
+        else:
+            shape = (*self.tokens.shape[:2], 1)
+            now = mx.take_along_axis(self.tokens, mx.broadcast_to(index, shape), 2)
+            now = now.squeeze(-1)
+        if min(self.offsets) <= self.max_delay or active is not None:
+            early = mx.array(self.offsets)[:, None] <= mx.array(self.delays)
+            if active is not None:
+                early = early | ~mx.array(list(active))[:, None]
+            now = mx.where(early, self._initial, now)
+        audio = now[:, 1:, None] if len(self.delays) > 1 else None
+        return now[:, :1], audio
+
+    def say(
+        self, text: mx.array, audio: mx.array, active: Sequence[bool] | None
+    ) -> None:
+        """Take what was sampled, ``[B, 1]`` and ``[B, own]``; on to the next call."""
+        shifts = [1] * self.own
+        self._write(0, shifts, mx.concatenate([text, audio], axis=1), active)
+        took_part = active or [True] * len(self.offsets)
+        self.offsets = [o + on for o, on in zip(self.offsets, took_part, strict=True)]
+        ready = [
+            on and o > self.max_delay
+            for o, on in zip(self.offsets, took_part, strict=True)
+        ]
+        self._last = None
+        if any(ready):
+            index = self._index([d - self.max_delay for d in self.delays[: self.own]])
+            shape = (len(self.offsets), self.own, 1)
+            tokens = mx.take_along_axis(
+                self.tokens[:, : self.own], mx.broadcast_to(index, shape), axis=2
+            ).squeeze(-1)
+            if not all(ready):
+                tokens = mx.where(mx.array(ready)[:, None], tokens, -2)
+            self._last = tokens
+
+    def output(self) -> mx.array | None:
+        """Own streams ``[B, 1 + own]`` completed by the newest call; None before."""
+        return self._last

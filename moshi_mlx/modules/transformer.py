@@ -1,0 +1,312 @@
+"""Transformer stacks: configuration, feed-forward blocks, layers.
+
+Always causal with an exact window. State lives in a list of ``LayerCache``, one per
+layer; a call without cache works on a whole sequence.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from . import ops
+from .attention import Attention, CrossAttention, LayerCache, rotary
+from .kv_cache import KVCache, RotatingKVCache
+from .norm import make_norm
+
+ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
+    "silu": nn.silu,
+    "gelu": nn.gelu,  # exact, by the error function
+    "sigmoid": mx.sigmoid,
+    "tanh": mx.tanh,
+    "relu": nn.relu,
+    "leaky_relu": nn.leaky_relu,
+    "elu": nn.elu,
+    "mish": nn.mish,
+    "softsign": nn.softsign,
+    "identity": lambda x: x,
+}
+POSITIONS = ("none", "sin", "rope", "sin_rope", "rope_concat")
+
+
+@dataclass
+class TransformerConfig:
+    """One stack. The first 21 fields are moshi_mlx 0.3.0's, with its meaning.
+
+    ``context`` rules the attention window (positions); ``max_seq_len`` is kept for
+    programs that set it and limits nothing. ``gating=True`` is silu; a name of
+    ``ACTIVATIONS`` is that activation; False or "none" is a plain two-layer block.
+
+    ``gating_dim`` (width inside a gated block), ``norm_eps`` and ``layer_scale_cross``
+    are explicit where a config.json was read; None keeps 0.3.0's rules.
+    """
+
+    d_model: int
+    num_heads: int
+    num_layers: int
+    causal: bool
+    norm_first: bool
+    bias_ff: bool
+    bias_attn: bool
+    layer_scale: float | None
+    positional_embedding: str
+    use_conv_block: bool
+    cross_attention: bool
+    conv_kernel_size: int
+    use_conv_bias: bool
+    gating: bool | str
+    norm: str
+    context: int
+    max_period: float
+    max_seq_len: int
+    kv_repeat: int
+    dim_feedforward: int
+    conv_layout: bool
+    gating_dim: int | None = None
+    norm_eps: float | None = None
+
+    @property
+    def head_dim(self) -> int:
+        return self.d_model // self.num_heads
+
+    @property
+    def gated_width(self) -> int:
+        """Width inside a gated block: explicit, or by 0.3.0's rule."""
+        if self.gating_dim is not None:
+            return self.gating_dim
+        if self.dim_feedforward == 4 * self.d_model:
+            return 11 * self.d_model // 4
+        return 2 * self.dim_feedforward // 3
+
+    def validate(self) -> None:
+        """Raise ValueError, in one sentence, for what cannot be computed."""
+        if self.d_model % self.num_heads or self.num_heads % self.kv_repeat:
+            raise ValueError(
+                f"{self.num_heads} heads (kv_repeat {self.kv_repeat}) do not divide "
+                f"a width of {self.d_model}."
+            )
+        if self.positional_embedding not in POSITIONS:
+            raise ValueError(
+                f"positional_embedding {self.positional_embedding!r} is unknown: use "
+                f"one of {', '.join(POSITIONS)}."
+            )
+        for name, value, wanted in (
+            ("causal", self.causal, True),
+            ("norm_first", self.norm_first, True),
+            ("use_conv_block", self.use_conv_block, False),
+        ):
+            if bool(value) != wanted:
+                raise ValueError(f"{name}={value} is not supported: set {wanted}.")
+
+
+class LayerScale(nn.Module):
+    """A learnt factor per channel. Source: arXiv:2103.17239."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.scale = mx.ones(dim)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return x * self["scale"]
+
+
+class MlpGating(nn.Module):
+    """``linear_out(activation(first half) * second half)`` of ``linear_in(x)``."""
+
+    def __init__(self, cfg: TransformerConfig):
+        super().__init__()
+        hidden = cfg.gated_width
+        self.linear_in = nn.Linear(cfg.d_model, 2 * hidden, bias=cfg.bias_ff)
+        self.linear_out = nn.Linear(hidden, cfg.d_model, bias=cfg.bias_ff)
+        name = "silu" if cfg.gating is True else str(cfg.gating)
+        if name not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
+            raise ValueError(f"gating {name!r} is unknown: use one of {known}.")
+        self._activation = ACTIVATIONS[name]
+
+    def hidden(self, x: mx.array) -> mx.array:
+        gate, x = mx.split(self.linear_in(x), 2, axis=-1)
+        return self._activation(gate) * x
+
+    @property
+    def last(self) -> nn.Module:
+        return self.linear_out
+
+
+class MlpNoGating(nn.Module):
+    """``linear2(gelu(linear1(x)))``, the GELU exact."""
+
+    def __init__(self, cfg: TransformerConfig):
+        super().__init__()
+        self.linear1 = nn.Linear(cfg.d_model, cfg.dim_feedforward, bias=cfg.bias_ff)
+        self.linear2 = nn.Linear(cfg.dim_feedforward, cfg.d_model, bias=cfg.bias_ff)
+
+    def hidden(self, x: mx.array) -> mx.array:
+        return nn.gelu(self.linear1(x))
+
+    @property
+    def last(self) -> nn.Module:
+        return self.linear2
+
+
+class TransformerLayer(nn.Module):
+    """Self-attention, cross-attention where configured, feed-forward; norms first."""
+
+    def __init__(self, cfg: TransformerConfig):
+        super().__init__()
+        dim = cfg.d_model
+        plain = cfg.gating in (False, "none")
+        self.gating = MlpNoGating(cfg) if plain else MlpGating(cfg)
+        self.norm1 = make_norm(cfg.norm, dim, _norm_eps(cfg))
+        self.norm2 = make_norm(cfg.norm, dim, _norm_eps(cfg))
+        self.self_attn = Attention(cfg)
+        if cfg.layer_scale is not None:
+            self.layer_scale_1 = LayerScale(dim)
+            self.layer_scale_2 = LayerScale(dim)
+        if cfg.cross_attention:
+            self.norm_cross = nn.LayerNorm(dim, 1e-5)  # whatever the other norms are
+            self.cross_attention = CrossAttention(cfg)
+            if cfg.layer_scale is not None:
+                self.layer_scale_cross = LayerScale(dim)
+
+    def _add(self, x: mx.array, y: mx.array, last: nn.Module, scale: str) -> mx.array:
+        """``x + scale * last(y)``, the scale where the layer has one."""
+        if scale in self:
+            return x + self[scale](last(y))
+        return ops.linear_add(y, x, last)
+
+    def __call__(
+        self,
+        x: mx.array,
+        cache: LayerCache,
+        plan,
+        rotation: int | mx.array | None,
+        condition: mx.array | None,
+    ) -> mx.array:
+        attn = self.self_attn
+        y = attn(self.norm1(x), cache.self_attn, plan, rotation)
+        x = self._add(x, y, attn.out_proj, "layer_scale_1")
+        if condition is not None:
+            cross = self.cross_attention
+            y = cross(self.norm_cross(x), condition, cache)
+            x = self._add(x, y, cross.out_proj, "layer_scale_cross")
+        y = self.gating.hidden(self.norm2(x))
+        return self._add(x, y, self.gating.last, "layer_scale_2")
+
+
+def _norm_eps(cfg: TransformerConfig) -> float | None:
+    """0.3.0 built "rms_norm" with 1e-8; a config read from JSON says its own."""
+    if cfg.norm_eps is None and cfg.norm == "rms_norm":
+        return 1e-8
+    return cfg.norm_eps
+
+
+def sin_embedding(positions: mx.array, dim: int, max_period: float) -> mx.array:
+    """Sinusoids ``[..., T, dim]`` of positions ``[..., T]``: cosines, then sines."""
+    half = dim // 2
+    exponent = mx.arange(half, dtype=mx.float32) / (half - 1)
+    phase = positions[..., None].astype(mx.float32) / max_period**exponent
+    return mx.concatenate([mx.cos(phase), mx.sin(phase)], axis=-1)
+
+
+class Transformer(nn.Module):
+    """A stack of layers.
+
+    Shape: ``[B, T, D] -> [B, T, D]``, any T per call; past calls are in ``cache``.
+    Raises: ValueError for a config that cannot be computed, for a condition given to a
+        stack without cross-attention, and for one missing where there is.
+    Source: arXiv:2410.00037; kyutai-labs/moshi, modules/transformer.py.
+    """
+
+    def __init__(self, cfg: TransformerConfig):
+        super().__init__()
+        cfg.validate()
+        self.cfg = cfg
+        self.layers = [TransformerLayer(cfg) for _ in range(cfg.num_layers)]
+        self._rotary = rotary(cfg)
+
+    def __call__(
+        self,
+        x: mx.array,
+        cache: Sequence[LayerCache] | None = None,
+        cross_attention_src: mx.array | None = None,
+        active: Sequence[bool] | None = None,
+    ) -> mx.array:
+        """Run ``T`` new positions.
+
+        Args:
+            cache: the stream so far, changed in place; None is a new stream.
+            cross_attention_src: condition ``[B, S, D]`` of a cross-attending stack.
+            active: which rows advance; the others' output is meaningless.
+        """
+        if (cross_attention_src is not None) != self.cfg.cross_attention:
+            verb = "wants" if self.cfg.cross_attention else "has no use for"
+            raise ValueError(f"this transformer {verb} a cross_attention_src.")
+        cache = self.make_rot_cache() if cache is None else cache
+        b, t, d = x.shape
+        plan = cache[0].self_attn.plan(b, t, active)
+        if self.cfg.positional_embedding.startswith("sin"):
+            start = mx.array(plan.start).reshape(-1, 1)
+            wave = sin_embedding(start + mx.arange(t), d, self.cfg.max_period)
+            x = x + wave.astype(x.dtype)
+        rotation = None if self._rotary is None else self._rotary.table(plan.start, t)
+        for layer, layer_cache in zip(self.layers, cache, strict=True):
+            x = layer(x, layer_cache, plan, rotation, cross_attention_src)
+        return x
+
+    def make_rot_cache(self) -> list[LayerCache]:
+        """State of a new stream: bounded, endless."""
+        cfg = self.cfg
+        kv_heads = cfg.num_heads // cfg.kv_repeat
+        return [
+            LayerCache(RotatingKVCache(cfg.head_dim, kv_heads, cfg.context))
+            for _ in self.layers
+        ]
+
+    make_cache = make_rot_cache
+
+    def make_frame_cache(self) -> list[LayerCache]:
+        """State for one short sequence that is seen whole, beyond ``context`` too."""
+        cfg = self.cfg
+        kv_heads = cfg.num_heads // cfg.kv_repeat
+        return [LayerCache(KVCache(cfg.head_dim, kv_heads)) for _ in self.layers]
+
+
+class ProjectedTransformer(nn.Module):
+    """A stack between projections, with one output per entry of ``output_dims``.
+
+    Shape: ``[B, T, C]`` in and out, or ``[B, C, T]`` where ``cfg.conv_layout`` is set.
+    """
+
+    def __init__(
+        self, cfg: TransformerConfig, input_dim: int, output_dims: Sequence[int]
+    ):
+        super().__init__()
+        self.conv_layout = cfg.conv_layout
+        self.transformer = Transformer(cfg)
+        self.input_proj = _project(input_dim, cfg.d_model)
+        self.output_projs = [_project(cfg.d_model, dim) for dim in output_dims]
+
+    def __call__(
+        self,
+        x: mx.array,
+        cache: Sequence[LayerCache] | None = None,
+        cross_attention_src: mx.array | None = None,
+    ) -> list[mx.array]:
+        if self.conv_layout:
+            x = x.swapaxes(1, 2)
+        if self.input_proj is not None:
+            x = self.input_proj(x)
+        x = self.transformer(x, cache, cross_attention_src)
+        outs = [x if proj is None else proj(x) for proj in self.output_projs]
+        return [y.swapaxes(1, 2) for y in outs] if self.conv_layout else outs
+
+    def make_rot_cache(self) -> list[LayerCache]:
+        return self.transformer.make_rot_cache()
+
+    make_cache = make_rot_cache
+
+
+def _project(dim_in: int, dim_out: int) -> nn.Linear | None:
+    return None if dim_in == dim_out else nn.Linear(dim_in, dim_out, bias=False)

@@ -1,0 +1,139 @@
+"""Choosing a token from logits, on the device, with noise that may come from outside.
+
+A draw is ``argmax(logits / temperature + Gumbel noise)`` over the tokens that a filter
+leaves; that is exactly a draw from their renormalised softmax.
+"""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+
+def keep_top_p(logits: mx.array, top_p: float) -> mx.array:
+    """-inf for all but the likeliest tokens that together reach ``top_p``."""
+    probs = mx.softmax(logits, axis=-1)
+    ascending = mx.sort(probs, axis=-1)
+    kept = mx.cumsum(ascending, axis=-1) > 1 - top_p
+    least = mx.where(kept, ascending, mx.inf).min(axis=-1, keepdims=True)
+    least = mx.minimum(least, ascending[..., -1:])
+    return mx.where(probs < least, -mx.inf, logits)
+
+
+def keep_min_p(logits: mx.array, min_p: float, min_tokens: int) -> mx.array:
+    """-inf for tokens less likely than ``min_p`` times the likeliest."""
+    best = logits.max(axis=-1, keepdims=True)
+    limit = best + mx.log(mx.array(min_p))
+    kth = mx.sort(logits, axis=-1)[..., -min_tokens][..., None]
+    return mx.where(logits < mx.minimum(limit, kth), -mx.inf, logits)
+
+
+@dataclass
+class Sampler:
+    """Draws one token per row of logits.
+
+    Args:
+        temp: temperature; 0 takes the likeliest token.
+        top_p: probability mass to keep, unless ``top_k`` is given; 0 or 1 keeps all.
+        top_k: number of tokens to keep; above the vocabulary's size it keeps all.
+        min_p: with ``top_p`` off, least probability relative to the likeliest token.
+        min_tokens_to_keep: what ``min_p`` leaves at least.
+        logit_bias: added to the logits of the given tokens.
+
+    Raises: ValueError for a temperature below 0 and for fractions outside 0 .. 1.
+    """
+
+    temp: float = 0.8
+    top_p: float = 0.95
+    top_k: int | None = None
+    min_p: float = 0.0
+    min_tokens_to_keep: int = 1
+    logit_bias: dict[int, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.temp < 0:
+            raise ValueError(f"temperature {self.temp} is below 0: use 0 or more.")
+        for name in ("top_p", "min_p"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} {value} is not a fraction: use 0 to 1.")
+        if self.min_tokens_to_keep < 1:
+            raise ValueError("min_tokens_to_keep must be at least 1.")
+
+    def noise_size(self, vocab: int) -> int:
+        """How many noise values a row's draw wants; 0 for a greedy sampler."""
+        if self.temp == 0:
+            return 0
+        return min(self.top_k, vocab) if self.top_k else vocab
+
+    def __call__(
+        self, logits: mx.array, noise: mx.array | None = None
+    ) -> tuple[mx.array, mx.array]:
+        """Draw from ``logits [..., V]``.
+
+        Args:
+            noise: Gumbel noise ``[..., noise_size(V)]``; drawn from MLX's global
+                generator where not given.
+
+        Returns: tokens int32 ``[...]`` and log-probabilities ``[..., V]`` before
+            temperature and filters.
+        """
+        if self.logit_bias:
+            bias = mx.zeros(logits.shape[-1], logits.dtype)
+            bias[mx.array(list(self.logit_bias))] = mx.array(
+                list(self.logit_bias.values()), dtype=logits.dtype
+            )
+            logits = logits + bias
+        logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        return self._draw(logits, noise).astype(mx.int32), logprobs
+
+    def _draw(self, logits: mx.array, noise: mx.array | None) -> mx.array:
+        size = self.noise_size(logits.shape[-1])
+        if not size:
+            return mx.argmax(logits, axis=-1)
+        if noise is None:
+            noise = mx.random.gumbel((*logits.shape[:-1], size))
+        scaled = logits * (1 / self.temp)
+        if self.top_k:
+            order = mx.argpartition(-logits, kth=size - 1, axis=-1)[..., :size]
+            kept = mx.take_along_axis(scaled, order, axis=-1) + noise
+            best = mx.argmax(kept, axis=-1, keepdims=True)
+            return mx.take_along_axis(order, best, axis=-1).squeeze(-1)
+        if 0 < self.top_p < 1:
+            scaled = keep_top_p(scaled, self.top_p)
+        elif self.min_p > 0:
+            scaled = keep_min_p(scaled, self.min_p, self.min_tokens_to_keep)
+        return mx.argmax(scaled + noise, axis=-1)
+
+
+class RowNoise:
+    """Noise for the draws of a batch: a generator per row, blind to its neighbours.
+
+    Args:
+        seeds: one per row.
+    """
+
+    BLOCK = 64  # keys split off at once
+
+    def __init__(self, seeds: list[int]):
+        self._next = [mx.random.key(seed) for seed in seeds]
+        self._keys: list[mx.array] = [key[None] for key in self._next]
+        self._used = [self.BLOCK] * len(seeds)
+
+    def reseed(self, row: int, seed: int) -> None:
+        """Start a row's generator anew."""
+        self._next[row] = mx.random.key(seed)
+        self._used[row] = self.BLOCK
+
+    def draw(self, size: int, active: list[bool] | None = None) -> mx.array:
+        """The next ``size`` Gumbel values of each active row, ``[B, size]``."""
+        rows = []
+        for row in range(len(self._next)):
+            if self._used[row] >= self.BLOCK:
+                keys = mx.random.split(self._next[row], self.BLOCK + 1)
+                self._keys[row], self._next[row] = keys[: self.BLOCK], keys[-1]
+                self._used[row] = 0
+            key = self._keys[row][self._used[row]]
+            rows.append(mx.random.gumbel((size,), key=key))
+            if active is None or active[row]:
+                self._used[row] += 1
+        return mx.stack(rows)
