@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import mlx.core as mx
 
-from moshi_mlx.errors import CheckpointError
+from ..errors import CheckpointError
 
 Move = Callable[[mx.array], mx.array]
 NAMES_SHOWN = 6  # of a long list of tensors, in an error message
@@ -46,7 +46,7 @@ def remap(
     Args:
         weights: the tensors of a file, lazily loaded ones stay lazy.
         rules: the table.
-        what: what the tensors should be, for messages ("Mimi weights in x.safetensors").
+        what: what the tensors are, for messages ("codec in x.safetensors").
         expected: if given, exactly these names must come out.
 
     Raises:
@@ -81,8 +81,8 @@ def remap(
             unknown.append(name)
     if unknown:
         raise CheckpointError(
-            f"{what}: unknown tensors {shown(unknown)}: these weights belong to another "
-            "model or configuration."
+            f"{what}: unknown tensors {shown(unknown)}: these weights belong to "
+            "another model or configuration."
         )
     if expected is not None:
         check_names(renamed, expected, what)
@@ -113,7 +113,8 @@ def _move(move: Move, tensor: mx.array, name: str, what: str) -> mx.array:
         return move(tensor)
     except ValueError as error:  # MLX's word for shapes that do not fit
         raise CheckpointError(
-            f"{what}: tensor {name!r} has the wrong shape {tuple(tensor.shape)} ({error})."
+            f"{what}: tensor {name!r} of shape {tensor.shape} does not fit its place: "
+            f"{error}"
         ) from error
 
 

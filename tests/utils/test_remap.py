@@ -74,7 +74,7 @@ def test_two_spellings_of_one_tensor_are_refused():
 
 
 def test_a_shape_that_does_not_fit_names_the_tensor():
-    with pytest.raises(CheckpointError, match=r"'proj' has the wrong shape \(3,\)"):
+    with pytest.raises(CheckpointError, match=r"'proj' of shape \(3,\) does not fit"):
         remap({"proj": mx.ones(3)}, [Rule("proj", "p", first_half)], "x")
 
 
@@ -86,7 +86,9 @@ def test_renaming_reads_no_data(tmp_path):
     """The tensors are still on disk: a changed file changes what is read later."""
     path = tmp_path / "w.safetensors"
     mx.save_safetensors(str(path), {"a": mx.zeros((4,))})
-    renamed = remap(dict(mx.load(str(path))), [Rule("a", "b", lambda w: w + 1)], "test")
+    weights = mx.load(str(path))
+    assert isinstance(weights, dict)
+    renamed = remap(weights, [Rule("a", "b", lambda w: w + 1)], "test")
     with path.open("r+b") as file:
         file.seek(-16, 2)
         file.write(struct.pack("<4f", 5.0, 5.0, 5.0, 5.0))

@@ -1,0 +1,219 @@
+"""Files by name: on this machine, or fetched from the Hugging Face hub.
+
+``hf_get`` is moshi_mlx 0.3.0's, plus revisions. A download checks the free disk space
+first, shows the hub client's progress bar, and goes on where an interrupted one ended.
+Whatever goes wrong becomes one sentence that says what to do.
+"""
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from ..errors import CheckpointError
+
+RESUMABLE = 8 * 2**20  # bytes: smaller files are simply fetched again
+SPARE_DISK = 200 * 2**20  # bytes to leave free on the disk
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+LOGIN = "run 'hf auth login' or set HF_TOKEN"
+
+
+class NotInRepoError(CheckpointError):
+    """The repository exists but does not hold this file."""
+
+
+def hf_get(
+    filename: str | Path,
+    hf_repo: str | None = None,
+    check_local_file_exists: bool = False,
+    revision: str | None = None,
+) -> Path:
+    """The path of a file, downloaded if need be.
+
+    Args:
+        filename: a ``Path`` or a plain name without ``hf_repo`` is returned as it is;
+            ``hf://owner/repo/file`` (or ``hf://owner/repo@revision/file``) is fetched;
+            ``file://path`` is that path.
+        hf_repo: ``owner/repo`` to fetch a plain name from.
+        check_local_file_exists: prefer a local file of that name to the repository's.
+        revision: branch, tag or commit; for ``hf_repo`` where that is given.
+
+    Raises:
+        CheckpointError: unknown, gated or unreachable repository, too little disk
+            space; ``NotInRepoError`` where only the file is missing.
+    """
+    if isinstance(filename, Path):
+        return filename
+    if filename.startswith("hf://"):
+        repo, path, own_revision = _split_hf_name(filename)
+        if hf_repo is not None and repo != hf_repo:
+            revision = None  # it names a state of another repository
+        return _download(repo, path, own_revision or revision)
+    if filename.startswith("file://"):
+        return Path(filename.removeprefix("file://"))
+    if hf_repo is None or (check_local_file_exists and Path(filename).exists()):
+        return Path(filename)
+    return _download(hf_repo, filename, revision)
+
+
+def _split_hf_name(name: str) -> tuple[str, str, str | None]:
+    match = re.fullmatch(r"hf://([^/@]+/[^/@]+)(?:@([^/]+))?/(.+)", name)
+    if match is None:
+        raise CheckpointError(f"{name!r} is no hub name: write hf://OWNER/REPO/FILE.")
+    return match[1], match[3], match[2]
+
+
+def _download(repo: str, filename: str, revision: str | None) -> Path:
+    """Fetch one file into the hub's cache, where it may be already."""
+    import huggingface_hub as hub
+    from huggingface_hub import constants
+
+    try:
+        cached = hub.try_to_load_from_cache(repo, filename, revision=revision)
+        here = Path(cached) if isinstance(cached, str) else None
+        if constants.HF_HUB_OFFLINE:
+            if here is None:
+                raise ConnectionError("HF_HUB_OFFLINE is set")
+            return here
+        url = hub.hf_hub_url(repo, filename, revision=revision)
+        try:
+            meta = hub.get_hf_file_metadata(url)
+        except Exception as error:
+            if here is not None and _is_outage(error):
+                return here
+            raise
+        if here is not None and meta.commit_hash and meta.commit_hash in here.parts:
+            return here
+        if (meta.size or 0) > RESUMABLE and meta.etag:
+            _fetch_blob(repo, filename, url, meta)
+        return Path(hub.hf_hub_download(repo, filename, revision=revision))
+    except CheckpointError:
+        raise
+    except Exception as error:
+        sentence = _explain(error, repo, filename, revision)
+        if sentence is None:
+            raise
+        raise sentence from error
+
+
+def _fetch_blob(repo: str, filename: str, url: str, meta: Any) -> None:
+    """Put a large file where the hub's cache keeps its content, going on if begun.
+
+    The hub client (2.x) forgets a download that its process did not finish; here the
+    part that came stays on disk. The client then only has to link the finished file.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import http_get, repo_folder_name
+    from huggingface_hub.utils import WeakFileLock, build_hf_headers
+
+    folder = repo_folder_name(repo_id=repo, repo_type="model")
+    blob = Path(constants.HF_HUB_CACHE) / folder / "blobs" / meta.etag
+    if blob.exists():
+        return
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    part = blob.with_name(f"{meta.etag}.part")
+    headers = build_hf_headers()
+    if urlparse(meta.location).netloc != urlparse(url).netloc:
+        headers.pop("authorization", None)  # a storage host's link is signed already
+    with WeakFileLock(f"{part}.lock"), part.open("ab") as file:
+        if blob.exists():  # another process fetched it meanwhile
+            return
+        have = part.stat().st_size
+        if have > meta.size:
+            file.truncate(0)
+            have = 0
+        _check_disk(blob.parent, meta.size - have, f"{repo}/{filename}")
+        http_get(
+            meta.location,
+            file,
+            resume_size=have,
+            headers=headers,
+            expected_size=meta.size,
+            displayed_filename=filename,
+        )
+        file.flush()
+        if have and not _is_whole(part, meta.etag):
+            file.truncate(0)
+            raise CheckpointError(
+                f"{repo}/{filename} came damaged, its parts do not fit together: run "
+                "the same command again to fetch it anew."
+            )
+        os.replace(part, blob)
+    Path(f"{part}.lock").unlink(missing_ok=True)
+
+
+def _check_disk(folder: Path, size: int, what: str) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < size + SPARE_DISK:
+        raise CheckpointError(
+            f"{what} needs {size / 1e9:.1f} GB more on disk and {folder} has "
+            f"{free / 1e9:.1f} GB free: make room, or set HF_HOME to a larger disk."
+        )
+
+
+def _is_whole(path: Path, etag: str) -> bool:
+    """Whether a file has the checksum that is its etag (true where it is none)."""
+    if not re.fullmatch("[0-9a-f]{64}", etag):
+        return True
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**22):
+            digest.update(block)
+    return digest.hexdigest() == etag
+
+
+def _is_outage(error: Exception) -> bool:
+    """Whether the hub could not be reached, or failed for reasons of its own."""
+    from huggingface_hub import utils as hub
+
+    if isinstance(error, hub.EntryNotFoundError):
+        return isinstance(error, hub.LocalEntryNotFoundError)
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status is not None:
+        return status >= 500 or status in (408, 429)
+    # requests' errors are OSErrors; httpx's share a base with the hub's own
+    return isinstance(error, (OSError, hub.HfHubHTTPError.__bases__[0]))
+
+
+def _explain(
+    error: Exception, repo: str, filename: str, revision: str | None
+) -> CheckpointError | None:
+    """The sentence for a failed download; None for an error that is not the hub's."""
+    from huggingface_hub import utils as hub
+
+    name = f"{repo}/{filename}"
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return CheckpointError(f"{name} cannot be stored: {error}.")
+    if isinstance(error, hub.GatedRepoError):
+        return CheckpointError(
+            f"{repo} is gated: accept its terms at https://huggingface.co/{repo}, then "
+            f"{LOGIN} with an account that did."
+        )
+    if isinstance(error, hub.RepositoryNotFoundError):
+        return CheckpointError(
+            f"the hub has no model {repo!r} that you may see: check the spelling, or "
+            f"if it is private {LOGIN}."
+        )
+    if isinstance(error, hub.RevisionNotFoundError):
+        return CheckpointError(f"{repo} has no revision {revision!r}: check its name.")
+    if isinstance(error, hub.HFValidationError):
+        return CheckpointError(
+            f"{repo!r} is no hub name: write OWNER/NAME, or the path of a folder."
+        )
+    if _is_outage(error):
+        return CheckpointError(
+            f"{name} is not on this machine and the hub cannot be reached: connect "
+            "once to download it, or use '--model demo', which is built in."
+        )
+    if isinstance(error, hub.EntryNotFoundError):
+        return NotInRepoError(
+            f"{repo} has no file {filename!r}: check its name"
+            + (f" and the revision {revision!r}." if revision else ".")
+        )
+    if isinstance(error, hub.HfHubHTTPError):
+        return CheckpointError(f"the hub refused {name}: {str(error).splitlines()[0]}")
+    return None

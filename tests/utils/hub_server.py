@@ -1,0 +1,81 @@
+"""A Hugging Face hub of one model, on this machine: the edge that the tests fake."""
+
+import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
+
+REPO = "owner/model"
+COMMIT = "c0ffee" + "0" * 34
+
+
+class FakeHub(ThreadingHTTPServer):
+    """Serves ``files`` of ``owner/model`` (main); remembers the requests.
+
+    ``owner/gated`` is gated, any other repository unknown; ``broken`` answers 503.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.files: dict[str, bytes] = {}
+        self.requests: list[tuple[str, str, str | None]] = []  # method, file, range
+        self.broken = False
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def close(self) -> None:
+        self.shutdown()
+        self.server_close()
+        self._thread.join()
+
+    def refusal(self, repo: str, revision: str, file: str) -> tuple[int, str] | None:
+        """Status and error code with which the hub refuses a file."""
+        if self.broken:
+            return 503, ""
+        if repo == "owner/gated":
+            return 403, "GatedRepo"
+        if repo != REPO:
+            return 401, "RepoNotFound"
+        if revision not in ("main", COMMIT):
+            return 404, "RevisionNotFound"
+        return None if file in self.files else (404, "EntryNotFound")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: FakeHub
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self.wfile.write(self._answer())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Print nothing."""
+
+    def _answer(self) -> bytes:
+        """Send the headers; the body is for GET."""
+        repo, _, rest = unquote(self.path).lstrip("/").partition("/resolve/")
+        revision, _, file = rest.partition("/")
+        asked = self.headers.get("Range")
+        self.server.requests.append((self.command, file, asked))
+        refusal = self.server.refusal(repo, revision, file)
+        if refusal is not None:
+            self.send_response(refusal[0])
+            self.send_header("X-Error-Code", refusal[1])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return b""
+        data = self.server.files[file]
+        start = int(asked.removeprefix("bytes=").split("-")[0]) if asked else 0
+        self.send_response(206 if asked else 200)
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+        if asked:
+            span = f"bytes {start}-{len(data) - 1}/{len(data)}"
+            self.send_header("Content-Range", span)
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        return data[start:]

@@ -1,0 +1,163 @@
+"""Names become paths; what goes wrong with the hub becomes one clear sentence."""
+
+import hashlib
+import importlib
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from moshi_mlx.errors import CheckpointError
+from moshi_mlx.utils import loaders
+from moshi_mlx.utils.loaders import NotInRepoError, hf_get
+
+from tests.utils.hub_server import COMMIT, REPO, FakeHub
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    server = FakeHub()
+    point_to(server.url, monkeypatch)
+    set_constant("HF_HUB_CACHE", str(tmp_path / "cache"), monkeypatch)
+    set_constant("HF_TOKEN_PATH", str(tmp_path / "no-token"), monkeypatch)
+    set_constant("HF_HUB_OFFLINE", False, monkeypatch)
+    server.files = {"config.json": b'{"dim": 8}', "w.safetensors": bytes(range(256))}
+    yield server
+    server.close()
+
+
+def set_constant(name: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Change a setting of the hub client, in every module that copied it (0.x does so)."""
+    importlib.import_module("huggingface_hub.file_download")
+    for module in [
+        m for n, m in sys.modules.items() if n.startswith("huggingface_hub")
+    ]:
+        if name in vars(module):
+            monkeypatch.setattr(module, name, value)
+
+
+def point_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    set_constant("ENDPOINT", url, monkeypatch)
+    set_constant("HUGGINGFACE_CO_URL_TEMPLATE", template, monkeypatch)
+
+
+def part_of(tmp_path: Path, data: bytes, begun: bytes) -> Path:
+    """Leave the beginning of a download on disk, as an interrupted run does."""
+    name = hashlib.sha256(data).hexdigest()
+    blobs = tmp_path / "cache" / "models--owner--model" / "blobs"
+    blobs.mkdir(parents=True)
+    part = blobs / f"{name}.part"
+    part.write_bytes(begun)
+    return part
+
+
+def test_paths_and_plain_names_are_returned_as_they_are():
+    assert hf_get(Path("a/b")) == Path("a/b")
+    assert hf_get("a/b.wav") == Path("a/b.wav")
+    assert hf_get("file:///x/y", "owner/model") == Path("/x/y")
+
+
+def test_a_local_file_is_preferred_when_asked(tmp_path, monkeypatch, hub):
+    monkeypatch.chdir(tmp_path)
+    Path("config.json").write_text("local")
+    local = hf_get("config.json", REPO, check_local_file_exists=True)
+    assert local == Path("config.json")
+    assert hf_get("config.json", REPO).read_bytes() == hub.files["config.json"]
+
+
+def test_hub_names_are_fetched_once(hub):
+    path = hf_get(f"hf://{REPO}/config.json")
+    assert path.read_bytes() == hub.files["config.json"]
+    hub.requests.clear()
+    assert hf_get("config.json", REPO) == path
+    assert [method for method, _, _ in hub.requests] == ["HEAD"]
+
+
+def test_a_revision_may_be_an_argument_or_part_of_the_name(hub):
+    want = hf_get("config.json", REPO, revision=COMMIT)
+    assert hf_get(f"hf://{REPO}@{COMMIT}/config.json") == want
+    with pytest.raises(CheckpointError, match=r"no revision 'v9'"):
+        hf_get("config.json", REPO, revision="v9")
+
+
+def test_a_revision_of_one_repository_is_not_asked_of_another(hub):
+    path = hf_get(f"hf://{REPO}/config.json", "somebody/else", revision="v9")
+    assert path.read_bytes() == hub.files["config.json"]
+
+
+@pytest.mark.parametrize("begun", [0, 100])
+def test_an_interrupted_download_goes_on(tmp_path, monkeypatch, hub, begun):
+    monkeypatch.setattr(loaders, "RESUMABLE", 0)
+    data = hub.files["w.safetensors"]
+    part = part_of(tmp_path, data, data[:begun])
+    assert hf_get("w.safetensors", REPO).read_bytes() == data
+    ranges = [asked for method, _, asked in hub.requests if method == "GET"]
+    assert ranges == [f"bytes={begun}-" if begun else None]
+    assert [p.name for p in part.parent.iterdir()] == [part.stem]
+
+
+def test_parts_that_do_not_fit_are_fetched_anew(tmp_path, monkeypatch, hub):
+    monkeypatch.setattr(loaders, "RESUMABLE", 0)
+    data = hub.files["w.safetensors"]
+    part_of(tmp_path, data, b"x" * 100)
+    with pytest.raises(CheckpointError, match="came damaged"):
+        hf_get("w.safetensors", REPO)
+    assert hf_get("w.safetensors", REPO).read_bytes() == data
+
+
+def test_free_disk_is_checked_before_a_download(monkeypatch, hub):
+    monkeypatch.setattr(loaders, "RESUMABLE", 0)
+    full = SimpleNamespace(free=10**6)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: full)
+    with pytest.raises(CheckpointError, match=r"GB more on disk .* make room"):
+        hf_get("w.safetensors", REPO)
+    assert not any(method == "GET" for method, _, _ in hub.requests)
+
+
+def test_a_missing_file_is_named(hub):
+    with pytest.raises(NotInRepoError, match=r"owner/model has no file 'voice.wav'"):
+        hf_get("voice.wav", REPO)
+
+
+def test_an_unknown_repository_is_named(hub):
+    with pytest.raises(CheckpointError, match=r"no model 'owner/typo' .* spelling"):
+        hf_get("config.json", "owner/typo")
+
+
+def test_a_gated_repository_says_how_to_get_in(hub):
+    with pytest.raises(CheckpointError, match=r"owner/gated is gated: accept .* login"):
+        hf_get("config.json", "owner/gated")
+
+
+def test_a_name_that_is_none_is_refused(hub):
+    with pytest.raises(CheckpointError, match="is no hub name: write OWNER/NAME"):
+        hf_get("config.json", "not a repo!")
+    with pytest.raises(CheckpointError, match="is no hub name: write hf://"):
+        hf_get("hf://only-owner")
+
+
+@pytest.mark.parametrize("how", ["setting", "unreachable", "broken"])
+def test_without_the_hub_the_cache_serves(hub, monkeypatch, how):
+    path = hf_get("config.json", REPO)
+    break_hub(hub, monkeypatch, how)
+    assert hf_get("config.json", REPO) == path
+
+
+@pytest.mark.parametrize("how", ["setting", "unreachable", "broken"])
+def test_without_the_hub_and_cache_the_demo_is_named(hub, monkeypatch, how):
+    break_hub(hub, monkeypatch, how)
+    with pytest.raises(CheckpointError, match=r"not on this machine .* .--model demo"):
+        hf_get("config.json", REPO)
+
+
+def break_hub(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    if how == "setting":
+        set_constant("HF_HUB_OFFLINE", True, monkeypatch)
+    elif how == "unreachable":
+        point_to("http://127.0.0.1:1", monkeypatch)
+    else:
+        hub.broken = True
