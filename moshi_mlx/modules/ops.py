@@ -8,6 +8,7 @@ as few steps as possible. Nothing else in the package asks which device it runs 
 import math
 
 import mlx.core as mx
+import mlx.nn as nn
 
 
 def on_gpu() -> bool:
@@ -22,6 +23,16 @@ def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
     size = x.shape[-1]
     square = (x[..., None, :] @ x[..., None]).squeeze(-1)
     return x * mx.rsqrt(square * (1 / size) + eps) * weight
+
+
+def silu(x: mx.array) -> mx.array:
+    """``x * sigmoid(x)``. MLX's own is compiled, which on CPU needs a C++ compiler."""
+    return nn.silu(x) if on_gpu() else x * mx.sigmoid(x)
+
+
+def gelu(x: mx.array) -> mx.array:
+    """``x * (1 + erf(x / sqrt(2))) / 2``, exactly."""
+    return nn.gelu(x) if on_gpu() else x * (mx.erf(x * 0.5**0.5) + 1) * 0.5
 
 
 def linear_add(x: mx.array, residual: mx.array, linear) -> mx.array:

@@ -16,15 +16,15 @@ from .kv_cache import KVCache, RotatingKVCache
 from .norm import make_norm
 
 ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
-    "silu": nn.silu,
-    "gelu": nn.gelu,  # exact, by the error function
+    "silu": ops.silu,
+    "gelu": ops.gelu,
     "sigmoid": mx.sigmoid,
     "tanh": mx.tanh,
-    "relu": nn.relu,
-    "leaky_relu": nn.leaky_relu,
-    "elu": nn.elu,
-    "mish": nn.mish,
-    "softsign": nn.softsign,
+    "relu": lambda x: mx.maximum(x, 0),
+    "leaky_relu": lambda x: mx.maximum(x, 0.01 * x),
+    "elu": lambda x: mx.where(x > 0, x, mx.expm1(mx.minimum(x, 0))),
+    "mish": lambda x: x * mx.tanh(mx.logaddexp(x, 0)),
+    "softsign": lambda x: x / (1 + mx.abs(x)),
     "identity": lambda x: x,
 }
 POSITIONS = ("none", "sin", "rope", "sin_rope", "rope_concat")
@@ -143,7 +143,7 @@ class MlpNoGating(nn.Module):
         self.linear2 = nn.Linear(cfg.dim_feedforward, cfg.d_model, bias=cfg.bias_ff)
 
     def hidden(self, x: mx.array) -> mx.array:
-        return nn.gelu(self.linear1(x))
+        return ops.gelu(self.linear1(x))
 
     @property
     def last(self) -> nn.Module:
