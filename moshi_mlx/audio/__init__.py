@@ -1,0 +1,24 @@
+"""Sound outside the models: files, frames, rates. NumPy only, knows no model.
+
+::
+
+    for frame in moshi_mlx.audio.frames("question.wav"):  # float32 [1920], 24 kHz
+        ...
+"""
+
+from .files import WavWriter, frames, read, write_wav
+from .framing import FRAME, SAMPLE_RATE, Framer, PlaybackRing
+from .resample import Resampler, resample
+
+__all__ = [
+    "FRAME",
+    "SAMPLE_RATE",
+    "Framer",
+    "PlaybackRing",
+    "Resampler",
+    "WavWriter",
+    "frames",
+    "read",
+    "resample",
+    "write_wav",
+]

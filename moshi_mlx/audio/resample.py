@@ -1,0 +1,100 @@
+"""Change the sample rate of a file or of a stream, without delay and to the sample.
+
+sphn's resampler is for whole files only, moves the sound by 512 source samples and
+loses as much at the end (sphn 0.2.1); a microphone and an echo canceller need blocks.
+"""
+
+from fractions import Fraction
+from math import ceil
+
+import numpy as np
+
+_LOBES = 48  # zero crossings of the sinc on each side
+_ROLLOFF = 0.95  # of the lower Nyquist frequency: middle of the filter's slope
+_KAISER_BETA = 9.0  # about 90 dB under the signal
+_MIN_HOP = 32  # source samples in a block, at least
+_MAX_PERIOD = 640  # odd ratios are replaced by the next one below 640 / 640 (3 ppm)
+_ROWS = 1024  # blocks per product: bounds memory for long files
+
+
+class Resampler:
+    """A stream at ``source_hz`` in, the same at ``target_hz`` out.
+
+    The ratio is a fraction, so all blocks of a few source samples pass through the same
+    windowed-sinc matrix. The output is aligned with the input; a stream runs
+    ``latency`` samples behind what it was given, until ``flush``.
+
+    Args:
+        source_hz: sample rate of what is pushed.
+        target_hz: sample rate of what comes out.
+        channels: rows of every block.
+    """
+
+    def __init__(self, source_hz: int, target_hz: int, channels: int = 1):
+        ratio = Fraction(target_hz, source_hz).limit_denominator(_MAX_PERIOD)
+        up, down = ratio.numerator, ratio.denominator
+        repeat = ceil(_MIN_HOP / down)
+        self._ratio = ratio
+        self._hop_in, self._hop_out = repeat * down, repeat * up
+        cutoff = min(1.0, up / down) * _ROLLOFF
+        reach = _LOBES / cutoff  # source samples, to each side
+        self._side = 0 if ratio == 1 else ceil(reach)
+        self.latency = self._side + self._hop_in  # source samples, at most
+        self._matrix = self._filter(cutoff, reach)
+        self._channels = channels
+        self._start()
+
+    def _filter(self, cutoff: float, reach: float) -> np.ndarray:
+        """Source window ``[side + hop_in + side]`` to output block ``[hop_out]``."""
+        if self._ratio == 1:
+            return np.eye(self._hop_in, dtype=np.float32)
+        at = np.arange(self._hop_in + 2 * self._side) - self._side
+        wanted = np.arange(self._hop_out) / float(self._ratio)
+        away = wanted[None] - at[:, None]
+        bell = np.sqrt(np.maximum(0.0, 1 - (away / reach) ** 2))
+        window = np.where(np.abs(away) < reach, np.i0(_KAISER_BETA * bell), 0.0)
+        taps = cutoff * np.sinc(cutoff * away) * window / np.i0(_KAISER_BETA)
+        # Every output sample gets exactly the mean of a constant signal.
+        return (taps / taps.sum(axis=0)).astype(np.float32)
+
+    def _start(self) -> None:
+        self._pending = np.zeros((self._channels, self._side), np.float32)
+        self._taken = 0  # source samples so far
+        self._given = 0  # target samples so far
+
+    def push(self, pcm: np.ndarray) -> np.ndarray:
+        """Take ``pcm [C, S]``, any S; returns ``[C, S']`` that it makes possible."""
+        self._taken += pcm.shape[-1]
+        out = self._convert(pcm)
+        self._given += out.shape[-1]
+        return out
+
+    def flush(self) -> np.ndarray:
+        """The rest ``[C, S']`` of the stream; the next ``push`` starts a new one."""
+        missing = ceil(self._taken * self._ratio) - self._given
+        silence = np.zeros((self._channels, self.latency), np.float32)
+        rest = self._convert(silence)[:, :missing]
+        self._start()
+        return rest
+
+    def _convert(self, pcm: np.ndarray) -> np.ndarray:
+        x = np.concatenate([self._pending, pcm.astype(np.float32, copy=False)], axis=1)
+        span = self._matrix.shape[0]
+        blocks = max(0, (x.shape[1] - span) // self._hop_in + 1)
+        self._pending = x[:, blocks * self._hop_in :].copy()
+        out = np.empty((self._channels, blocks, self._hop_out), np.float32)
+        if blocks:
+            windows = np.lib.stride_tricks.sliding_window_view(x, span, axis=1)
+            windows = windows[:, :: self._hop_in]
+            for i in range(0, blocks, _ROWS):
+                part = slice(i, min(i + _ROWS, blocks))
+                out[:, part] = windows[:, part] @ self._matrix
+        return out.reshape(self._channels, -1)
+
+
+def resample(pcm: np.ndarray, source_hz: int, target_hz: int) -> np.ndarray:
+    """A whole signal ``pcm [C, S]`` at another rate: ``[C, S * target / source]``."""
+    if source_hz == target_hz:
+        return pcm.astype(np.float32, copy=False)
+    stream = Resampler(source_hz, target_hz, pcm.shape[0])
+    return np.concatenate([stream.push(pcm), stream.flush()], axis=1)
