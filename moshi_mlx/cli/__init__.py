@@ -1,0 +1,1 @@
+"""The command line: `moshi-mlx COMMAND`, one file per command."""

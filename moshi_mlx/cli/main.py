@@ -1,0 +1,148 @@
+"""`moshi-mlx COMMAND`: imports only the command asked for.
+
+A command is a file of this folder with a typed function of the same name, whose
+docstring is its help, and ``EXAMPLES``, lines to type. Adding one is adding its file
+and its line in ``COMMANDS``.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from ..errors import MoshiError
+from .console import log_to_stderr, make_log
+
+# Name: (group in --help, what for).
+COMMANDS = {
+    "chat": ("Talk", "Talk with Moshi by microphone and speaker."),
+    "serve": ("Talk", "Talk with Moshi in the browser."),
+    "respond": ("Talk", "Answer a recorded question: sound file in, sound file out."),
+    "transcribe": ("Listen and speak", "Speech to text, from files or the microphone."),
+    "speak": ("Listen and speak", "Text to speech."),
+    "voices": ("Listen and speak", "List, search and play the voices of `speak`."),
+    "translate": ("Listen and speak", "Translate speech into speech (Hibiki)."),
+    "complete": ("Listen and speak", "Continue a text (Helium)."),
+    "info": ("Checkpoints", "Say what a checkpoint holds."),
+    "quantize": ("Checkpoints", "Make a checkpoint smaller and faster."),
+    "convert": ("Checkpoints", "Save a checkpoint in the MLX format."),
+    "doctor": ("This machine", "Check what could keep Moshi from running here."),
+    "bench": ("This machine", "Time every stage of a frame."),
+}
+INTERRUPTED = 130  # exit code of a program that SIGINT has ended
+HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run `moshi-mlx ARGS` (the process's own by default); returns the exit code."""
+    args = list(sys.argv[1:] if args is None else args)
+    return guard(lambda: _group(args)(args, prog_name="moshi-mlx"))
+
+
+def run_command(name: str, args: Sequence[str], program: str) -> int:
+    """Run one command under another name, for the entry modules of moshi_mlx 0.3.0.
+
+    Args:
+        name: a command, as in ``moshi-mlx NAME``.
+        args: what follows it.
+        program: what the user typed, for the usage line.
+    """
+
+    def run() -> None:
+        app = _typer()
+        _add(app, name)
+        app(list(args), prog_name=program)
+
+    return guard(run)
+
+
+def guard(run: Callable[[], None]) -> int:
+    """Exit code of ``run``; an error that the user can mend becomes one line."""
+    log_to_stderr()
+    try:
+        run()
+    except SystemExit as end:  # how Typer returns, after --help too
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except MoshiError as error:
+        print(make_log("error", " ".join(str(error).split())), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+def available() -> list[str]:
+    """Names of the commands that this version has."""
+    return [name for name in COMMANDS if find_spec(f"{__package__}.{name}")]
+
+
+def _typer() -> typer.Typer:
+    return typer.Typer(
+        context_settings=HELP_NAMES,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
+
+
+def _group(args: Sequence[str]) -> typer.Typer:
+    """All commands: the one in ``args`` as it is, the others by name and help only."""
+    app = _typer()
+    app.callback()(_root)
+    asked = next((arg for arg in args if not arg.startswith("-")), None)
+    completing = "_MOSHI_MLX_COMPLETE" in os.environ  # the shell asks for proposals
+    for name in available():
+        if completing or name == asked:
+            _add(app, name)
+        else:
+            group, what_for = COMMANDS[name]
+            app.command(name, help=what_for, rich_help_panel=group)(_not_asked_for)
+    return app
+
+
+def _add(app: typer.Typer, name: str) -> None:
+    module = import_module(f".{name}", __package__)
+    app.command(
+        name,
+        epilog="\n\n".join(["Examples:", *module.EXAMPLES.strip().splitlines()]),
+        rich_help_panel=COMMANDS[name][0],
+        context_settings=HELP_NAMES,
+        no_args_is_help=False,
+    )(getattr(module, name))
+
+
+def _not_asked_for() -> None:
+    """Stands for a command that only --help lists in this run."""
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from .. import __version__
+
+        print(f"moshi_mlx {__version__}")
+        raise typer.Exit()
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version.",
+            callback=_show_version,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
+    """Talk with Moshi, and use the other speech models of Kyutai, on this machine.
+
+    moshi-mlx COMMAND --help shows a command's options, with examples.
+    """
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""Options that several commands share: one name, one meaning, old spellings kept.
+
+A command writes ``model: Model = None``; None means that the checkpoint decides.
+"""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MODEL_PANEL = "Model"
+SAMPLING_PANEL = "Sampling"
+FILES_PANEL = "Files of a local model"
+
+
+class Engine(str, Enum):
+    """What runs the Mimi codec."""
+
+    native = "native"
+    rust = "rust"
+
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "--hf-repo",
+        metavar="NAME|FOLDER|demo",
+        help="A model of the hub (kyutai/moshiko-mlx-q4), a local folder, or 'demo', "
+        "the small one that comes with this package.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+Quantized = Annotated[
+    int | None,
+    typer.Option(
+        *("--quantized", "-q", "--quantize", "--quantize-bits"),
+        metavar="BITS",
+        help="Bits per weight that the model must have. Never needed: the checkpoint "
+        "says it; another number here is an error.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+Codec = Annotated[
+    Engine,
+    typer.Option(
+        "--codec",
+        help="What runs the Mimi codec: MLX, or rustymimi on the CPU.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+MoshiWeights = Annotated[
+    Path | None,
+    typer.Option(
+        *("--moshi-weights", "--moshi-weight"),
+        metavar="FILE",
+        help="Weights of the language model, instead of the model's own.",
+        rich_help_panel=FILES_PANEL,
+    ),
+]
+MimiWeights = Annotated[
+    Path | None,
+    typer.Option(
+        *("--mimi-weights", "--mimi-weight"),
+        metavar="FILE",
+        help="Weights of the codec.",
+        rich_help_panel=FILES_PANEL,
+    ),
+]
+Tokenizer = Annotated[
+    Path | None,
+    typer.Option(
+        "--tokenizer",
+        metavar="FILE",
+        help="SentencePiece model of the text.",
+        rich_help_panel=FILES_PANEL,
+    ),
+]
+LmConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        *("--lm-config", "--config"),
+        metavar="FILE",
+        help="config.json of the language model.",
+        rich_help_panel=FILES_PANEL,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        help="The same seed gives the same words. Without it one is drawn, and shown.",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        "--temp",
+        min=0.0,
+        help="Temperature of text and audio both; 0 always takes the likeliest.",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
+TextTemperature = Annotated[
+    float | None,
+    typer.Option(
+        "--text-temperature",
+        min=0.0,
+        help="Temperature of the text (Moshi: 0.7).",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
+AudioTemperature = Annotated[
+    float | None,
+    typer.Option(
+        "--audio-temperature",
+        min=0.0,
+        help="Temperature of the audio (Moshi: 0.8).",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
+TextTopK = Annotated[
+    int | None,
+    typer.Option(
+        "--text-topk",
+        min=1,
+        help="Text is drawn from the K likeliest pieces (Moshi: 25).",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
+AudioTopK = Annotated[
+    int | None,
+    typer.Option(
+        "--audio-topk",
+        min=1,
+        help="Audio is drawn from the K likeliest codes (Moshi: 250).",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
+Guidance = Annotated[
+    float | None,
+    typer.Option(
+        "--cfg-coef",
+        help="Guidance: how far to go from what the condition is not (1: no guidance).",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON, nothing else.")
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say more about what happens.")
+]

@@ -1,0 +1,133 @@
+"""The frame of the command line: listing, errors, exit codes. Real processes."""
+
+import os
+import subprocess
+import sys
+import types
+
+import pytest
+import typer
+
+from moshi_mlx.cli import main as cli
+from moshi_mlx.cli.main import COMMANDS, available
+from moshi_mlx.errors import CheckpointError
+
+
+def run(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "moshi_mlx", *args],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1", **environment},
+    )
+
+
+def test_help_lists_the_commands_that_exist_and_no_others():
+    done = run("--help")
+    assert done.returncode == 0 and not done.stderr
+    words = done.stdout.split()
+    for name in COMMANDS:
+        assert (name in words) == (name in available())
+
+
+def test_version():
+    assert run("--version").stdout == "moshi_mlx 0.4.0\n"
+
+
+@pytest.mark.parametrize("name", available())
+def test_every_command_shows_examples_of_itself(name):
+    done = run(name, "--help", COLUMNS="300")
+    assert done.returncode == 0, done.stderr
+    examples = done.stdout.split("Examples:")[1]
+    assert f"moshi-mlx {name}" in examples
+
+
+def test_listing_loads_no_command_and_no_heavy_package():
+    heavy = ["numpy", "sounddevice", "sphn", "fastapi", "sentencepiece"]
+    heavy += [f"moshi_mlx.cli.{name}" for name in COMMANDS]
+    code = (
+        "import sys; from moshi_mlx.cli.main import main; code = main(['--help'])\n"
+        f"print([name for name in {heavy} if name in sys.modules], file=sys.stderr)\n"
+        "sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "[]\n")
+
+
+def test_an_unknown_command_is_a_usage_error():
+    done = run("respnod")
+    assert done.returncode == 2
+    assert "respnod" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Installs a command `try`, whose body the test gives; returns how to call it."""
+
+    def install(body):
+        module = types.ModuleType("moshi_mlx.cli.try")
+
+        def attempt(word: str, times: int = typer.Option(1, min=1)) -> None:
+            """Do as the test says."""
+            body(word, times)
+
+        vars(module).update({"try": attempt, "EXAMPLES": "moshi-mlx try HARD"})
+        monkeypatch.setitem(cli.COMMANDS, "try", ("Tests", "Try."))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        monkeypatch.setattr(cli, "available", lambda: ["try"])
+        return lambda *args: cli.main(["try", *args])
+
+    return install
+
+
+def test_arguments_reach_the_command(command):
+    heard = []
+    assert command(lambda *given: heard.append(given))("hard", "--times", "3") == 0
+    assert heard == [("hard", 3)]
+
+
+def test_an_error_that_the_user_can_mend_is_one_line(command, capsys):
+    def fail(word, times):
+        raise CheckpointError(f"no model '{word}':\n  check the name.")
+
+    assert command(fail)("x") == 1
+    assert capsys.readouterr().err == "Error: no model 'x': check the name.\n"
+
+
+def test_an_error_of_ours_keeps_its_traceback(command):
+    def fail(word, times):
+        raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError):
+        command(fail)("x")
+
+
+def test_ctrl_c_ends_with_130(command):
+    def fail(word, times):
+        raise KeyboardInterrupt
+
+    assert command(fail)("x") == 130
+
+
+@pytest.mark.parametrize(
+    "args", [(), ("x", "--times", "0"), ("x", "--times", "many"), ("x", "--tmies", "2")]
+)
+def test_wrong_arguments_end_with_2(command, capsys, args):
+    assert command(lambda *_: pytest.fail("the command ran"))(*args) == 2
+    assert "Usage:" in capsys.readouterr().err
+
+
+def test_an_entry_module_runs_a_command_under_its_own_name(command, capsys):
+    command(lambda *_: None)
+    assert cli.run_command("try", ["--help"], "python -m moshi_mlx.old") == 0
+    assert "python -m moshi_mlx.old" in capsys.readouterr().out
+
+
+def test_a_warning_of_the_library_is_one_line(command, capsys):
+    import logging
+
+    def warn(word, times):
+        logging.getLogger("moshi_mlx.checkpoint").warning("unknown key '%s'", word)
+
+    assert command(warn)("x") == 0
+    assert capsys.readouterr().err == "Warning: unknown key 'x'\n"
