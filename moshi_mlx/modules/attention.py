@@ -7,6 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from . import ops
+from .heads import Heads, Table
 from .kv_cache import KVCache, Plan, RotatingKVCache
 
 if TYPE_CHECKING:
@@ -29,51 +30,41 @@ class LayerCache:
         self.cross_attn = None
 
 
-def rotary(cfg: "TransformerConfig") -> ops.Rotary | None:
-    """The rotation that the config asks for, None where positions are not rotated."""
-    if cfg.positional_embedding not in ("rope", "sin_rope", "rope_concat"):
-        return None
-    interleaved = cfg.positional_embedding != "rope_concat"
-    return ops.Rotary(cfg.head_dim, cfg.max_period, traditional=interleaved)
+def make_heads(cfg: "TransformerConfig") -> Heads:
+    """Heads as the config describes them, rotated or not."""
+    rotated = cfg.positional_embedding in ("rope", "sin_rope", "rope_concat")
+    return Heads(
+        cfg.num_heads,
+        cfg.num_heads // cfg.kv_repeat,
+        cfg.head_dim,
+        cfg.max_period if rotated else None,
+        interleaved=cfg.positional_embedding != "rope_concat",
+    )
 
 
 class Attention(nn.Module):
     """Causal self-attention; ``kv_repeat`` query heads share one key and value head.
 
-    Shape: ``[B, T, D] -> [B, T, D]``.
+    Shape: rows ``[B * T, D] -> [B * T, D]``.
     Source: kyutai-labs/moshi, modules/transformer.py:StreamingMultiheadAttention.
     """
 
     def __init__(self, cfg: "TransformerConfig"):
         super().__init__()
-        self.num_heads = cfg.num_heads
-        self.num_kv_heads = cfg.num_heads // cfg.kv_repeat
-        self.head_dim = cfg.head_dim
-        width = (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
+        kv_heads = cfg.num_heads // cfg.kv_repeat
+        width = (cfg.num_heads + 2 * kv_heads) * cfg.head_dim
         self.in_proj = nn.Linear(cfg.d_model, width, bias=cfg.bias_attn)
         self.out_proj = nn.Linear(cfg.d_model, cfg.d_model, bias=cfg.bias_attn)
-        self.scale = self.head_dim**-0.5
-        self._rotary = rotary(cfg)
+        self._heads = make_heads(cfg)
 
     def __call__(
-        self,
-        x: mx.array,
-        cache: KVCache | RotatingKVCache,
-        plan: Plan,
-        rotation: int | mx.array | None,
+        self, x: mx.array, cache: KVCache | RotatingKVCache, plan: Plan, table: Table
     ) -> mx.array:
         """Everything but the output projection, which the layer joins with its sum."""
-        b, t, _ = x.shape
-        h, kv = self.num_heads, self.num_kv_heads
-        qkv = self.in_proj(x).reshape(b, t, h + 2 * kv, self.head_dim).swapaxes(1, 2)
-        qk, v = qkv[:, : h + kv], qkv[:, h + kv :]
-        if self._rotary is not None and rotation is not None:
-            qk = self._rotary.rotate(qk, rotation)
-        k, v = cache.update(qk[:, h:], v, plan)
-        y = mx.fast.scaled_dot_product_attention(
-            qk[:, :h], k, v, scale=self.scale, mask=plan.mask
-        )
-        return y.swapaxes(1, 2).reshape(b, t, h * self.head_dim)
+        qkv = ops.project(x, self.in_proj)
+        q, k, v = self._heads.split(qkv, plan.b, plan.t, table)
+        k, v = cache.update(k, v, plan)
+        return self._heads.attend(q, k, v, plan.mask)
 
 
 class CrossAttention(nn.Module):
@@ -81,7 +72,7 @@ class CrossAttention(nn.Module):
 
     Keys and values are computed once per condition array and kept in the layer's cache.
 
-    Shape: ``[B, T, D], condition [B, S, D] -> [B, T, D]``.
+    Shape: rows ``[B * T, D]``, condition ``[B, S, D] -> [B * T, D]``.
     Source: as ``Attention``.
     """
 
@@ -91,7 +82,6 @@ class CrossAttention(nn.Module):
             raise ValueError(
                 f"cross-attention got kv_repeat={cfg.kv_repeat}: only 1 is defined."
             )
-        self.num_heads = cfg.num_heads
         self.head_dim = cfg.head_dim
         self.in_proj = nn.Linear(cfg.d_model, 3 * cfg.d_model, bias=cfg.bias_attn)
         self.out_proj = nn.Linear(cfg.d_model, cfg.d_model, bias=cfg.bias_attn)
@@ -116,17 +106,21 @@ class CrossAttention(nn.Module):
             y = x @ proj["weight"][rows].T
         return y + proj["bias"][rows] if "bias" in proj else y
 
-    def _heads(self, x: mx.array) -> mx.array:
-        b, t, _ = x.shape
-        return x.reshape(b, t, -1, self.head_dim).swapaxes(1, 2)
+    def _heads(self, x: mx.array, b: int) -> mx.array:
+        return x.reshape(b, -1, x.shape[-1] // self.head_dim, self.head_dim).swapaxes(
+            1, 2
+        )
 
-    def __call__(self, x: mx.array, condition: mx.array, cache: LayerCache) -> mx.array:
-        b, t, d = x.shape
+    def __call__(
+        self, x: mx.array, condition: mx.array, cache: LayerCache, b: int
+    ) -> mx.array:
+        """As ``Attention``: everything but the output projection."""
+        d = x.shape[-1]
         if cache.cross_attn is None or cache.cross_attn[0] is not condition:
-            kv = self._heads(self._project(condition, slice(d, 3 * d)))
+            kv = self._heads(self._project(condition, slice(d, 3 * d)), b)
             k, v = mx.split(kv, 2, axis=1)
             cache.cross_attn = condition, mx.contiguous(k), mx.contiguous(v)
         _, k, v = cache.cross_attn
-        q = self._heads(self._project(x, slice(0, d)))
+        q = self._heads(self._project(x, slice(0, d)), b)
         y = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.scale)
-        return y.swapaxes(1, 2).reshape(b, t, d)
+        return y.swapaxes(1, 2).reshape(-1, d)

@@ -17,6 +17,7 @@ class Plan:
     """Where ``T`` new positions go and what they may see; serves all layers of a stack.
 
     Attributes:
+        b, t: rows B and new positions T.
         start: first new position, an int, or ``[B]`` where rows differ.
         after: position of each row after the call.
         capacity: slots that storage must have.
@@ -27,6 +28,8 @@ class Plan:
             nothing is hidden.
     """
 
+    b: int
+    t: int
     start: int | mx.array
     after: list[int]
     capacity: int
@@ -133,9 +136,8 @@ class RotatingKVCache:
             mask = None
             if t > 1 or capacity > self.max_size or min(offsets) + 1 < capacity:
                 mask = window_mask(starts, t, capacity, self.max_size)
-            return Plan(
-                starts, after, capacity, slots[:, None, :, None], capacity, mask
-            )
+            slots = slots[:, None, :, None]
+            return Plan(b, t, starts, after, capacity, slots, capacity, mask)
         start = offsets[0]
         live = min(start + t, capacity)
         slots = start % capacity
@@ -144,7 +146,7 @@ class RotatingKVCache:
         mask = None
         if t > 1 or live > self.max_size:
             mask = window_mask(start, t, live, self.max_size)
-        return Plan(start, after, capacity, slots, live, mask)
+        return Plan(b, t, start, after, capacity, slots, live, mask)
 
     def update(
         self, keys: mx.array, values: mx.array, plan: Plan
@@ -229,7 +231,7 @@ class KVCache:
             raise ValueError("KVCache has no rows of its own: use RotatingKVCache.")
         live = self.offset + t
         mask = window_mask(self.offset, t, live, live) if t > 1 else None
-        return Plan(self.offset, [live] * b, live, self.offset, live, mask)
+        return Plan(b, t, self.offset, [live] * b, live, self.offset, live, mask)
 
     def update(
         self,

@@ -20,8 +20,13 @@ class RMSNorm(nn.RMSNorm):
     Shape: ``[..., D] -> [..., D]``. Source: arXiv:1910.07467.
     """
 
+    _kept: ops.RmsWeight | None = None
+
     def __call__(self, x: mx.array) -> mx.array:
-        return ops.rms_norm(x, self["weight"], self.eps)
+        kept = self._kept
+        if kept is None or kept.weight is not self["weight"]:
+            kept = self._kept = ops.RmsWeight(self["weight"], self.eps)
+        return ops.rms_norm(x, kept)
 
 
 def make_norm(kind: str, dim: int, eps: float | None = None) -> nn.Module:

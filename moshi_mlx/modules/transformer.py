@@ -11,8 +11,9 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from . import ops
-from .attention import Attention, CrossAttention, LayerCache, rotary
-from .kv_cache import KVCache, RotatingKVCache
+from .attention import Attention, CrossAttention, LayerCache, make_heads
+from .heads import Table
+from .kv_cache import KVCache, Plan, RotatingKVCache
 from .norm import make_norm
 
 ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
@@ -126,7 +127,7 @@ class MlpGating(nn.Module):
         self._activation = ACTIVATIONS[name]
 
     def hidden(self, x: mx.array) -> mx.array:
-        gate, x = mx.split(self.linear_in(x), 2, axis=-1)
+        gate, x = mx.split(ops.project(x, self.linear_in), 2, axis=-1)
         return self._activation(gate) * x
 
     @property
@@ -143,7 +144,7 @@ class MlpNoGating(nn.Module):
         self.linear2 = nn.Linear(cfg.dim_feedforward, cfg.d_model, bias=cfg.bias_ff)
 
     def hidden(self, x: mx.array) -> mx.array:
-        return ops.gelu(self.linear1(x))
+        return ops.gelu(ops.project(x, self.linear1))
 
     @property
     def last(self) -> nn.Module:
@@ -151,7 +152,10 @@ class MlpNoGating(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention, cross-attention where configured, feed-forward; norms first."""
+    """Self-attention, cross-attention where configured, feed-forward; norms first.
+
+    Shape: rows ``[B * T, D] -> [B * T, D]``.
+    """
 
     def __init__(self, cfg: TransformerConfig):
         super().__init__()
@@ -173,23 +177,23 @@ class TransformerLayer(nn.Module):
     def _add(self, x: mx.array, y: mx.array, last: nn.Module, scale: str) -> mx.array:
         """``x + scale * last(y)``, the scale where the layer has one."""
         if scale in self:
-            return x + self[scale](last(y))
-        return ops.linear_add(y, x, last)
+            return x + self[scale](ops.project(y, last))
+        return ops.project_add(y, x, last)
 
     def __call__(
         self,
         x: mx.array,
         cache: LayerCache,
-        plan,
-        rotation: int | mx.array | None,
+        plan: Plan,
+        table: Table,
         condition: mx.array | None,
     ) -> mx.array:
         attn = self.self_attn
-        y = attn(self.norm1(x), cache.self_attn, plan, rotation)
+        y = attn(self.norm1(x), cache.self_attn, plan, table)
         x = self._add(x, y, attn.out_proj, "layer_scale_1")
         if condition is not None:
             cross = self.cross_attention
-            y = cross(self.norm_cross(x), condition, cache)
+            y = cross(self.norm_cross(x), condition, cache, plan.b)
             x = self._add(x, y, cross.out_proj, "layer_scale_cross")
         y = self.gating.hidden(self.norm2(x))
         return self._add(x, y, self.gating.last, "layer_scale_2")
@@ -224,7 +228,7 @@ class Transformer(nn.Module):
         cfg.validate()
         self.cfg = cfg
         self.layers = [TransformerLayer(cfg) for _ in range(cfg.num_layers)]
-        self._rotary = rotary(cfg)
+        self._heads = make_heads(cfg)
 
     def __call__(
         self,
@@ -250,10 +254,11 @@ class Transformer(nn.Module):
             start = mx.array(plan.start).reshape(-1, 1)
             wave = sin_embedding(start + mx.arange(t), d, self.cfg.max_period)
             x = x + wave.astype(x.dtype)
-        rotation = None if self._rotary is None else self._rotary.table(plan.start, t)
+        table = self._heads.table(plan.start, t, x.dtype)
+        x = x.reshape(b * t, d)
         for layer, layer_cache in zip(self.layers, cache, strict=True):
-            x = layer(x, layer_cache, plan, rotation, cross_attention_src)
-        return x
+            x = layer(x, layer_cache, plan, table, cross_attention_src)
+        return x.reshape(b, t, d)
 
     def make_rot_cache(self) -> list[LayerCache]:
         """State of a new stream: bounded, endless."""
