@@ -1,0 +1,1 @@
+"""A conversation: sessions, the thread that runs them, and the live loop."""
