@@ -1,0 +1,136 @@
+"""Imports point down: no module of moshi_mlx knows one that stands above it."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "moshi_mlx"
+
+# What each part may import from the package, itself aside.
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "_blas": set(),
+    "utils": {"errors"},
+    "audio": {"errors"},
+    "modules": {"errors"},
+    "models": {"errors", "modules", "utils", "audio.files"},
+    "checkpoint": {"errors", "utils", "modules", "models"},
+    "codec": {"errors", "utils", "audio", "modules", "models", "checkpoint"},
+}
+ALLOWED["chat"] = ALLOWED["codec"] | {"codec"}
+ALLOWED["web"] = ALLOWED["chat"] | {"chat"}
+ALLOWED["cli"] = ALLOWED["web"] | {"web", "__init__"}
+ENTRIES = ["client_utils", "local", "local_web", "run_inference", "run_tts"]
+ALLOWED |= {name: {"cli"} for name in [*ENTRIES, "run_helium", "__main__"]}
+
+# Loaded only by the functions that use them, so that importing stays quick and works
+# on machines that lack, say, PortAudio.
+ON_USE = {"sounddevice", "sphn", "rustymimi", "sentencepiece", "huggingface_hub"}
+ON_USE |= {"pywebrtc_audio", "fastapi", "uvicorn", "websockets", "rich", "starlette"}
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def imports(tree: ast.AST, module: str) -> Iterator[str]:
+    """Full names that ``module`` imports anywhere, but for type checkers only."""
+    package = module.split(".")[:-1]
+    for node in ast.iter_child_nodes(tree):
+        if is_type_checking(node):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = [*base, *(node.module.split(".") if node.module else [])]
+            yield from (".".join([*base, alias.name]) for alias in node.names)
+        else:
+            yield from imports(node, module)
+
+
+def modules() -> list[tuple[str, ast.Module]]:
+    """Each file as (dotted name below moshi_mlx, tree); a package is its __init__."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        found.append((name, ast.parse(path.read_text(), str(path))))
+    return found
+
+
+def may_import(part: str, other: str) -> bool:
+    """Whether ``part`` may see ``other``, a dotted name below moshi_mlx."""
+    if other.split(".")[0] == part:
+        return True
+    return any(other == low or other.startswith(low + ".") for low in ALLOWED[part])
+
+
+FILES = modules()
+
+
+def test_imports_point_down():
+    for name, tree in FILES:
+        part = name.split(".")[0]
+        if part == "__init__":  # loads its parts on use: tests/test_package.py
+            continue
+        assert part in ALLOWED, f"{part} is new: give it its place in ALLOWED"
+        for full in imports(tree, f"moshi_mlx.{name}"):
+            if full.split(".")[0] == "moshi_mlx":
+                other = full.removeprefix("moshi_mlx").removeprefix(".")
+                other = "__init__" if other == "__version__" else other
+                assert may_import(part, other), f"{name} imports {full}"
+
+
+def test_heavy_packages_are_imported_where_they_are_used():
+    definitions = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    for name, tree in FILES:
+        top = [node for node in tree.body if not isinstance(node, definitions)]
+        for full in imports(ast.Module(top, []), f"moshi_mlx.{name}"):
+            assert full.split(".")[0] not in ON_USE, f"{name} imports {full} at its top"
+
+
+def test_networks_know_no_numpy():
+    for name, tree in FILES:
+        if name.startswith("modules."):
+            assert "numpy" not in imports(tree, f"moshi_mlx.{name}"), name
+
+
+def test_only_declared_packages_are_imported():
+    project = (PACKAGE.parent / "pyproject.toml").read_text()
+    declared = project.split("\ndependencies = [")[1].split("\n]")[0]
+    declared = declared.replace("-", "_").lower()
+    for name, tree in FILES:
+        for full in imports(tree, f"moshi_mlx.{name}"):
+            top = full.split(".")[0]
+            if top != "moshi_mlx" and top not in sys.stdlib_module_names:
+                assert f'"{top.lower()}' in declared, (
+                    f"{name} imports {top}: declare it"
+                )
+
+
+@pytest.mark.parametrize(
+    "part, source, seen",
+    [
+        ("modules.conv", "from ..models import lm", "moshi_mlx.models.lm"),
+        (
+            "models.tts.model",
+            "from ...audio.files import read",
+            "moshi_mlx.audio.files.read",
+        ),
+        ("chat.x", "def f():\n    from ..web import server", "moshi_mlx.web.server"),
+        ("errors", "import moshi_mlx.cli.main", "moshi_mlx.cli.main"),
+    ],
+)
+def test_the_reader_of_imports_sees_every_form(part, source, seen):
+    assert list(imports(ast.parse(source), f"moshi_mlx.{part}")) == [seen]
+
+
+def test_the_table_forbids_what_it_should():
+    assert may_import("models", "audio.files.read")
+    assert not may_import("models", "audio.framing.FRAME")
+    assert not may_import("modules", "models.lm")
+    assert not may_import("chat", "cli.console")
+    assert may_import("cli", "web.server")

@@ -1,0 +1,107 @@
+"""What `import moshi_mlx` gives, what it costs, and what the wheel carries."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import moshi_mlx
+
+ROOT = Path(__file__).parents[1]
+WHEEL_LIMIT = 20 * 2**20  # bytes
+
+
+def python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_public_names():
+    assert moshi_mlx.__all__ == [
+        *("__version__", "audio", "load", "models", "modules", "utils"),
+    ]
+    assert set(moshi_mlx.__all__) <= set(dir(moshi_mlx))
+    assert moshi_mlx.audio.__all__ == [
+        *("FRAME", "SAMPLE_RATE", "Framer", "PlaybackRing", "Resampler", "WavWriter"),
+        *("frames", "read", "resample", "write_wav"),
+    ]
+
+
+@pytest.mark.parametrize("name", [n for n in moshi_mlx.__all__ if n != "__version__"])
+def test_every_public_name_loads(name):
+    assert getattr(moshi_mlx, name)
+
+
+def test_a_name_that_is_none_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'moshi_mlx' has no attribute 'lode'"):
+        _ = moshi_mlx.lode  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_the_version_is_that_of_the_project():
+    assert f'\nversion = "{moshi_mlx.__version__}"\n' in (
+        ROOT / "pyproject.toml"
+    ).read_text(encoding="utf-8")
+
+
+def test_importing_loads_mlx_and_nothing_heavy():
+    code = (
+        "import sys, mlx.core; before = set(sys.modules); import moshi_mlx\n"
+        "print({name.split('.')[0] for name in set(sys.modules) - before}"
+        " - set(sys.stdlib_module_names))"
+    )
+    assert python(code) == "{'moshi_mlx'}"
+
+
+def test_importing_the_networks_needs_no_audio_or_network_package():
+    heavy = ["sounddevice", "sphn", "fastapi", "huggingface_hub", "sentencepiece"]
+    code = (
+        "import sys; from moshi_mlx import models, modules, utils\n"
+        "from moshi_mlx.models import mimi, lm\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    assert python(code) == "[]"
+
+
+def test_linux_computes_with_openblas_and_others_with_their_own():
+    loaded = "import moshi_mlx; print('libopenblas' in open('/proc/self/maps').read())"
+    if sys.platform == "linux":
+        assert python(loaded) == "True", "the extra `cpu` is not installed"
+    else:
+        assert python("from moshi_mlx import _blas; print(_blas.preload())") == "None"
+
+
+def test_without_mlx_the_error_says_what_to_install():
+    code = (
+        "import sys; sys.modules['mlx.core'] = None\n"
+        "try:\n    import moshi_mlx\nexcept ImportError as error:\n    print(error)"
+    )
+    assert "pip install 'moshi_mlx[cpu]'" in python(code)
+
+
+def test_the_wheel_has_every_file_of_the_package_and_nothing_else(tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path],
+        check=True,
+        capture_output=True,
+        cwd=ROOT,
+    )
+    (path,) = tmp_path.iterdir()
+    with zipfile.ZipFile(path) as wheel:
+        names = [name for name in wheel.namelist() if ".dist-info/" not in name]
+        (commands,) = (n for n in wheel.namelist() if n.endswith("entry_points.txt"))
+        assert "moshi-mlx = moshi_mlx.cli.main:main" in wheel.read(commands).decode()
+    tracked = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "moshi_mlx"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    ).stdout.split()
+    assert sorted(names) == sorted(tracked)
+    assert "moshi_mlx/py.typed" in names
+    assert path.stat().st_size < WHEEL_LIMIT
