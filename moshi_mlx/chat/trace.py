@@ -1,0 +1,158 @@
+"""How long each stage of a frame takes: bounded memory, a Chrome trace on request.
+
+::
+
+    trace = Trace()
+    with trace.stage("encode"):
+        ...
+    trace.summary()["encode"].p95_ms
+"""
+
+import json
+import os
+import threading
+import time
+from array import array
+from collections import deque
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from types import TracebackType
+
+_WINDOW = 16_384  # timings a stage keeps: 22 minutes of frames, 128 KiB
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a stage cost, in milliseconds; p50 and p95 of its newest calls.
+
+    Attributes:
+        count: calls since the start.
+        mean_ms, max_ms: over all of them.
+    """
+
+    count: int
+    mean_ms: float
+    p50_ms: float
+    p95_ms: float
+    max_ms: float
+
+
+class _History:
+    """The newest durations of one stage, in a ring, and sums over all of them."""
+
+    def __init__(self, window: int):
+        self._ring = array("d")
+        self._window = window
+        self.count = 0
+        self.total_s = 0.0
+        self.max_s = 0.0
+
+    def add(self, seconds: float) -> None:
+        if len(self._ring) < self._window:
+            self._ring.append(seconds)
+        else:
+            self._ring[self.count % self._window] = seconds
+        self.count += 1
+        self.total_s += seconds
+        self.max_s = max(self.max_s, seconds)
+
+    def newest(self) -> list[float]:
+        """The durations that the ring holds, oldest first."""
+        start = self.count % self._window if self.count > self._window else 0
+        return [*self._ring[start:], *self._ring[:start]]
+
+
+class _Stage:
+    """``with`` block that times itself; one object per call, so stages may nest."""
+
+    __slots__ = ("_name", "_start_s", "_trace")
+
+    def __init__(self, trace: "Trace", name: str):
+        self._trace = trace
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._start_s = time.perf_counter()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._trace.add(self._name, self._start_s, time.perf_counter())
+
+
+class Trace:
+    """Timings of named stages, from any thread.
+
+    Args:
+        window: newest calls of each stage that percentiles come from.
+        events: newest calls of all stages kept for ``write_chrome``; 0 keeps none.
+    """
+
+    def __init__(self, window: int = _WINDOW, events: int = 0):
+        self._window = window
+        self._stages: dict[str, _History] = {}
+        self._events: deque[tuple[str, float, float, int]] = deque(maxlen=events)
+        self._threads: dict[int, str] = {}
+        self._lock = threading.Lock()
+
+    def stage(self, name: str) -> _Stage:
+        """Time the body of a ``with`` statement."""
+        return _Stage(self, name)
+
+    def add(self, name: str, start_s: float, end_s: float) -> None:
+        """Record a call; times are of ``time.perf_counter``."""
+        with self._lock:
+            if name not in self._stages:
+                self._stages[name] = _History(self._window)
+            self._stages[name].add(end_s - start_s)
+            if self._events.maxlen:
+                thread = threading.get_ident()
+                self._events.append((name, start_s, end_s, thread))
+                self._threads[thread] = threading.current_thread().name
+
+    def durations_ms(self, name: str) -> list[float]:
+        """The newest calls of a stage, oldest first, in milliseconds."""
+        with self._lock:
+            stage = self._stages.get(name)
+            return [1000 * s for s in stage.newest()] if stage else []
+
+    def summary(self) -> dict[str, Timing]:
+        """What each stage cost, in the order in which they first came."""
+        with self._lock:
+            stages = {name: (s, s.newest()) for name, s in self._stages.items()}
+        return {
+            name: Timing(
+                count=stage.count,
+                mean_ms=1000 * stage.total_s / stage.count,
+                p50_ms=1000 * percentile(newest, 50),
+                p95_ms=1000 * percentile(newest, 95),
+                max_ms=1000 * stage.max_s,
+            )
+            for name, (stage, newest) in stages.items()
+        }
+
+    def write_chrome(self, path: str | Path) -> None:
+        """Write the kept events for chrome://tracing or ui.perfetto.dev."""
+        process = os.getpid()
+        with self._lock:
+            events, threads = list(self._events), dict(self._threads)
+        rows: list[dict[str, object]] = [
+            dict(
+                ph="M", name="thread_name", pid=process, tid=thread, args={"name": name}
+            )
+            for thread, name in threads.items()
+        ]
+        for name, start_s, end_s, thread in events:
+            times = {"ts": 1e6 * start_s, "dur": 1e6 * (end_s - start_s)}
+            rows.append(dict(ph="X", name=name, pid=process, tid=thread, **times))
+        Path(path).write_text(json.dumps({"traceEvents": rows}), encoding="utf-8")
+
+
+def percentile(values: list[float], percent: float) -> float:
+    """The smallest value that ``percent`` of all do not exceed (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[max(0, ceil(len(ordered) * percent / 100) - 1)]
