@@ -122,6 +122,13 @@ class DepFormerConfig:
         schedule = self.weights_per_step_schedule
         return step if schedule is None else schedule[step]
 
+    def input_set(self, step: int) -> int:
+        """Index of the input projection that a step uses."""
+        if not self.multi_linear:
+            return 0
+        schedule = self.weights_per_step_schedule
+        return step if schedule is None else schedule[step]
+
     def slice_transformer(self, step: int) -> TransformerConfig:
         """Config of one step's transformer."""
         if self.gating_dims is None:
@@ -246,7 +253,7 @@ def gated_dim(dim: int, feedforward: int) -> int:
     return 21 * dim // 8 if feedforward == 4 * dim else 2 * feedforward // 3
 
 
-def _stack(data: Mapping[str, Any], **own: Any) -> TransformerConfig:
+def stack_config(data: Mapping[str, Any], **own: Any) -> TransformerConfig:
     """A stack as config.json describes it, with explicit widths and epsilons."""
     gating = _choice("gating", own["gating"], ["none", *ACTIVATIONS])
     norm = _choice("norm", data.get("norm", "layer_norm"), NORM_EPS)
@@ -281,7 +288,7 @@ def _main_transformer(data: Mapping[str, Any]) -> TransformerConfig:
     context = data.get("context")
     if context is None:
         raise ConfigError("config has no context: a stream needs a bounded window.")
-    return _stack(
+    return stack_config(
         data,
         d_model=dim,
         num_heads=data.get("num_heads", 8),
@@ -319,7 +326,7 @@ def _depformer(data: Mapping[str, Any], dep_q: int) -> DepFormerConfig:
             f"depformer_weights_per_step_schedule has {len(schedule)} entries for "
             f"{dep_q} codebooks: give one each."
         )
-    transformer = _stack(
+    transformer = stack_config(
         data,
         d_model=dim,
         num_heads=own("num_heads", data.get("num_heads", 8)),

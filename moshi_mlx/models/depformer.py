@@ -54,8 +54,7 @@ class DepFormer(nn.Module):
         super().__init__()
         dep = cfg.depformer
         self.slices = [DepFormerSlice(cfg, step) for step in range(dep.num_slices)]
-        sets = dep.weight_set if dep.multi_linear else (lambda _step: 0)
-        self._in_set = tuple(sets(step) for step in range(dep.num_slices))
+        self._in_set = tuple(dep.input_set(step) for step in range(dep.num_slices))
         self._first_of_set = tuple(
             self._in_set.index(s) for s in range(max(self._in_set, default=-1) + 1)
         )
@@ -67,6 +66,7 @@ class DepFormer(nn.Module):
         text: mx.array,
         choose: Callable[[int, mx.array], mx.array],
         steps: int | None = None,
+        sampled: bool = True,
     ) -> list[mx.array]:
         """Run the first ``steps`` (default: all) codebooks of a frame.
 
@@ -75,6 +75,7 @@ class DepFormer(nn.Module):
             text: text token of the frame ``[B, 1]``.
             choose: given the step and its logits ``[B, 1, card]``, the token ``[B, 1]``
                 that the next step is told.
+            sampled: whether those tokens are drawn, so that none is -1.
 
         Returns: what ``choose`` returned, per step.
         """
@@ -84,7 +85,7 @@ class DepFormer(nn.Module):
         cache = slices[0].transformer.make_frame_cache()
         token, tokens = text, []
         for k, part in enumerate(slices):
-            told = part.emb.lookup(token) if k else part.emb(token)
+            told = part.emb.lookup(token) if k and sampled else part.emb(token)
             x = part.transformer(inputs[self._in_set[k]] + told, cache)
             token = choose(k, part.logits(x))
             tokens.append(token)

@@ -6,6 +6,7 @@ import mlx.core as mx
 
 from ..modules.conditioner import ConditionTensor
 from ..utils.sampling import RowNoise, Sampler
+from .depth import draw
 from .guidance import Guidance
 from .lm import Lm
 from .streams import TokenStreams
@@ -83,6 +84,7 @@ class LmGen:
         self.noise = RowNoise(self._seeds(seed))
         self.cache = model.transformer.make_rot_cache()
         model.expose_cache(self.cache)
+        model.depth_frames.refresh()
         self._said = mx.full((batch_size, repetition_context), -1, dtype=mx.int32)
 
     @property
@@ -184,12 +186,12 @@ class LmGen:
             guide.cross,
             self.guidance.rows(active),
         )
-        noise = self._noise(active)
-        text = self._text(hidden, noise)
+        text_noise, audio_noise = self._noise(active)
+        text = self._text(hidden, text_noise)
         if own_audio_tokens is not None:
             audio = own_audio_tokens.astype(mx.int32)[..., None]
         elif self.model.dep_q:
-            audio = self._audio(hidden, text, noise)
+            audio = self._audio(hidden, text, audio_noise)
         else:
             audio = mx.zeros((self.batch_size, 0, 1), mx.int32)
         if self.on_audio_hook is not None and self.model.dep_q:
@@ -234,29 +236,31 @@ class LmGen:
         """The newest columns of all streams, delayed: for waiting and inspection."""
         return self.streams.tokens
 
-    def _noise(self, active: list[bool] | None) -> tuple[mx.array | None, ...]:
-        """Noise of the text and of each codebook, one draw per row and frame."""
+    def _noise(
+        self, active: list[bool] | None
+    ) -> tuple[mx.array | None, mx.array | None]:
+        """Noise ``[B, 1, ...]`` of the text and of all codebooks, drawn at once."""
         cfg = self.model.cfg
-        steps = self.model.dep_q if self.audio_steps is None else self.audio_steps
         text = _noise_size(self.text_sampler, cfg.text_out_vocab_size)
         audio = _noise_size(self.audio_sampler, cfg.audio_vocab_size - 1)
-        if not text + steps * audio:
-            return (None,) * (1 + steps)
-        drawn = self.noise.draw(text + steps * audio, active)[:, None]
-        parts = [drawn[..., :text] if text else None]
-        for k in range(steps):
-            start = text + k * audio
-            parts.append(drawn[..., start : start + audio] if audio else None)
-        return tuple(parts)
+        size = text + audio * self._steps
+        if not size:
+            return None, None
+        drawn = self.noise.draw(size, active)[:, None]
+        return drawn[..., :text] if text else None, drawn[..., text:] if audio else None
 
-    def _text(self, hidden: mx.array, noise: tuple[mx.array | None, ...]) -> mx.array:
+    @property
+    def _steps(self) -> int:
+        return self.model.dep_q if self.audio_steps is None else self.audio_steps
+
+    def _text(self, hidden: mx.array, noise: mx.array | None) -> mx.array:
         logits = self.model.text_linear(hidden).astype(mx.float32)
         logits = self.guidance.text_logits(logits)
         if self.repetition_penalty != 1.0:
-            logits = self._penalised(logits)
+            logits = self._penalised(logits, self._said, self.repetition_penalty)
         if self.on_text_logits_hook is not None:
             self.on_text_logits_hook(logits)
-        text = _sample(self.text_sampler, logits, noise[0])
+        text = draw(self.text_sampler, logits, noise)
         if self.on_text_hook is not None:
             self.on_text_hook(text)
         if self.repetition_penalty != 1.0:
@@ -264,29 +268,24 @@ class LmGen:
         return text
 
     def _audio(
-        self, hidden: mx.array, text: mx.array, noise: tuple[mx.array | None, ...]
+        self, hidden: mx.array, text: mx.array, noise: mx.array | None
     ) -> mx.array:
         """Own codes ``[B, own, 1]``; -1 for codebooks that are not generated."""
-        sampled: list[mx.array] = []
-
-        def choose(step: int, logits: mx.array) -> mx.array:
-            logits = self.guidance.logits(logits.astype(mx.float32))
-            sampled.append(_sample(self.audio_sampler, logits, noise[1 + step]))
-            return self.guidance.both(sampled[-1])
-
-        self.model.depformer(hidden, self.guidance.both(text), choose, self.audio_steps)
-        audio = mx.stack(sampled, axis=1)
-        missing = self.model.dep_q - len(sampled)
+        audio = self.model.depth_frames(
+            hidden, text, noise, self.audio_sampler, self.guidance, self._steps
+        )
+        missing = self.model.dep_q - self._steps
         if missing:
             audio = mx.pad(audio, [(0, 0), (0, missing), (0, 0)], constant_values=-1)
         return audio
 
-    def _penalised(self, logits: mx.array) -> mx.array:
-        """Logits with the words said lately made less likely."""
+    def _penalised(
+        self, logits: mx.array, said: mx.array, factor: float | mx.array
+    ) -> mx.array:
+        """Logits with the words ``said [B, n]`` made less likely, by row's factor."""
         cfg = self.model.cfg
         b, _, v = logits.shape
         padding = (cfg.text_padding_token, cfg.text_end_padding_token)
-        said = self._said
         plain = (said < 0) | (said == padding[0]) | (said == padding[1]) | (said >= v)
         seen = mx.put_along_axis(
             mx.zeros((b, v + 1), mx.bool_),
@@ -294,16 +293,9 @@ class LmGen:
             mx.array(True),
             axis=1,
         )[:, None, :v]
-        factor = self.repetition_penalty
         lowered = mx.where(logits > 0, logits / factor, logits * factor)
         return mx.where(seen, lowered, logits)
 
 
 def _noise_size(sampler: Sampler, vocab: int) -> int:
     return sampler.noise_size(vocab) if isinstance(sampler, Sampler) else 0
-
-
-def _sample(sampler: Sampler, logits: mx.array, noise: mx.array | None) -> mx.array:
-    """A draw; other callables than ours are given the logits alone."""
-    token, _ = sampler(logits, noise) if noise is not None else sampler(logits)
-    return token

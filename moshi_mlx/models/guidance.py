@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
@@ -10,7 +11,9 @@ from ..modules.conditioner import (
     TensorCondition,
     TensorConditioner,
 )
-from .lm import Lm
+
+if TYPE_CHECKING:
+    from .lm import Lm
 
 
 @dataclass
@@ -34,7 +37,7 @@ class Guidance:
 
     def __init__(
         self,
-        model: Lm,
+        model: "Lm",
         coef: float,
         masked_until: Sequence[int] | None = None,
         no_text: bool = False,

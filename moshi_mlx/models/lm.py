@@ -17,6 +17,7 @@ from ..utils.sampling import Sampler
 from .config import DepFormerConfig, LmConfig
 from .delays import delay_sequence, undelay_sequence
 from .depformer import DepFormer, DepFormerSlice
+from .depth import DepthFrames
 from .presets import (
     config1b_202412,
     config1b_202412_16rvq,
@@ -96,6 +97,7 @@ class Lm(nn.Module):
             ConditionProvider(dim, cfg.conditioners) if cfg.conditioners else None
         )
         self._joined_audio = JoinedEmbedding()
+        self.depth_frames = DepthFrames(self.depformer)
         self.expose_cache(self.transformer.make_rot_cache())
 
     @property
@@ -301,5 +303,6 @@ class Lm(nn.Module):
             logits.append(found)
             return frames[:, step + 1 : step + 2]
 
-        self.depformer(hidden.reshape(b * t, 1, d), frames[:, :1], choose)
+        rows = hidden.reshape(b * t, 1, d)
+        self.depformer(rows, frames[:, :1], choose, sampled=False)
         return mx.stack([x.reshape(b, t, -1) for x in logits], axis=1)

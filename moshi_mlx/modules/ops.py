@@ -6,6 +6,8 @@ as few steps as possible. Nothing else in the package asks which device it runs 
 """
 
 import math
+import shutil
+from functools import lru_cache
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -20,6 +22,12 @@ ELU_SERIES = [1 / math.factorial(i) for i in range(5, 0, -1)]  # of expm1, highe
 def on_gpu() -> bool:
     """Whether MLX's default device is a GPU."""
     return mx.default_device().type == mx.DeviceType.gpu
+
+
+@lru_cache
+def compiles() -> bool:
+    """Whether compiled functions work here: on CPU MLX runs g++ for them."""
+    return on_gpu() or shutil.which("g++") is not None
 
 
 class RmsWeight:
