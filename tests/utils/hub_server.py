@@ -43,7 +43,6 @@ class FakeHub(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: FakeHub
     protocol_version = "HTTP/1.1"
 
     def do_HEAD(self) -> None:
@@ -60,15 +59,17 @@ class _Handler(BaseHTTPRequestHandler):
         repo, _, rest = unquote(self.path).lstrip("/").partition("/resolve/")
         revision, _, file = rest.partition("/")
         asked = self.headers.get("Range")
-        self.server.requests.append((self.command, file, asked))
-        refusal = self.server.refusal(repo, revision, file)
+        hub = self.server
+        assert isinstance(hub, FakeHub)
+        hub.requests.append((self.command, file, asked))
+        refusal = hub.refusal(repo, revision, file)
         if refusal is not None:
             self.send_response(refusal[0])
             self.send_header("X-Error-Code", refusal[1])
             self.send_header("Content-Length", "0")
             self.end_headers()
             return b""
-        data = self.server.files[file]
+        data = hub.files[file]
         start = int(asked.removeprefix("bytes=").split("-")[0]) if asked else 0
         self.send_response(206 if asked else 200)
         self.send_header("X-Repo-Commit", COMMIT)

@@ -13,7 +13,6 @@ import pytest
 from moshi_mlx.errors import CheckpointError
 from moshi_mlx.utils import loaders
 from moshi_mlx.utils.loaders import NotInRepoError, hf_get
-
 from tests.utils.hub_server import COMMIT, REPO, FakeHub
 
 
@@ -30,7 +29,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 
 
 def set_constant(name: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Change a setting of the hub client, in every module that copied it (0.x does so)."""
+    """Change a setting of the hub client, in every module that copied it (0.x)."""
     importlib.import_module("huggingface_hub.file_download")
     for module in [
         m for n, m in sys.modules.items() if n.startswith("huggingface_hub")

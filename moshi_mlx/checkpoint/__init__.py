@@ -1,0 +1,1 @@
+"""Files and models: find, load, quantise, save."""

@@ -1,0 +1,205 @@
+"""From files to models: language model, codec, tokenizer.
+
+Weights are mapped lazily and computed layer by layer, so that loading holds little more
+than the model. How they are named and quantised is read from the tensors themselves.
+"""
+
+import logging
+from collections.abc import Mapping
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from ..errors import CheckpointError
+from ..models.config import LmConfig
+from ..models.keys import SLICES, pytorch_rules, weight_sets
+from ..models.lm import Lm
+from ..models.mimi import Mimi, MimiConfig, mimi_202407
+from ..utils.remap import check_names, remap
+from ..utils.text import Tokenizer
+from .eos import hear_eos_as_padding
+from .formats import Format, Weights, format_of, read_tensors, widen_int8
+from .helium import rename_helium
+from .info import CheckpointInfo
+from .lora import merge, split_adapters, unfrozen
+from .memory import check_memory
+from .packed import check_bits, find_quantization
+from .quantize import PRECISE, Choice, apply, materialise, plan
+
+logger = logging.getLogger(__name__)
+
+
+def load_lm(
+    info: CheckpointInfo,
+    *,
+    bits: int | None = None,
+    dtype: mx.Dtype | None = None,
+    as_stored: bool = False,
+) -> Lm:
+    """Load a language model, from any of the formats.
+
+    Args:
+        bits: what the user asked for: a full-precision model is quantised to it, a
+            quantised one must have it.
+        dtype: of everything that is not quantised. By default float32 on CPU (where
+            16-bit products are ten times slower), else bfloat16, or float16 where the
+            file has it.
+        as_stored: keep the file's types, and Hibiki's row for EOS: to be saved again.
+
+    Raises:
+        CheckpointError: files that are missing, damaged, foreign or too large.
+        ConfigError: settings that contradict the checkpoint or are not supported.
+    """
+    what = f"the weights of {info.name}"
+    cfg = info.lm_config
+    lm = Lm(cfg)
+    weights = _read(info, cfg, what)
+    if not as_stored:
+        weights = _cast(weights, dtype or _default_dtype(weights))
+    layers = find_quantization(lm, weights, info.quantization, what)
+    apply(lm, layers)
+    _fill(lm, weights, what)
+    del weights  # what is computed from them frees them, layer by layer
+    if layers:
+        check_bits(layers, bits, info.name)
+    elif bits is not None:
+        same = Choice.of(bits)
+        done = plan(lm, lambda _path, _layer: same)
+        apply(lm, done.layers)
+        for path, reason in done.kept.items():
+            logger.info("%s stays unquantised: %s", path, reason)
+    quantised = layers or bits is not None
+    advice = "take a smaller model" if quantised else "quantise it with '-q 4'"
+    check_memory(_bytes(lm), info.name, advice)
+    materialise(lm)
+    if info.model_type == "hibiki" and not as_stored:
+        hear_eos_as_padding(lm)
+    return lm
+
+
+def load_mimi(info: CheckpointInfo, num_codebooks: int | None = None) -> Mimi:
+    """Load the codec, in float32.
+
+    Args:
+        num_codebooks: how many to use; by default what the language model needs.
+
+    Raises: CheckpointError as ``load_lm``.
+    """
+    path = info.mimi_weights
+    weights = read_tensors(path)
+    count = num_codebooks or info.num_codebooks
+    if info.mimi_config is None:
+        cfg = mimi_202407(count)
+    else:
+        cfg = MimiConfig.from_config_dict(info.mimi_config, count)
+    mimi = Mimi(cfg)
+    if any(name.startswith("encoder.model.") for name in weights):
+        mimi.load_pytorch_weights(path)
+    else:
+        mimi.load_weights(str(path))
+    materialise(mimi)
+    return mimi
+
+
+def load_tokenizer(info: CheckpointInfo) -> Tokenizer:
+    """Load the SentencePiece model of the text stream.
+
+    Raises: CheckpointError where the file is missing or is none.
+    """
+    import sentencepiece
+
+    path = info.tokenizer
+    if not path.is_file():
+        raise CheckpointError(f"there is no tokenizer {str(path)!r}: check its path.")
+    try:
+        return sentencepiece.SentencePieceProcessor(model_file=str(path))
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{str(path)!r} is not a SentencePiece tokenizer: fetch it again."
+        ) from error
+
+
+def _read(info: CheckpointInfo, cfg: LmConfig, what: str) -> Weights:
+    """The tensors under our names, adapters merged; still lazy."""
+    weights: Weights = {}
+    for path in info.moshi_weights:
+        weights |= read_tensors(path)
+    found = format_of(weights, what)
+    logger.info("%s are in %s format", what, found)
+    base, adapters = split_adapters(rename(weights, found, cfg, what))
+    if info.lora_weights is not None:
+        text = f"the adapters in {info.lora_weights}"
+        adapters |= rename(read_tensors(info.lora_weights), "pytorch", cfg, text)
+    if adapters:
+        scaling = float(info.config.get("lora_scaling", 2.0))
+        base = merge(base, adapters, scaling, f"the adapters of {info.name}")
+    return share_slices(base, cfg)
+
+
+def rename(weights: Weights, found: Format, cfg: LmConfig, what: str) -> Weights:
+    """Tensors of a file under our names; int8 ones become bfloat16."""
+    if found == "mlx":
+        return weights
+    if found == "transformers":
+        return rename_helium(weights, what)
+    weights = widen_int8(unfrozen(weights), mx.bfloat16)
+    return remap(weights, pytorch_rules(cfg, weight_sets(weights)), what)
+
+
+def share_slices(weights: Weights, cfg: LmConfig) -> Weights:
+    """Let steps of the depth transformer on one weight set share its arrays.
+
+    MLX files repeat a set for each of its steps; one copy is enough in memory.
+    """
+    shared = dict(weights)
+    dep = cfg.depformer
+    first: dict[int, int] = {}
+    for step in range(dep.num_slices):
+        if dep.weight_set(step) != dep.input_set(step):
+            continue
+        owner = first.setdefault(dep.weight_set(step), step)
+        for part in ("linear_in.", "transformer."):
+            prefix = f"{SLICES}.{step}.{part}"
+            for name in [n for n in weights if n.startswith(prefix)]:
+                original = f"{SLICES}.{owner}.{part}{name.removeprefix(prefix)}"
+                shared[name] = shared.get(original, weights[name])
+    return shared
+
+
+def _default_dtype(weights: Mapping[str, mx.array]) -> mx.Dtype:
+    if mx.default_device().type == mx.DeviceType.cpu:
+        return mx.float32
+    half = any(w.dtype == mx.float16 for w in weights.values())
+    return mx.float16 if half else mx.bfloat16
+
+
+def _cast(weights: Weights, dtype: mx.Dtype) -> Weights:
+    """Floats as ``dtype``, conditioners always float32; shared arrays stay shared."""
+    done: dict[tuple[int, mx.Dtype], mx.array] = {}
+    cast: Weights = {}
+    for name, w in weights.items():
+        if mx.issubdtype(w.dtype, mx.floating):
+            wanted = mx.float32 if name.startswith(PRECISE) else dtype
+            w = done.setdefault((id(weights[name]), wanted), w.astype(wanted))
+        cast[name] = w
+    return cast
+
+
+def _fill(lm: nn.Module, weights: Weights, what: str) -> None:
+    """Give a model its tensors, every one, of the right shape."""
+    own = dict(tree_flatten(lm.parameters()))
+    check_names(weights, own, what)
+    for name, w in weights.items():
+        if w.shape != own[name].shape:
+            raise CheckpointError(
+                f"{what}: {name} has shape {w.shape} but the config makes it "
+                f"{own[name].shape}: they belong to another configuration."
+            )
+    lm.load_weights(list(weights.items()))
+
+
+def _bytes(lm: nn.Module) -> int:
+    """Bytes of a model's weights; arrays that layers share count once."""
+    arrays = dict(tree_flatten(lm.parameters())).values()
+    return sum({id(w): w.nbytes for w in arrays}.values())

@@ -1,0 +1,264 @@
+"""What a checkpoint holds and where: found by name, files fetched when asked for."""
+
+import logging
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+from ..models.config import LmConfig
+from ..utils.loaders import NotInRepoError, hf_get
+from . import helium
+from .source import Source, read_json
+
+logger = logging.getLogger(__name__)
+
+BASE_REPO = "kyutai/moshiko-pytorch-bf16"  # what fine-tunes start from
+MIMI_NAME = "tokenizer-e351c8d8-checkpoint125.safetensors"
+TOKENIZER_NAME = "tokenizer_spm_32k_3.model"
+LM_NAMES = (
+    "model.safetensors",
+    "model.q8.safetensors",
+    "model.q4.safetensors",
+    "consolidated.safetensors",  # moshi-finetune, merged
+)
+INDEX_NAME = "model.safetensors.index.json"
+LORA_NAME = "lora.safetensors"
+
+# What a repository without config.json holds: Moshi 7B.
+MOSHI_7B: dict[str, Any] = {
+    "dim": 4096,
+    "text_card": 32000,
+    "existing_text_padding_id": 3,
+    "n_q": 16,
+    "dep_q": 8,
+    "card": 2048,
+    "num_heads": 32,
+    "num_layers": 32,
+    "hidden_scale": 4.125,
+    "causal": True,
+    "layer_scale": None,
+    "context": 3000,
+    "max_period": 10000,
+    "gating": "silu",
+    "norm": "rms_norm_f32",
+    "positional_embedding": "rope",
+    "depformer_dim": 1024,
+    "depformer_dim_feedforward": 4224,
+    "depformer_num_heads": 16,
+    "depformer_num_layers": 6,
+    "depformer_layer_scale": None,
+    "depformer_multi_linear": True,
+    "depformer_context": 8,
+    "depformer_max_period": 10000,
+    "depformer_gating": "silu",
+    "depformer_pos_emb": "none",
+    "depformer_weights_per_step": True,
+    "delays": [0] + 2 * [0, 1, 1, 1, 1, 1, 1, 1],
+}
+
+
+@dataclass
+class CheckpointInfo:
+    """The files and settings of one model. Make it with ``CheckpointInfo.find``.
+
+    Args:
+        name: as the user gave it.
+        config: config.json, completed from Moshi 7B's where it describes no network.
+        given: files that the user names instead of the checkpoint's own: "moshi",
+            "mimi", "tokenizer", "mimi_config", "lora".
+        bits: quantisation the user asked for; picks a file where a repository has
+            several and no config.json (Helium).
+    """
+
+    name: str
+    source: Source
+    config: dict[str, Any]
+    given: dict[str, Path] = field(default_factory=dict)
+    bits: int | None = None
+
+    @classmethod
+    def find(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        config: str | Path | None = None,
+        moshi_weights: str | Path | None = None,
+        mimi_weights: str | Path | None = None,
+        mimi_config: str | Path | None = None,
+        tokenizer: str | Path | None = None,
+        lora_weights: str | Path | None = None,
+        bits: int | None = None,
+    ) -> "CheckpointInfo":
+        """Find a checkpoint; of its files only config.json is fetched.
+
+        Args:
+            name: "demo", a folder, a safetensors file in one, ``hf://owner/repo``,
+                ``file://folder`` or ``owner/repo``, the last also with ``@revision``.
+            revision: branch, tag or commit of the repository.
+            config: a config.json to use instead; likewise the others. Each may be a
+                local path or ``hf://owner/repo/file``.
+
+        Raises: CheckpointError where there is no such model or it cannot be reached.
+        """
+        given = {
+            "moshi": moshi_weights,
+            "mimi": mimi_weights,
+            "mimi_config": mimi_config,
+            "tokenizer": tokenizer,
+            "lora": lora_weights,
+        }
+        local = Path(str(name)).expanduser()
+        if local.suffix == ".safetensors" and local.is_file():
+            given["moshi"] = given["moshi"] or local
+            name = local.parent
+        source = Source.named(str(name), revision)
+        path = source.first(["config.json"]) if config is None else hf_get(config)
+        data = _config(str(name), None if path is None else read_json(path))
+        files = {key: hf_get(file) for key, file in given.items() if file is not None}
+        return cls(str(name), source, data, files, bits)
+
+    @property
+    def model_type(self) -> str:
+        """moshi, hibiki, stt, tts, personaplex or helium."""
+        return self.config.get("model_type", "moshi")
+
+    @property
+    def lm_gen_config(self) -> dict[str, Any]:
+        """Sampling defaults: temp, temp_text, top_k, top_k_text, cfg_coef ..."""
+        return self.config.get("lm_gen_config") or {}
+
+    @property
+    def tts_config(self) -> dict[str, Any]:
+        return self.config.get("tts_config") or {}
+
+    @property
+    def stt_config(self) -> dict[str, Any]:
+        return self.config.get("stt_config") or {}
+
+    @property
+    def model_id(self) -> dict[str, Any]:
+        """Signature and epoch of the training, in the names of TTS voice files."""
+        return self.config.get("model_id") or {}
+
+    @property
+    def quantization(self) -> dict[str, Any]:
+        """How an MLX checkpoint says it is quantised; empty where it says nothing."""
+        return self.config.get("quantization") or {}
+
+    @cached_property
+    def lm_config(self) -> LmConfig:
+        """The language model's configuration, read anew for this object."""
+        if helium.is_helium(self.config):
+            return helium.helium_config(self.config)
+        return LmConfig.from_config_dict(self.config)
+
+    @property
+    def num_codebooks(self) -> int:
+        """Codebooks that the codec needs: of the model's side or the user's."""
+        own, total = self.config.get("dep_q", 8), self.config.get("n_q", 16)
+        count = max(own, total - own)
+        return count // 2 if self.tts_config.get("multistream") else count
+
+    def file(self, filename: str) -> Path:
+        """Any file of the checkpoint: a voice, a card."""
+        return self.source.get(filename)
+
+    @cached_property
+    def moshi_weights(self) -> list[Path]:
+        """The language model's file, or its parts."""
+        if "moshi" in self.given:
+            return [self.given["moshi"]]
+        if named := self.config.get("moshi_name"):
+            return [self.source.get(named)]
+        path = self.source.first(self._lm_names())
+        if path is not None:
+            return [path]
+        index = self.source.first([INDEX_NAME])
+        if index is not None:
+            parts = sorted(set(read_json(index)["weight_map"].values()))
+            return [self.source.get(part) for part in parts]
+        if self.lora_weights is not None:
+            logger.info(
+                "%s holds adapters only: their base is %s", self.name, BASE_REPO
+            )
+            return [hf_get(LM_NAMES[0], BASE_REPO)]
+        raise NotInRepoError(
+            f"{self.source} holds no language model: expected {LM_NAMES[0]} or a "
+            "config.json that names it as moshi_name."
+        )
+
+    def _lm_names(self) -> list[str]:
+        if helium.is_helium(self.config):
+            kind = f"q{self.bits}" if self.bits else "bf16"
+            return [f"helium-1-preview-2b-{kind}.safetensors", LM_NAMES[0]]
+        ends = f".{self.name.rsplit('-')[-1]}.safetensors"  # of moshiko-mlx-q4
+        return sorted(LM_NAMES, key=lambda name: not name.endswith(ends))
+
+    @cached_property
+    def lora_weights(self) -> Path | None:
+        """Adapters to merge; None where there are none, or they are merged already."""
+        if "lora" in self.given:
+            return self.given["lora"]
+        if named := self.config.get("lora_name"):
+            return self.source.get(named)
+        if self.source.folder is None or "moshi" in self.given:
+            return None
+        return None if self._has_lm() else self.source.first([LORA_NAME])
+
+    def _has_lm(self) -> bool:
+        named = self.config.get("moshi_name")
+        return self.source.first([named] if named else self._lm_names()) is not None
+
+    @cached_property
+    def mimi_weights(self) -> Path:
+        """The codec's file; Kyutai's where the checkpoint neither names nor has one."""
+        return self._part("mimi", "mimi_name", MIMI_NAME, BASE_REPO)
+
+    @cached_property
+    def tokenizer(self) -> Path:
+        """The text tokenizer's file; as ``mimi_weights``."""
+        if helium.is_helium(self.config):
+            name, repo = helium.TOKENIZER, helium.MLX_REPO
+        else:
+            name, repo = TOKENIZER_NAME, BASE_REPO
+        return self._part("tokenizer", "tokenizer_name", name, repo)
+
+    def _part(self, part: str, key: str, default: str, repo: str) -> Path:
+        if part in self.given:
+            return self.given[part]
+        if named := self.config.get(key):
+            return self.source.get(named)
+        path = self.source.first([default])
+        if path is None:
+            logger.info("%s has no %s of its own: using %s's", self.name, part, repo)
+            path = hf_get(default, repo)
+        return path
+
+    @cached_property
+    def mimi_config(self) -> dict[str, Any] | None:
+        """The codec's configuration; None is Kyutai's released Mimi."""
+        if "mimi_config" in self.given:
+            return read_json(self.given["mimi_config"])
+        named = self.config.get("mimi_config_name")
+        return read_json(self.source.get(named)) if named else None
+
+
+def _config(name: str, data: dict[str, Any] | None) -> dict[str, Any]:
+    """A complete config, whatever config.json leaves out."""
+    if data is None and "helium" in name.lower():
+        return dict(helium.HELIUM_2B)
+    data = data or {}
+    if "dim" in data or helium.is_helium(data):
+        return data
+    if "personaplex" in (str(data.get("model_type")) + name).lower():
+        # its config.json only counts downloads; it predicts the user's codes too
+        data = {"dep_q": 16, **data, "model_type": "personaplex"}
+    elif data and "architectures" in data:
+        raise CheckpointError(
+            f"{name} is in the layout of the transformers library: use the repository "
+            "without '-trfs', or its '-mlx' sibling."
+        )
+    return MOSHI_7B | data

@@ -1,0 +1,76 @@
+"""Low-rank adapters (LoRA), merged into the matrices that they change."""
+
+from collections.abc import Mapping
+
+import mlx.core as mx
+
+from ..errors import CheckpointError
+from ..utils.remap import shown
+from .formats import Weights
+
+A, B = ".lora_A.weight", ".lora_B.weight"
+FROZEN = ".frozen_W"  # the base matrix, in state dicts that were saved unmerged
+
+
+def unfrozen(weights: Mapping[str, mx.array]) -> Weights:
+    """Names of an unmerged state dict as those of a plain one."""
+    return {name.replace(FROZEN, ""): w for name, w in weights.items()}
+
+
+def split_adapters(weights: Mapping[str, mx.array]) -> tuple[Weights, Weights]:
+    """Whole tensors, and the halves of adapters."""
+    halves = {k: w for k, w in weights.items() if k.endswith((A, B))}
+    return {k: w for k, w in weights.items() if k not in halves}, halves
+
+
+def merge(base: Weights, adapters: Weights, scaling: float, what: str) -> Weights:
+    """Base tensors with adapters added: ``W + scaling * B @ A``, lazily.
+
+    Whole tensors among the adapters (embeddings, trained with ``ft_embed``) replace
+    those of the base. Source: kyutai-labs/moshi, modules/lora.py.
+
+    Args:
+        base, adapters: under our names.
+        scaling: config.json's ``lora_scaling``.
+
+    Raises: CheckpointError for adapters without their base, or half an adapter.
+    """
+    whole, halves = split_adapters(adapters)
+    stray = set(whole) - set(base)
+    matrices = {name.removesuffix(A).removesuffix(B) for name in halves}
+    stray |= {m for m in matrices if f"{m}.weight" not in base}
+    if stray:
+        raise CheckpointError(
+            f"{what} change tensors that are not there: {shown(stray)}."
+        )
+    torn = [m for m in matrices if m + A not in halves or m + B not in halves]
+    if torn:
+        raise CheckpointError(f"{what} lack one half (A or B) of {shown(torn)}.")
+    merged = base | whole
+    packed = [m for m in matrices if f"{m}.scales" in base]
+    if packed:
+        raise CheckpointError(
+            f"{what} cannot be merged into quantised matrices ({shown(packed)}): use "
+            "the full-precision base, and quantise the result."
+        )
+    done: dict[tuple[int, int, int], mx.array] = {}  # steps may share a matrix
+    for matrix in sorted(matrices):
+        name = f"{matrix}.weight"
+        w, a, b = merged[name], halves[matrix + A], halves[matrix + B]
+        key = (id(base.get(name)), id(a), id(b))
+        if key not in done:
+            done[key] = _added(w, a, b, scaling, f"{what}: {matrix}")
+        merged[name] = done[key]
+    return merged
+
+
+def _added(
+    w: mx.array, a: mx.array, b: mx.array, scaling: float, what: str
+) -> mx.array:
+    if a.shape[-1] != w.shape[1] or b.shape[0] != w.shape[0] or b.shape[1] != len(a):
+        raise CheckpointError(
+            f"{what}: {b.shape} x {a.shape} does not fit the base's {w.shape}: the "
+            "adapters were trained for another model."
+        )
+    change = b.astype(mx.float32) @ a.astype(mx.float32)
+    return (w.astype(mx.float32) + scaling * change).astype(w.dtype)

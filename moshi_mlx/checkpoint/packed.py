@@ -1,0 +1,68 @@
+"""How the layers of a file are quantised, read from the shapes of their tensors."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..errors import CheckpointError, ConfigError
+from .quantize import FIXED_MODES, Choice, quantizable, stated_choice
+
+
+def find_quantization(
+    lm: nn.Module, weights: Mapping[str, mx.array], stated: Mapping[str, Any], what: str
+) -> dict[str, Choice]:
+    """How each layer of a file is quantised, by its tensors' shapes and its config.
+
+    Raises: CheckpointError for shapes that fit no quantisation, or not what the
+        config says.
+    """
+    layers = quantizable(lm)
+    found: dict[str, Choice] = {}
+    for name, scales in weights.items():
+        path, _, part = name.rpartition(".")
+        if part != "scales":
+            continue
+        packed = weights.get(f"{path}.weight")
+        if path not in layers or packed is None:
+            raise CheckpointError(f"{what}: {name} belongs to no layer of the model.")
+        width = layers[path]["weight"].shape[-1]
+        choice = _measure(packed, scales, f"{path}.biases" in weights, width)
+        said = stated_choice(stated, path)
+        if choice is None or (said is not None and said != choice):
+            raise CheckpointError(
+                f"{what}: {path} is packed {packed.shape} with scales {scales.shape}, "
+                f"which is {choice or 'no known quantisation'}"
+                + (f" and not {said} as config.json says." if said else ".")
+            )
+        found[path] = choice
+    return found
+
+
+def _measure(
+    packed: mx.array, scales: mx.array, affine: bool, width: int
+) -> Choice | None:
+    """The quantisation of a layer ``width`` inputs wide."""
+    groups, words = scales.shape[-1], packed.shape[-1]
+    if packed.dtype != mx.uint32 or width % groups or words * 32 % width:
+        return None
+    group_size, bits = width // groups, words * 32 // width
+    modes = {shape: mode for mode, shape in FIXED_MODES.items()}
+    mode = "affine" if affine else modes.get((group_size, bits))
+    try:
+        return None if mode is None else Choice(group_size, bits, mode)
+    except ConfigError:
+        return None
+
+
+def check_bits(layers: Mapping[str, Choice], asked: int | None, name: str) -> None:
+    """Raise a ConfigError where a user asked for bits that no layer has."""
+    counts = Counter(choice.bits for choice in layers.values())
+    if asked is not None and asked not in counts:
+        common = counts.most_common(1)[0][0]
+        raise ConfigError(
+            f"{name} is quantised to {common} bits and '-q {asked}' asks for {asked}: "
+            "leave '-q' out, or start from a full-precision checkpoint."
+        )

@@ -1,0 +1,209 @@
+"""Quantisation: which layers, how many bits, and how config.json says so.
+
+The block in config.json is mlx-lm's: defaults, and under a layer's path what differs
+there (``false``: left as it is)::
+
+    "quantization": {"group_size": 64, "bits": 4, "mode": "affine",
+                     "text_linear": {"group_size": 64, "bits": 8, "mode": "affine"},
+                     "depformer.slices.0.linear_in": false}
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..errors import ConfigError
+from .eos import PARTS, as_stored
+
+BITS = (2, 3, 4, 5, 6, 8)
+GROUP_SIZES = (32, 64, 128)
+FIXED_MODES = {"mxfp4": (32, 4), "nvfp4": (16, 4), "mxfp8": (32, 8)}  # group, bits
+PRECISE = "condition_provider."  # small, computed once a session, always float32
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How one layer is quantised: ``bits`` a weight, one scale per ``group_size``.
+
+    Raises: ConfigError for what MLX cannot do.
+    """
+
+    group_size: int
+    bits: int
+    mode: str = "affine"
+
+    def __post_init__(self) -> None:
+        fixed = FIXED_MODES.get(self.mode)
+        if fixed is not None and fixed != (self.group_size, self.bits):
+            raise ConfigError(
+                f"{self.mode} with {self.bits} bits in groups of {self.group_size}: it "
+                f"only exists with {fixed[1]} bits in groups of {fixed[0]}."
+            )
+        if fixed is None and self.mode != "affine":
+            raise ConfigError(
+                f"quantisation mode {self.mode!r} is unknown: use affine, "
+                f"{', '.join(FIXED_MODES)}."
+            )
+        if fixed is None and (
+            self.bits not in BITS or self.group_size not in GROUP_SIZES
+        ):
+            raise ConfigError(
+                f"{self.bits} bits in groups of {self.group_size} cannot be computed: "
+                f"use {', '.join(map(str, BITS))} bits, groups of 32, 64 or 128."
+            )
+
+    @classmethod
+    def of(
+        cls,
+        bits: int | None = None,
+        group_size: int | None = None,
+        mode: str = "affine",
+    ) -> "Choice":
+        """Complete what is left out; 4 bits in groups of 32 and the rest in 64.
+
+        Those are the groups that moshi_mlx 0.3.0 expects of q4 and q8 files.
+        """
+        group, width = FIXED_MODES.get(mode, (32 if bits in (None, 4) else 64, 4))
+        return cls(group_size or group, bits or width, mode)
+
+
+@dataclass
+class Quantization:
+    """What was decided for each layer of a model.
+
+    Args:
+        layers: quantised layers by path.
+        kept: layers that could be quantised in principle and are not, with the reason.
+    """
+
+    layers: dict[str, Choice] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
+
+    def to_config(self) -> dict[str, Any]:
+        """The ``quantization`` block of config.json; empty if nothing is quantised."""
+        if not self.layers:
+            return {}
+        default = Counter(self.layers.values()).most_common(1)[0][0]
+        block: dict[str, Any] = asdict(default)
+        block |= {p: asdict(c) for p, c in self.layers.items() if c != default}
+        return block | dict.fromkeys(self.kept, False)
+
+    @property
+    def uniform(self) -> Choice | None:
+        """The choice that every layer shares, if they do."""
+        choices = set(self.layers.values())
+        return choices.pop() if len(choices) == 1 else None
+
+
+def stated_choice(block: Mapping[str, Any], path: str) -> Choice | None:
+    """What a config's ``quantization`` block says of one layer; None if nothing."""
+    own = block.get(path, True)
+    if own is False or "bits" not in block:
+        return None
+    merged = {**block, **own} if isinstance(own, Mapping) else block
+    mode = merged.get("mode") or "affine"
+    return Choice.of(merged.get("bits"), merged.get("group_size"), mode)
+
+
+def plan(
+    lm: nn.Module, choose: Callable[[str, nn.Module], Choice | None]
+) -> Quantization:
+    """Decide for every layer; those whose width is no multiple of the group are kept.
+
+    Args:
+        choose: what to do with the layer at a path, None to leave it.
+    """
+    result = Quantization()
+    for path, layer in quantizable(lm).items():
+        if path.startswith(PRECISE):
+            continue
+        choice, width = choose(path, layer), layer["weight"].shape[-1]
+        if choice is None:
+            result.kept[path] = "left out by the recipe"
+        elif width % choice.group_size:
+            result.kept[path] = f"width {width} is no multiple of {choice.group_size}"
+        else:
+            result.layers[path] = choice
+    return result
+
+
+def quantizable(lm: nn.Module) -> dict[str, nn.Module]:
+    """Layers that MLX can quantise and that are not yet, by path."""
+    return {
+        path: module
+        for path, module in lm.named_modules()
+        if hasattr(module, "to_quantized") and not module.children()
+    }
+
+
+def apply(lm: nn.Module, layers: Mapping[str, Choice]) -> None:
+    """Quantise layers in place, lazily; layers that share a matrix still share it."""
+    dense = {path: layer["weight"] for path, layer in quantizable(lm).items()}
+    chosen = {path: asdict(choice) for path, choice in layers.items()}
+    nn.quantize(lm, class_predicate=lambda path, _layer: chosen.get(path, False))
+    modules = dict(lm.named_modules())
+    first_of: dict[tuple[int, Choice], nn.Module] = {}
+    for path, choice in layers.items():
+        layer = modules[path]
+        first = first_of.setdefault((id(dense[path]), choice), layer)
+        for part in PARTS:
+            if part in layer:
+                layer[part] = first[part]
+
+
+def materialise(lm: nn.Module) -> None:
+    """Compute lazy parameters layer by layer: no more is held than the model."""
+    for _, module in lm.named_modules():
+        own = [v for k, v in module.items() if isinstance(v, mx.array) and k[0] != "_"]
+        mx.eval(own)
+    mx.clear_cache()
+
+
+def quantize(
+    lm: nn.Module,
+    bits: int | None = None,
+    group_size: int | None = None,
+    mode: str = "affine",
+    choose: Callable[[str, nn.Module], Choice | None] | None = None,
+) -> Quantization:
+    """Quantise a model in place, layer by layer.
+
+    Args:
+        bits: 2, 3, 4, 5, 6 or 8; ``group_size`` and ``mode`` as in ``mx.quantize``.
+        choose: a recipe: what to do with the layer at a path, instead of the same
+            everywhere.
+
+    Returns: what was done, for config.json and for the user.
+    Raises: ConfigError for a quantised model and for what MLX cannot do.
+    """
+    if is_quantized(lm):
+        raise ConfigError(
+            "the model is quantised already: start from its full-precision weights."
+        )
+    same = Choice.of(bits, group_size, mode)
+    with as_stored(lm):
+        result = plan(lm, choose or (lambda _path, _layer: same))
+        apply(lm, result.layers)
+        materialise(lm)
+    return result
+
+
+def is_quantized(lm: nn.Module) -> bool:
+    """Whether any layer is quantised."""
+    return any("scales" in module for module in lm.modules())
+
+
+def describe(lm: nn.Module) -> Quantization:
+    """How a model is quantised, for its config.json."""
+    result = Quantization()
+    for path, layer in lm.named_modules():
+        if "scales" in layer:
+            result.layers[path] = Choice(layer.group_size, layer.bits, layer.mode)
+    if result.layers:
+        precise = (p for p in quantizable(lm) if not p.startswith(PRECISE))
+        result.kept = dict.fromkeys(precise, "not quantised")
+    return result
