@@ -33,7 +33,7 @@ def pytorch_rules(cfg: LmConfig, sets: int | None = None) -> list[Rule]:
         Rule(r"(text_emb|text_linear|extra_heads|condition_provider)\..+", r"\g<0>"),
         Rule(r"emb(?P<rest>\.\d+\..+)", r"audio_embs\g<rest>"),
         *_norm_rules("out_norm", "out_norm"),
-        *_layer_rules(r"transformer\.layers\.(?P<l>\d+)", r"transformer.layers.\g<l>"),
+        *layer_rules(r"transformer\.layers\.(?P<l>\d+)", r"transformer.layers.\g<l>"),
         *_candle_rules(),
     ]
     for step in range(cfg.depformer.num_slices):
@@ -56,7 +56,7 @@ def _slice_rules(cfg: LmConfig, step: int, sets: int | None) -> list[Rule]:
     chosen = dep.weight_set(step) % sets
     # PersonaPlex can use Moshi's 8 sets for its 16 steps, heads and tables as well.
     period = sets if sets < wanted else dep.num_slices
-    source_in = chosen if dep.multi_linear else 0
+    source_in = dep.input_set(step) % period
     target = f"{SLICES}.{step}"
     inner = rf"{target}.transformer.layers.\g<l>"
     layer = r"depformer\.layers\.(?P<l>\d+)"
@@ -66,7 +66,7 @@ def _slice_rules(cfg: LmConfig, step: int, sets: int | None) -> list[Rule]:
         Rule(rf"linears\.{step % period}{TAIL}", rf"{target}.linear_out\g<tail>"),
         *_norm_rules(rf"depformer_norms\.{step % period}", f"{target}.norm"),
         _table_rule(step, period, f"{target}.emb"),
-        *_layer_rules(layer, inner, chosen, sets, gating),
+        *layer_rules(layer, inner, chosen, sets, gating),
     ]
 
 
@@ -81,7 +81,7 @@ def _table_rule(step: int, period: int, target: str) -> Rule:
     return Rule(rf"depformer_emb\.{index}\.(?P<rest>.+)", rf"{target}.\g<rest>")
 
 
-def _layer_rules(
+def layer_rules(
     source: str, target: str, chosen: int = 0, sets: int = 1, gating: str | None = None
 ) -> list[Rule]:
     """One transformer layer; of matrices with ``sets`` blocks of rows one is chosen."""
@@ -111,7 +111,7 @@ def _candle_rules() -> list[Rule]:
     return [
         Rule(rf"{own}\.{parts}", rf"{into}.\g<rest>"),
         *_norm_rules(rf"{own}\.norm", f"{into}.norm"),
-        *_layer_rules(rf"{own}\.{layer}", rf"{into}.transformer.layers.\g<l>"),
+        *layer_rules(rf"{own}\.{layer}", rf"{into}.transformer.layers.\g<l>"),
     ]
 
 
