@@ -1,0 +1,200 @@
+"""A conversation on disk: both voices and the text, whole even after a kill."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from ..audio.files import WavWriter
+from ..audio.framing import FRAME, SAMPLE_RATE
+from ..errors import AudioError
+from .transcript import Timed, begins_cue, begins_word, held, srt_cue, txt_line
+
+
+class Recording:
+    """Both sides of a conversation in a stereo WAV, and its text in three files.
+
+    The user is on the left, Moshi on the right. Beside ``NAME.wav`` come ``NAME.json``
+    (words with times), ``NAME.txt`` and ``NAME.srt``. All are complete and well-formed
+    after every ``add``: whatever ends the process loses nothing.
+
+    Args:
+        path: of the WAV file; its folder must exist.
+        sample_rate: of both sides, in Hz.
+        about: what else the JSON file should say (model, seed, ...).
+
+    Raises: AudioError where the files cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        sample_rate: int = SAMPLE_RATE,
+        about: Mapping[str, object] | None = None,
+    ):
+        self.path = Path(path)
+        self._wav = WavWriter(self.path, 2, sample_rate)
+        head = {
+            "recording": self.path.name,
+            "sample_rate": sample_rate,
+            **(about or {}),
+        }
+        start = json.dumps(head, ensure_ascii=False)[:-1] + ', "words": ['
+        self._json = _Growing(self.path.with_suffix(".json"), start, "\n]}\n")
+        self._txt = _Growing(self.path.with_suffix(".txt"))
+        self._srt = _Growing(self.path.with_suffix(".srt"))
+        self._word: Timed | None = None
+        self._cue: Timed | None = None
+        self._cues = 0
+
+    @classmethod
+    def in_folder(
+        cls,
+        folder: str | Path,
+        sample_rate: int = SAMPLE_RATE,
+        about: Mapping[str, object] | None = None,
+    ) -> "Recording":
+        """A recording named by the time of day; ``folder`` is made where it is missing."""
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise AudioError(
+                f"the folder {folder} cannot be made: {error.strerror}."
+            ) from error
+        name = f"{datetime.now():moshi-%Y%m%d-%H%M%S}"
+        path, again = folder / f"{name}.wav", 2
+        while path.exists():
+            path, again = folder / f"{name}-{again}.wav", again + 1
+        return cls(path, sample_rate, about)
+
+    @property
+    def duration_s(self) -> float:
+        """What has been recorded so far, in seconds."""
+        return self._wav.duration_s
+
+    def add(
+        self,
+        user: np.ndarray | None,
+        moshi: np.ndarray | None,
+        text: str = "",
+        at_s: float | None = None,
+    ) -> None:
+        """Append a frame of both sides, and the piece of text that came with it.
+
+        Args:
+            user: ``[S]``, or None for silence.
+            moshi: ``[S]``, or None for silence.
+            text: a piece as the model says it; one that begins with a space begins a
+                word.
+            at_s: when it is spoken, where that is not the time of this frame.
+        """
+        start_s = self.duration_s if at_s is None else at_s
+        given = [side for side in (user, moshi) if side is not None]
+        size = len(given[0]) if given else FRAME
+        silence = np.zeros(size, np.float32)
+        self._wav.write(
+            np.stack([silence if side is None else side for side in (user, moshi)])
+        )
+        if text:
+            frame_s = size / self._wav.sample_rate
+            text = text.replace("\n", " ")
+            self._add_text(Timed(text, start_s, start_s + frame_s))
+
+    def close(self) -> None:
+        """Close the files; nothing more is written."""
+        for file in (self._wav, self._json, self._txt, self._srt):
+            file.close()
+
+    def __enter__(self) -> "Recording":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _add_text(self, piece: Timed) -> None:
+        if self._word is None or begins_word(self._word, piece):
+            comma = "" if self._word is None else ","
+            self._json.begin(f"{comma}\n")
+            self._word = piece
+        else:
+            self._word = self._word.grown(piece)
+        self._json.show(_word_json(self._word))
+
+        if self._cue is None or begins_cue(self._cue, piece):
+            if self._cue is not None:
+                self._srt.show(srt_cue(self._cues, held(self._cue, piece.start_s)))
+            self._srt.begin()
+            self._txt.begin()
+            self._cue, self._cues = piece, self._cues + 1
+        else:
+            self._cue = self._cue.grown(piece)
+        self._srt.show(srt_cue(self._cues, held(self._cue)))
+        self._txt.show(txt_line(self._cue))
+
+
+def _word_json(word: Timed) -> str:
+    """A word in the JSON file; it never gets shorter while the word grows."""
+    text = json.dumps(word.text.strip(), ensure_ascii=False)
+    times = f'"start_s": {word.start_s:.3f}, "end_s": {word.end_s:.3f}'
+    return f'{{"text": {text}, {times}}}'
+
+
+def read_words(path: str | Path) -> list[Timed]:
+    """The words of a recording's JSON file."""
+    about = json.loads(Path(path).read_text(encoding="utf-8"))
+    return [Timed(w["text"], w["start_s"], w["end_s"]) for w in about["words"]]
+
+
+class _Growing:
+    """A text file whose last entry still changes; it is well-formed all the time.
+
+    An entry never gets shorter, and goes to the disk in one piece with what closes the
+    file, so there is no moment at which the file is broken.
+
+    Args:
+        path: file to write.
+        start: what stands before the first entry.
+        end: what closes the file.
+    """
+
+    def __init__(self, path: Path, start: str = "", end: str = ""):
+        self.path = path
+        self._end = end
+        self._fixed = 0  # bytes before the last entry
+        self._entry = start
+        self._before = ""  # separates the last entry from those before it
+        try:
+            self._file = path.open("wb")
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self.show(start)
+
+    def begin(self, separator: str = "") -> None:
+        """The last entry is final: the next ``show`` appends one."""
+        self._fixed += len((self._before + self._entry).encode())
+        self._before, self._entry = separator, ""
+
+    def show(self, entry: str) -> None:
+        """Write the last entry anew."""
+        self._entry = entry
+        try:
+            self._file.seek(self._fixed)
+            self._file.write((self._before + entry + self._end).encode())
+            self._file.flush()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _unwritable(self, error: OSError) -> AudioError:
+        return AudioError(f"{self.path} cannot be written: {error.strerror}.")

@@ -1,0 +1,136 @@
+"""Text with its times: pieces of words into words, words into subtitles.
+
+Models say pieces (" Hel", "lo"); a piece that begins with a space begins a word.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+_LINE = 42  # characters in a line of a subtitle
+_CUE = 2 * _LINE  # characters in a subtitle
+_PAUSE_S = 1.0  # of silence begin a new subtitle
+_LONGEST_S = 7.0  # a subtitle shows no longer
+_HOLD_S = 1.0  # a subtitle stays after its last word, if nothing follows
+_SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")  # noqa: RUF001
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A text and when it is spoken, in seconds from the start."""
+
+    text: str
+    start_s: float
+    end_s: float
+
+    def grown(self, piece: "Timed") -> "Timed":
+        """This text, with what follows it."""
+        end_s = max(self.end_s, piece.end_s)
+        return Timed(self.text + piece.text, self.start_s, end_s)
+
+
+def begins_word(last: Timed | None, piece: Timed) -> bool:
+    """Whether ``piece`` begins another word than ``last``."""
+    return last is None or piece.text.startswith(" ")
+
+
+def begins_cue(last: Timed | None, piece: Timed) -> bool:
+    """Whether ``piece`` begins another subtitle than ``last``.
+
+    A word is never torn, unless it is as long as a subtitle.
+    """
+    if last is None or len(last.text + piece.text) > _CUE:
+        return True
+    if not piece.text.startswith(" "):
+        return False
+    return (
+        piece.start_s - last.end_s >= _PAUSE_S
+        or piece.end_s - last.start_s > _LONGEST_S
+        or last.text.endswith(_SENTENCE_ENDS)
+    )
+
+
+def words(pieces: Iterable[Timed]) -> list[Timed]:
+    """Pieces put together to words, without the spaces between them."""
+    found: list[Timed] = []
+    for piece in pieces:
+        if begins_word(found[-1] if found else None, piece):
+            found.append(piece)
+        else:
+            found[-1] = found[-1].grown(piece)
+    return [replace(word, text=word.text.strip()) for word in found]
+
+
+def cues(pieces: Iterable[Timed]) -> Iterator[Timed]:
+    """Pieces put together to subtitles: broken at sentences, pauses and by length.
+
+    Each stays on for a second after its last word, or until the next.
+    """
+    last: Timed | None = None
+    for piece in pieces:
+        if last is None or not begins_cue(last, piece):
+            last = piece if last is None else last.grown(piece)
+        else:
+            yield held(last, piece.start_s)
+            last = piece
+    if last is not None:
+        yield held(last)
+
+
+def held(cue: Timed, next_s: float | None = None) -> Timed:
+    """A subtitle as it is shown: it stays a little, but not into the next."""
+    end_s = cue.end_s + _HOLD_S
+    if next_s is not None:
+        end_s = max(cue.start_s, min(end_s, next_s))
+    return replace(cue, end_s=end_s)
+
+
+def clock(seconds: float, separator: str = ",") -> str:
+    """Time as subtitles write it: ``00:01:02,345``."""
+    total_ms = round(1000 * seconds)
+    minutes, ms = divmod(total_ms, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{ms // 1000:02}{separator}{ms % 1000:03}"
+
+
+def folded(text: str) -> str:
+    """The text of a subtitle in two lines, if one is too short for it."""
+    text = text.strip()
+    if len(text) <= _LINE:
+        return text
+    spaces = [i for i, char in enumerate(text) if char == " "]
+    if not spaces:
+        return text
+    middle = min(spaces, key=lambda i: abs(2 * i - len(text)))
+    return f"{text[:middle]}\n{text[middle + 1 :]}"
+
+
+def srt_cue(number: int, cue: Timed) -> str:
+    """One subtitle in SubRip's form; numbers begin with 1."""
+    times = f"{clock(cue.start_s)} --> {clock(cue.end_s)}"
+    return f"{number}\n{times}\n{folded(cue.text)}\n\n"
+
+
+def srt(pieces: Iterable[Timed]) -> str:
+    """Subtitles in SubRip's form."""
+    return "".join(srt_cue(i, cue) for i, cue in enumerate(cues(pieces), 1))
+
+
+def vtt(pieces: Iterable[Timed]) -> str:
+    """Subtitles in WebVTT's form, as browsers read them."""
+    blocks = ["WEBVTT\n\n"]
+    for cue in cues(pieces):
+        times = f"{clock(cue.start_s, '.')} --> {clock(cue.end_s, '.')}"
+        text = folded(cue.text).replace("&", "&amp;").replace("<", "&lt;")
+        blocks.append(f"{times}\n{text}\n\n")
+    return "".join(blocks)
+
+
+def txt_line(cue: Timed) -> str:
+    """One subtitle as a line of plain text, with the time at which it begins."""
+    minutes, seconds = divmod(cue.start_s, 60)
+    return f"[{int(minutes)}:{seconds:04.1f}] {cue.text.strip()}\n"
+
+
+def txt(pieces: Iterable[Timed]) -> str:
+    """The text in lines, each with the time at which it begins."""
+    return "".join(txt_line(cue) for cue in cues(pieces))
