@@ -1,0 +1,191 @@
+"""Take Moshi's own voice out of what the microphone hears."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..audio.framing import SAMPLE_RATE
+
+Pcm = NDArray[np.float32]
+
+_BLOCK = SAMPLE_RATE // 100  # WebRTC works on 10 ms
+_NOISE_LEVEL = 2  # WebRTC's "high", of 0..3
+_REACH_S = 0.4  # echoes up to this late are found by the canceller on its own
+_KEEP_S = 0.06  # of a longer delay, left for the canceller: it may vary
+_AHEAD = SAMPLE_RATE // 50  # samples played before their echo is due, at the start
+_MOST_AHEAD = SAMPLE_RATE // 2  # samples; beyond, a device has stood still
+_HISTORY_S = 1.5  # of what was played: the longest delay that can be bridged
+_DECIMATE = 3  # the delay is looked for at 8 kHz
+_WINDOW_S = 2.0  # of sound that a look at the delay needs
+_MOST_DELAY_S = 1.0
+_CLEAR_PEAK = 9.0  # times the correlation's deviation: below, there is no echo
+_AGREE_S = 0.003  # two looks in a row within this are believed
+_AUDIBLE = 1e-3  # rms of played sound from which on an echo can be looked for
+
+
+class EchoCanceller:
+    """The microphone in, the user's voice alone out, all mono at 24 kHz.
+
+    What was played and what was recorded are counted in samples, so the order in which
+    the device's callbacks come does not matter. How much later the echo comes is
+    measured (``delay_s``): WebRTC's canceller bridges what devices usually need, longer
+    delays (wireless loudspeakers) are bridged here before it.
+
+    Args:
+        echo: remove the echo.
+        noise_suppression: lower steady noise, by about 6 dB.
+        gain_control: bring quiet and loud voices to one level.
+    """
+
+    def __init__(
+        self,
+        *,
+        echo: bool = True,
+        noise_suppression: bool = False,
+        gain_control: bool = False,
+    ):
+        from pywebrtc_audio import AudioProcessor
+
+        self.slips = 0  # times the two sides lost count of each other
+        self._echo = echo
+        self._webrtc = AudioProcessor(
+            sample_rate=SAMPLE_RATE,
+            echo_cancellation=echo,
+            noise_suppression=noise_suppression,
+            ns_level=_NOISE_LEVEL,
+            auto_gain_control=gain_control,
+        )
+        self._far = _Played()
+        self._near = np.zeros(0, np.float32)
+        self._delay = DelayEstimator()
+        self._bridged = 0  # samples by which the played side is held back
+
+    @property
+    def delay_s(self) -> float | None:
+        """From playing to recording, in seconds; None while no echo was heard."""
+        return self._delay.delay_s
+
+    def played(self, pcm: Pcm) -> None:
+        """Tell what the loudspeaker has been given, ``[S]``, any S; silence too."""
+        if self._echo:
+            self._far.push(pcm)
+
+    def clean(self, pcm: Pcm) -> Pcm:
+        """Take ``pcm [S]``, any S, from the microphone; returns whole 10 ms blocks."""
+        near = np.concatenate([self._near, pcm])
+        whole = len(near) // _BLOCK * _BLOCK
+        near, self._near = near[:whole], near[whole:]
+        if not whole:
+            return near
+        if not self._echo:
+            return self._webrtc.process(near)
+        far, slipped = self._far.take(whole)
+        self.slips += slipped
+        if self._delay.look(near, far):
+            self._bridge()
+        behind = self._far.delayed(whole, self._bridged)
+        return self._webrtc.process(near, behind)
+
+    def _bridge(self) -> None:
+        """Hold the played side back where the echo comes later than WebRTC looks."""
+        delay_s = self._delay.delay_s or 0.0
+        if delay_s > _REACH_S:
+            self._bridged = round((delay_s - _KEEP_S) * SAMPLE_RATE)
+            self._webrtc.reset()  # what it has learnt holds no more
+
+
+class _Played:
+    """What was played: a queue for the canceller, and the recent past of it.
+
+    A device takes and gives in blocks of its own, so the queue runs a little ahead.
+    What comes too late for its moment is replaced by silence and skipped then.
+    """
+
+    def __init__(self) -> None:
+        self._waiting = np.zeros(0, np.float32)
+        self._owed = 0  # samples that silence stood in for
+        self._begun = False
+        self._past = np.zeros(round(_HISTORY_S * SAMPLE_RATE), np.float32)
+
+    def push(self, pcm: Pcm) -> None:
+        skipped = min(self._owed, len(pcm))
+        self._owed -= skipped
+        self._waiting = np.concatenate([self._waiting, pcm[skipped:]])
+
+    def take(self, num_samples: int) -> tuple[Pcm, bool]:
+        """The next ``[num_samples]``, and whether the two sides have lost count.
+
+        They have where one of the devices has stood still for a while.
+        """
+        ahead = len(self._waiting) - num_samples
+        slipped = ahead > _MOST_AHEAD or self._owed > _MOST_AHEAD
+        if slipped or not self._begun:
+            keep = min(len(self._waiting), num_samples + _AHEAD)
+            self._waiting = self._waiting[len(self._waiting) - keep :]
+            self._owed = 0
+        slipped, self._begun = slipped and self._begun, True
+        out, self._waiting = np.split(self._waiting, [num_samples])
+        lacking = num_samples - len(out)
+        self._owed += lacking
+        out = np.concatenate([out, np.zeros(lacking, np.float32)])
+        self._past = np.concatenate([self._past, out])[num_samples:]
+        return out, slipped
+
+    def delayed(self, num_samples: int, by: int) -> Pcm:
+        """What ``take`` gave, ``by`` samples earlier."""
+        end = len(self._past) - min(by, len(self._past) - num_samples)
+        return self._past[end - num_samples : end]
+
+
+class DelayEstimator:
+    """How much later than it was played a sound is recorded, from the sound itself.
+
+    Generalised cross-correlation with phase transform over 2 s at 8 kHz, once a second
+    while something audible is played.
+    """
+
+    def __init__(self) -> None:
+        self.delay_s: float | None = None
+        self._rate = SAMPLE_RATE // _DECIMATE
+        size = round((_WINDOW_S + _MOST_DELAY_S) * self._rate)
+        self._near = np.zeros(size, np.float32)
+        self._far = np.zeros(size, np.float32)
+        self._fresh = 0
+        self._last_s: float | None = None
+
+    def look(self, near: Pcm, far: Pcm) -> bool:
+        """Take blocks ``[S]`` of both sides; True where the delay has changed."""
+        self._near = _append(self._near, near)
+        self._far = _append(self._far, far)
+        self._fresh += len(near)
+        if self._fresh < SAMPLE_RATE:
+            return False
+        self._fresh = 0
+        found_s = self._correlate()
+        before_s, self._last_s = self._last_s, found_s
+        if found_s is None or before_s is None or abs(found_s - before_s) > _AGREE_S:
+            return False
+        changed = self.delay_s is None or abs(found_s - self.delay_s) > _AGREE_S
+        self.delay_s = found_s
+        return changed
+
+    def _correlate(self) -> float | None:
+        most = round(_MOST_DELAY_S * self._rate)
+        far = self._far
+        if np.sqrt(np.mean(np.square(far[:-most]))) < _AUDIBLE:
+            return None
+        near = self._near.copy()
+        near[:most] = 0  # its cause may lie before the window
+        size = 2 * len(near)
+        cross = np.fft.rfft(near, size) * np.conj(np.fft.rfft(far, size))
+        cross /= np.abs(cross) + 1e-9 * np.abs(cross).max()
+        lags = np.fft.irfft(cross)[:most]
+        peak = int(np.argmax(lags))
+        if lags[peak] < _CLEAR_PEAK * lags.std():
+            return None
+        return peak / self._rate
+
+
+def _append(past: Pcm, pcm: Pcm) -> Pcm:
+    """``past`` with ``pcm``, decimated by means, at its end; same length."""
+    coarse = pcm[: len(pcm) // _DECIMATE * _DECIMATE].reshape(-1, _DECIMATE).mean(1)
+    return np.concatenate([past, coarse])[len(coarse) :]
