@@ -169,8 +169,6 @@ class Lm(nn.Module):
         if ct is not None:
             tensor = ct.tensor if ct.tensor.ndim == 3 else ct.tensor[:, None]
             x = x + tensor.astype(x.dtype)
-        if cross_attention_src is not None and cross_attention_src.dtype != x.dtype:
-            cross_attention_src = cross_attention_src.astype(x.dtype)
         x = self.transformer(x, cache, cross_attention_src, active)
         return self.out_norm(x)
 

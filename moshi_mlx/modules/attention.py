@@ -117,7 +117,9 @@ class CrossAttention(nn.Module):
         """As ``Attention``: everything but the output projection."""
         d = x.shape[-1]
         if cache.cross_attn is None or cache.cross_attn[0] is not condition:
-            kv = self._heads(self._project(condition, slice(d, 3 * d)), b)
+            source = condition.astype(x.dtype)
+            source = mx.broadcast_to(source, (b, *condition.shape[1:]))
+            kv = self._heads(self._project(source, slice(d, 3 * d)), b)
             k, v = mx.split(kv, 2, axis=1)
             cache.cross_attn = condition, mx.contiguous(k), mx.contiguous(v)
         _, k, v = cache.cross_attn
