@@ -1,0 +1,148 @@
+"""From text with turns and breaks to the entries that the state machine takes."""
+
+import re
+from collections.abc import Sequence
+from typing import Protocol
+
+from ...utils.text import Tokenizer
+from .machine import Entry, TokenIds
+
+BREAK = re.compile(r'<break\s+time="([0-9]+(?:\.[0-9]*)?)s"\s*/?>|\s+')
+SPOKEN = str.maketrans({"’": "'", ":": " ", "(": None, ")": None})  # noqa: RUF001
+TAG = "<break"
+MARKUP = set('<>/="0123456789.')  # characters of tags
+TAG_LENGTH = 32  # characters: what is longer without an end is no tag
+
+
+class SpeechTokenizer(Tokenizer, Protocol):
+    """What speech needs of a ``sentencepiece.SentencePieceProcessor``."""
+
+    def unk_id(self) -> int: ...
+
+
+class ScriptReader:
+    """Reads turns of text that come in pieces; gives words when they are whole.
+
+    Each word is tokenised alone. A turn's first word is preceded by its speaker's token
+    when the speaker changes, for models that know speakers.
+
+    Args:
+        tokenizer: of the model.
+        token_ids: special tokens.
+        frame_rate: steps a second, the unit of breaks.
+        multi_speaker: whether the model knows speakers.
+        padding_between: least steps between the tokens of a word and the next word; 0
+            leaves it to the model.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        token_ids: TokenIds,
+        frame_rate: float,
+        multi_speaker: bool = True,
+        padding_between: int = 0,
+    ):
+        self._tokenizer = tokenizer
+        self._speakers = token_ids.main, token_ids.other
+        self._frame_rate = frame_rate
+        self._multi_speaker = multi_speaker
+        self._padding_between = padding_between
+        self._speaker: int | None = None  # who spoke the last word
+        self._turn: int | None = 0  # whose turn begins with the next word
+        self._pending = ""
+
+    def turn(self, index: int) -> list[Entry]:
+        """Begin turn ``index``; even ones are the main speaker's.
+
+        Returns: the last word of the turn before.
+        """
+        entries = self.flush()
+        self._turn = index % len(self._speakers)
+        return entries
+
+    def feed(self, text: str) -> list[Entry]:
+        """The entries that ``text`` completes; a word ends at white space."""
+        self._pending += text.translate(SPOKEN)
+        return self._read(whole=False)
+
+    def flush(self) -> list[Entry]:
+        """What is pending, as if white space followed."""
+        entries = self._read(whole=True)
+        if self._pending:
+            entries.append(self._word(self._pending))
+            self._pending = ""
+        return entries
+
+    def _read(self, whole: bool) -> list[Entry]:
+        entries, start = [], 0
+        for match in BREAK.finditer(self._pending):
+            if not whole and self._inside_tag(match.start()):
+                break
+            if match.start() > start:
+                entries.append(self._word(self._pending[start : match.start()]))
+            if match[1]:
+                steps = round(float(match[1]) * self._frame_rate)
+                entries.append(Entry(tokens=[], text="", padding=steps))
+            start = match.end()
+        self._pending = self._pending[start:]
+        return entries
+
+    def _inside_tag(self, at: int) -> bool:
+        """Whether white space at ``at`` may belong to a tag that is not whole yet."""
+        tag = self._pending.rfind(TAG, 0, at)
+        begun = self._pending[tag:]
+        return tag >= 0 and ">" not in begun and len(begun) < TAG_LENGTH
+
+    def _word(self, word: str) -> Entry:
+        tokens = list(self._tokenizer.encode(word))
+        if self._turn is not None:
+            if self._multi_speaker and self._turn != self._speaker:
+                self._speaker = self._turn
+                tokens.insert(0, self._speakers[self._turn])
+            self._turn = None
+        padding = self._padding_between + len(tokens) - 1
+        if self._padding_between <= 0:
+            padding = 0
+        return Entry(tokens=tokens, text=word, padding=max(padding, 0))
+
+
+def script_to_entries(
+    tokenizer: Tokenizer,
+    token_ids: TokenIds,
+    frame_rate: float,
+    script: Sequence[str],
+    multi_speaker: bool = True,
+    padding_between: int = 0,
+) -> list[Entry]:
+    """A whole script as entries.
+
+    Args:
+        script: turns, the main speaker's first; an empty first turn lets the other
+            speaker begin. ``<break time="0.5s"/>`` is a pause.
+        padding_between: see ``ScriptReader``; 1 articulates a little better.
+    """
+    reader = ScriptReader(
+        tokenizer, token_ids, frame_rate, multi_speaker, padding_between
+    )
+    entries: list[Entry] = []
+    for index, turn in enumerate(script):
+        entries += reader.turn(index)
+        entries += reader.feed(turn)
+    return entries + reader.flush()
+
+
+def without_unknown(tokenizer: SpeechTokenizer, text: str) -> tuple[str, list[str]]:
+    """``text`` without the characters that the tokenizer cannot write, and those.
+
+    They would become its token for the unknown, which the model cannot say.
+    """
+    unknown = [
+        letter
+        for letter in dict.fromkeys(text)
+        if not letter.isspace()
+        and letter.translate(SPOKEN).strip()
+        and tokenizer.unk_id() in tokenizer.encode(letter.translate(SPOKEN))
+        and letter not in MARKUP
+    ]
+    return text.translate(dict.fromkeys(map(ord, unknown))), unknown

@@ -1,0 +1,162 @@
+"""Voices: files of speaker embeddings, and recordings that a model continues.
+
+Kyutai's larger model takes embeddings that only Kyutai can make; the smaller one takes
+any recording as the beginning of its own speech.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from ...errors import CheckpointError, ConfigError
+from ...modules.conditioner import TensorCondition, TensorConditioner
+from ...utils.loaders import NotInRepoError, hf_get
+
+SPEAKER = "speaker_wavs"  # the condition, and the tensor in a voice file
+SOUND = (".wav", ".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac", ".aiff")
+EMBEDDED = ".safetensors"
+CLONING = (
+    "Only Kyutai can make the embeddings that this model takes as voices; a recording "
+    "of your own works as voice of kyutai/tts-0.75b-en-public."
+)
+
+
+def voice_suffix(raw_config: Mapping[str, Any]) -> str:
+    """What a model's voice files end in, after the recording's name."""
+    model_id = raw_config.get("model_id")
+    if not model_id:
+        return ""
+    return f".{model_id['sig']}@{model_id['epoch']}{EMBEDDED}"
+
+
+def find_voice(name: str, repo: str, suffix: str) -> Path:
+    """The file of a voice: a local one, ``hf://...``, or one of the repository's.
+
+    Args:
+        name: as in ``moshi-mlx voices``, with or without the model's ``suffix``; of a
+            model without embeddings (no suffix) any sound file.
+
+    Raises: CheckpointError for an unknown voice, naming the nearest ones, or one of
+        another model.
+    """
+    if "@" in name.rsplit("/")[-1] and name.endswith(EMBEDDED):
+        if suffix and not name.endswith(suffix):
+            raise CheckpointError(
+                f"voice {name!r} was made for another model: this one takes files that "
+                f"end in {suffix!r}."
+            )
+        full = name
+    else:
+        full = name if name.endswith(EMBEDDED) else name + suffix
+    if Path(full).is_file():
+        return Path(full)
+    if suffix and Path(name).is_file():
+        raise CheckpointError(f"{name} is a recording. {CLONING}")
+    try:
+        path = hf_get(full, repo, check_local_file_exists=True)
+    except NotInRepoError:
+        raise _unknown(name, voice_names(repo, suffix), repo) from None
+    if not path.is_file():
+        raise CheckpointError(f"there is no voice file {path}: check the path.")
+    return path
+
+
+def voice_names(repo: str, suffix: str) -> list[str]:
+    """Names of a repository's (or a local folder's) voices for the model of ``suffix``.
+
+    Offline the voices that have been downloaded before are listed.
+    """
+    folder = Path(repo)
+    files = _files_of(folder) if folder.is_dir() else _files_in_repo(repo)
+    ends = (suffix,) if suffix else SOUND
+    names = (f for f in files if f.endswith(ends))
+    return sorted(n.removesuffix(suffix) if suffix else n for n in names)
+
+
+def _files_of(folder: Path) -> list[str]:
+    return [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
+
+
+def _files_in_repo(repo: str) -> list[str]:
+    import huggingface_hub as hub
+    from huggingface_hub import constants
+
+    if not constants.HF_HUB_OFFLINE:
+        try:
+            return hub.HfApi().list_repo_files(repo)
+        except Exception:  # offline, or no such repository: what is here counts
+            pass
+    snapshots = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
+    found: set[str] = set()
+    for snapshot in snapshots.glob("snapshots/*"):
+        found.update(_files_of(snapshot))
+    if not found:
+        raise CheckpointError(
+            f"the voices of {repo} are not on this machine and the hub cannot be "
+            "reached: connect once, or give a local voice file."
+        )
+    return sorted(found)
+
+
+def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
+    """The voices whose names are most like ``name``, by path or by file name."""
+    by_file = {n.rsplit("/")[-1]: n for n in names}
+    by_file.update({n: n for n in by_file.values()})
+    like = difflib.get_close_matches(name, by_file, n=2 * count, cutoff=0.4)
+    inside = [n for n in by_file.values() if name.lower() in n.lower()]
+    return list(dict.fromkeys([by_file[key] for key in like] + inside))[:count]
+
+
+def _unknown(name: str, names: Sequence[str], repo: str) -> CheckpointError:
+    near = nearest(name, names)
+    offer = f"nearest are {', '.join(near)}" if near else "none is like it"
+    return CheckpointError(
+        f"{repo} has no voice {name!r}: {offer}; run 'moshi-mlx voices' for the list."
+    )
+
+
+def speaker_condition(
+    paths: Sequence[Path], max_speakers: int, conditioner: TensorConditioner
+) -> TensorCondition:
+    """Voice files side by side in the places of up to ``max_speakers`` speakers.
+
+    Raises: ConfigError for too many voices; CheckpointError for a file that holds no
+        embedding, or one of another model.
+    """
+    if len(paths) > max_speakers:
+        raise ConfigError(
+            f"{len(paths)} voices were given, the model knows {max_speakers} speakers: "
+            "leave some out."
+        )
+    voices = [_embedding(path, conditioner.input_dim) for path in paths]
+    dim, length = voices[0].shape[2], max(v.shape[1] for v in voices)
+    values = mx.zeros((1, max_speakers, length, dim))
+    mask = mx.zeros((1, max_speakers, length), mx.uint8)
+    for i, voice in enumerate(voices):
+        values[0, i, : voice.shape[1]] = voice[0]
+        mask[0, i, : voice.shape[1]] = 1
+    return TensorCondition(values.reshape(1, -1, dim), mask.reshape(1, -1))
+
+
+def _embedding(path: Path, dim: int) -> mx.array:
+    """A voice ``[1, T, D]``."""
+    if path.suffix != EMBEDDED:
+        raise CheckpointError(f"{path} is no voice embedding. {CLONING}")
+    try:
+        tensors = mx.load(str(path))
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"voice {path} cannot be read ({error}): download it again."
+        ) from error
+    voice = tensors.get(SPEAKER) if isinstance(tensors, dict) else None
+    if voice is None or voice.ndim != 3:
+        raise CheckpointError(f"{path} holds no {SPEAKER!r}: it is no voice file.")
+    if voice.shape[1] != dim:
+        raise CheckpointError(
+            f"voice {path.name} has {voice.shape[1]} numbers per frame, this model "
+            f"takes {dim}: it was made for another model."
+        )
+    return voice.astype(mx.float32).swapaxes(1, 2)

@@ -1,0 +1,12 @@
+"""Words with their times, heard or said."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word, and when it was said: seconds from the beginning of the sound."""
+
+    text: str
+    start_s: float
+    end_s: float
