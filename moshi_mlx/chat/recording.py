@@ -57,7 +57,7 @@ class Recording:
         sample_rate: int = SAMPLE_RATE,
         about: Mapping[str, object] | None = None,
     ) -> "Recording":
-        """A recording named by the time of day; ``folder`` is made where it is missing."""
+        """A recording named by the time; ``folder`` is made where it is missing."""
         folder = Path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -149,9 +149,9 @@ def _word_json(word: Timed) -> str:
 
 
 def read_words(path: str | Path) -> list[Timed]:
-    """The words of a recording's JSON file."""
+    """The words of a recording's JSON file, each with the space before it."""
     about = json.loads(Path(path).read_text(encoding="utf-8"))
-    return [Timed(w["text"], w["start_s"], w["end_s"]) for w in about["words"]]
+    return [Timed(f" {w['text']}", w["start_s"], w["end_s"]) for w in about["words"]]
 
 
 class _Growing:

@@ -125,10 +125,16 @@ def vtt(pieces: Iterable[Timed]) -> str:
     return "".join(blocks)
 
 
+def short_clock(seconds: float, decimals: int = 1) -> str:
+    """Time as people write it: ``1:02.3``."""
+    minutes, rest = divmod(round(seconds, decimals), 60)
+    width = 3 + decimals if decimals else 2
+    return f"{int(minutes)}:{rest:0{width}.{decimals}f}"
+
+
 def txt_line(cue: Timed) -> str:
     """One subtitle as a line of plain text, with the time at which it begins."""
-    minutes, seconds = divmod(cue.start_s, 60)
-    return f"[{int(minutes)}:{seconds:04.1f}] {cue.text.strip()}\n"
+    return f"[{short_clock(cue.start_s)}] {cue.text.strip()}\n"
 
 
 def txt(pieces: Iterable[Timed]) -> str:

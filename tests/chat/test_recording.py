@@ -38,7 +38,7 @@ def check_files(path, text: list[str]) -> None:
     assert about["model"] == "demo" and about["recording"] == path.name
     found = read_words(path.with_suffix(".json"))
     want = words(pieces(text))
-    assert [w.text for w in found] == [w.text for w in want]
+    assert [w.text for w in found] == [f" {w.text}" for w in want]
     for got, expected in zip(found, want, strict=True):
         assert abs(got.start_s - expected.start_s) < 1e-3
         assert abs(got.end_s - expected.end_s) < 1e-3
@@ -92,7 +92,7 @@ def test_text_may_belong_to_another_time(tmp_path):
     with Recording(tmp_path / "x.wav") as recording:
         recording.add(frame(0), frame(0), " late\nword", at_s=2.0)
     (word,) = read_words(tmp_path / "x.json")
-    assert (word.text, word.start_s) == ("late word", 2.0)
+    assert (word.text, word.start_s) == (" late word", 2.0)
 
 
 def test_recordings_in_a_folder_never_overwrite_each_other(tmp_path):

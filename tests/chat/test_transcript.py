@@ -6,7 +6,17 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moshi_mlx.chat.transcript import Timed, clock, cues, folded, srt, txt, vtt, words
+from moshi_mlx.chat.transcript import (
+    Timed,
+    clock,
+    cues,
+    folded,
+    short_clock,
+    srt,
+    txt,
+    vtt,
+    words,
+)
 
 HELLO = [
     Timed(" Hel", 1.0, 1.08),
@@ -42,6 +52,8 @@ def test_subtitles_break_at_sentences_and_pauses():
 def test_clock_rounds_to_milliseconds_and_carries():
     assert clock(59.9996) == "00:01:00,000"
     assert clock(36000, ".") == "10:00:00.000"
+    assert short_clock(59.96) == "1:00.0"
+    assert short_clock(59.4, 0) == "0:59"
 
 
 def test_a_long_subtitle_has_two_lines_of_like_length():
