@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from ..modules.seanet import SeanetConfig
 from ..modules.transformer import TransformerConfig
 from .config import DepFormerConfig, LmConfig
+from .mimi_config import MimiConfig
 
 
 def _stack(
@@ -93,4 +95,47 @@ def config_helium_1_preview_2b() -> LmConfig:
         audio_vocab_size=2049,
         audio_codebooks=0,
         audio_delays=[],
+    )
+
+
+def mimi_202407(num_codebooks: int) -> MimiConfig:
+    """The codec of all released models: 24 kHz, 12.5 frames a second; a file holds 32
+    codebooks, Moshi uses 8."""
+    seanet = SeanetConfig(
+        dimension=512,
+        channels=1,
+        causal=True,
+        nfilters=64,
+        nresidual_layers=1,
+        ratios=[8, 6, 5, 4],
+        ksize=7,
+        residual_ksize=3,
+        last_ksize=3,
+        dilation_base=2,
+        pad_mode="constant",
+        true_skip=True,
+        compress=2,
+    )
+    transformer = _stack(
+        seanet.dimension,
+        8,
+        8,
+        250,
+        max_period=10_000,
+        layer_scale=0.01,
+        gating=False,
+        norm="layer_norm",
+        conv_layout=True,
+        max_seq_len=8192,
+    )
+    return MimiConfig(
+        channels=1,
+        sample_rate=24_000,
+        frame_rate=12.5,
+        renormalize=True,
+        seanet=seanet,
+        transformer=transformer,
+        quantizer_nq=num_codebooks,
+        quantizer_bins=2048,
+        quantizer_dim=256,
     )

@@ -1,0 +1,288 @@
+"""Mimi: sound to codes at 12.5 frames a second, and back, live or whole.
+
+One code path: a file is a stream that is given in pieces of a few seconds. What a
+stream has heard lives in a ``MimiState`` outside the network, bounded and endless, so
+that one set of weights serves any number of streams.
+
+The public layout is NCL, as in PyTorch: pcm ``[B, channels, S]`` floats in [-1, 1],
+codes ``[B, K, T]`` int32. Inside it is NLC.
+"""
+
+from dataclasses import replace
+from os import PathLike
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from ..modules import ops
+from ..modules.conv import State
+from ..modules.quantization import SplitResidualVectorQuantizer
+from ..modules.resample import ConvDownsample1d, ConvTrUpsample1d
+from ..modules.seanet import SeanetDecoder, SeanetEncoder
+from ..modules.transformer import ProjectedTransformer
+from .mimi_config import MimiConfig
+from .mimi_state import HalfState, MimiState
+from .mimi_weights import fitted, pytorch_weights, read_weights
+from .presets import mimi_202407
+
+__all__ = ["Mimi", "MimiConfig", "MimiState", "mimi_202407"]
+
+PIECE_FRAMES = 32  # of a whole signal at a time, over all rows: some 100 MB at 24 kHz
+
+
+class Mimi(nn.Module):
+    """The codec.
+
+    ``encode`` and ``decode`` take whole signals. ``encode_step`` and ``decode_step``
+    take the next frames of a stream, whose state the caller keeps; without one they
+    continue a default stream, which ``reset_state`` renews.
+
+    Source: arXiv:2410.00037, section 3.3; kyutai-labs/moshi, models/compression.py.
+    """
+
+    def __init__(self, cfg: MimiConfig):
+        super().__init__()
+        cfg.validate()
+        self.cfg = cfg
+        dim, stride = cfg.seanet.dimension, cfg.resample_stride
+        inner = replace(cfg.transformer, conv_layout=False)
+        self.encoder = SeanetEncoder(cfg.seanet)
+        self.decoder = SeanetDecoder(cfg.seanet)
+        self.encoder_transformer = ProjectedTransformer(inner, dim, [dim])
+        self.decoder_transformer = ProjectedTransformer(inner, dim, [dim])
+        self.downsample = ConvDownsample1d(stride, dim)
+        self.upsample = ConvTrUpsample1d(stride, dim)
+        self.quantizer = SplitResidualVectorQuantizer(
+            cfg.quantizer_dim, dim, dim, cfg.quantizer_nq, cfg.quantizer_bins
+        )
+        self._state: MimiState | None = None
+
+    @property
+    def sample_rate(self) -> float:
+        """Hz."""
+        return self.cfg.sample_rate
+
+    @property
+    def frame_rate(self) -> float:
+        """Code frames per second."""
+        return self.cfg.frame_rate
+
+    @property
+    def frame_size(self) -> int:
+        """Samples per code frame."""
+        return self.cfg.frame_size
+
+    @property
+    def num_codebooks(self) -> int:
+        return self.cfg.quantizer_nq
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        """What is computed in; codebooks are always float32."""
+        return self.downsample.conv.conv.conv.weight.dtype
+
+    def make_state(self, batch_size: int = 1) -> MimiState:
+        """State of ``batch_size`` streams that have not begun."""
+        return MimiState(
+            batch_size, self._encoder_state(batch_size), self._decoder_state(batch_size)
+        )
+
+    def reset_state(self) -> None:
+        """Renew the default stream, in both directions."""
+        self._state = None
+
+    reset_all = reset_state
+
+    def encode_step(self, pcm: mx.array, state: MimiState | None = None) -> mx.array:
+        """Codes of the next frames of a stream.
+
+        Args:
+            pcm: ``[B, channels, S]``, S a positive multiple of ``frame_size``.
+
+        Raises: ValueError for a partial frame, or for a state of another batch size.
+        """
+        pcm = self._checked_pcm(pcm)
+        if not pcm.shape[-1] or pcm.shape[-1] % self.frame_size:
+            raise ValueError(
+                f"encode_step got {pcm.shape[-1]} samples: it takes whole frames of "
+                f"{self.frame_size}, so collect them first."
+            )
+        half = self._state_for(state, pcm.shape[0]).encoder
+        return self.quantizer.encode(self._latent(pcm, half))
+
+    def decode_step(self, codes: mx.array, state: MimiState | None = None) -> mx.array:
+        """Sound ``[B, channels, T * frame_size]`` of the next code frames of a stream.
+
+        Args:
+            codes: ``[B, K, T]``, K from 1 to ``num_codebooks``, T at least 1.
+
+        Raises: ValueError for another K, no frames, or a state of another batch size.
+        """
+        codes = self._checked_codes(codes)
+        if not codes.shape[-1]:
+            raise ValueError("decode_step got no frames: give at least one.")
+        half = self._state_for(state, codes.shape[0]).decoder
+        return self._sound(codes, half)
+
+    def encode(self, pcm: mx.array, num_codebooks: int | None = None) -> mx.array:
+        """Codes of a whole signal, padded with zeros to whole frames.
+
+        Args:
+            pcm: ``[B, channels, S]``, any S.
+            num_codebooks: how many codebooks to compute, all of them by default.
+        """
+        pcm, n = self._checked_pcm(pcm), num_codebooks or self.num_codebooks
+        half = self._encoder_state(pcm.shape[0])
+        parts = [mx.zeros((pcm.shape[0], n, 0), mx.int32)]
+        for piece in self._pieces(pcm, self.frame_size):
+            parts.append(self.quantizer.encode(self._latent(piece, half), n))
+            mx.eval(parts[-1], half.arrays)  # or the whole signal's graph is held
+        return mx.concatenate(parts, axis=-1)
+
+    def encode_to_latent(self, pcm: mx.array, quantize: bool = False) -> mx.array:
+        """Latents ``[B, D, T]`` of a whole signal, as they are or through the codes."""
+        if quantize:
+            return self.decode_latent(self.encode(pcm))
+        pcm = self._checked_pcm(pcm)
+        half = self._encoder_state(pcm.shape[0])
+        parts = [mx.zeros((pcm.shape[0], 0, self.cfg.seanet.dimension), self.dtype)]
+        for piece in self._pieces(pcm, self.frame_size):
+            parts.append(self._latent(piece, half))
+            mx.eval(parts[-1], half.arrays)
+        return mx.concatenate(parts, axis=1).swapaxes(1, 2)
+
+    def decode_latent(self, codes: mx.array) -> mx.array:
+        """Quantised latents ``[B, D, T]`` of codes ``[B, K, T]``."""
+        return self.quantizer.decode(self._checked_codes(codes)).swapaxes(1, 2)
+
+    def decode(self, codes: mx.array) -> mx.array:
+        """Sound ``[B, channels, T * frame_size]`` of all codes ``[B, K, T]``."""
+        codes = self._checked_codes(codes)
+        half = self._decoder_state(codes.shape[0])
+        parts = [mx.zeros((codes.shape[0], self.cfg.channels, 0), self.dtype)]
+        for piece in self._pieces(codes, 1):
+            parts.append(self._sound(piece, half))
+            mx.eval(parts[-1], half.arrays)
+        return mx.concatenate(parts, axis=-1)
+
+    def warmup(self) -> None:
+        """Run a frame each way, so that the first real one does not wait for set-up."""
+        state = self.make_state()
+        pcm = mx.zeros((1, self.cfg.channels, self.frame_size))
+        mx.eval(self.decode_step(self.encode_step(pcm, state), state))
+
+    def set_dtype(self, dtype: mx.Dtype, predicate=None) -> None:
+        """Compute in ``dtype``; the codebooks stay float32, their counts need it."""
+        books = dict(tree_flatten(self.quantizer.parameters()))
+        books = {k: w for k, w in books.items() if ".codebook." in k}
+        if predicate is None:
+            super().set_dtype(dtype)
+        else:
+            super().set_dtype(dtype, predicate)
+        self.quantizer.load_weights(list(books.items()), strict=False)
+        self.reset_state()
+
+    def load_weights(
+        self,
+        file_or_weights: str | list[tuple[str, mx.array]],
+        strict: bool = True,
+    ) -> "Mimi":
+        """Load tensors under our own names, cast to what the model computes in.
+
+        Codebooks beyond the config's are left out, also when strict.
+
+        Raises: CheckpointError for a file that cannot be read, and, when strict, for
+            names or shapes that are not the model's.
+        """
+        if isinstance(file_or_weights, str | PathLike):
+            weights = read_weights(file_or_weights)
+            return self._load(weights, f"Mimi weights in {file_or_weights}", strict)
+        return self._load(dict(file_or_weights), "Mimi weights", strict)
+
+    def load_pytorch_weights(
+        self, file: str | PathLike[str], strict: bool = True
+    ) -> "Mimi":
+        """Load a published file, in either of Kyutai's namings; else as
+        ``load_weights``."""
+        weights = pytorch_weights(file, self.cfg, strict)
+        return self._load(weights, f"Mimi weights in {file}", strict)
+
+    def _load(self, weights: dict[str, mx.array], what: str, strict: bool) -> "Mimi":
+        own = dict(tree_flatten(self.parameters()))
+        weights = fitted(weights, own, self.cfg, what, strict)
+        super().load_weights(list(weights.items()), strict=False)
+        ops.keep_packed(self.encoder_transformer)
+        ops.keep_packed(self.decoder_transformer)
+        return self
+
+    def _latent(self, pcm: mx.array, half: HalfState) -> mx.array:
+        """The next latents ``[B, T, D]`` of a stream."""
+        *convs, last = half.convs
+        x = self.encoder(pcm.swapaxes(1, 2), convs)
+        x = self.encoder_transformer(x, half.caches)[0]
+        return self.downsample(x, last)
+
+    def _sound(self, codes: mx.array, half: HalfState) -> mx.array:
+        first, *convs = half.convs
+        x = self.upsample(self.quantizer.decode(codes), first)
+        x = self.decoder_transformer(x, half.caches)[0]
+        return self.decoder(x, convs).swapaxes(1, 2)
+
+    def _encoder_state(self, batch_size: int) -> HalfState:
+        convs = self.encoder.make_state(batch_size)
+        last = self.downsample.make_state(batch_size)
+        return _half([*convs, last], self.encoder_transformer)
+
+    def _decoder_state(self, batch_size: int) -> HalfState:
+        first = self.upsample.make_state(batch_size)
+        convs = self.decoder.make_state(batch_size)
+        return _half([first, *convs], self.decoder_transformer)
+
+    def _state_for(self, state: MimiState | None, batch_size: int) -> MimiState:
+        if state is None:
+            if self._state is None:
+                self._state = self.make_state(batch_size)
+            state = self._state
+        if state.batch_size != batch_size:
+            raise ValueError(
+                f"the stream has {state.batch_size} rows but got {batch_size}: call "
+                "reset_state() first, or keep a make_state() per batch size."
+            )
+        return state
+
+    def _pieces(self, x: mx.array, size: int) -> list[mx.array]:
+        """Cut into bounded numbers of frames of ``size``, the last one padded."""
+        step = max(1, PIECE_FRAMES // max(1, x.shape[0])) * size
+        missing = -x.shape[-1] % size
+        x = mx.pad(x, [(0, 0), (0, 0), (0, missing)]) if missing else x
+        return [x[..., i : i + step] for i in range(0, x.shape[-1], step)]
+
+    def _checked_pcm(self, pcm: mx.array) -> mx.array:
+        pcm, channels = mx.array(pcm), self.cfg.channels
+        if pcm.ndim != 3 or pcm.shape[1] != channels:
+            raise ValueError(
+                f"got sound of shape {pcm.shape}: Mimi takes [batch, {channels}, "
+                "samples]."
+            )
+        if not mx.issubdtype(pcm.dtype, mx.floating):
+            raise ValueError(
+                f"got sound as {pcm.dtype}: Mimi takes floats from -1 to 1."
+            )
+        return pcm.astype(self.dtype)
+
+    def _checked_codes(self, codes: mx.array) -> mx.array:
+        codes, n = mx.array(codes), self.num_codebooks
+        if codes.ndim != 3 or not 1 <= codes.shape[1] <= n:
+            raise ValueError(
+                f"got codes of shape {codes.shape}: Mimi takes [batch, 1 to {n} "
+                "codebooks, frames]."
+            )
+        if not mx.issubdtype(codes.dtype, mx.integer):
+            raise ValueError(f"got codes as {codes.dtype}: Mimi takes integers.")
+        return codes.astype(mx.int32)
+
+
+def _half(convs: list[State], transformer: ProjectedTransformer) -> HalfState:
+    mx.eval(convs)  # a lazy array could not cross to another thread
+    return HalfState(convs, transformer.make_rot_cache())

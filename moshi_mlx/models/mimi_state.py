@@ -1,0 +1,60 @@
+"""What a codec remembers of its streams: bounded, endless, renewed row by row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from ..modules.attention import LayerCache
+from ..modules.conv import State, reset_rows
+
+
+@dataclass
+class HalfState:
+    """What the encoder, or the decoder, remembers of a batch of streams."""
+
+    convs: list[State]
+    caches: list[LayerCache]
+
+    def reset(self, rows: Sequence[int]) -> None:
+        reset_rows(self.convs, rows)
+        for cache in self.caches:
+            cache.reset(list(rows))
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        convs = [value for state in self.convs for value in state.values()]
+        caches = [a for c in self.caches for a in c.self_attn.state if a is not None]
+        return convs + caches
+
+
+@dataclass
+class MimiState:
+    """A batch of streams, in both directions."""
+
+    batch_size: int
+    encoder: HalfState
+    decoder: HalfState
+
+    def reset(self, rows: Sequence[int] | None = None) -> None:
+        """Make all rows, or the given ones, new streams; the others play on."""
+        rows = range(self.batch_size) if rows is None else rows
+        for row in rows:
+            if not 0 <= row < self.batch_size:
+                raise ValueError(
+                    f"row {row} was to be reset in a state of {self.batch_size} rows: "
+                    f"give 0 to {self.batch_size - 1}."
+                )
+        self.encoder.reset(rows)
+        self.decoder.reset(rows)
+        mx.eval(self.arrays)
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        """Everything that is held, for ``mx.eval``."""
+        return self.encoder.arrays + self.decoder.arrays
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held: the same after an hour as after ten seconds."""
+        return sum(array.nbytes for array in self.arrays)

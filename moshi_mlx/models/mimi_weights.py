@@ -1,0 +1,75 @@
+"""Reading a codec's weights: any published naming, any number of its codebooks."""
+
+import re
+from os import PathLike
+
+import mlx.core as mx
+
+from ..errors import CheckpointError
+from ..utils.remap import check_names, remap
+from .mimi_config import MimiConfig
+from .mimi_keys import count_codebooks, mimi_rules, without_surplus_codebooks
+
+
+def read_weights(file: str | PathLike[str]) -> dict[str, mx.array]:
+    """The tensors of a file, not read yet."""
+    try:
+        weights = mx.load(str(file))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"cannot read Mimi weights from {file} ({error}): is the file whole, and "
+            "does its name end in .safetensors?"
+        ) from error
+    if not isinstance(weights, dict):
+        raise CheckpointError(f"{file} holds one array: named weights were wanted.")
+    return weights
+
+
+def pytorch_weights(
+    file: str | PathLike[str], cfg: MimiConfig, strict: bool
+) -> dict[str, mx.array]:
+    """A published file's tensors under our names, without codebooks not in use.
+
+    Raises: CheckpointError when strict, for an unknown name or too few codebooks.
+    """
+    weights, rules = read_weights(file), mimi_rules(cfg)
+    what, held = f"Mimi weights in {file}", count_codebooks(weights)
+    if strict and 1 < held < cfg.quantizer_nq:
+        raise CheckpointError(
+            f"{what}: the file holds {held} codebooks but {cfg.quantizer_nq} were "
+            f"asked for: use at most {held}."
+        )
+    weights = without_surplus_codebooks(weights, cfg)
+    if not strict:
+        known = [re.compile(rule.source) for rule in rules]
+        weights = {
+            k: w for k, w in weights.items() if any(r.fullmatch(k) for r in known)
+        }
+    return remap(weights, rules, what)
+
+
+def fitted(
+    weights: dict[str, mx.array],
+    own: dict[str, mx.array],
+    cfg: MimiConfig,
+    what: str,
+    strict: bool,
+) -> dict[str, mx.array]:
+    """Tensors under our names, in the types and memory order of the model's ``own``.
+
+    Raises: CheckpointError for a wrong shape and, when strict, for other names.
+    """
+    weights = without_surplus_codebooks(weights, cfg)
+    if strict:
+        check_names(weights, own, what)
+    fitting = {}
+    for name in own.keys() & weights.keys():
+        w, wanted = weights[name], own[name]
+        if w.shape != wanted.shape:
+            raise CheckpointError(
+                f"{what}: {name} has shape {w.shape} but the config makes it "
+                f"{wanted.shape}: the weights belong to another configuration."
+            )
+        fitting[name] = mx.contiguous(w.astype(wanted.dtype))
+    mx.eval(fitting)
+    return fitting

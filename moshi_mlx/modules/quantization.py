@@ -1,0 +1,197 @@
+"""Residual vector quantisation: latents to codes and back.
+
+Each codebook quantises what the ones before it left over. The first ("semantic") and
+the others ("acoustic") are two such chains over the same latent. Layout is NLC; codes
+are ``[B, K, T]``.
+"""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from . import ops
+from .conv import Conv1d
+from .derived import Derived
+
+EPSILON = 1e-5  # least usage of a code: unused codes stay finite
+
+
+def nearest(
+    x: mx.array,
+    embedding: mx.array,
+    norms: mx.array,
+    packed: mx.array | None = None,
+) -> mx.array:
+    """The row of ``embedding`` nearest to each ``x``, the first of equals.
+
+    As ``|x - e|^2 = |x|^2 - 2 (x.e - |e|^2 / 2)``, it is where the bracket is largest;
+    ``norms`` are ``-|e|^2 / 2``, ``packed`` is ``ops.pack(embedding)``.
+    """
+    scores = ops.linear(x, embedding, norms, packed)
+    return mx.argmax(scores, axis=-1).astype(mx.int32)
+
+
+def half_norms(embedding: mx.array) -> mx.array:
+    """``-|e|^2 / 2`` of every row."""
+    return -0.5 * embedding.square().sum(axis=-1)
+
+
+class EuclideanCodebook(nn.Module):
+    """One table of codes, kept as sums and counts as its training left them.
+
+    Shape: ``encode [..., D] -> [...]`` int32; ``decode [...] -> [..., D]`` float32.
+    """
+
+    def __init__(self, dim: int, codebook_size: int):
+        super().__init__()
+        self.initialized = mx.zeros(1)
+        self.embedding_sum = mx.zeros((codebook_size, dim))
+        self.cluster_usage = mx.zeros(codebook_size)
+
+    @property
+    def embedding(self) -> mx.array:
+        """The codes' vectors ``[codebook_size, D]``, computed anew: a chain keeps its
+        own."""
+        usage = mx.maximum(self["cluster_usage"].astype(mx.float32), EPSILON)
+        return self["embedding_sum"].astype(mx.float32) / usage[:, None]
+
+    def encode(self, x: mx.array) -> mx.array:
+        return nearest(x, self.embedding, half_norms(self.embedding))
+
+    def decode(self, codes: mx.array) -> mx.array:
+        return self.embedding[codes]
+
+
+@dataclass
+class _Tables:
+    """What a chain computes from its codebooks once."""
+
+    joined: mx.array  # [K * codebook_size, D]
+    books: list[tuple[mx.array, mx.array, mx.array | None]]  # arguments of ``nearest``
+
+
+class VectorQuantization(nn.Module):
+    """Holds a codebook as ``codebook``, its name in published files."""
+
+    def __init__(self, dim: int, codebook_size: int):
+        super().__init__()
+        self.codebook = EuclideanCodebook(dim, codebook_size)
+
+
+class ResidualVectorQuantization(nn.Module):
+    """A chain of codebooks.
+
+    Shape: ``encode [B, T, D], n -> [B, n, T]``; ``decode [B, n, T] -> [B, T, D]``.
+    """
+
+    def __init__(self, nq: int, dim: int, codebook_size: int):
+        super().__init__()
+        self.layers = [VectorQuantization(dim, codebook_size) for _ in range(nq)]
+        self._derived = Derived(self._join)
+
+    @property
+    def _books(self) -> list[EuclideanCodebook]:
+        return [layer.codebook for layer in self.layers]
+
+    def _join(self, *_: mx.array) -> _Tables:
+        joined = mx.stack([book.embedding for book in self._books])
+        views, norms = list(joined), list(half_norms(joined))
+        mx.eval(joined, views, norms)
+        packed = [ops.pack(view) for view in views]
+        books = list(zip(views, norms, packed, strict=True))
+        joined = joined.flatten(0, 1)
+        mx.eval(joined)
+        return _Tables(joined, books)
+
+    @property
+    def _tables(self) -> _Tables:
+        return self._derived(
+            *(book["embedding_sum"] for book in self._books),
+            *(book["cluster_usage"] for book in self._books),
+        )
+
+    def encode(self, x: mx.array, n: int) -> mx.array:
+        codes: list[mx.array] = []
+        for embedding, norms, packed in self._tables.books[:n]:
+            codes.append(nearest(x, embedding, norms, packed))
+            if len(codes) < n:
+                x = x - embedding[codes[-1]]
+        return mx.stack(codes, axis=1)
+
+    def decode(self, codes: mx.array) -> mx.array:
+        tables = self._tables
+        size = tables.books[0][0].shape[0]
+        first_rows = mx.arange(0, codes.shape[1] * size, size)[:, None]
+        return tables.joined[codes + first_rows].sum(axis=1)
+
+
+class ResidualVectorQuantizer(nn.Module):
+    """A chain between a projection of the latent and one back to it."""
+
+    def __init__(self, dim: int, input_dim: int, output_dim: int, nq: int, bins: int):
+        super().__init__()
+        self.input_proj = Conv1d(input_dim, dim, 1, bias=False)
+        self.output_proj = Conv1d(dim, output_dim, 1, bias=False)
+        self.vq = ResidualVectorQuantization(nq, dim, bins)
+
+    def encode(self, x: mx.array, n: int) -> mx.array:
+        return self.vq.encode(self.input_proj(x).astype(mx.float32), n)
+
+    def decode(self, codes: mx.array) -> mx.array:
+        dtype = self.output_proj.weight.dtype
+        return self.output_proj(self.vq.decode(codes).astype(dtype))
+
+
+class SplitResidualVectorQuantizer(nn.Module):
+    """The semantic codebook, and the chain of acoustic ones, over the same latent.
+
+    Args:
+        dim: width of the codebooks.
+        input_dim: width of the latent (None is ``dim``).
+        output_dim: width of the quantised latent (None is ``dim``).
+        nq: codebooks of both chains together.
+        bins: codes of a codebook.
+
+    Shape: ``encode [B, T, input_dim] -> [B, K, T]`` int32; ``decode [B, K, T] -> [B, T,
+        output_dim]`` for any K from 1 to ``nq``.
+    Source: arXiv:2410.00037, section 3.3; kyutai-labs/moshi, quantization/vq.py.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        input_dim: int | None,
+        output_dim: int | None,
+        nq: int,
+        bins: int,
+    ):
+        super().__init__()
+        input_dim, output_dim = input_dim or dim, output_dim or dim
+        self.nq = nq
+        self.rvq_first = ResidualVectorQuantizer(dim, input_dim, output_dim, 1, bins)
+        if nq > 1:
+            self.rvq_rest = ResidualVectorQuantizer(
+                dim, input_dim, output_dim, nq - 1, bins
+            )
+
+    def encode(self, x: mx.array, num_codebooks: int | None = None) -> mx.array:
+        """Codes of the first ``num_codebooks``; the others cost nothing."""
+        n = self.nq if num_codebooks is None else num_codebooks
+        self._check(n)
+        codes = self.rvq_first.encode(x, 1)
+        if n == 1:
+            return codes
+        return mx.concatenate([codes, self.rvq_rest.encode(x, n - 1)], axis=1)
+
+    def decode(self, codes: mx.array) -> mx.array:
+        self._check(codes.shape[1])
+        y = self.rvq_first.decode(codes[:, :1])
+        return y if codes.shape[1] == 1 else y + self.rvq_rest.decode(codes[:, 1:])
+
+    def _check(self, n: int) -> None:
+        if not 1 <= n <= self.nq:
+            raise ValueError(
+                f"{n} codebooks were asked of a quantizer that has {self.nq}: give 1 "
+                f"to {self.nq}."
+            )
