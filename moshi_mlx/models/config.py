@@ -363,7 +363,10 @@ def _conditioners(
     scale = fuser.get("cross_attention_pos_emb_scale", 1)
     scale = float(scale) if fuser.get("cross_attention_pos_emb", not fuser) else 0.0
     result: dict[str, LutConditionerConfig | TensorConditionerConfig] = {}
-    for name, entry in (data.get("conditioners") or {}).items():
+    entries = data.get("conditioners") or {}
+    fused = [*fuser.get("sum", []), *fuser.get("cross", [])]
+    for name in sorted(entries, key=lambda n: fused.index(n) if n in fused else -1):
+        entry = entries[name]
         kind = _choice(
             f"conditioner {name!r} of type", entry["type"], ["lut", "tensor"]
         )

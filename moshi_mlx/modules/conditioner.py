@@ -246,12 +246,12 @@ class ConditionProvider(nn.Module):
         Attributes that a row leaves out are null, as far as another row has them.
         """
         total: mx.array | None = None
-        for name in _union(a.text for a in attributes):
+        for name in self._given(a.text for a in attributes):
             rows = [self.condition_tensor(name, a.text.get(name)) for a in attributes]
             stacked = mx.concatenate([row.tensor for row in rows])
             total = stacked if total is None else total + stacked
         parts, scale = [], 0.0
-        for name in _union(a.tensor for a in attributes):
+        for name in self._given(a.tensor for a in attributes):
             conditioner = self.conditioners[name]
             if not isinstance(conditioner, TensorConditioner):
                 raise ValueError(f"condition {name!r} is of text, not an array.")
@@ -263,6 +263,13 @@ class ConditionProvider(nn.Module):
         cross = add_positions(mx.concatenate(parts, 1), scale) if parts else None
         return None if total is None else ConditionTensor(total), cross
 
-
-def _union(named: Iterable[Mapping[str, object]]) -> list[str]:
-    return list(dict.fromkeys(name for names in named for name in names))
+    def _given(self, named: Iterable[Mapping[str, object]]) -> list[str]:
+        """Conditions that any row names, in the model's order."""
+        names = {name for names in named for name in names}
+        unknown = sorted(names - set(self.conditioners))
+        if unknown:
+            known = ", ".join(self.conditioners)
+            raise ValueError(
+                f"condition {unknown[0]!r} is unknown: the model has {known}."
+            )
+        return [name for name in self.conditioners if name in names]
