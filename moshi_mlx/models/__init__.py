@@ -1,14 +1,16 @@
 """The networks: their configuration, and one step of generation."""
 
-from . import generate, lm
+from . import generate, lm, mimi
 from .config import DepFormerConfig, LmConfig
 from .generate import LmGen
 from .lm import Lm
+from .mimi import Mimi, MimiConfig
 from .presets import (
     config1b_202412,
     config1b_202412_16rvq,
     config_helium_1_preview_2b,
     config_v0_1,
+    mimi_202407,
 )
 
 __all__ = [
@@ -16,10 +18,14 @@ __all__ = [
     "Lm",
     "LmConfig",
     "LmGen",
+    "Mimi",
+    "MimiConfig",
     "config1b_202412",
     "config1b_202412_16rvq",
     "config_helium_1_preview_2b",
     "config_v0_1",
     "generate",
     "lm",
+    "mimi",
+    "mimi_202407",
 ]

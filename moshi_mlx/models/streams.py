@@ -74,8 +74,10 @@ class TokenStreams:
     def hear(
         self, tokens: mx.array, active: Sequence[bool] | None, check: bool
     ) -> None:
-        """Take the other side's frame ``[B, >= other]``."""
+        """Take the other side's frame ``[B, >= other]`` (``[B, 1, >= other]`` too)."""
         wanted = (len(self.offsets), self.other)
+        if tokens.ndim == 3 and tokens.shape[1] == 1:
+            tokens = tokens[:, 0]  # a codec's codes with time before the codebooks
         if (
             tokens.ndim != 2
             or tokens.shape[0] != wanted[0]

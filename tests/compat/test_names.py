@@ -1,0 +1,45 @@
+"""Tensor names and shapes are an interface: published files are loaded by them.
+
+tests/data/names/0.3.0.json lists, per preset, what moshi_mlx 0.3.0 called its tensors
+(on MLX 0.32.4): the name with its numbers as ``*``, the shape, and how many there are.
+``.q4`` and ``.q8`` are after ``nn.quantize`` as in Kyutai's published files.
+"""
+
+import json
+import re
+from collections import Counter
+
+import mlx.nn as nn
+import pytest
+from mlx.utils import tree_flatten
+
+from moshi_mlx import models
+from moshi_mlx.models.mimi import Mimi, mimi_202407
+from tests.tiny import DATA
+
+NAMES = json.loads((DATA / "names" / "0.3.0.json").read_text())
+QUANTISED = {"q4": (32, 4), "q8": (64, 8)}  # group size, bits
+
+
+def pattern(name: str) -> str:
+    return re.sub(r"(?<=\.)\d+(?=\.)", "*", name)
+
+
+def build(preset: str) -> nn.Module:
+    """The full-size network; nothing is computed, so it takes no memory."""
+    if found := re.fullmatch(r"mimi_202407\((\d+)\)", preset):
+        return Mimi(mimi_202407(int(found[1])))
+    name, _, quantised = preset.partition(".")
+    lm = models.Lm(getattr(models, name)())
+    if quantised:
+        nn.quantize(lm, *QUANTISED[quantised])
+    return lm
+
+
+@pytest.mark.parametrize("preset", NAMES)
+def test_tensors_are_named_as_in_0_3_0(preset):
+    tensors = tree_flatten(build(preset).parameters(), destination={})
+    assert isinstance(tensors, dict)
+    found = Counter((pattern(name), array.shape) for name, array in tensors.items())
+    wanted = {(name, tuple(shape)): count for name, shape, count in NAMES[preset]}
+    assert dict(found) == wanted
