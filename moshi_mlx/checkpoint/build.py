@@ -24,8 +24,8 @@ from .helium import rename_helium
 from .info import CheckpointInfo
 from .lora import merge, split_adapters, unfrozen
 from .memory import check_memory
-from .packed import check_bits, find_quantization
-from .quantize import PRECISE, Choice, apply, materialise, plan
+from .packed import check_bits, find_quantization, widen_tables
+from .quantize import PRECISE, Choice, apply, is_quantized, materialise, plan, same
 
 logger = logging.getLogger(__name__)
 
@@ -58,19 +58,18 @@ def load_lm(
     if not as_stored:
         weights = _cast(weights, dtype or _default_dtype(weights))
     layers = find_quantization(lm, weights, info.quantization, what)
+    check_bits(layers, bits, info.name)
+    if layers:
+        weights, layers = widen_tables(weights, layers, lm)
     apply(lm, layers)
     _fill(lm, weights, what)
     del weights  # what is computed from them frees them, layer by layer
-    if layers:
-        check_bits(layers, bits, info.name)
-    elif bits is not None:
-        same = Choice.of(bits)
-        done = plan(lm, lambda _path, _layer: same)
+    if bits is not None and not layers:
+        done = plan(lm, same(Choice.of(bits)))
         apply(lm, done.layers)
         for path, reason in done.kept.items():
             logger.info("%s stays unquantised: %s", path, reason)
-    quantised = layers or bits is not None
-    advice = "take a smaller model" if quantised else "quantise it with '-q 4'"
+    advice = "take a smaller model" if is_quantized(lm) else "quantise it with '-q 4'"
     check_memory(_bytes(lm), info.name, advice)
     materialise(lm)
     if info.model_type == "hibiki" and not as_stored:

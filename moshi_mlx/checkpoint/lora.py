@@ -40,9 +40,7 @@ def merge(base: Weights, adapters: Weights, scaling: float, what: str) -> Weight
     matrices = {name.removesuffix(A).removesuffix(B) for name in halves}
     stray |= {m for m in matrices if f"{m}.weight" not in base}
     if stray:
-        raise CheckpointError(
-            f"{what} change tensors that are not there: {shown(stray)}."
-        )
+        raise CheckpointError(f"{what} change unknown tensors {shown(stray)}.")
     torn = [m for m in matrices if m + A not in halves or m + B not in halves]
     if torn:
         raise CheckpointError(f"{what} lack one half (A or B) of {shown(torn)}.")

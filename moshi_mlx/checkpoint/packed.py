@@ -60,9 +60,33 @@ def _measure(
 def check_bits(layers: Mapping[str, Choice], asked: int | None, name: str) -> None:
     """Raise a ConfigError where a user asked for bits that no layer has."""
     counts = Counter(choice.bits for choice in layers.values())
-    if asked is not None and asked not in counts:
+    if asked is not None and counts and asked not in counts:
         common = counts.most_common(1)[0][0]
         raise ConfigError(
             f"{name} is quantised to {common} bits and '-q {asked}' asks for {asked}: "
             "leave '-q' out, or start from a full-precision checkpoint."
         )
+
+
+def widen_tables(
+    weights: Mapping[str, mx.array], layers: Mapping[str, Choice], lm: nn.Module
+) -> tuple[dict[str, mx.array], dict[str, Choice]]:
+    """Tables in a floating mode as plain ones: a look-up there gives bfloat16 only.
+
+    Returns: the tensors, and the layers that are still quantised.
+    """
+    dense, packed = dict(weights), dict(layers)
+    modules = quantizable(lm)
+    for path, choice in layers.items():
+        if choice.mode == "affine" or isinstance(modules[path], nn.Linear):
+            continue
+        del packed[path]
+        dense[f"{path}.weight"] = mx.dequantize(
+            weights[f"{path}.weight"],
+            dense.pop(f"{path}.scales"),
+            group_size=choice.group_size,
+            bits=choice.bits,
+            mode=choice.mode,  # type: ignore[arg-type]
+            dtype=weights["out_norm.weight"].dtype,
+        )
+    return dense, packed

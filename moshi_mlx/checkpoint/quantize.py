@@ -71,6 +71,10 @@ class Choice:
         return cls(group_size or group, bits or width, mode)
 
 
+# What to do with the layer at a path; None leaves it.
+Recipe = Callable[[str, nn.Module], Choice | None]
+
+
 @dataclass
 class Quantization:
     """What was decided for each layer of a model.
@@ -109,25 +113,35 @@ def stated_choice(block: Mapping[str, Any], path: str) -> Choice | None:
     return Choice.of(merged.get("bits"), merged.get("group_size"), mode)
 
 
-def plan(
-    lm: nn.Module, choose: Callable[[str, nn.Module], Choice | None]
-) -> Quantization:
+def same(choice: Choice) -> Recipe:
+    """The recipe that treats all layers alike.
+
+    But tables are looked up, not multiplied: the floating modes (mxfp4 ...) would give
+    them rows in bfloat16 and no speed, so there they are affine of as many bits.
+    """
+    table = choice if choice.mode == "affine" else Choice(32, choice.bits)
+    return lambda _path, layer: choice if isinstance(layer, nn.Linear) else table
+
+
+def plan(lm: nn.Module, recipe: Recipe) -> Quantization:
     """Decide for every layer; those whose width is no multiple of the group are kept.
 
-    Args:
-        choose: what to do with the layer at a path, None to leave it.
+    Raises: ConfigError where nothing would be quantised.
     """
     result = Quantization()
     for path, layer in quantizable(lm).items():
         if path.startswith(PRECISE):
             continue
-        choice, width = choose(path, layer), layer["weight"].shape[-1]
+        choice, width = recipe(path, layer), layer["weight"].shape[-1]
         if choice is None:
             result.kept[path] = "left out by the recipe"
         elif width % choice.group_size:
             result.kept[path] = f"width {width} is no multiple of {choice.group_size}"
         else:
             result.layers[path] = choice
+    if not result.layers:
+        reason = next(iter(result.kept.values()), "it has no such layers")
+        raise ConfigError(f"nothing in this model can be quantised so: {reason}.")
     return result
 
 
@@ -168,14 +182,13 @@ def quantize(
     bits: int | None = None,
     group_size: int | None = None,
     mode: str = "affine",
-    choose: Callable[[str, nn.Module], Choice | None] | None = None,
+    recipe: Recipe | None = None,
 ) -> Quantization:
     """Quantise a model in place, layer by layer.
 
     Args:
         bits: 2, 3, 4, 5, 6 or 8; ``group_size`` and ``mode`` as in ``mx.quantize``.
-        choose: a recipe: what to do with the layer at a path, instead of the same
-            everywhere.
+        recipe: what to do with each layer, instead of the same with all.
 
     Returns: what was done, for config.json and for the user.
     Raises: ConfigError for a quantised model and for what MLX cannot do.
@@ -184,9 +197,8 @@ def quantize(
         raise ConfigError(
             "the model is quantised already: start from its full-precision weights."
         )
-    same = Choice.of(bits, group_size, mode)
     with as_stored(lm):
-        result = plan(lm, choose or (lambda _path, _layer: same))
+        result = plan(lm, recipe or same(Choice.of(bits, group_size, mode)))
         apply(lm, result.layers)
         materialise(lm)
     return result

@@ -12,6 +12,7 @@ from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.keys import pytorch_rules, weight_sets
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.utils.remap import remap
+from tests.naming import as_candle
 
 DATA = Path(__file__).parents[1] / "data"
 MODELS = ["duplex", "hibiki", "stt", "tts", "zero"]
@@ -43,33 +44,6 @@ def assert_equal(found: Weights, expected: Weights) -> None:
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
         assert mx.array_equal(found[name], tensor), name
-
-
-def as_candle(weights: Weights, config: dict) -> Weights:
-    """What the Rust importer writes: one transformer per codebook."""
-    steps = config["dep_q"]
-    schedule = config.get("depformer_weights_per_step_schedule") or list(range(steps))
-    sets = max(schedule) + 1
-    out = {k: w for k, w in weights.items() if not k.startswith(("dep", "linears"))}
-    for k, s in enumerate(schedule):
-        new = f"depformer.{k}."
-        table = "depformer_text_emb." if k == 0 else f"depformer_emb.{k - 1}."
-        renamed = {f"depformer_in.{s}.": "linear_in.", f"linears.{k}.": "linear_out."}
-        renamed |= {table: "emb."}
-        for name, w in weights.items():
-            for old, part in renamed.items():
-                if name.startswith(old):
-                    out[new + part + name.removeprefix(old)] = w
-            if not name.startswith("depformer.layers."):
-                continue
-            inner = new + "transformer." + name.removeprefix("depformer.")
-            if ".self_attn." in name:
-                out[inner] = mx.split(w, sets)[s]
-            elif f".gating.{s}." in name:
-                out[inner.replace(f"gating.{s}.", "gating.")] = w
-            elif ".norm" in name:
-                out[inner] = w
-    return out
 
 
 @pytest.mark.parametrize("name", MODELS)

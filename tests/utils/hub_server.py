@@ -1,9 +1,15 @@
 """A Hugging Face hub of one model, on this machine: the edge that the tests fake."""
 
 import hashlib
+import importlib
+import sys
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote
+
+import pytest
 
 REPO = "owner/model"
 COMMIT = "c0ffee" + "0" * 34
@@ -80,3 +86,29 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data) - start))
         self.end_headers()
         return data[start:]
+
+
+def set_constant(name: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Change a setting of the hub client, in every module that copied it (0.x)."""
+    importlib.import_module("huggingface_hub.file_download")
+    for path, module in list(sys.modules.items()):
+        if path.startswith("huggingface_hub") and name in vars(module):
+            monkeypatch.setattr(module, name, value)
+
+
+def point_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the hub client ask this address."""
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    set_constant("ENDPOINT", url, monkeypatch)
+    set_constant("HUGGINGFACE_CO_URL_TEMPLATE", template, monkeypatch)
+
+
+def serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A running hub that the client asks, with an empty cache; for a fixture."""
+    hub = FakeHub()
+    point_to(hub.url, monkeypatch)
+    set_constant("HF_HUB_CACHE", str(tmp_path / "cache"), monkeypatch)
+    set_constant("HF_TOKEN_PATH", str(tmp_path / "no-token"), monkeypatch)
+    set_constant("HF_HUB_OFFLINE", False, monkeypatch)
+    yield hub
+    hub.close()

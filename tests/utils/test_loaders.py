@@ -1,9 +1,7 @@
 """Names become paths; what goes wrong with the hub becomes one clear sentence."""
 
 import hashlib
-import importlib
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,35 +11,24 @@ import pytest
 from moshi_mlx.errors import CheckpointError
 from moshi_mlx.utils import loaders
 from moshi_mlx.utils.loaders import NotInRepoError, hf_get
-from tests.utils.hub_server import COMMIT, REPO, FakeHub
+from tests.utils.hub_server import (
+    COMMIT,
+    REPO,
+    FakeHub,
+    point_to,
+    serving,
+    set_constant,
+)
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    server = FakeHub()
-    point_to(server.url, monkeypatch)
-    set_constant("HF_HUB_CACHE", str(tmp_path / "cache"), monkeypatch)
-    set_constant("HF_TOKEN_PATH", str(tmp_path / "no-token"), monkeypatch)
-    set_constant("HF_HUB_OFFLINE", False, monkeypatch)
-    server.files = {"config.json": b'{"dim": 8}', "w.safetensors": bytes(range(256))}
-    yield server
-    server.close()
-
-
-def set_constant(name: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Change a setting of the hub client, in every module that copied it (0.x)."""
-    importlib.import_module("huggingface_hub.file_download")
-    for module in [
-        m for n, m in sys.modules.items() if n.startswith("huggingface_hub")
-    ]:
-        if name in vars(module):
-            monkeypatch.setattr(module, name, value)
-
-
-def point_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    template = url + "/{repo_id}/resolve/{revision}/{filename}"
-    set_constant("ENDPOINT", url, monkeypatch)
-    set_constant("HUGGINGFACE_CO_URL_TEMPLATE", template, monkeypatch)
+    for server in serving(tmp_path, monkeypatch):
+        server.files = {
+            "config.json": b'{"dim": 8}',
+            "w.safetensors": bytes(range(256)),
+        }
+        yield server
 
 
 def part_of(tmp_path: Path, data: bytes, begun: bytes) -> Path:
