@@ -97,7 +97,7 @@ def test_cast_loaded_and_replaced_weights_are_used_at_once(
     model.load_weights(str(tmp_path / "w.safetensors"), strict=True)
     x = model.input()
     assert_close(model(x), other.one_by_one(x))
-    model.layers[1].weight = model.layers[1].weight * 2
+    model.layers[1].weight = model.layers[1]["weight"] * 2
     agree(model)
     model.set_dtype(mx.bfloat16)
     assert {w.dtype for w in parameters(model).values()} == {mx.bfloat16}

@@ -1,0 +1,144 @@
+"""Heads and attention, in the CPU's form and the GPU's, against plain loops."""
+
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+
+from moshi_mlx.modules import ops
+from moshi_mlx.modules.attention import CrossAttention, LayerCache
+from moshi_mlx.modules.heads import Heads
+from moshi_mlx.modules.kv_cache import RotatingKVCache
+from moshi_mlx.modules.transformer import TransformerConfig
+from tests import oracles
+from tests.tiny import assert_close
+
+D = 8  # of a head
+
+
+@pytest.fixture(params=["cpu", "gpu"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The arithmetic of each kind of device, both run on CPU."""
+    if request.param == "gpu":
+        monkeypatch.setattr(ops, "on_gpu", lambda: True)
+    return request.param
+
+
+@pytest.mark.parametrize("t", [1, 3])
+@pytest.mark.parametrize("start", [0, 1000, [0, 7]])
+@pytest.mark.parametrize("repeat", [1, 2])
+@pytest.mark.parametrize("rotation", [None, "pairs", "halves"])
+def test_heads_are_split_and_rotated_by_position(form, t, start, repeat, rotation):
+    h, kv = 4, 4 // repeat
+    heads = Heads(h, kv, D, 100.0 if rotation else None, rotation != "halves")
+    qkv = mx.random.normal((2 * t, (h + 2 * kv) * D))
+    where = mx.array(start) if isinstance(start, list) else start
+    table = heads.table(where, t, mx.float32)
+    q, k, v = heads.split(qkv, 2, t, table)
+    starts = start if isinstance(start, list) else [start] * 2
+    rows = np.array(qkv).reshape(2, t, h + 2 * kv, D)
+    for b in range(2):
+        at = starts[b] + np.arange(t)
+        for n in range(h + 2 * kv):
+            expected = rows[b, :, n]
+            if rotation and n < h + kv:
+                expected = oracles.rope(expected, at, 100.0, rotation == "pairs")
+            if n < h:  # the CPU's form has scaled the queries already
+                found = q[b, n] * (D**0.5 if heads._by_hand(mx.float32) else 1)
+            else:
+                found = k[b, n - h] if n < h + kv else v[b, n - h - kv]
+            assert_close(found, mx.array(expected.astype(np.float32)), 2e-5)
+
+
+@pytest.mark.parametrize("t, keys", [(1, 1), (1, 6), (3, 6)])
+@pytest.mark.parametrize("repeat", [1, 2])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_queries_attend_to_what_the_mask_shows(form, t, keys, repeat, hidden):
+    h, kv, b = 4, 4 // repeat, 2
+    heads = Heads(h, kv, D)
+    qkv = mx.random.normal((b * t, (h + 2 * kv) * D))
+    q, _, _ = heads.split(qkv, b, t, heads.table(0, t, mx.float32))
+    k, v = mx.random.normal((2, b, kv, keys, D))
+    mask = None
+    if hidden:
+        mask = mx.random.bernoulli(0.5, (b, 1, t, keys)) | (mx.arange(keys) == 0)
+    found = heads.attend(q, k, v, mask)
+    raw = np.array(qkv).reshape(b, t, -1, D)
+    rows = []
+    for row in range(b):
+        for step in range(t):
+            seen = np.ones(keys, bool) if mask is None else np.array(mask[row, 0, step])
+            for head in range(h):
+                one = head // repeat
+                key, value = np.array(k[row, one])[seen], np.array(v[row, one])[seen]
+                rows.append(oracles.attend(raw[row, step, head], key, value))
+    expected = np.stack(rows).reshape(b * t, h * D).astype(np.float32)
+    assert_close(found, mx.array(expected))
+
+
+def cross_config(**changes: Any) -> TransformerConfig:
+    return TransformerConfig(
+        d_model=32,
+        num_heads=4,
+        num_layers=1,
+        causal=True,
+        norm_first=True,
+        bias_ff=False,
+        layer_scale=None,
+        positional_embedding="none",
+        use_conv_block=False,
+        cross_attention=True,
+        conv_kernel_size=3,
+        use_conv_bias=True,
+        gating=True,
+        norm="rms_norm",
+        context=8,
+        max_period=10_000,
+        max_seq_len=8,
+        kv_repeat=1,
+        dim_feedforward=64,
+        conv_layout=False,
+        **{"bias_attn": False, **changes},
+    )
+
+
+def cross_cache() -> LayerCache:
+    return LayerCache(RotatingKVCache(D, 4, 8))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("bits", [None, 4, 8])
+def test_cross_attention_projects_by_thirds_of_one_matrix(bias: bool, bits: int | None):
+    layer = CrossAttention(cross_config(bias_attn=bias))
+    x, condition = mx.random.normal((2 * 3, 32)), mx.random.normal((2, 5, 32))
+    if bits:
+        nn.quantize(layer, bits=bits, group_size=32)
+    whole = layer.in_proj(mx.concatenate([x, condition.reshape(-1, 32)]))
+    q = np.array(whole[:6, :32]).reshape(2, 3, 4, D)
+    k, v = (
+        np.array(whole[6:, part * 32 : part * 32 + 32]).reshape(2, 5, 4, D)
+        for part in (1, 2)
+    )
+    rows = [
+        oracles.attend(q[b, t, h], k[b, :, h], v[b, :, h])
+        for b in range(2)
+        for t in range(3)
+        for h in range(4)
+    ]
+    expected = mx.array(np.stack(rows).reshape(6, 32).astype(np.float32))
+    assert_close(layer(x, condition, cross_cache(), 2), expected)
+
+
+def test_a_condition_s_keys_are_made_once_and_forgotten_on_reset():
+    layer, cache = CrossAttention(cross_config()), cross_cache()
+    x, condition = mx.random.normal((2, 32)), mx.random.normal((2, 5, 32))
+    first = layer(x, condition, cache, 2)
+    made = cache.cross_attn
+    assert made is not None and made[0] is condition
+    assert mx.array_equal(layer(x, condition, cache, 2), first)
+    assert cache.cross_attn is made
+    cache.reset()
+    assert cache.cross_attn is None
+    assert mx.array_equal(layer(x, condition, cache, 2), first)
