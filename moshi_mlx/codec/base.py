@@ -1,0 +1,60 @@
+"""What a conversation asks of a codec."""
+
+from typing import Protocol
+
+import numpy as np
+
+
+class Codec(Protocol):
+    """Sound to codes and back, one or more frames at a time; holds its streams' state.
+
+    Used by one thread at a time. Arrays are NumPy: pcm float32 ``[B, 1, S]`` from -1 to
+    1, S a positive multiple of ``frame_size``; codes int32 ``[B, K, T]``.
+    """
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        ...
+
+    @property
+    def frame_size(self) -> int:
+        """Samples per code frame."""
+        ...
+
+    @property
+    def num_codebooks(self) -> int:
+        """K."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Streams side by side, B."""
+        ...
+
+    def encode_step(self, pcm: np.ndarray) -> np.ndarray:
+        """Codes of the streams' next frames.
+
+        Raises: ValueError for a partial frame or another batch size.
+        """
+        ...
+
+    def decode_step(self, codes: np.ndarray) -> np.ndarray:
+        """Sound of the streams' next code frames.
+
+        Raises: ValueError for codes that are none, or another batch size.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Begin new streams."""
+        ...
+
+
+def check_codes(codes: np.ndarray, bins: int) -> None:
+    """Raise a ValueError where a number is no code: it would read foreign memory."""
+    if codes.size and (codes.min() < 0 or codes.max() >= bins):
+        raise ValueError(
+            f"got codes from {codes.min()} to {codes.max()}: a codebook has 0 to "
+            f"{bins - 1}."
+        )

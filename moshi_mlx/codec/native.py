@@ -1,0 +1,53 @@
+"""The codec in MLX: endless, batched, of any configuration, on the GPU if it can."""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+import numpy as np
+
+from ..models.mimi import Mimi
+from .base import check_codes
+
+
+class NativeCodec:
+    """Streams through a ``Mimi``, whose weights any number of codecs share.
+
+    Args:
+        batch_size: streams side by side.
+    """
+
+    def __init__(self, mimi: Mimi, batch_size: int = 1):
+        self.mimi = mimi
+        self.state = mimi.make_state(batch_size)
+
+    @property
+    def sample_rate(self) -> int:
+        return int(self.mimi.sample_rate)
+
+    @property
+    def frame_size(self) -> int:
+        return self.mimi.frame_size
+
+    @property
+    def num_codebooks(self) -> int:
+        return self.mimi.num_codebooks
+
+    @property
+    def batch_size(self) -> int:
+        return self.state.batch_size
+
+    def encode_step(self, pcm: np.ndarray) -> np.ndarray:
+        codes = self.mimi.encode_step(mx.array(pcm), self.state)
+        mx.eval(codes, self.state.encoder.arrays)
+        return np.array(codes)
+
+    def decode_step(self, codes: np.ndarray) -> np.ndarray:
+        """As ``Codec``; any K from 1 to ``num_codebooks`` will do."""
+        check_codes(codes, self.mimi.cfg.quantizer_bins)
+        pcm = self.mimi.decode_step(mx.array(codes), self.state).astype(mx.float32)
+        mx.eval(pcm, self.state.decoder.arrays)
+        return np.array(pcm)
+
+    def reset(self, rows: Sequence[int] | None = None) -> None:
+        """Begin new streams, in all rows or in some while the others go on."""
+        self.state.reset(rows)
