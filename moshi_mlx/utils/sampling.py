@@ -34,12 +34,12 @@ class Sampler:
     Args:
         temp: temperature; 0 takes the likeliest token.
         top_p: probability mass to keep, unless ``top_k`` is given; 0 or 1 keeps all.
-        top_k: number of tokens to keep; above the vocabulary's size it keeps all.
+        top_k: number of tokens to keep; 0 and above the vocabulary's size keep all.
         min_p: with ``top_p`` off, least probability relative to the likeliest token.
         min_tokens_to_keep: what ``min_p`` leaves at least.
         logit_bias: added to the logits of the given tokens.
 
-    Raises: ValueError for a temperature below 0 and for fractions outside 0 .. 1.
+    Raises: ValueError for a value below 0 and for fractions above 1.
     """
 
     temp: float = 0.8
@@ -56,6 +56,8 @@ class Sampler:
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} {value} is not a fraction: use 0 to 1.")
+        if self.top_k is not None and self.top_k < 0:
+            raise ValueError(f"top_k {self.top_k} is no count: use 0 (all) or more.")
         if self.min_tokens_to_keep < 1:
             raise ValueError("min_tokens_to_keep must be at least 1.")
 

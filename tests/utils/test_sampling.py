@@ -1,0 +1,184 @@
+"""Samplers: what they leave, how often they draw it, and on whom a draw depends."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from moshi_mlx.utils.sampling import RowNoise, Sampler
+from tests.tiny import number
+
+V = 12
+LOGITS = mx.array(np.random.default_rng(3).standard_normal(V).astype(np.float32) * 2)
+DRAWS = 20_000
+
+
+def softmax(logits: np.ndarray, temp: float) -> np.ndarray:
+    e = np.exp((logits - logits.max()) / temp)
+    return e / e.sum()
+
+
+def expected(sampler: Sampler) -> np.ndarray:
+    """The distribution that a sampler draws from, filtered and renormalised."""
+    probs = softmax(np.array(LOGITS, dtype=np.float64), sampler.temp)
+    order = np.argsort(-probs)
+    kept = order
+    if sampler.top_k:
+        kept = order[: sampler.top_k]
+    elif 0 < sampler.top_p < 1:
+        before = np.cumsum(probs[order]) - probs[order]
+        kept = order[before < sampler.top_p]
+    elif sampler.min_p > 0:
+        count = int((probs >= sampler.min_p * probs.max()).sum())
+        kept = order[: max(count, sampler.min_tokens_to_keep)]
+    filtered = np.zeros(V)
+    filtered[kept] = probs[kept]
+    return filtered / filtered.sum()
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        Sampler(),
+        Sampler(top_p=0),
+        Sampler(top_p=1),
+        Sampler(temp=1.7, top_p=0),
+        Sampler(temp=0.3, top_p=0),
+        Sampler(top_p=0.6),
+        Sampler(top_p=0.01),
+        Sampler(temp=1.5, top_p=0.9),
+        Sampler(top_k=0),  # off
+        Sampler(top_k=1),
+        Sampler(top_k=4),
+        Sampler(top_k=V),
+        Sampler(top_k=250),  # above the vocabulary
+        Sampler(top_k=4, top_p=0.01, min_p=0.9),  # top_k goes first
+        Sampler(top_p=0, min_p=0.2),
+        Sampler(top_p=0, min_p=0.2, temp=1.5),
+        Sampler(top_p=1, min_p=0.9, min_tokens_to_keep=3),
+        Sampler(top_p=0.6, min_p=0.99),  # then top_p
+    ],
+    ids=str,
+)
+def test_draws_follow_the_filtered_distribution(sampler: Sampler):
+    logits = mx.broadcast_to(LOGITS, (DRAWS, V))
+    tokens, _ = sampler(logits)
+    assert tokens.dtype == mx.int32
+    counts = np.bincount(np.array(tokens), minlength=V)
+    wanted = expected(sampler)
+    assert (counts[wanted == 0] == 0).all()
+    spread = np.sqrt(wanted * (1 - wanted) / DRAWS)
+    assert (np.abs(counts / DRAWS - wanted) <= 5 * spread + 1e-9).all()
+    assert (counts[wanted > 1e-3] > 0).all()
+
+
+def test_temperature_0_takes_the_likeliest():
+    logits = mx.random.normal((5, 1, V))
+    for sampler in (Sampler(temp=0), Sampler(temp=0, top_k=3), Sampler(0, 0.1)):
+        tokens, _ = sampler(logits)
+        assert tokens.tolist() == mx.argmax(logits, axis=-1).tolist()
+        assert sampler.noise_size(V) == 0
+
+
+def test_log_probabilities_are_those_of_the_whole_vocabulary():
+    logits = mx.random.normal((3, 2, V))
+    _, logprobs = Sampler(top_k=2)(logits)
+    total = mx.exp(logprobs).sum(axis=-1)
+    assert number(mx.abs(total - 1).max()) < 1e-5
+    assert number(mx.abs((logprobs - logits).var(axis=-1)).max()) < 1e-10
+
+
+@pytest.mark.parametrize("shape", [(V,), (2, V), (2, 1, V), (2, 3, 1, V)])
+def test_bias_is_added_to_tokens_whatever_the_batch(shape: tuple[int, ...]):
+    logits = mx.random.normal(shape)
+    sampler = Sampler(temp=0, logit_bias={7: 100.0, 2: 50.0})
+    tokens, logprobs = sampler(logits)
+    assert mx.array_equal(tokens, mx.full(shape[:-1], 7))
+    assert mx.array_equal(mx.argmax(logprobs, axis=-1), mx.full(shape[:-1], 7))
+    never = Sampler(top_p=0, logit_bias={t: -mx.inf for t in range(V) if t != 5})
+    assert mx.array_equal(never(logits)[0], mx.full(shape[:-1], 5))
+
+
+def test_equal_logits_are_all_kept():
+    """Ties at the edge of a filter lose nobody to the order of a sort."""
+    logits = mx.zeros((4000, V))
+    for sampler in (Sampler(top_p=0.95), Sampler(top_p=0, min_p=0.5)):
+        assert set(np.array(sampler(logits)[0]).tolist()) == set(range(V))
+
+
+def test_draws_are_the_argmax_of_logits_and_given_noise():
+    logits, noise = mx.random.normal((4, V)), mx.random.gumbel((4, V))
+    sampler = Sampler(temp=0.5, top_p=0)
+    tokens, _ = sampler(logits, noise)
+    assert mx.array_equal(tokens, mx.argmax(logits / 0.5 + noise, axis=-1))
+
+
+def test_noise_sizes():
+    assert Sampler(top_p=0.9).noise_size(V) == V
+    assert Sampler(top_k=5).noise_size(V) == 5
+    assert Sampler(top_k=50).noise_size(V) == V
+
+
+def test_mlx_s_seed_makes_draws_repeatable():
+    logits = mx.zeros((50, V))
+    found = []
+    for seed in (1, 1, 2):
+        mx.random.seed(seed)
+        found.append(Sampler()(logits)[0].tolist())
+    assert found[0] == found[1] != found[2]
+
+
+def test_half_precision_logits():
+    logits = mx.broadcast_to(LOGITS, (200, V)).astype(mx.bfloat16)
+    for sampler in (Sampler(), Sampler(top_k=4), Sampler(top_p=0, min_p=0.1)):
+        allowed = set(np.flatnonzero(expected(sampler)).tolist())
+        assert set(np.array(sampler(logits)[0]).tolist()) <= allowed
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"temp": -0.1}, "temperature -0.1 is below 0: use 0 or more"),
+        ({"top_p": 1.5}, "top_p 1.5 is not a fraction: use 0 to 1"),
+        ({"top_p": -0.5}, "top_p -0.5 is not a fraction"),
+        ({"min_p": 2}, "min_p 2 is not a fraction"),
+        ({"min_tokens_to_keep": 0}, "min_tokens_to_keep must be at least 1"),
+        ({"top_k": -1}, "top_k -1 is no count: use 0 .all. or more"),
+    ],
+)
+def test_settings_outside_their_range_are_refused(options: dict, words: str):
+    with pytest.raises(ValueError, match=words):
+        Sampler(**options)
+
+
+def test_a_row_s_noise_is_its_seed_s_whatever_its_neighbours():
+    batch = RowNoise([5, 6, 7])
+    alone = RowNoise([6])
+    for _ in range(RowNoise.BLOCK + 3):  # past a block of keys
+        found, wanted = batch.draw(4), alone.draw(4)
+        assert mx.array_equal(found[1], wanted[0])
+        assert not mx.array_equal(found[1], found[0])
+
+
+def test_rows_that_stand_still_keep_their_noise():
+    a, b = RowNoise([5, 6]), RowNoise([5, 6])
+    first = a.draw(4)
+    assert mx.array_equal(b.draw(4, [True, False])[0], first[0])
+    second = b.draw(4)
+    assert mx.array_equal(second[1], first[1])
+    assert mx.array_equal(second[0], a.draw(4)[0])
+
+
+def test_a_reseeded_row_starts_anew():
+    noise = RowNoise([5, 6])
+    first = noise.draw(4)
+    noise.draw(4)
+    noise.reseed(1, 6)
+    again = noise.draw(4)
+    assert mx.array_equal(again[1], first[1])
+    assert not mx.array_equal(again[0], first[0])
+
+
+def test_every_draw_is_new():
+    noise = RowNoise([0])
+    seen = {tuple(noise.draw(2)[0].tolist()) for _ in range(3 * RowNoise.BLOCK)}  # type: ignore
+    assert len(seen) == 3 * RowNoise.BLOCK
