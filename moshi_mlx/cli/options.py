@@ -35,7 +35,7 @@ Model = Annotated[
 Quantized = Annotated[
     int | None,
     typer.Option(
-        *("--quantized", "-q", "--quantize", "--quantize-bits"),
+        *("--quantized", "-q", "--quantize"),
         metavar="BITS",
         help="Bits per weight that the model must have. Never needed: the checkpoint "
         "says it; another number here is an error.",
@@ -90,6 +90,7 @@ Seed = Annotated[
     int | None,
     typer.Option(
         "--seed",
+        metavar="N",
         help="The same seed gives the same words. Without it one is drawn, and shown.",
         rich_help_panel=SAMPLING_PANEL,
     ),
@@ -99,6 +100,7 @@ Temperature = Annotated[
     typer.Option(
         "--temp",
         min=0.0,
+        metavar="T",
         help="Temperature of text and audio both; 0 always takes the likeliest.",
         rich_help_panel=SAMPLING_PANEL,
     ),
@@ -108,6 +110,7 @@ TextTemperature = Annotated[
     typer.Option(
         "--text-temperature",
         min=0.0,
+        metavar="T",
         help="Temperature of the text (Moshi: 0.7).",
         rich_help_panel=SAMPLING_PANEL,
     ),
@@ -117,6 +120,7 @@ AudioTemperature = Annotated[
     typer.Option(
         "--audio-temperature",
         min=0.0,
+        metavar="T",
         help="Temperature of the audio (Moshi: 0.8).",
         rich_help_panel=SAMPLING_PANEL,
     ),
@@ -126,6 +130,7 @@ TextTopK = Annotated[
     typer.Option(
         "--text-topk",
         min=1,
+        metavar="K",
         help="Text is drawn from the K likeliest pieces (Moshi: 25).",
         rich_help_panel=SAMPLING_PANEL,
     ),
@@ -135,6 +140,7 @@ AudioTopK = Annotated[
     typer.Option(
         "--audio-topk",
         min=1,
+        metavar="K",
         help="Audio is drawn from the K likeliest codes (Moshi: 250).",
         rich_help_panel=SAMPLING_PANEL,
     ),
@@ -143,6 +149,7 @@ Guidance = Annotated[
     float | None,
     typer.Option(
         "--cfg-coef",
+        metavar="C",
         help="Guidance: how far to go from what the condition is not (1: no guidance).",
         rich_help_panel=SAMPLING_PANEL,
     ),
