@@ -25,7 +25,18 @@ from .info import CheckpointInfo
 from .lora import merge, split_adapters, unfrozen
 from .memory import check_memory
 from .packed import check_bits, find_quantization, widen_tables
-from .quantize import PRECISE, Choice, apply, is_quantized, materialise, plan, same
+from .quantize import (
+    PRECISE,
+    Choice,
+    Progress,
+    Recipe,
+    apply,
+    is_quantized,
+    materialise,
+    nbytes,
+    plan,
+    same,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -34,18 +45,22 @@ def load_lm(
     info: CheckpointInfo,
     *,
     bits: int | None = None,
+    recipe: Recipe | None = None,
     dtype: mx.Dtype | None = None,
     as_stored: bool = False,
+    progress: Progress | None = None,
 ) -> Lm:
     """Load a language model, from any of the formats.
 
     Args:
         bits: what the user asked for: a full-precision model is quantised to it, a
             quantised one must have it.
+        recipe: with ``bits``: what to do with each layer, instead of the same with all.
         dtype: of everything that is not quantised. By default float32 on CPU (where
             16-bit products are ten times slower), else bfloat16, or float16 where the
             file has it.
         as_stored: keep the file's types, and Hibiki's row for EOS: to be saved again.
+        progress: told the share that is loaded, 0 to 1.
 
     Raises:
         CheckpointError: files that are missing, damaged, foreign or too large.
@@ -65,13 +80,13 @@ def load_lm(
     _fill(lm, weights, what)
     del weights  # what is computed from them frees them, layer by layer
     if bits is not None and not layers:
-        done = plan(lm, same(Choice.of(bits)))
+        done = plan(lm, recipe or same(Choice.of(bits)))
         apply(lm, done.layers)
         for path, reason in done.kept.items():
             logger.info("%s stays unquantised: %s", path, reason)
     advice = "take a smaller model" if is_quantized(lm) else "quantise it with '-q 4'"
-    check_memory(_bytes(lm), info.name, advice)
-    materialise(lm)
+    check_memory(nbytes(lm), info.name, advice)
+    materialise(lm, progress)
     if info.model_type == "hibiki" and not as_stored:
         hear_eos_as_padding(lm)
     return lm
@@ -196,9 +211,3 @@ def _fill(lm: nn.Module, weights: Weights, what: str) -> None:
                 f"{own[name].shape}: they belong to another configuration."
             )
     lm.load_weights(list(weights.items()))
-
-
-def _bytes(lm: nn.Module) -> int:
-    """Bytes of a model's weights; arrays that layers share count once."""
-    arrays = dict(tree_flatten(lm.parameters())).values()
-    return sum({id(w): w.nbytes for w in arrays}.values())

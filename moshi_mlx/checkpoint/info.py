@@ -186,14 +186,15 @@ class CheckpointInfo:
             )
             return [hf_get(LM_NAMES[0], BASE_REPO)]
         raise NotInRepoError(
-            f"{self.source} holds no language model: expected {LM_NAMES[0]} or a "
-            "config.json that names it as moshi_name."
+            f"{self.source} holds no language model: expected {LM_NAMES[0]} (GGUF is "
+            "not read), or a config.json that names it as moshi_name."
         )
 
     def _lm_names(self) -> list[str]:
         if helium.is_helium(self.config):
-            kind = f"q{self.bits}" if self.bits else "bf16"
-            return [f"helium-1-preview-2b-{kind}.safetensors", LM_NAMES[0]]
+            kinds = [f"q{self.bits}", "bf16"] if self.bits else ["bf16"]
+            names = [f"helium-1-preview-2b-{kind}.safetensors" for kind in kinds]
+            return [*names, LM_NAMES[0]]
         ends = f".{self.name.rsplit('-')[-1]}.safetensors"  # of moshiko-mlx-q4
         return sorted(LM_NAMES, key=lambda name: not name.endswith(ends))
 

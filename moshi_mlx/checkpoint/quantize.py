@@ -9,12 +9,13 @@ there (``false``: left as it is)::
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
 from ..errors import ConfigError
 from .eos import PARTS, as_stored
@@ -73,6 +74,7 @@ class Choice:
 
 # What to do with the layer at a path; None leaves it.
 Recipe = Callable[[str, nn.Module], Choice | None]
+Progress = Callable[[float], None]
 
 
 @dataclass
@@ -169,12 +171,25 @@ def apply(lm: nn.Module, layers: Mapping[str, Choice]) -> None:
                 layer[part] = first[part]
 
 
-def materialise(lm: nn.Module) -> None:
+def materialise(lm: nn.Module, progress: Progress | None = None) -> None:
     """Compute lazy parameters layer by layer: no more is held than the model."""
+    total, done = sum(w.nbytes for w in _arrays(lm)), 0
     for _, module in lm.named_modules():
         own = [v for k, v in module.items() if isinstance(v, mx.array) and k[0] != "_"]
         mx.eval(own)
+        done += sum(w.nbytes for w in own)
+        if progress is not None and own:
+            progress(done / total)
     mx.clear_cache()
+
+
+def _arrays(lm: nn.Module) -> Iterable[mx.array]:
+    return dict(tree_flatten(lm.parameters())).values()
+
+
+def nbytes(lm: nn.Module) -> int:
+    """Bytes of a model's weights; arrays that layers share count once."""
+    return sum({id(w): w.nbytes for w in _arrays(lm)}.values())
 
 
 def quantize(
@@ -183,12 +198,14 @@ def quantize(
     group_size: int | None = None,
     mode: str = "affine",
     recipe: Recipe | None = None,
+    progress: Progress | None = None,
 ) -> Quantization:
     """Quantise a model in place, layer by layer.
 
     Args:
         bits: 2, 3, 4, 5, 6 or 8; ``group_size`` and ``mode`` as in ``mx.quantize``.
         recipe: what to do with each layer, instead of the same with all.
+        progress: told the share that is done, 0 to 1.
 
     Returns: what was done, for config.json and for the user.
     Raises: ConfigError for a quantised model and for what MLX cannot do.
@@ -200,7 +217,7 @@ def quantize(
     with as_stored(lm):
         result = plan(lm, recipe or same(Choice.of(bits, group_size, mode)))
         apply(lm, result.layers)
-        materialise(lm)
+        materialise(lm, progress)
     return result
 
 

@@ -58,7 +58,9 @@ class Source:
             return cls(folder=DEMO_FOLDER)
         local = Path(name.removeprefix("file://")).expanduser()
         if local.is_dir():
-            return cls(folder=local)
+            inner = local / "consolidated"  # moshi-finetune's, below checkpoint_000300
+            own = (local / "config.json").exists() or not inner.is_dir()
+            return cls(folder=local if own else inner)
         repo, _, at = name.removeprefix("hf://").strip("/").partition("@")
         if name.startswith(("file://", "/", ".", "~")) or repo.count("/") != 1:
             raise CheckpointError(

@@ -10,6 +10,7 @@ import pytest
 from moshi_mlx.checkpoint import memory
 from moshi_mlx.checkpoint.build import load_lm, load_mimi, load_tokenizer
 from moshi_mlx.checkpoint.info import CheckpointInfo
+from moshi_mlx.checkpoint.quantize import Choice
 from moshi_mlx.errors import CheckpointError, ConfigError
 from tests.checkpoint.folders import assert_equal, load, tensors, write
 from tests.naming import as_candle
@@ -141,6 +142,15 @@ def test_loading_holds_little_more_than_the_model(tmp_path):
         del lm
 
 
+@pytest.mark.parametrize("bits", [None, 4])
+def test_progress_goes_to_the_end(tmp_path, bits):
+    shares: list[float] = []
+    load(write(tmp_path), bits=bits, progress=shares.append)
+    assert len(shares) > 40
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
 def test_a_model_too_large_for_the_machine_is_refused_before_it_is_read(
     tmp_path, monkeypatch
 ):
@@ -185,6 +195,15 @@ def test_layers_are_quantised_while_loading_where_asked(tmp_path):
     assert isinstance(lm.text_linear, nn.QuantizedLinear)
     assert lm.text_linear.bits == 4
     assert mx.array_equal(lm.text_emb(mx.array([-1])), mx.zeros((1, 32)))
+
+
+def test_a_recipe_decides_while_loading(tmp_path):
+    def recipe(path: str, _layer: nn.Module) -> Choice | None:
+        return Choice(32, 4) if ".self_attn." in path else None
+
+    found = tensors(load(write(tmp_path), bits=4, recipe=recipe))
+    packed = {k.removesuffix(".scales") for k in found if k.endswith(".scales")}
+    assert packed and all(".self_attn." in name for name in packed)
 
 
 def test_asked_bits_must_be_those_of_the_file(tmp_path):

@@ -160,11 +160,12 @@ def test_personaplex_is_moshi_with_both_sides_predicted(tmp_path):
     assert info.config["dim"] == 4096
 
 
-@pytest.mark.parametrize("bits, kind", [(None, "bf16"), (4, "q4")])
+@pytest.mark.parametrize("bits, kind", [(None, "bf16"), (4, "q4"), (3, "bf16")])
 def test_helium_without_config_is_known_by_its_name(tmp_path, bits, kind):
     folder = tmp_path / "helium-1-preview-2b-mlx"
     folder.mkdir()
-    (folder / f"helium-1-preview-2b-{kind}.safetensors").write_bytes(b"")
+    for found in ("bf16", "q4", "q8"):
+        (folder / f"helium-1-preview-2b-{found}.safetensors").write_bytes(b"")
     info = CheckpointInfo.find(folder, bits=bits)
     assert info.model_type == "helium"
     assert info.lm_config.text_in_vocab_size == 48000
@@ -191,6 +192,12 @@ def test_merged_weights_need_no_adapters(tmp_path):
     info = CheckpointInfo.find(folder)
     assert info.moshi_weights == [folder / "consolidated.safetensors"]
     assert info.lora_weights is None
+
+
+def test_a_fine_tune_is_found_by_the_folder_above_too(tmp_path):
+    folder = write(tmp_path / "consolidated", name="consolidated.safetensors")
+    found = CheckpointInfo.find(tmp_path).moshi_weights
+    assert found == [folder / "consolidated.safetensors"]
 
 
 def test_the_demo_is_in_the_package(tmp_path, monkeypatch):
