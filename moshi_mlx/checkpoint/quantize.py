@@ -148,10 +148,11 @@ def plan(lm: nn.Module, recipe: Recipe) -> Quantization:
 
 
 def quantizable(lm: nn.Module) -> dict[str, nn.Module]:
-    """Layers that MLX can quantise and that are not yet, by path."""
+    """Layers that MLX can quantise and that are not yet, by path, first to last."""
+    modules = reversed(lm.named_modules())  # MLX lists the last first
     return {
         path: module
-        for path, module in lm.named_modules()
+        for path, module in modules
         if hasattr(module, "to_quantized") and not module.children()
     }
 
@@ -229,7 +230,7 @@ def is_quantized(lm: nn.Module) -> bool:
 def describe(lm: nn.Module) -> Quantization:
     """How a model is quantised, for its config.json."""
     result = Quantization()
-    for path, layer in lm.named_modules():
+    for path, layer in reversed(lm.named_modules()):
         if "scales" in layer:
             result.layers[path] = Choice(layer.group_size, layer.bits, layer.mode)
     if result.layers:
