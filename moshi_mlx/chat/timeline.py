@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
-from math import ceil
+from math import floor
 
 import numpy as np
 
@@ -65,7 +65,8 @@ def _grid(duration_s: float, rate: float, height: float) -> Iterator[str]:
     wide_enough = (step for step in _TICKS_S if step * rate >= _TICK_WIDTH)
     step = next(wide_enough, _TICKS_S[-1])
     decimals = 1 if step < 1 else 0
-    for i in range(1, ceil(duration_s / step)):
+    last_s = duration_s - _TICK_WIDTH / 2 / rate  # room for its label
+    for i in range(1, floor(last_s / step) + 1):
         x = i * step * rate
         yield f'<path class="grid" d="M{x:.1f} {_AXIS - 6}V{height}"/>'
         yield f'<text x="{x:.1f}" y="12" text-anchor="middle">'
