@@ -28,7 +28,7 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from . import audio, models, modules, utils
-    from .chat.session import load
+    from .chat.moshi import load
 
 __version__ = "0.4.0"
 
@@ -37,7 +37,7 @@ __all__ = ["__version__", "audio", "load", "models", "modules", "utils"]
 
 def __getattr__(name: str) -> object:
     if name == "load":
-        return import_module(".chat.session", __name__).load
+        return import_module(".chat.moshi", __name__).load
     if name in __all__:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module 'moshi_mlx' has no attribute '{name}'")

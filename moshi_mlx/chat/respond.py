@@ -1,0 +1,104 @@
+"""A recording in, an answer out: heard frame by frame, as it would be live."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .moshi import Moshi
+from .session import DuplexSession, Reply
+
+FRAME_RATE = 12.5  # frames a second
+QUIET_RMS = 0.004  # full scale is 1; below it, nobody speaks
+QUIET_S = 2.0  # of silence and no word: the answer is over
+HIBIKI_TAIL_S = 60.0  # a translation that has not ended by then never will
+EOS = 2  # text token with which Hibiki ends
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One frame: what was heard and what came back."""
+
+    heard: NDArray[np.float32]
+    reply: Reply
+
+
+def respond(
+    session: DuplexSession,
+    frames: Iterator[NDArray[np.float32]],
+    moshi: Moshi,
+    tail_s: float = 10.0,
+) -> Iterator[Exchange]:
+    """Feed a recording's frames to a session and let it finish.
+
+    Args:
+        session: a fresh one of ``moshi``, with ``first="twice"``.
+        frames: float32 ``[1920]`` each, see ``moshi_mlx.audio.frames``.
+        tail_s: silence given after the recording at most, in seconds; it ends sooner
+            where nothing is said any more. Hibiki and speech to text have their own.
+    """
+    kind = moshi.info.model_type
+    silence = np.zeros(session.frame_size, np.float32)
+    if kind == "stt":
+        yield from _transcribe(session, frames, moshi, silence)
+        return
+    for frame in frames:
+        yield Exchange(frame, session.step(frame))
+    if kind == "hibiki":
+        yield from _translate_rest(session, moshi, silence)
+    else:
+        yield from _let_finish(session, silence, tail_s)
+
+
+def _let_finish(
+    session: DuplexSession, silence: NDArray[np.float32], tail_s: float
+) -> Iterator[Exchange]:
+    """Silence until Moshi has been quiet for a while."""
+    quiet = 0
+    for _ in range(round(tail_s * FRAME_RATE)):
+        if quiet >= QUIET_S * FRAME_RATE:
+            return
+        reply = session.step(silence)
+        loud = reply.pcm is not None and rms(reply.pcm) > QUIET_RMS
+        quiet = 0 if reply.text or loud else quiet + 1
+        yield Exchange(silence, reply)
+
+
+def _translate_rest(
+    session: DuplexSession, moshi: Moshi, silence: NDArray[np.float32]
+) -> Iterator[Exchange]:
+    """Hibiki: a frame of end-of-input, then silence until it says that it has ended."""
+    cfg = moshi.lm.cfg
+    end = np.full(cfg.other_codebooks, cfg.audio_padding_token, np.int32)
+    yield Exchange(silence, session.step_codes(end))
+    for _ in range(round(HIBIKI_TAIL_S * FRAME_RATE)):
+        reply = session.step(silence)
+        yield Exchange(silence, reply)
+        if reply.text_token == EOS:
+            break
+    for _ in range(cfg.max_delay):  # what was said last comes out delayed
+        yield Exchange(silence, session.step(silence))
+
+
+def _transcribe(
+    session: DuplexSession,
+    frames: Iterator[NDArray[np.float32]],
+    moshi: Moshi,
+    silence: NDArray[np.float32],
+) -> Iterator[Exchange]:
+    """Speech to text: silence before and after, as the model was trained."""
+    stt = moshi.info.stt_config
+    before = round(stt.get("audio_silence_prefix_seconds", 0.0) * FRAME_RATE)
+    after = round((stt.get("audio_delay_seconds", 0.0) + 1.0) * FRAME_RATE)
+    for _ in range(before):
+        yield Exchange(silence, session.step(silence))
+    for frame in frames:
+        yield Exchange(frame, session.step(frame))
+    for _ in range(after):
+        yield Exchange(silence, session.step(silence))
+
+
+def rms(pcm: NDArray[np.float32]) -> float:
+    """Loudness of samples, 1 being full scale."""
+    return float(np.sqrt(np.mean(np.square(pcm)))) if pcm.size else 0.0

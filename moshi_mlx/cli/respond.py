@@ -1,0 +1,231 @@
+"""`moshi-mlx respond`: a sound file in, the model's answer out."""
+
+import json
+import logging
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from . import options
+from .console import RawPrinter, log_to_stderr, status
+
+EXAMPLES = """
+moshi-mlx respond --model demo question.wav reply.wav
+moshi-mlx respond --model kyutai/moshika-mlx-q4 question.mp3 reply.wav --seed 7
+moshi-mlx respond --model demo question.wav --recording talk.wav --report talk.html
+moshi-mlx respond --model kyutai/hibiki-1b-mlx-bf16 french.wav english.wav
+"""
+
+
+def respond(
+    infile: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IN", help="What the user says: any sound file, at any rate."
+        ),
+    ],
+    outfile: Annotated[
+        Path | None,
+        typer.Argument(metavar="[OUT.wav]", help="Where the answer goes."),
+    ] = None,
+    model: options.Model = None,
+    recording: Annotated[
+        Path | None,
+        typer.Option(
+            "--recording",
+            metavar="FILE.wav",
+            help="Record both sides (user left, Moshi right), with the text and its "
+            "times in FILE.json, FILE.txt and FILE.srt.",
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FILE.html",
+            help="One page with both waveforms, the text at its time and the timing.",
+        ),
+    ] = None,
+    tail: Annotated[
+        float,
+        typer.Option(
+            "--tail",
+            min=0.0,
+            metavar="SECONDS",
+            help="Silence given after the recording at most, so that Moshi can finish.",
+        ),
+    ] = 10.0,
+    codec: options.Codec = options.Engine.native,
+    seed: options.Seed = None,
+    temp: options.Temperature = None,
+    text_temperature: options.TextTemperature = None,
+    audio_temperature: options.AudioTemperature = None,
+    text_topk: options.TextTopK = None,
+    audio_topk: options.AudioTopK = None,
+    cfg_coef: options.Guidance = None,
+    quantized: options.Quantized = None,
+    moshi_weights: options.MoshiWeights = None,
+    mimi_weights: options.MimiWeights = None,
+    tokenizer: options.Tokenizer = None,
+    lm_config: options.LmConfigFile = None,
+    json_: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Answer a recorded question, frame by frame as it would be live.
+
+    Moshi answers, Hibiki translates, a speech-to-text model writes down what it hears.
+    The text is printed as it comes; what is written is whole up to the last frame.
+    """
+    from ..audio import frames
+    from ..chat.moshi import load
+    from ..chat.respond import respond as run
+    from ..chat.trace import Trace
+    from ..checkpoint.info import CheckpointInfo
+    from ..checkpoint.memory import fitting_moshi
+
+    heard = frames(infile)  # a file that is none is said before anything is loaded
+    printer = RawPrinter()
+    if verbose:
+        log_to_stderr(logging.INFO)
+    name = model or fitting_moshi()
+    with status(f"loading {name}"):
+        info = CheckpointInfo.find(
+            name,
+            config=lm_config,
+            moshi_weights=moshi_weights,
+            mimi_weights=mimi_weights,
+            tokenizer=tokenizer,
+            bits=quantized,
+        )
+        moshi = load(info=info, codec=codec.value, quantize=quantized)
+        moshi.warmup()
+    seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
+    trace = Trace()
+    session = moshi.session(
+        seed,
+        temp=temp if audio_temperature is None else audio_temperature,
+        temp_text=temp if text_temperature is None else text_temperature,
+        top_k=audio_topk,
+        top_k_text=text_topk,
+        cfg_coef=cfg_coef,
+        trace=trace,
+    )
+    answer = Answer(infile, name, seed)
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        answer.open(stack, outfile, recording)
+        for exchange in run(session, heard, moshi, tail_s=tail):
+            answer.add(exchange)
+            if not json_:
+                printer.print_token(exchange.reply.text)
+    answer.finish(time.perf_counter() - started, trace)
+    if report is not None:
+        answer.write_report(report, trace)
+    if json_:
+        print(json.dumps(answer.summary, ensure_ascii=False))
+    else:
+        print()
+        print(answer.timing(), file=sys.stderr)
+
+
+class Answer:
+    """What came of a recording: its files, its words and how long they took."""
+
+    def __init__(self, infile: Path, model: str, seed: int):
+        self.summary: dict[str, Any] = {
+            "input": str(infile),
+            "model": model,
+            "seed": seed,
+            "text": "",
+        }
+        self._heard: list[np.ndarray] = []
+        self._said: list[np.ndarray | None] = []
+        self._pieces: list[Any] = []
+        self._voice = None
+        self._recording = None
+
+    def open(
+        self, stack: ExitStack, outfile: Path | None, recording: Path | None
+    ) -> None:
+        """Open the files that were asked for."""
+        from ..audio import SAMPLE_RATE, WavWriter
+        from ..chat.recording import Recording
+
+        if outfile is not None:
+            self._voice = stack.enter_context(WavWriter(outfile, 1, SAMPLE_RATE))
+            self.summary["output"] = str(outfile)
+        if recording is not None:
+            about = {key: self.summary[key] for key in ("input", "model", "seed")}
+            self._recording = stack.enter_context(Recording(recording, about=about))
+            self.summary["recording"] = str(recording)
+
+    def add(self, exchange: Any) -> None:
+        """Take one frame of both sides."""
+        from ..audio import FRAME, SAMPLE_RATE
+        from ..chat.transcript import Timed
+
+        reply = exchange.reply
+        start_s = len(self._heard) * FRAME / SAMPLE_RATE
+        self._heard.append(exchange.heard)
+        self._said.append(reply.pcm)
+        if reply.text:
+            end_s = start_s + FRAME / SAMPLE_RATE
+            self._pieces.append(Timed(reply.text, start_s, end_s))
+            self.summary["text"] += reply.text
+        if self._voice is not None and reply.pcm is not None:
+            self._voice.write(reply.pcm)
+        if self._recording is not None:
+            self._recording.add(exchange.heard, reply.pcm, reply.text)
+
+    def finish(self, wall_s: float, trace: Any) -> None:
+        """Sum up the timing."""
+        from ..audio import FRAME, SAMPLE_RATE
+        from ..chat.transcript import words
+
+        audio_s = len(self._heard) * FRAME / SAMPLE_RATE
+        self.summary |= {
+            "text": self.summary["text"].strip(),
+            "words": [vars(word) for word in words(self._pieces)],
+            "frames": len(self._heard),
+            "audio_s": round(audio_s, 3),
+            "wall_s": round(wall_s, 3),
+            "times_real_time": round(audio_s / wall_s, 2) if wall_s else 0.0,
+            "stages_ms": {
+                name: {"p50": round(t.p50_ms, 2), "p95": round(t.p95_ms, 2)}
+                for name, t in trace.summary().items()
+            },
+        }
+
+    def timing(self) -> str:
+        """The summary in a line for people."""
+        stages = ", ".join(
+            f"{name} {ms['p50']:.1f} / {ms['p95']:.1f} ms"
+            for name, ms in self.summary["stages_ms"].items()
+        )
+        return (
+            "{audio_s:.1f} s of sound in {wall_s:.1f} s ({times_real_time:.1f} x real "
+            "time); p50 / p95 a frame: {stages}; seed {seed}"
+        ).format(**{**self.summary, "stages": stages})
+
+    def write_report(self, path: Path, trace: Any) -> None:
+        """The page with waveforms, text and latencies."""
+        from ..chat.report import write_report
+
+        silence = np.zeros_like(self._heard[0])
+        said = [silence if pcm is None else pcm for pcm in self._said]
+        facts = {key: self.summary[key] for key in ("model", "seed", "times_real_time")}
+        write_report(
+            path,
+            np.stack([np.concatenate(self._heard), np.concatenate(said)]),
+            title=f"{self.summary['model']} answers {Path(self.summary['input']).name}",
+            pieces=self._pieces,
+            frame_ms=trace.durations_ms("frame"),
+            stages=trace.summary(),
+            facts=facts,
+        )
+        self.summary["report"] = str(path)
