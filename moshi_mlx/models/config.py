@@ -96,6 +96,11 @@ DEPFORMER_KEYS = frozenset(
     )
 )
 
+# Settings of PyTorch's transformer that would change what is computed; no released
+# model has them at another value than this.
+FIXED_KEYS = {"positional_scale": 1.0, "skip_self_attn": False}
+FUSED = ("sum", "cross", "cross_attention_pos_emb", "cross_attention_pos_emb_scale")
+
 
 @dataclass
 class DepFormerConfig:
@@ -197,7 +202,7 @@ class LmConfig:
 
         Raises: ConfigError for a missing key and for a value that is not supported.
         """
-        _warn_of_unknown(data)
+        _check_keys(data)
         delays = list(_get(data, "delays"))
         n_q, dep_q = _get(data, "n_q"), _get(data, "dep_q")
         if len(delays) != n_q + 1:
@@ -207,6 +212,11 @@ class LmConfig:
             )
         if dep_q > n_q:
             raise ConfigError(f"config has dep_q {dep_q} above n_q {n_q}: lower dep_q.")
+        if data.get("norm_emb") and data.get("demux_second_stream"):
+            raise ConfigError(
+                "config has norm_emb with demux_second_stream: no such embedding is "
+                "defined; set one of them to false."
+            )
         text_card = data.get("text_card", 32000)
         text_out = data.get("text_card_out")
         return cls(
@@ -235,8 +245,15 @@ def _get(data: Mapping[str, Any], key: str) -> Any:
     return data[key]
 
 
-def _warn_of_unknown(data: Mapping[str, Any]) -> None:
+def _check_keys(data: Mapping[str, Any]) -> None:
+    for key, value in FIXED_KEYS.items():
+        for name in (key, f"depformer_{key}"):
+            if data.get(name, value) != value:
+                raise ConfigError(
+                    f"config has {name} {data[name]!r}: supported is {value}."
+                )
     known = PACKAGING_KEYS | MODEL_KEYS | {f"depformer_{k}" for k in DEPFORMER_KEYS}
+    known |= {name for key in FIXED_KEYS for name in (key, f"depformer_{key}")}
     unknown = sorted(set(data) - known)
     if unknown:
         logger.warning("config.json has keys that are not read: %s", ", ".join(unknown))
@@ -326,6 +343,13 @@ def _depformer(data: Mapping[str, Any], dep_q: int) -> DepFormerConfig:
             f"depformer_weights_per_step_schedule has {len(schedule)} entries for "
             f"{dep_q} codebooks: give one each."
         )
+    gating = inherited("gating", "none")
+    sets = max(schedule) + 1 if schedule else dep_q
+    if widths and (len(widths) != sets or gating == "none"):
+        raise ConfigError(
+            f"depformer_dim_feedforward lists {len(widths)} widths for {sets} sets of "
+            f"weights with gating {gating!r}: give one each, with a gating."
+        )
     transformer = stack_config(
         data,
         d_model=dim,
@@ -336,7 +360,7 @@ def _depformer(data: Mapping[str, Any], dep_q: int) -> DepFormerConfig:
         context=max(dep_q, 1),
         max_period=inherited("max_period", 10000),
         cross_attention=False,
-        gating=inherited("gating", "none"),
+        gating=gating,
         positional_embedding=own("pos_emb", "sin"),
         kv_repeat=inherited("kv_repeat", 1),
     )
@@ -356,10 +380,11 @@ def _conditioners(
     data: Mapping[str, Any],
 ) -> dict[str, LutConditionerConfig | TensorConditionerConfig]:
     fuser = data.get("fuser") or {}
-    if fuser.get("prepend"):
-        raise ConfigError(
-            "fuser prepends conditions: only 'sum' and 'cross' are known."
-        )
+    for key, value in fuser.items():
+        if value and key not in FUSED:
+            raise ConfigError(
+                f"fuser has {key} {value}: conditions can only 'sum' and 'cross'."
+            )
     scale = fuser.get("cross_attention_pos_emb_scale", 1)
     scale = float(scale) if fuser.get("cross_attention_pos_emb", not fuser) else 0.0
     result: dict[str, LutConditionerConfig | TensorConditionerConfig] = {}
