@@ -1,0 +1,254 @@
+"""`moshi-mlx serve`: Moshi in the browser, and for every Moshi client."""
+
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from . import options
+from .console import status
+
+if TYPE_CHECKING:
+    from ..chat.moshi import Moshi
+
+EXAMPLES = """
+moshi-mlx serve
+moshi-mlx serve --model demo --port 9000 --no-browser
+moshi-mlx serve --host 0.0.0.0 --https
+moshi-mlx serve --max-sessions 4 --record recordings
+"""
+PORT = 8998  # of every Moshi server
+WEB_PANEL = "Server"
+SAFETY_PANEL = "Safety"
+
+
+def serve(
+    model: options.Model = None,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Address to listen on; 0.0.0.0 for the whole network.",
+            rich_help_panel=WEB_PANEL,
+        ),
+    ] = "localhost",
+    port: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Port to listen on; 0 takes a free one.",
+            rich_help_panel=WEB_PANEL,
+        ),
+    ] = PORT,
+    max_sessions: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=64,
+            help="Conversations at a time; whoever comes next may wait in a queue.",
+            rich_help_panel=WEB_PANEL,
+        ),
+    ] = 1,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            help="The longest a conversation may take.",
+            rich_help_panel=WEB_PANEL,
+        ),
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Keep every conversation: stereo WAV and transcript.",
+            rich_help_panel=WEB_PANEL,
+        ),
+    ] = None,
+    static: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER|none",
+            help="A page of your own instead of ours.",
+            rich_help_panel=WEB_PANEL,
+        ),
+    ] = None,
+    no_browser: Annotated[
+        bool,
+        typer.Option(
+            "--no-browser", help="Open no browser.", rich_help_panel=WEB_PANEL
+        ),
+    ] = False,
+    ssl: Annotated[
+        Path | None,
+        typer.Option(
+            "--ssl",
+            metavar="FOLDER",
+            help="HTTPS with the cert.pem and key.pem of this folder.",
+            rich_help_panel=SAFETY_PANEL,
+        ),
+    ] = None,
+    https: Annotated[
+        bool,
+        typer.Option(
+            "--https",
+            help="HTTPS with a certificate made on the spot, so that a phone on the "
+            "same network may use its microphone.",
+            rich_help_panel=SAFETY_PANEL,
+        ),
+    ] = False,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MOSHI_TOKEN",
+            help="Secret that clients must show; made where one is needed, which is "
+            "when --host is not this machine alone.",
+            rich_help_panel=SAFETY_PANEL,
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL",
+            help="A page elsewhere that may connect (https://example.org), or the "
+            "address of a proxy. May be given again.",
+            rich_help_panel=SAFETY_PANEL,
+        ),
+    ] = None,
+    codec: options.Codec = options.Engine.native,
+    cfg_coef: options.Guidance = None,
+    quantized: options.Quantized = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            hidden=True, help="Of moshi_mlx 0.3.0; conversations have no end here."
+        ),
+    ] = None,
+    tokenizer: options.Tokenizer = None,
+    moshi_weights: options.MoshiWeights = None,
+    mimi_weights: options.MimiWeights = None,
+    lm_config: options.LmConfigFile = None,
+    verbose: options.Verbose = False,
+) -> None:
+    """Talk with Moshi in the browser.
+
+    One press of a button on the page starts a conversation. Kyutai's web client,
+    python -m moshi.client and the Rust client can connect to /api/chat as well.
+    """
+    del steps
+    from ..web import security, server, tls
+    from ..web.limits import Limits
+    from ..web.service import Service, describe, start_model
+
+    local = security.is_local(host)
+    if token is None and not local:
+        token = security.new_token()
+    folder = None
+    if static != "none":
+        folder = server.page_folder() if static is None else server.check_static(static)
+    own_page = static is None
+    policy = security.Policy(
+        host,
+        token,
+        allow_origin or (),
+        security.OWN_PAGE_POLICY if own_page else security.OTHER_PAGE_POLICY,
+    )
+    context, fingerprint = None, ""
+    if ssl is not None:
+        context = tls.from_folder(ssl)
+    elif https:
+        context, fingerprint = tls.made_on_the_spot(tls.own_names())
+    server.log_lines(verbose)
+
+    files = {
+        "config": lm_config,
+        "moshi_weights": moshi_weights,
+        "mimi_weights": mimi_weights,
+        "tokenizer": tokenizer,
+    }
+
+    def load() -> "Moshi":
+        return _load(model, quantized, codec.value, files)
+
+    with status("loading the model"):
+        thread = start_model(load, max_sessions, cfg_coef)
+        thread.wait_ready()
+    service = Service(
+        thread,
+        thread.call(describe).result(),
+        max_sessions,
+        Limits(session_s=max_seconds),
+        record,
+    )
+    addresses = Addresses(host, context is not None, token, fingerprint)
+
+    def started(port: int) -> None:
+        print(addresses.words(port), flush=True)
+        if not no_browser and folder is not None:
+            webbrowser.open(addresses.urls(port)[0])
+
+    app = server.make_app(service, policy, folder)
+    try:
+        server.run_server(app, service, host, port, context, started)
+    finally:
+        thread.close()
+
+
+def _load(
+    model: str | None, quantized: int | None, codec: str, files: dict[str, Any]
+) -> "Moshi":
+    from ..chat.moshi import load
+    from ..checkpoint.info import CheckpointInfo
+    from ..checkpoint.memory import fitting_moshi
+
+    if model is None:
+        by_bits = {4: "kyutai/moshiko-mlx-q4", 8: "kyutai/moshiko-mlx-q8"}
+        model = by_bits.get(quantized or 0) or fitting_moshi()
+    info = CheckpointInfo.find(model, bits=quantized, **files)
+    return load(info=info, codec=codec, quantize=quantized)
+
+
+class Addresses:
+    """Where the server is reached, for people.
+
+    Args:
+        host: what it is bound to.
+        secure: whether it speaks TLS.
+        token: needed, or None.
+        fingerprint: of a certificate that nobody has signed.
+    """
+
+    def __init__(self, host: str, secure: bool, token: str | None, fingerprint: str):
+        self.host, self.secure = host, secure
+        self.token, self.fingerprint = token, fingerprint
+
+    def urls(self, port: int) -> list[str]:
+        """Addresses of the page, the one for this machine's own browser first."""
+        from ..web.tls import own_addresses
+
+        everywhere = self.host in ("0.0.0.0", "::", "")
+        hosts = ["localhost", *own_addresses()] if everywhere else [self.host]
+        scheme = "https" if self.secure else "http"
+        query = "" if self.token is None else f"/?token={quote(self.token)}"
+        bracketed = [f"[{h}]" if ":" in h else h for h in hosts]
+        return [f"{scheme}://{h}:{port}{query}" for h in bracketed]
+
+    def words(self, port: int) -> str:
+        """What is printed when the server runs."""
+        from ..web.security import is_local
+
+        lines = [f"Moshi is at {self.urls(port)[0]}"]
+        lines += [f"  from other machines: {url}" for url in self.urls(port)[1:]]
+        if self.fingerprint:
+            lines.append(
+                "Browsers warn once about the certificate, because nobody has signed "
+                f"it. Its SHA-256 fingerprint is\n  {self.fingerprint}"
+            )
+        if not self.secure and not is_local(self.host):
+            lines.append(
+                "Browsers on other machines give the microphone only to https pages: "
+                "add --https for them."
+            )
+        return "\n".join([*lines, "Ctrl-C ends it."])

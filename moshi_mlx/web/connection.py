@@ -1,0 +1,147 @@
+"""A client comes, waits for its place, talks, and goes, however it goes."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from ..errors import MoshiError, ProtocolError
+from . import protocol
+from .limits import Inflow
+from .service import Service
+from .settings import Settings, read_settings
+from .talk import Ending, Talk
+
+if TYPE_CHECKING:
+    from fastapi import WebSocket
+
+_log = logging.getLogger(__name__)
+_GOODBYE_S = 2.0  # for the last words to a client that may be stuck
+_GRACE_S = 1.0  # whoever does not queue waits so long: somebody may just be leaving
+
+
+async def serve_connection(service: Service, socket: "WebSocket") -> None:
+    """Handle one WebSocket from its opening handshake to its end."""
+    await socket.accept()
+    began_at = time.monotonic()
+    ending = await _until_its_end(service, socket)
+    service.metrics.connections.add(ending.how)
+    _log.info(
+        "connection of %s ended: %s after %.1f s%s",
+        socket.client.host if socket.client else "somebody",
+        ending.how,
+        time.monotonic() - began_at,
+        f" ({ending.words})" if ending.words else "",
+    )
+    with contextlib.suppress(Exception):  # whoever has gone hears no goodbye
+        await asyncio.wait_for(_say_goodbye(socket, ending), _GOODBYE_S)
+
+
+async def _say_goodbye(socket: "WebSocket", ending: Ending) -> None:
+    if ending.words:
+        await socket.send_bytes(protocol.error(ending.words))
+    await socket.close(ending.code)
+
+
+async def _until_its_end(service: Service, socket: "WebSocket") -> Ending:
+    from fastapi import WebSocketDisconnect
+
+    try:
+        settings = read_settings(socket.query_params)
+        await _wait_for_place(service, socket, settings)
+        try:
+            await _talk(service, socket, settings)
+        finally:
+            service.lobby.leave()
+    except Ending as ending:
+        return ending
+    except ProtocolError as error:
+        return Ending("misused", 1008, str(error))
+    except WebSocketDisconnect:
+        return Ending("closed", 1000)
+    except MoshiError as error:
+        return Ending("failed", 1011, str(error))
+    except Exception:
+        _log.exception("a conversation failed")
+        return Ending("failed", 1011, "the server made a mistake: see its log.")
+    return Ending("closed", 1000)
+
+
+async def _talk(service: Service, socket: "WebSocket", settings: Settings) -> None:
+    talk = Talk(service, socket, settings)
+    try:
+        await talk.begin()
+        await talk.run()
+    finally:
+        await talk.end()
+
+
+async def _wait_for_place(
+    service: Service, socket: "WebSocket", settings: Settings
+) -> None:
+    """Returns with a place taken, or raises the Ending."""
+    lobby = service.lobby
+    if service.closing.is_set():
+        raise Ending("refused", 1012, "the server is shutting down.")
+    if lobby.full:
+        raise _busy(lobby.places, "")
+
+    async def tell(place: int) -> None:
+        if settings.queue:
+            await socket.send_bytes(protocol.metadata({"queue": {"place": place}}))
+
+    entering = asyncio.ensure_future(lobby.enter(tell))
+    others = [
+        asyncio.ensure_future(job)
+        for job in (
+            _until_gone(service, socket),
+            _keep_awake(service, socket),
+            _until_closing(service),
+        )
+    ]
+    try:
+        done, _ = await asyncio.wait(
+            [entering, *others],
+            timeout=None if settings.queue else _GRACE_S,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if not done:
+            raise _busy(lobby.places, " or wait in the queue (?queue=1)")
+        for task in done:
+            task.result()
+    except BaseException:
+        if entering.done() and not entering.cancelled() and not entering.exception():
+            lobby.leave()
+        raise
+    finally:
+        for task in (entering, *others):
+            task.cancel()
+        await asyncio.gather(entering, *others, return_exceptions=True)
+
+
+def _busy(places: int, advice: str) -> Ending:
+    words = f"busy: all {places} places are taken; try again later{advice}."
+    return Ending("busy", 1013, words)
+
+
+async def _until_gone(service: Service, socket: "WebSocket") -> None:
+    """Whoever waits is not heard; what comes is thrown away, within limits."""
+    inflow = Inflow(service.limits)
+    while True:
+        event = await socket.receive()
+        if event["type"] == "websocket.disconnect":
+            raise Ending("closed", 1000)
+        inflow.message(len(event.get("bytes") or event.get("text") or b""))
+
+
+async def _keep_awake(service: Service, socket: "WebSocket") -> None:
+    """Kyutai's page gives up after ten silent seconds."""
+    while True:
+        await asyncio.sleep(service.limits.ping_s)
+        await socket.send_bytes(protocol.PING)
+
+
+async def _until_closing(service: Service) -> None:
+    await service.closing.wait()
+    raise Ending("closed", 1012, "the server is shutting down.")

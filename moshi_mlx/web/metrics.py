@@ -1,0 +1,81 @@
+"""What the server counts, in the text format of Prometheus (version 0.0.4)."""
+
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+
+STEP_BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.25, 1.0)
+
+
+class Counter:
+    """Something that only grows, told apart by one label."""
+
+    def __init__(self, name: str, what: str, label: str, values: tuple[str, ...]):
+        self.name, self.what, self.label = name, what, label
+        self.counts = dict.fromkeys(values, 0)
+
+    def add(self, value: str, count: int = 1) -> None:
+        self.counts[value] += count
+
+    def lines(self) -> list[str]:
+        return [
+            f"# HELP {self.name} {self.what}",
+            f"# TYPE {self.name} counter",
+            *(f'{self.name}{{{self.label}="{v}"}} {n}' for v, n in self.counts.items()),
+        ]
+
+
+class Histogram:
+    """How often something took how long, in seconds."""
+
+    def __init__(self, name: str, what: str, bounds: tuple[float, ...]):
+        self.name, self.what, self.bounds = name, what, bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.sum += seconds
+
+    def lines(self) -> list[str]:
+        out = [f"# HELP {self.name} {self.what}", f"# TYPE {self.name} histogram"]
+        total = 0
+        for bound, count in zip((*self.bounds, "+Inf"), self.counts, strict=True):
+            total += count
+            out.append(f'{self.name}_bucket{{le="{bound}"}} {total}')
+        return [*out, f"{self.name}_sum {self.sum:.6f}", f"{self.name}_count {total}"]
+
+
+class Metrics:
+    """All of it. Touched by the event loop's thread only."""
+
+    def __init__(self) -> None:
+        self.connections = Counter(
+            *("moshi_connections_total", "Connections, by how they ended.", "end"),
+            ("closed", "refused", "busy", "misused", "idle", "slow", "failed"),
+        )
+        self.frames = Counter(
+            *("moshi_frames_total", "Frames of 80 ms, by direction.", "direction"),
+            ("heard", "said"),
+        )
+        self.dropped = Counter(
+            *("moshi_dropped_frames_total", "Frames left out, by what was in", "kind"),
+            ("silent", "spoken", "unsent"),
+        )
+        self.step = Histogram(
+            "moshi_step_seconds", "One step of the model.", STEP_BUCKETS_S
+        )
+        self.lag = Histogram(
+            *("moshi_lag_seconds", "From a frame's arrival to its answer."),
+            STEP_BUCKETS_S,
+        )
+
+    def text(self, gauges: Mapping[str, tuple[str, Callable[[], float]]]) -> str:
+        """Everything, with ``gauges``: name to what it is and how to read it."""
+        lines: list[str] = []
+        parts = (self.connections, self.frames, self.dropped, self.step, self.lag)
+        for part in parts:
+            lines += part.lines()
+        for name, (what, read) in gauges.items():
+            lines += [f"# HELP {name} {what}", f"# TYPE {name} gauge"]
+            lines.append(f"{name} {read():g}")
+        return "\n".join(lines) + "\n"

@@ -1,0 +1,239 @@
+// The page: one button, what Moshi says, and what goes wrong in clear words.
+
+import { Orbs } from "./orbs.js";
+import { Recording, save } from "./recording.js";
+import { level, listDevices, microphoneTrouble, openSound, pageTrouble } from "./sound.js";
+import { connect } from "./wire.js";
+
+const $ = (id) => document.getElementById(id);
+const RETRIES_S = [0.5, 1, 2, 4, 8, 8, 8, 8];
+const SHUTDOWN = 1012;
+const orbs = new Orbs($("orbs"));
+const recording = new Recording();
+
+let state = "idle"; // idle, joining, waiting, talking, failed
+let wire = null;
+let sound = null;
+let muted = false;
+let retries = 0;
+let retryTimer = 0;
+let lastWords = ""; // the server's, before it closed
+let since = 0; // when the conversation began
+let figures = {};
+let playback = { heldMs: 0, late: 0 };
+let sentAt = []; // when each frame left
+let answered = 0; // frames that have come back
+let line = null; // paragraph that grows
+
+function show(next, words) {
+  state = next;
+  document.body.dataset.state = next;
+  $("status").textContent = words;
+  const on = next !== "idle" && next !== "failed";
+  $("talk").textContent = on ? "Stop" : "Start";
+  $("mute").disabled = $("restart").disabled = next !== "talking";
+  $("keep").hidden = recording.seconds === 0;
+}
+
+async function start() {
+  const trouble = pageTrouble();
+  if (trouble) return show("failed", trouble);
+  recording.clear();
+  $("transcript").replaceChildren();
+  line = null;
+  show("joining", "Asking for the microphone …");
+  try {
+    sound = await openSound({
+      input: $("input-device").value,
+      output: $("output-device").value,
+      onFrame,
+      onPlayback: (heard) => (playback = heard),
+      onLost: () => stop("failed", "The microphone is gone. Plug it in again, then press Start."),
+    });
+  } catch (error) {
+    return stop("failed", microphoneTrouble(error));
+  }
+  if (state !== "joining") return sound?.close(); // stopped meanwhile
+  retries = 0;
+  listDevices($("input-device"), $("output-device"));
+  join("Connecting …");
+}
+
+function join(words) {
+  show("joining", words);
+  lastWords = "";
+  sentAt = [];
+  answered = 0;
+  figures = {};
+  wire = connect(wishes(), {
+    ready() {
+      retries = 0;
+      since = performance.now();
+      show("talking", "Speak: Moshi listens.");
+      setMuted(muted);
+    },
+    sound: onSound,
+    text: onText,
+    about: (about) => {
+      $("model").textContent = `${about.lm_model_file} · seed ${about.seed}`;
+    },
+    queue: (place) => show("waiting", `Moshi is busy. You are number ${place} in the queue.`),
+    stats: (stats) => (figures = stats),
+    restarted: () => {
+      sentAt = [];
+      answered = 0;
+      since = performance.now();
+      note("A new conversation");
+    },
+    failed: (text) => (lastWords = text),
+    closed: onClosed,
+  });
+}
+
+function wishes() {
+  const wanted = {};
+  for (const name of ["text", "audio"]) {
+    const slider = $(`${name}-temperature`);
+    if (slider.dataset.chosen) wanted[`${name}_temperature`] = slider.value;
+  }
+  if ($("seed").value && $("seed").checkValidity()) wanted.seed = $("seed").value;
+  return wanted;
+}
+
+function onFrame(pcm) {
+  if (muted) pcm.fill(0);
+  orbs.set("you", muted || state !== "talking" ? 0 : level(pcm));
+  if (state !== "talking") return;
+  if (wire.sound(pcm)) sentAt.push(performance.now());
+  recording.user(pcm);
+  if (sentAt.length > 4000) {
+    sentAt.splice(0, 2000);
+    answered -= 2000;
+  }
+}
+
+function onSound(pcm) {
+  const index = answered + (figures.dropped_silent || 0) + (figures.dropped_spoken || 0);
+  answered++;
+  if (sentAt[index]) figures.roundTrip = performance.now() - sentAt[index];
+  orbs.set("moshi", level(pcm));
+  recording.moshi(pcm);
+  sound.play(pcm);
+}
+
+function onText(text) {
+  recording.text(text);
+  if (!line) {
+    line = document.createElement("p");
+    $("transcript").append(line);
+  }
+  line.textContent += line.textContent ? text : text.trimStart();
+  if (/[.!?]$/.test(text)) line = null;
+  $("transcript").scrollTop = $("transcript").scrollHeight;
+}
+
+function note(words) {
+  line = null;
+  const paragraph = document.createElement("p");
+  paragraph.className = "note";
+  paragraph.textContent = words;
+  $("transcript").append(paragraph);
+  $("transcript").scrollTop = $("transcript").scrollHeight;
+}
+
+function onClosed(code, reached) {
+  sound?.forget();
+  const refused = lastWords && code !== SHUTDOWN && code !== 1013;
+  if (refused || retries >= RETRIES_S.length) {
+    const words = lastWords || "The server cannot be reached. Is it running?";
+    return stop("failed", sentence(words));
+  }
+  const seconds = RETRIES_S[retries++];
+  const gone = reached ? "The connection is lost" : "The server does not answer";
+  const why = lastWords && code === 1013 ? sentence(lastWords) : `${gone}.`;
+  show("joining", `${why} Trying again …`);
+  retryTimer = setTimeout(() => join("Connecting again …"), 1000 * seconds);
+}
+
+const sentence = (words) => words.charAt(0).toUpperCase() + words.slice(1);
+
+function stop(next = "idle", words = "The conversation has ended.") {
+  clearTimeout(retryTimer);
+  wire?.close();
+  sound?.close();
+  wire = sound = null;
+  orbs.set("you", 0);
+  orbs.set("moshi", 0);
+  show(next, words);
+}
+
+function setMuted(on) {
+  muted = on;
+  $("mute").setAttribute("aria-pressed", String(on));
+  $("mute").querySelector("span").textContent = on ? "Muted" : "Mute";
+  if (state === "talking") {
+    $("status").textContent = on ? "Your microphone is muted." : "Speak: Moshi listens.";
+  }
+}
+
+function restart() {
+  sound?.forget();
+  wire?.restart();
+}
+
+function showFigures() {
+  if (state !== "talking") return;
+  const seconds = Math.floor((performance.now() - since) / 1000);
+  const dropped = (figures.dropped_silent || 0) + (figures.dropped_spoken || 0);
+  const latency = (figures.roundTrip || 0) + playback.heldMs + (sound?.outputMs() || 0);
+  $("time").textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+  $("latency").textContent = answered ? `${Math.round(latency)} ms` : "–";
+  $("lag").textContent = figures.lag_ms === undefined ? "–" : `${Math.round(figures.lag_ms)} ms`;
+  $("dropped").textContent = `${dropped + (figures.unsent || 0)}`;
+}
+
+async function describeServer() {
+  const answer = await fetch("api/build_info").catch(() => null);
+  if (!answer?.ok) return;
+  const info = await answer.json();
+  $("model").textContent = info.model;
+  for (const name of ["text", "audio"]) {
+    const slider = $(`${name}-temperature`);
+    if (!slider.dataset.chosen) slider.value = info.defaults[`${name}_temperature`] ?? 0.7;
+    $(`${name}-temperature-value`).textContent = slider.value;
+  }
+}
+
+$("talk").onclick = () => (state === "idle" || state === "failed" ? start() : stop());
+$("mute").onclick = () => setMuted(!muted);
+$("restart").onclick = restart;
+$("open-settings").onclick = () => {
+  listDevices($("input-device"), $("output-device"));
+  $("settings").showModal();
+};
+$("save-audio").onclick = () => save(recording.wav(), "moshi.wav");
+$("save-text").onclick = () => save(recording.transcript(), "moshi.txt");
+$("output-label").hidden = !("setSinkId" in AudioContext.prototype);
+for (const name of ["text", "audio"]) {
+  const slider = $(`${name}-temperature`);
+  slider.oninput = () => {
+    slider.dataset.chosen = "yes";
+    $(`${name}-temperature-value`).textContent = slider.value;
+  };
+}
+document.addEventListener("keydown", (event) => {
+  const busy = $("settings").open || event.target.closest("button, input, select");
+  if (busy || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  const keys = { " ": $("talk"), m: $("mute"), r: $("restart") };
+  const button = keys[event.key.toLowerCase()];
+  if (button && !button.disabled) {
+    event.preventDefault();
+    button.click();
+  }
+});
+if (new URLSearchParams(location.search).has("token")) {
+  history.replaceState(null, "", location.pathname); // the cookie has it now
+}
+setInterval(showFigures, 250);
+if (pageTrouble()) show("failed", pageTrouble());
+describeServer();

@@ -1,0 +1,93 @@
+"""Real servers on free ports, with the model that comes with the package."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import moshi_mlx
+from moshi_mlx.chat.batch import Batch
+from moshi_mlx.chat.worker import ModelThread
+from moshi_mlx.web.limits import Limits
+from moshi_mlx.web.security import Policy
+from moshi_mlx.web.server import make_app, make_server, page_folder
+from moshi_mlx.web.service import Service, describe, start_model
+
+# A test's client speaks as fast as the model answers, not in real time.
+HASTY = Limits(sound_per_s=100, waiting_ms=10_000)
+ROWS = 2
+
+
+@pytest.fixture(scope="session")
+def model_thread() -> Iterator["ModelThread[Batch]"]:
+    thread = start_model(lambda: moshi_mlx.load("demo"), ROWS, None)
+    thread.wait_ready()
+    yield thread
+    thread.close()
+
+
+@dataclass
+class Running:
+    """A server that is up."""
+
+    service: Service
+    port: int
+    stop: Callable[[], None]
+
+    def chat(self, query: str = "format=pcm&seed=1") -> str:
+        return f"ws://localhost:{self.port}/api/chat?{query}"
+
+    def url(self, path: str) -> str:
+        return f"http://localhost:{self.port}{path}"
+
+
+Serve = Callable[..., Running]
+
+
+@pytest.fixture
+def serve(model_thread) -> Iterator[Serve]:
+    """Start a server: ``serve(places=1, limits=HASTY, policy=None, record=None)``."""
+    running: list[Running] = []
+
+    def start(
+        places: int = 1,
+        limits: Limits = HASTY,
+        policy: Policy | None = None,
+        record: Path | None = None,
+        static: Path | None = None,
+        tls=None,
+    ) -> Running:
+        about = model_thread.call(describe).result()
+        service = Service(model_thread, about, places, limits, record)
+        app = make_app(service, policy or Policy(), static or page_folder())
+        ports: list[int] = []
+        server = make_server(app, service, "localhost", 0, tls, ports.append)
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        until = time.monotonic() + 10
+        while not ports and time.monotonic() < until:
+            time.sleep(0.005)
+
+        def stop() -> None:
+            server.should_exit = True
+            thread.join(20)
+            assert not thread.is_alive(), "the server does not end"
+
+        running.append(Running(service, ports[0], stop))
+        return running[-1]
+
+    yield start
+    for server in running:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def question() -> list[np.ndarray]:
+    """A spoken question and silence to answer in, 80 ms a frame."""
+    folder = Path(moshi_mlx.__file__).parent / "demo" / "questions"
+    spoken = list(moshi_mlx.audio.frames(folder / "planet.wav"))
+    return spoken + [np.zeros(1920, np.float32)] * 40
