@@ -86,6 +86,7 @@ class LmGen:
         model.expose_cache(self.cache)
         model.depth_frames.refresh()
         self._said = mx.full((batch_size, repetition_context), -1, dtype=mx.int32)
+        self._completed: mx.array | None = None
 
     @property
     def cfg_coef(self) -> float:
@@ -135,6 +136,7 @@ class LmGen:
         """
         rows = range(self.batch_size) if rows is None else rows
         self.streams.reset(rows)
+        self._completed = None
         halves = 2 if self.cache[0].self_attn.keys is not None else 1
         doubled = self.guidance.doubles and halves == 2
         for layer in self.cache:
@@ -171,6 +173,21 @@ class LmGen:
         Raises: ValueError for tokens of another shape, and with ``check`` for values
             outside the vocabulary.
         """
+        text, hidden = self._step(
+            other_audio_tokens, ct, cross_attention_src, active, own_audio_tokens
+        )
+        self._evaluate(text, hidden)
+        return text, hidden
+
+    def _step(
+        self,
+        other_audio_tokens: mx.array,
+        ct: ConditionTensor | None,
+        cross_attention_src: mx.array | None,
+        active: Sequence[bool] | None,
+        own_audio_tokens: mx.array | None,
+    ) -> tuple[mx.array, mx.array]:
+        """``step``, not yet evaluated."""
         active = None if active is None else list(active)
         self.streams.hear(other_audio_tokens, active, check=self.check)
         text_in, audio_in = self.streams.input(active)
@@ -187,7 +204,7 @@ class LmGen:
             self.guidance.rows(active),
         )
         text_noise, audio_noise = self._noise(active)
-        text = self._text(hidden, text_noise)
+        text = self._text(hidden, text_noise, active)
         if own_audio_tokens is not None:
             audio = own_audio_tokens.astype(mx.int32)[..., None]
         elif self.model.dep_q:
@@ -197,8 +214,14 @@ class LmGen:
         if self.on_audio_hook is not None and self.model.dep_q:
             self.on_audio_hook(audio)
         self.streams.say(text, audio[..., 0], active)
-        mx.async_eval(text, hidden, self.streams.tokens)
+        completed = self.streams.output()
+        self._completed = None if completed is None else completed[:, 1:]
         return text, hidden
+
+    def _evaluate(self, *outputs: mx.array) -> None:
+        """Start computing everything that a call gives, at once and without waiting."""
+        completed = () if self._completed is None else (self._completed,)
+        mx.async_eval(*outputs, *completed, self.streams.tokens)
 
     def step_with_extra_heads(
         self,
@@ -209,11 +232,13 @@ class LmGen:
         active: Sequence[bool] | None = None,
     ) -> tuple[mx.array, list[mx.array]]:
         """``step``, with each extra head's probabilities ``[B, 1, dim]``."""
-        text, hidden = self.step(
-            other_audio_tokens, ct, cross_attention_src, active=active
+        text, hidden = self._step(
+            other_audio_tokens, ct, cross_attention_src, active, None
         )
         heads = self.model.extra_heads
-        return text, [mx.softmax(head(hidden), axis=-1) for head in heads]
+        found = [mx.softmax(head(hidden), axis=-1) for head in heads]
+        self._evaluate(text, *found)
+        return text, found
 
     def last_audio_tokens(self) -> mx.array | None:
         """Own audio ``[B, own]`` that the newest call completed, delays undone.
@@ -221,10 +246,9 @@ class LmGen:
         None before call ``max_delay``, and where a value is the initial token. Rows of
         a batch that are not there yet, or stood still, are -2.
         """
-        tokens = self.streams.output()
+        tokens = self._completed
         if tokens is None:
             return None
-        tokens = tokens[:, 1:]
         edited = self.on_audio_hook is not None or self.check
         initial = self.model.cfg.audio_padding_token
         if edited and mx.any(tokens == initial).item():
@@ -253,7 +277,9 @@ class LmGen:
     def _steps(self) -> int:
         return self.model.dep_q if self.audio_steps is None else self.audio_steps
 
-    def _text(self, hidden: mx.array, noise: mx.array | None) -> mx.array:
+    def _text(
+        self, hidden: mx.array, noise: mx.array | None, active: list[bool] | None
+    ) -> mx.array:
         logits = self.model.text_linear(hidden).astype(mx.float32)
         logits = self.guidance.text_logits(logits)
         if self.repetition_penalty != 1.0:
@@ -264,7 +290,10 @@ class LmGen:
         if self.on_text_hook is not None:
             self.on_text_hook(text)
         if self.repetition_penalty != 1.0:
-            self._said = mx.concatenate([self._said[:, 1:], text], axis=1)
+            said = mx.concatenate([self._said[:, 1:], text], axis=1)
+            if active is not None:
+                said = mx.where(mx.array(active)[:, None], said, self._said)
+            self._said = said
         return text
 
     def _audio(
