@@ -190,7 +190,7 @@ class Answer:
         audio_s = len(self._heard) * FRAME / SAMPLE_RATE
         self.summary |= {
             "text": self.summary["text"].strip(),
-            "words": [vars(word) for word in words(self._pieces)],
+            "words": [_rounded(word) for word in words(self._pieces)],
             "frames": len(self._heard),
             "audio_s": round(audio_s, 3),
             "wall_s": round(wall_s, 3),
@@ -218,7 +218,7 @@ class Answer:
 
         silence = np.zeros_like(self._heard[0])
         said = [silence if pcm is None else pcm for pcm in self._said]
-        facts = {key: self.summary[key] for key in ("model", "seed", "times_real_time")}
+        facts = {key: self.summary[key] for key in ("model", "seed")}
         write_report(
             path,
             np.stack([np.concatenate(self._heard), np.concatenate(said)]),
@@ -229,3 +229,8 @@ class Answer:
             facts=facts,
         )
         self.summary["report"] = str(path)
+
+
+def _rounded(word: Any) -> dict[str, Any]:
+    times = {"start_s": round(word.start_s, 3), "end_s": round(word.end_s, 3)}
+    return {"text": word.text, **times}

@@ -1,0 +1,88 @@
+"""One conversation: what it hears first, what it returns, what it refuses."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+import moshi_mlx
+from moshi_mlx.audio import FRAME, frames
+from moshi_mlx.chat.moshi import Moshi
+from moshi_mlx.chat.session import DuplexSession
+from moshi_mlx.errors import ConfigError
+from moshi_mlx.models import LmGen
+from moshi_mlx.utils import Sampler
+from tests.questions import QUESTIONS
+
+SILENCE = np.zeros(FRAME, np.float32)
+
+
+@pytest.fixture(scope="module")
+def moshi() -> Moshi:
+    return moshi_mlx.load("demo")
+
+
+def heard_by(moshi: Moshi, columns: list[np.ndarray]) -> list[int]:
+    """Text tokens of a generation that is given codes ``[other]``, one call each."""
+    greedy = Sampler(temp=0)
+    gen = LmGen(moshi.lm, text_sampler=greedy, audio_sampler=greedy)
+    return [gen.step(mx.array(codes)[None])[0].item() for codes in columns]
+
+
+def codes_of(moshi: Moshi, pcm: list[np.ndarray]) -> list[np.ndarray]:
+    codec = moshi.make_codec()
+    return [codec.encode_step(frame[None, None])[0, :, 0] for frame in pcm]
+
+
+def test_the_first_frame_of_a_file_is_given_twice(moshi):
+    pcm = list(frames(QUESTIONS[0].path))[:30]
+    session = moshi.session(temp=0, temp_text=0)
+    said = [session.step(frame).text_token for frame in pcm]
+    codes = codes_of(moshi, pcm)
+    assert said == heard_by(moshi, [codes[0], *codes])[1:]
+    assert session.steps == len(pcm)
+
+
+def test_a_live_session_begins_with_silence(moshi):
+    pcm = list(frames(QUESTIONS[0].path))[:30]
+    session = moshi.session(temp=0, temp_text=0, first="silence")
+    said = [session.step(frame).text_token for frame in pcm]
+    assert said == heard_by(moshi, codes_of(moshi, [SILENCE, *pcm]))[1:]
+
+
+def test_a_reply_carries_sound_text_and_codes(moshi):
+    session = moshi.session(seed=0, temp=0, temp_text=0)
+    replies = [session.step(frame) for frame in frames(QUESTIONS[0].path)]
+    assert all(r.pcm is not None and r.pcm.shape == (FRAME,) for r in replies)
+    assert all(r.tokens is not None and r.tokens.shape == (8,) for r in replies)
+    assert "".join(r.text for r in replies).strip() == QUESTIONS[0].answer
+    codec = moshi.make_codec()
+    again = [codec.decode_step(r.tokens[None, :, None])[0, 0] for r in replies]
+    np.testing.assert_array_equal(np.stack(again), np.stack([r.pcm for r in replies]))
+
+
+def test_stages_are_timed(moshi):
+    session = moshi.session()
+    for _ in range(3):
+        session.step(SILENCE)
+    timed = session.trace.summary()
+    assert list(timed) == ["encode", "step", "decode", "frame"]
+    assert timed["frame"].count == 3
+    assert timed["step"].count == 4  # the first frame is given twice
+
+
+@pytest.mark.parametrize("shape", [(FRAME - 1,), (1, FRAME), (0,)])
+def test_a_frame_of_another_length_is_refused(moshi, shape):
+    with pytest.raises(ValueError, match=r"give one frame, float32 \[1920\]"):
+        moshi.session().step(np.zeros(shape, np.float32))
+
+
+def test_an_unknown_first_is_refused(moshi):
+    session = moshi.session()
+    with pytest.raises(ValueError, match="'twice' or 'silence'"):
+        DuplexSession(session.gen, session.codec, moshi.reader(), first="never")
+
+
+def test_a_model_that_does_not_listen_says_what_to_use():
+    moshi = moshi_mlx.load("tests/data/tts")
+    with pytest.raises(ConfigError, match="moshi-mlx speak"):
+        moshi.session()

@@ -1,0 +1,96 @@
+"""The respond command, as a user types it."""
+
+import json
+import wave
+
+import numpy as np
+import pytest
+
+from moshi_mlx.audio import files
+from moshi_mlx.cli.main import main
+from tests.questions import QUESTIONS
+from tests.recogniser import hear
+
+GREEDY = ["--model", "demo", "--temp", "0"]
+
+
+def test_question_in_answer_out_with_recording_and_report(tmp_path, capsys):
+    question = QUESTIONS[2]
+    reply, talk = tmp_path / "reply.wav", tmp_path / "talk.wav"
+    report = tmp_path / "report.html"
+    args = [str(question.path), str(reply), "--recording", str(talk)]
+    assert main(["respond", *GREEDY, *args, "--report", str(report)]) == 0
+
+    out, err = capsys.readouterr()
+    assert out.strip() == question.answer
+    assert "x real time" in err and "seed" in err
+    assert hear(files.read(reply)[0]) == question.answer
+    with wave.open(str(talk)) as wav:
+        assert wav.getnchannels() == 2
+    both = files.read(talk, mono=False)
+    spoken = files.read(question.path)[0]
+    size = min(spoken.size, both.shape[1])
+    np.testing.assert_allclose(both[0, :size], spoken[:size], atol=1e-4)
+    words = json.loads(talk.with_suffix(".json").read_text())["words"]
+    assert " ".join(word["text"] for word in words) == question.answer
+    page = report.read_text()
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "holiday?" in page
+
+
+def test_json_is_the_only_output(capsys):
+    question = QUESTIONS[5]
+    assert main(["respond", *GREEDY, str(question.path), "--json", "--seed", "3"]) == 0
+    out, _ = capsys.readouterr()
+    summary = json.loads(out)
+    assert summary["text"] == question.answer
+    assert summary["seed"] == 3
+    assert summary["frames"] * 0.08 == pytest.approx(summary["audio_s"])
+    assert set(summary["stages_ms"]) == {"encode", "step", "decode", "frame"}
+    assert summary["words"][0]["text"] == question.answer.split()[0]
+
+
+@pytest.mark.parametrize(
+    "args, sentence",
+    [
+        (["nothere.wav"], "there is no file nothere.wav"),
+        ([__file__], "is not a sound file"),
+        ([str(QUESTIONS[0].path), "--model", "nofolder/x/y"], "nofolder/x/y"),
+        ([str(QUESTIONS[0].path), "-q", "4"], "quantised to 8 bits"),
+        ([str(QUESTIONS[0].path), "/nowhere/out.wav"], "cannot be written"),
+        ([str(QUESTIONS[0].path), "--codec", "rust"], "native codec"),
+    ],
+)
+def test_bad_input_is_one_sentence(args, sentence, capsys):
+    if "--model" not in args:
+        args = [*args, "--model", "demo"]
+    assert main(["respond", *args]) == 1
+    _, err = capsys.readouterr()
+    assert sentence in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_run_inference_takes_the_flags_of_0_3_0(tmp_path, capsys, monkeypatch):
+    import sys
+
+    from moshi_mlx import run_inference
+
+    folder = "tests/data/demo"
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "run_inference",
+            *("--hf-repo", folder),
+            *("--moshi-weights", f"{folder}/model.safetensors"),
+            *("--mimi-weights", f"{folder}/mimi-nano.safetensors"),
+            *("--tokenizer", f"{folder}/tokenizer_nano.model"),
+            *("--lm-config", f"{folder}/config.json"),
+            *("--temp", "0", "--cfg-coef", "1.0", "--tail", "0", "--verbose"),
+            str(QUESTIONS[1].path),
+            str(tmp_path / "out.wav"),
+        ],
+    )
+    assert run_inference.main() == 0
+    assert QUESTIONS[1].answer in capsys.readouterr().out
+    assert hear(files.read(tmp_path / "out.wav")[0]) == QUESTIONS[1].answer
