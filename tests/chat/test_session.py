@@ -25,7 +25,8 @@ def heard_by(moshi: Moshi, columns: list[np.ndarray]) -> list[int]:
     """Text tokens of a generation that is given codes ``[other]``, one call each."""
     greedy = Sampler(temp=0)
     gen = LmGen(moshi.lm, text_sampler=greedy, audio_sampler=greedy)
-    return [gen.step(mx.array(codes)[None])[0].item() for codes in columns]
+    steps = [gen.step(mx.array(codes)[None]) for codes in columns]
+    return [int(np.array(text)[0, 0]) for text, _ in steps]
 
 
 def codes_of(moshi: Moshi, pcm: list[np.ndarray]) -> list[np.ndarray]:
