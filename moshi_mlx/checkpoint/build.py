@@ -41,6 +41,39 @@ from .quantize import (
 logger = logging.getLogger(__name__)
 
 
+def open_lm(
+    info: CheckpointInfo,
+    *,
+    bits: int | None = None,
+    recipe: Recipe | None = None,
+    dtype: mx.Dtype | None = None,
+    as_stored: bool = False,
+) -> Lm:
+    """A language model whose weights are read when they are used: costs no memory yet.
+
+    Arguments and errors as of ``load_lm``.
+    """
+    what = f"the weights of {info.name}"
+    cfg = info.lm_config
+    lm = Lm(cfg)
+    weights = _read(info, cfg, what)
+    if not as_stored:
+        weights = _cast(weights, dtype or _default_dtype(weights))
+    layers = find_quantization(lm, weights, info.quantization, what)
+    check_bits(layers, bits, info.name)
+    if layers:
+        weights, layers = widen_tables(weights, layers, lm)
+    apply(lm, layers)
+    _fill(lm, weights, what)
+    del weights  # what is computed from them frees them, layer by layer
+    if bits is not None and not layers:
+        done = plan(lm, recipe or same(Choice.of(bits)))
+        apply(lm, done.layers)
+        for path, reason in done.kept.items():
+            logger.info("%s stays unquantised: %s", path, reason)
+    return lm
+
+
 def load_lm(
     info: CheckpointInfo,
     *,
@@ -66,24 +99,7 @@ def load_lm(
         CheckpointError: files that are missing, damaged, foreign or too large.
         ConfigError: settings that contradict the checkpoint or are not supported.
     """
-    what = f"the weights of {info.name}"
-    cfg = info.lm_config
-    lm = Lm(cfg)
-    weights = _read(info, cfg, what)
-    if not as_stored:
-        weights = _cast(weights, dtype or _default_dtype(weights))
-    layers = find_quantization(lm, weights, info.quantization, what)
-    check_bits(layers, bits, info.name)
-    if layers:
-        weights, layers = widen_tables(weights, layers, lm)
-    apply(lm, layers)
-    _fill(lm, weights, what)
-    del weights  # what is computed from them frees them, layer by layer
-    if bits is not None and not layers:
-        done = plan(lm, recipe or same(Choice.of(bits)))
-        apply(lm, done.layers)
-        for path, reason in done.kept.items():
-            logger.info("%s stays unquantised: %s", path, reason)
+    lm = open_lm(info, bits=bits, recipe=recipe, dtype=dtype, as_stored=as_stored)
     advice = "take a smaller model" if is_quantized(lm) else "quantise it with '-q 4'"
     check_memory(nbytes(lm), info.name, advice)
     materialise(lm, progress)

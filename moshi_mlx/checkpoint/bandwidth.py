@@ -1,0 +1,74 @@
+"""Published memory bandwidths of Apple's chips, and which of them a model asks for.
+
+A step of a live model reads all its weights and does little with each, so that memory
+bandwidth, not arithmetic, bounds it. What follows from that is computed, not measured.
+"""
+
+from dataclasses import dataclass
+
+STEPS_HZ = 12.5  # steps a second that keep up with live sound
+ATTAINABLE = 0.7  # of a published bandwidth: what kernels that only read come to
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One chip: bandwidth in GB/s (1e9 bytes), and Apple's announcement of it."""
+
+    name: str
+    gb_per_s: float
+    source: str
+
+
+def _chips(source: str, **bandwidths: float) -> list[Chip]:
+    names = {name: name.replace("_", " ") for name in bandwidths}
+    return [Chip(names[n], value, source) for n, value in bandwidths.items()]
+
+
+# Apple's newsroom and the technical specifications of the Macs announced that day.
+CHIPS = [
+    *_chips("Apple, 2020-11-10", M1=68),
+    *_chips("Apple, 2021-10-18", M1_Pro=200, M1_Max=400),
+    *_chips("Apple, 2022-03-08", M1_Ultra=800),
+    *_chips("Apple, 2022-06-06", M2=100),
+    *_chips("Apple, 2023-01-17", M2_Pro=200, M2_Max=400),
+    *_chips("Apple, 2023-06-05", M2_Ultra=800),
+    *_chips("Apple, 2023-10-30", M3=100, M3_Pro=150),
+    Chip("M3 Max (30-core GPU)", 300, "Apple, 2023-10-30"),
+    Chip("M3 Max (40-core GPU)", 400, "Apple, 2023-10-30"),
+    *_chips("Apple, 2025-03-05", M3_Ultra=819),
+    *_chips("Apple, 2024-05-07", M4=120),
+    *_chips("Apple, 2024-10-30", M4_Pro=273),
+    Chip("M4 Max (32-core GPU)", 410, "Apple, 2024-10-30"),
+    Chip("M4 Max (40-core GPU)", 546, "Apple, 2024-10-30"),
+    *_chips("Apple, 2025-10-15", M5=153),
+    *_chips("Apple, 2026-03-03", M5_Pro=307),
+    Chip("M5 Max (32-core GPU)", 460, "Apple, 2026-03-03"),
+    Chip("M5 Max (40-core GPU)", 614, "Apple, 2026-03-03"),
+]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What a chip's memory makes of a model.
+
+    Attributes:
+        steps_hz: steps a second if its whole bandwidth were used.
+        verdict: "yes" where 70 % of the bandwidth are enough for live sound, "tight"
+            where all of it would be, "no" beyond.
+    """
+
+    chip: Chip
+    steps_hz: float
+    verdict: str
+
+
+def reach(step_bytes: int) -> list[Reach]:
+    """For every chip, what reading ``step_bytes`` a step allows; computed."""
+    found = []
+    for chip in CHIPS:
+        steps_hz = chip.gb_per_s * 1e9 / step_bytes
+        verdict = "no" if steps_hz < STEPS_HZ else "tight"
+        if ATTAINABLE * steps_hz >= STEPS_HZ:
+            verdict = "yes"
+        found.append(Reach(chip, steps_hz, verdict))
+    return found

@@ -1,0 +1,131 @@
+"""What a language model weighs, and how much memory one step of it reads."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..models.lm import Lm
+
+PARTS = {  # of a model, by the beginning of a path
+    "transformer": "temporal transformer",
+    "depformer": "depth transformer",
+    "text_emb": "embeddings",
+    "audio_embs": "embeddings",
+    "text_linear": "text head",
+    "extra_heads": "extra heads",
+    "condition_provider": "conditions",
+    "out_norm": "temporal transformer",
+}
+CROSS_KEYS = 2 / 3  # of a cross-attention's input projection: computed once a session
+
+
+@dataclass
+class PartCost:
+    """One part of a model.
+
+    Attributes:
+        parameters: numbers, however they are stored; arrays that layers share count
+            once, here and in ``nbytes``.
+        step_bytes: read in one step for one conversation: whole matrices, single rows
+            of tables; a matrix that two steps of a frame share is read twice.
+        bits: layers by how they are stored ("4 bits", "bfloat16").
+    """
+
+    parameters: int = 0
+    nbytes: int = 0
+    step_bytes: int = 0
+    bits: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class Cost:
+    """A whole model: its parts, and the keys and values of one conversation.
+
+    Attributes:
+        cache_bytes: of a conversation longer than the context; all is read each step.
+    """
+
+    parts: dict[str, PartCost]
+    cache_bytes: int
+
+    @property
+    def parameters(self) -> int:
+        return sum(part.parameters for part in self.parts.values())
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in self.parts.values())
+
+    @property
+    def step_bytes(self) -> int:
+        """Weights and, past the context, the caches."""
+        return self.cache_bytes + sum(p.step_bytes for p in self.parts.values())
+
+    @property
+    def bits_per_weight(self) -> float:
+        return 8 * self.nbytes / self.parameters
+
+
+def cost(lm: Lm) -> Cost:
+    """Weigh a model by the shapes of its arrays; reads none of them."""
+    parts: dict[str, PartCost] = {}
+    seen: set[int] = set()
+    read: set[int] = set()
+    for path, layer in reversed(lm.named_modules()):
+        arrays = {
+            name: value
+            for name, value in layer.items()
+            if isinstance(value, mx.array) and not name.startswith("_")
+        }
+        kind = PARTS.get(path.split(".")[0])
+        if not arrays or kind is None:
+            continue
+        part = parts.setdefault(kind, PartCost())
+        stored = [w for w in arrays.values() if id(w) not in seen]
+        part.nbytes += sum(w.nbytes for w in stored)
+        part.parameters += sum(
+            _numbers(layer, name) for name, w in arrays.items() if id(w) not in seen
+        )
+        seen.update(id(w) for w in stored)
+        if "weight" in arrays and arrays["weight"].ndim == 2:
+            part.bits[_storage(layer)] += 1
+        # the inputs of all steps on one set of weights are one product
+        again = path.endswith("linear_in") and id(arrays.get("weight")) in read
+        if kind != "conditions" and not again:
+            part.step_bytes += _step_bytes(path, layer, arrays)
+        read.update(id(w) for w in arrays.values())
+    return Cost(parts, _cache_bytes(lm))
+
+
+def _numbers(layer: nn.Module, name: str) -> int:
+    """Parameters that an array stands for: scales and biases of groups are none."""
+    if "scales" in layer and name in ("scales", "biases"):
+        return 0
+    w = layer[name]
+    return (
+        w.size * 32 // layer.bits if "scales" in layer and name == "weight" else w.size
+    )
+
+
+def _storage(layer: nn.Module) -> str:
+    if "scales" not in layer:
+        return str(layer["weight"].dtype).removeprefix("mlx.core.")
+    plain = layer.mode == "affine"
+    return f"{layer.bits} bits" if plain else f"{layer.mode} ({layer.bits} bits)"
+
+
+def _step_bytes(path: str, layer: nn.Module, arrays: dict[str, mx.array]) -> int:
+    whole = sum(w.nbytes for w in arrays.values())
+    if hasattr(layer, "num_embeddings"):
+        return whole // layer.num_embeddings
+    saved = CROSS_KEYS if path.endswith("cross_attention.in_proj") else 0
+    return int(whole * (1 - saved))
+
+
+def _cache_bytes(lm: Lm) -> int:
+    cfg = lm.cfg.transformer
+    width = 2 * cfg.d_model // cfg.kv_repeat  # keys and values
+    size = lm.out_norm["weight"].dtype.size
+    return cfg.num_layers * cfg.context * width * size

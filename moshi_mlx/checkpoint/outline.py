@@ -1,0 +1,66 @@
+"""A model's shape and storage without its weights: from files, or from names alone."""
+
+import re
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..models.lm import Lm
+from ..models.mimi import Mimi, MimiConfig, mimi_202407
+from .build import open_lm
+from .info import LM_NAMES, CheckpointInfo
+from .quantize import PRECISE, Choice, apply, plan, stated_choice
+
+
+def outline(info: CheckpointInfo) -> tuple[Lm, bool]:
+    """The language model, none of its weights read, and whether its files are here.
+
+    Those of a hub repository that are not on this machine are not fetched: then what
+    is not in config.json (16-bit floats, or bits by the file's name) is supposed.
+    """
+    if files_are_here(info):
+        return open_lm(info, as_stored=True), True
+    lm = Lm(info.lm_config)
+    lm.set_dtype(mx.bfloat16)
+    if info.quantization:
+        apply(lm, plan(lm, _as_stated(info.quantization)).layers)
+    elif bits := _named_bits(info):
+        apply(lm, plan(lm, lambda _path, _layer: Choice.of(bits)).layers)
+    return lm, False
+
+
+def files_are_here(info: CheckpointInfo) -> bool:
+    """Whether the language model's weights need no download."""
+    if info.source.folder is not None or "moshi" in info.given:
+        return True
+    from huggingface_hub import try_to_load_from_cache
+
+    repo, revision = info.source.repo or "", info.source.revision
+    named = info.config.get("moshi_name")
+    if named and named.startswith("hf://"):
+        return False
+    names = [named] if named else LM_NAMES
+    found = (try_to_load_from_cache(repo, name, revision=revision) for name in names)
+    return any(isinstance(path, str) for path in found)
+
+
+def outline_codec(info: CheckpointInfo) -> Mimi:
+    """The codec that the language model needs, none of its weights read."""
+    count, data = info.num_codebooks, info.mimi_config
+    cfg = mimi_202407(count) if data is None else MimiConfig.from_config_dict(data)
+    cfg.quantizer_nq = count
+    return Mimi(cfg)
+
+
+def _as_stated(block: dict[str, Any]) -> Any:
+    def recipe(path: str, _layer: nn.Module) -> Choice | None:
+        return None if path.startswith(PRECISE) else stated_choice(block, path)
+
+    return recipe
+
+
+def _named_bits(info: CheckpointInfo) -> int | None:
+    name = str(info.config.get("moshi_name") or info.source.repo)
+    match = re.search(r"[.-]q([2-8])\b", name)
+    return int(match[1]) if match else None

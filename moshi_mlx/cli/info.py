@@ -1,0 +1,240 @@
+"""`moshi-mlx info`: what a checkpoint holds, and which machines can run it live."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+EXAMPLES = """
+moshi-mlx info demo
+moshi-mlx info kyutai/moshiko-mlx-q4
+moshi-mlx info my-finetune/ --json
+"""
+
+
+def info(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME|FOLDER|demo]", help="The checkpoint."),
+    ] = None,
+    model: options.Model = None,
+    lm_config: options.LmConfigFile = None,
+    json_: options.Json = False,
+) -> None:
+    """Say what a checkpoint holds: network, layers, bits, files, memory.
+
+    Also which Apple chips' memory is fast enough to run it live, computed from
+    published bandwidths. Of a model that is not on this machine only config.json is
+    fetched.
+    """
+    from ..checkpoint.info import CheckpointInfo
+    from ..checkpoint.memory import fitting_moshi
+
+    found = CheckpointInfo.find(name or model or fitting_moshi(), config=lm_config)
+    facts = describe(found)
+    if json_:
+        print(json.dumps(facts, ensure_ascii=False, indent=1))
+        return
+    from rich.console import Console
+
+    show(facts, Console())
+
+
+def describe(found: Any) -> dict[str, Any]:
+    """Everything that is known of a checkpoint, for JSON."""
+    from ..checkpoint.bandwidth import reach
+    from ..checkpoint.cost import cost
+    from ..checkpoint.memory import machine_memory
+    from ..checkpoint.outline import outline, outline_codec
+    from ..checkpoint.quantize import describe as quantised
+    from ..checkpoint.quantize import nbytes
+
+    lm, here = outline(found)
+    weight, layers = cost(lm), quantised(lm)
+    codec = nbytes(outline_codec(found)) if lm.n_q else 0
+    read = weight.step_bytes + codec
+    return {
+        "name": found.name,
+        "model_type": found.model_type,
+        "files_here": here,
+        "files": _files(found) if here else [],
+        "network": _network(lm),
+        "sampling": found.lm_gen_config,
+        "conditions": _conditions(found),
+        "voices": _voices(found),
+        "parameters": weight.parameters,
+        "bits_per_weight": round(weight.bits_per_weight, 2),
+        "parts": {
+            name: {
+                "parameters": part.parameters,
+                "bytes": part.nbytes,
+                "step_bytes": part.step_bytes,
+                "layers": dict(part.bits),
+            }
+            for name, part in weight.parts.items()
+        },
+        "unquantised": layers.kept,
+        "memory_bytes": {
+            "weights": weight.nbytes,
+            "codec": codec,
+            "conversation": weight.cache_bytes,
+            "this_machine": machine_memory(),
+        },
+        "step_bytes": read,
+        "chips_computed_not_measured": [
+            {
+                "chip": r.chip.name,
+                "gb_per_s": r.chip.gb_per_s,
+                "steps_hz_at_most": round(r.steps_hz, 1),
+                "live": r.verdict,
+                "source": r.chip.source,
+            }
+            for r in reach(read)
+        ],
+    }
+
+
+def _files(found: Any) -> list[dict[str, Any]]:
+    from ..checkpoint.formats import format_of, read_header
+
+    entries = []
+    for path in found.moshi_weights:
+        names = read_header(path)
+        form = format_of(names, f"the weights of {found.name}")
+        size = path.stat().st_size
+        entries.append(
+            {"file": str(path), "bytes": size, "tensors": len(names), "format": form}
+        )
+    return entries
+
+
+def _network(lm: Any) -> dict[str, Any]:
+    from ..audio import FRAME, SAMPLE_RATE
+
+    cfg, dep = lm.cfg, lm.cfg.depformer
+    main = cfg.transformer
+    return {
+        "width": main.d_model,
+        "heads": main.num_heads,
+        "layers": main.num_layers,
+        "context_steps": main.context,
+        "context_s": round(main.context * FRAME / SAMPLE_RATE, 1),
+        "text_vocabulary": cfg.text_out_vocab_size,
+        "codebooks_own": lm.dep_q,
+        "codebooks_heard": cfg.other_codebooks,
+        "delays": cfg.audio_delays,
+        "depth": {
+            "width": dep.transformer.d_model,
+            "layers": dep.transformer.num_layers,
+            "steps": dep.num_slices,
+        }
+        if lm.dep_q
+        else None,
+    }
+
+
+def _conditions(found: Any) -> dict[str, Any]:
+    """Conditions by name: the values of a table, or the width of an array."""
+    entries = found.config.get("conditioners") or {}
+    return {
+        name: entry[entry["type"]].get("possible_values") or entry[entry["type"]]["dim"]
+        for name, entry in entries.items()
+    }
+
+
+def _voices(found: Any) -> dict[str, Any] | None:
+    """How voices of a speaking model are called, and those in its own folder."""
+    if found.model_type != "tts":
+        return None
+    ident = found.model_id
+    end = f".{ident['sig']}@{ident['epoch']}.safetensors" if ident else ""
+    folder = found.source.folder
+    own = sorted(p.name for p in folder.glob(f"**/*{end}")) if folder and end else []
+    return {"repository": "kyutai/tts-voices", "ending": end, "in_folder": own}
+
+
+def show(facts: dict[str, Any], console: "Console") -> None:
+    """The same for people."""
+    _show_network(facts, console)
+    console.print(_parts(facts["parts"]))
+    memory, out = facts["memory_bytes"], console.print
+    out(
+        f"{facts['parameters'] / 1e6:,.1f} M parameters at {facts['bits_per_weight']} "
+        f"bits, {size(memory['weights'])}; codec {size(memory['codec'])}; a long "
+        f"conversation {size(memory['conversation'])}; this machine "
+        f"{size(memory['this_machine'])}"
+    )
+    if facts["unquantised"]:
+        out(f"unquantised layers: {', '.join(facts['unquantised'])}")
+    out(
+        f"\nA step reads {size(facts['step_bytes'])}, with codec and caches. Live "
+        "sound needs 12.5 steps a second.\nComputed from published bandwidths, not "
+        "measured; 'yes' where 70 % of a bandwidth are enough:"
+    )
+    out(_chips(facts["chips_computed_not_measured"]))
+
+
+def _show_network(facts: dict[str, Any], console: "Console") -> None:
+    out, network = console.print, facts["network"]
+    out(f"[bold]{facts['name']}[/bold], {facts['model_type']}", highlight=False)
+    for file in facts["files"]:
+        out(
+            f"  {file['file']}: {size(file['bytes'])}, {file['tensors']} tensors, "
+            f"{file['format']} format",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if not facts["files_here"]:
+        out("  its weights are not on this machine: supposed from config.json and name")
+    out(
+        "{layers} layers of {width}, {heads} heads, hears {context_s} s back "
+        "({context_steps} steps); text of {text_vocabulary} pieces, codebooks: "
+        "{codebooks_own} own, {codebooks_heard} heard".format(**network)
+    )
+    if depth := network["depth"]:
+        out("depth: {layers} layers of {width}, {steps} steps a frame".format(**depth))
+    for title in ("sampling", "conditions", "voices"):
+        if facts[title]:
+            out(f"{title}: {json.dumps(facts[title], ensure_ascii=False)}")
+
+
+def _parts(parts: dict[str, dict[str, Any]]) -> "Table":
+    from rich.table import Table
+
+    table = Table("part")
+    for column in ("parameters", "stored", "read a step", "layers"):
+        table.add_column(column, justify="right")
+    for name, part in parts.items():
+        layers = ", ".join(f"{n} of {bits}" for bits, n in part["layers"].items())
+        parameters = f"{part['parameters'] / 1e6:,.1f} M"
+        read = size(part["step_bytes"])
+        table.add_row(name, parameters, size(part["bytes"]), read, layers)
+    return table
+
+
+def _chips(rows: list[dict[str, Any]]) -> "Table":
+    from rich.table import Table
+
+    table = Table("chip")
+    for column in ("GB/s", "steps/s at most", "live"):
+        table.add_column(column, justify="right")
+    table.add_column("published by")
+    for row in rows:
+        steps, gb = f"{row['steps_hz_at_most']:,.1f}", f"{row['gb_per_s']:g}"
+        table.add_row(row["chip"], gb, steps, row["live"], row["source"])
+    return table
+
+
+def size(count: float) -> str:
+    """Bytes for people, in decimal units as disks and bandwidths are sold."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
