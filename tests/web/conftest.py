@@ -50,7 +50,7 @@ Serve = Callable[..., Running]
 
 @pytest.fixture
 def serve(model_thread) -> Iterator[Serve]:
-    """Start a server: ``serve(places=1, limits=HASTY, policy=None, record=None)``."""
+    """Start a server: ``serve(places=1, limits=HASTY, ...)``."""
     running: list[Running] = []
 
     def start(
@@ -60,12 +60,13 @@ def serve(model_thread) -> Iterator[Serve]:
         record: Path | None = None,
         static: Path | None = None,
         tls=None,
+        port: int = 0,
     ) -> Running:
         about = model_thread.call(describe).result()
         service = Service(model_thread, about, places, limits, record)
         app = make_app(service, policy or Policy(), static or page_folder())
         ports: list[int] = []
-        server = make_server(app, service, "localhost", 0, tls, ports.append)
+        server = make_server(app, service, "localhost", port, tls, ports.append)
         thread = threading.Thread(target=server.run)
         thread.start()
         until = time.monotonic() + 10

@@ -24,6 +24,7 @@ let playback = { heldMs: 0, late: 0 };
 let sentAt = []; // when each frame left
 let answered = 0; // frames that have come back
 let line = null; // paragraph that grows
+let wished = ""; // what the connection was asked for
 
 function show(next, words) {
   state = next;
@@ -65,6 +66,7 @@ function join(words) {
   sentAt = [];
   answered = 0;
   figures = {};
+  wished = JSON.stringify(wishes());
   wire = connect(wishes(), {
     ready() {
       retries = 0;
@@ -79,12 +81,7 @@ function join(words) {
     },
     queue: (place) => show("waiting", `Moshi is busy. You are number ${place} in the queue.`),
     stats: (stats) => (figures = stats),
-    restarted: () => {
-      sentAt = [];
-      answered = 0;
-      since = performance.now();
-      note("A new conversation");
-    },
+    restarted: beginAnew,
     failed: (text) => (lastWords = text),
     closed: onClosed,
   });
@@ -178,7 +175,18 @@ function setMuted(on) {
 
 function restart() {
   sound?.forget();
-  wire?.restart();
+  if (JSON.stringify(wishes()) === wished) return wire?.restart();
+  wire?.close(); // settings belong to a connection
+  beginAnew();
+  join("Beginning anew …");
+}
+
+function beginAnew() {
+  sound?.forget();
+  sentAt = [];
+  answered = 0;
+  since = performance.now();
+  note("A new conversation");
 }
 
 function showFigures() {
@@ -222,7 +230,8 @@ for (const name of ["text", "audio"]) {
   };
 }
 document.addEventListener("keydown", (event) => {
-  const busy = $("settings").open || event.target.closest("button, input, select");
+  const presses = event.key === " " && event.target.closest("button");
+  const busy = $("settings").open || presses || event.target.closest("input, select");
   if (busy || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
   const keys = { " ": $("talk"), m: $("mute"), r: $("restart") };
   const button = keys[event.key.toLowerCase()];

@@ -42,7 +42,7 @@ export class Orbs {
     const pen = canvas.getContext("2d");
     pen.setTransform(scale, 0, 0, scale, 0, 0);
     pen.clearRect(0, 0, width, height);
-    const radius = Math.min(width / 5.2, (height - 70) / 3);
+    const radius = Math.min(width / 6.4, (height - 70) / 3.2);
     const seconds = this.still.matches ? 0 : now / 1000;
     for (const [who, x] of [["you", 0.25], ["moshi", 0.75]]) {
       const rise = this.wanted[who] > this.shown[who] ? 0.35 : 0.08;
@@ -73,10 +73,10 @@ export class Orbs {
   }
 
   shading(pen, x, y, size, colour) {
-    const glow = pen.createRadialGradient(x - size / 3, y - size / 3, size / 8, x, y, size * 1.2);
-    glow.addColorStop(0, "#ffffffcc");
-    glow.addColorStop(0.25, colour);
-    glow.addColorStop(1, colour);
+    const glow = pen.createRadialGradient(x - size / 2, y - size / 2, 0, x, y, size * 1.3);
+    glow.addColorStop(0, `color-mix(in oklab, ${colour}, white 45%)`);
+    glow.addColorStop(0.6, colour);
+    glow.addColorStop(1, `color-mix(in oklab, ${colour}, black 18%)`);
     return glow;
   }
 }
