@@ -8,6 +8,7 @@ The public layout is NCL, as in PyTorch: pcm ``[B, channels, S]`` floats in [-1,
 codes ``[B, K, T]`` int32. Inside it is NLC.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from os import PathLike
 
@@ -132,7 +133,8 @@ class Mimi(nn.Module):
             pcm: ``[B, channels, S]``, any S.
             num_codebooks: how many codebooks to compute, all of them by default.
         """
-        pcm, n = self._checked_pcm(pcm), num_codebooks or self.num_codebooks
+        pcm = self._checked_pcm(pcm)
+        n = self.num_codebooks if num_codebooks is None else num_codebooks
         half = self._encoder_state(pcm.shape[0])
         parts = [mx.zeros((pcm.shape[0], n, 0), mx.int32)]
         for piece in self._pieces(pcm, self.frame_size):
@@ -172,15 +174,21 @@ class Mimi(nn.Module):
         pcm = mx.zeros((1, self.cfg.channels, self.frame_size))
         mx.eval(self.decode_step(self.encode_step(pcm, state), state))
 
-    def set_dtype(self, dtype: mx.Dtype, predicate=None) -> None:
-        """Compute in ``dtype``; the codebooks stay float32, their counts need it."""
-        books = dict(tree_flatten(self.quantizer.parameters()))
-        books = {k: w for k, w in books.items() if ".codebook." in k}
-        if predicate is None:
-            super().set_dtype(dtype)
-        else:
-            super().set_dtype(dtype, predicate)
-        self.quantizer.load_weights(list(books.items()), strict=False)
+    def set_dtype(
+        self,
+        dtype: mx.Dtype,
+        predicate: Callable[[mx.Dtype], bool] | None = None,
+    ) -> None:
+        """Compute in ``dtype``; the codebooks stay float32, their counts need it.
+
+        Args:
+            predicate: which types are changed; by default all floating ones.
+        """
+        chosen = predicate or (lambda kind: mx.issubdtype(kind, mx.floating))
+        for name, w in dict(tree_flatten(self.parameters())).items():
+            if ".codebook." not in name and chosen(w.dtype):
+                super().load_weights([(name, w.astype(dtype))], strict=False)
+        self._lay_out()
         self.reset_state()
 
     def load_weights(
@@ -212,9 +220,13 @@ class Mimi(nn.Module):
         own = dict(tree_flatten(self.parameters()))
         weights = fitted(weights, own, self.cfg, what, strict)
         super().load_weights(list(weights.items()), strict=False)
+        self._lay_out()
+        return self
+
+    def _lay_out(self) -> None:
+        """Give new weights the memory layout that live frames are computed from."""
         ops.keep_packed(self.encoder_transformer)
         ops.keep_packed(self.decoder_transformer)
-        return self
 
     def _latent(self, pcm: mx.array, half: HalfState) -> mx.array:
         """The next latents ``[B, T, D]`` of a stream."""
