@@ -31,7 +31,7 @@ def respond(
     ],
     outfile: Annotated[
         Path | None,
-        typer.Argument(metavar="[OUT.wav]", help="Where the answer goes."),
+        typer.Argument(metavar="OUT.wav", help="Where the answer goes."),
     ] = None,
     model: options.Model = None,
     recording: Annotated[
@@ -129,7 +129,7 @@ def respond(
     if json_:
         print(json.dumps(answer.summary, ensure_ascii=False))
     else:
-        print()
+        print(flush=True)
         print(answer.timing(), file=sys.stderr)
 
 
