@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 import ssl
 import sys
 from collections.abc import Callable
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SHUTDOWN_S = 5  # for conversations to end in
+# The system would buffer 40 s of sound for a stalled reader, who would then hear it all
+# before the present; with this the oldest replies go instead (Limits.unsent_frames).
+_SEND_BUFFER = 65536  # bytes: 0.7 s of float32 samples
 _OPENING_S = 10.0  # in which a connection must have asked for something
 
 
@@ -130,6 +134,9 @@ def make_server(
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[Any] | None = None) -> None:
             await super().startup(sockets)
+            for listening in self.servers:
+                for taken in listening.sockets:  # connections inherit it
+                    taken.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
             if on_start is not None and self.started:
                 on_start(self.servers[0].sockets[0].getsockname()[1])
 

@@ -7,8 +7,12 @@ import ssl
 import tempfile
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate, GeneralName
 
 _VALID_DAYS = 30
 
@@ -40,6 +44,19 @@ def made_on_the_spot(names: list[str]) -> tuple[ssl.SSLContext, str]:
     Browsers warn about it once, because nobody has signed it: the fingerprint (SHA-256,
     as they show it) is for comparing. The key never stays on the disk.
     """
+    from cryptography.hazmat.primitives import hashes, serialization
+
+    certificate, key = new_certificate(names)
+    with tempfile.TemporaryDirectory(prefix="moshi-tls-") as folder:  # mode 0700
+        cert_path, key_path = Path(folder) / "cert.pem", Path(folder) / "key.pem"
+        cert_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        key_path.write_bytes(key)
+        context = _context(cert_path, key_path)
+    return context, certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+
+
+def new_certificate(names: list[str]) -> "tuple[Certificate, bytes]":
+    """A certificate that signs itself, and its key in PEM."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -49,6 +66,7 @@ def made_on_the_spot(names: list[str]) -> tuple[ssl.SSLContext, str]:
     me = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "moshi_mlx")])
     now = datetime.now(timezone.utc)
     alternatives = x509.SubjectAlternativeName([_general_name(n) for n in names])
+    for_servers = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
     certificate = (
         x509.CertificateBuilder()
         .subject_name(me)
@@ -59,24 +77,14 @@ def made_on_the_spot(names: list[str]) -> tuple[ssl.SSLContext, str]:
         .not_valid_after(now + timedelta(days=_VALID_DAYS))
         .add_extension(alternatives, critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]),
-            critical=False,
-        )
+        .add_extension(for_servers, critical=False)
         .sign(key, hashes.SHA256())
     )
-    with tempfile.TemporaryDirectory(prefix="moshi-tls-") as folder:  # mode 0700
-        cert_path, key_path = Path(folder) / "cert.pem", Path(folder) / "key.pem"
-        cert_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        key_path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        context = _context(cert_path, key_path)
-    return context, certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+    return certificate, key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
 
 
 def own_addresses() -> list[str]:
@@ -109,7 +117,7 @@ def _context(cert: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
-def _general_name(name: str):  # the type is cryptography's, imported on use
+def _general_name(name: str) -> "GeneralName":
     from cryptography import x509
 
     try:

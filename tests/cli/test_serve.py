@@ -1,0 +1,80 @@
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+from moshi_mlx.cli.main import main, run_command
+from moshi_mlx.cli.serve import Addresses
+
+OLD_FLAGS = ["--steps", "4000", "--no-browser", "--port", "0", "--host", "localhost"]
+
+
+@pytest.mark.parametrize(
+    "args, words",
+    [
+        (["--static", "/nowhere"], "no index.html"),
+        (["--ssl", "/nowhere"], "no cert.pem"),
+        (["--token", "short"], "5 characters"),
+        (["--allow-origin", "friend.example"], "is no origin"),
+        (["--model", "/nowhere/at/all"], "/nowhere/at/all"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence(args, words, capsys):
+    assert main(["serve", "--model", "demo", "--no-browser", *args]) == 1
+    err = capsys.readouterr().err
+    assert words in err and err.count("\n") == 1
+
+
+def test_the_old_command_has_the_old_flags(capsys):
+    assert run_command("serve", ["--help"], "moshi-local-web") == 0
+    text = capsys.readouterr().out
+    flags = ("--tokenizer", "--moshi-weight", "--mimi-weight", "--quantized", "-q")
+    flags += ("--hf-repo", "--static", "--host", "--port", "--lm-config", "--ssl")
+    for flag in (*flags, "--no-browser"):
+        assert flag in text
+    assert "8998" in text
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_the_old_command_serves_until_it_is_told_to_end(how):
+    command = [sys.executable, "-m", "moshi_mlx.local_web", "--hf-repo", "demo"]
+    with subprocess.Popen(
+        [*command, *OLD_FLAGS],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        line = process.stdout.readline()
+        assert line.startswith("Moshi is at http://localhost:")
+        url = line.split()[-1]
+        with urllib.request.urlopen(url, timeout=10) as page:
+            assert b"<title>Moshi</title>" in page.read()
+        process.send_signal(how)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == (130 if how is signal.SIGINT else -signal.SIGTERM)
+    assert err == ""
+
+
+def test_a_port_that_is_taken_is_one_sentence(capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        args = ["--host", "127.0.0.1", "--port", port, "--no-browser"]
+        assert main(["serve", "--model", "demo", *args]) == 1
+    assert f"127.0.0.1:{port} cannot be listened on" in capsys.readouterr().err
+
+
+def test_addresses_carry_scheme_and_token():
+    assert Addresses("localhost", False, None, "").urls(8998) == [
+        "http://localhost:8998"
+    ]
+    assert Addresses("::1", True, "a b", "").urls(1) == ["https://[::1]:1/?token=a%20b"]
+    words = Addresses("0.0.0.0", False, "secret12", "").words(8998)
+    assert words.startswith("Moshi is at http://localhost:8998/?token=secret12")
+    assert "add --https" in words
+    assert "AB:CD" in Addresses("0.0.0.0", True, "secret12", "AB:CD").words(8998)
