@@ -233,7 +233,10 @@ class Lm(nn.Module):
         return text, own
 
     def warmup(self, ct: ConditionTensor | None = None) -> None:
-        """Run one step and forget it, so that the first real one is as fast as any."""
+        """Run two steps and forget them, so that the first real one is as fast as any.
+
+        The first lays out weights, the second compiles the depth transformer's frame.
+        """
         from .generate import LmGen
 
         exposed = self.transformer_cache
@@ -241,8 +244,10 @@ class Lm(nn.Module):
         if self.cfg.transformer.cross_attention:
             cross = mx.zeros((1, 1, self.cfg.transformer.d_model))
         gen = LmGen(self, text_sampler=Sampler(), audio_sampler=Sampler())
-        text, _ = gen.step(mx.zeros((1, self.cfg.other_codebooks), mx.int32), ct, cross)
-        mx.eval(text, gen.tokens)
+        frame = mx.zeros((1, self.cfg.other_codebooks), mx.int32)
+        for _ in range(2):
+            text, _ = gen.step(frame, ct, cross)
+            mx.eval(text, gen.tokens)
         self.expose_cache(exposed)
 
     def teacher_forced(

@@ -12,6 +12,7 @@ TOL = 1e-5  # of the largest logit; the runs are fp32 on both sides
 FORCED = ("lm_duplex", "lm_hibiki", "lm_tts")
 FILES = [(name, "model.safetensors") for name in NAMES]
 FILES.append(("lm_duplex", "model_split_names.safetensors"))
+pytestmark = pytest.mark.usefixtures("uncompiled")
 
 
 def frames(g: Golden, b: int) -> mx.array:
@@ -134,11 +135,9 @@ def test_a_gpu_s_fused_operations_give_the_same_tokens(
     """The form of the arithmetic that Metal runs, on CPU."""
     monkeypatch.setattr(ops, "on_gpu", lambda: True)
     golden.cache_clear()  # norms keep what they prepared for CPU
-    mx.disable_compile()  # on CPU that would want a C++ compiler
     try:
         completed(golden(name), 2)
         if name in FORCED:
             test_teacher_forced_logits_and_masks_are_the_reference_s(name, 2)
     finally:
-        mx.enable_compile()
         golden.cache_clear()
