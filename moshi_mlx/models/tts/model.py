@@ -196,6 +196,13 @@ class TTSModel:
             [state.transcript for state in states],
         )
 
+    def warmup(self) -> None:
+        """Run a few steps, so that the first real one does not wait for set-up."""
+        run = SpeechRun(self, [[]], [self.make_condition_attributes([])])
+        for _ in range(self.delay_steps + max(self.lm.delays) + 2):
+            run.step()
+        self.mimi.warmup()
+
     def session(
         self,
         voice: Voice | Sequence[Voice] = DEFAULT_VOICE,
@@ -259,7 +266,8 @@ class TTSModel:
         """Conditions of one row.
 
         Args:
-            voices: embedding files, the main speaker's first.
+            voices: embedding files, the main speaker's first; without any the model
+                chooses a voice.
             cfg_coef: guidance, for models that learnt it as a condition.
 
         Raises: ConfigError for a coefficient that the model did not learn.
@@ -280,7 +288,7 @@ class TTSModel:
                 )
             text["cfg"] = f"{cfg_coef:.1f}"
         speaker = known.get(SPEAKER)
-        if not voices or not isinstance(speaker, TensorConditioner):
+        if not isinstance(speaker, TensorConditioner):
             return ConditionAttributes(text=text)
         voice = speaker_condition(voices, self.max_speakers, speaker)
         return ConditionAttributes(text=text, tensor={SPEAKER: voice})

@@ -18,6 +18,7 @@ from ...utils.loaders import NotInRepoError, hf_get
 SPEAKER = "speaker_wavs"  # the condition, and the tensor in a voice file
 SOUND = (".wav", ".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac", ".aiff")
 EMBEDDED = ".safetensors"
+VOICE_FRAMES = 125  # of an embedding: 10 s
 CLONING = (
     "Only Kyutai can make the embeddings that this model takes as voices; a recording "
     "of your own works as voice of kyutai/tts-0.75b-en-public."
@@ -55,8 +56,13 @@ def find_voice(name: str, repo: str, suffix: str) -> Path:
         return Path(full)
     if suffix and Path(name).is_file():
         raise CheckpointError(f"{name} is a recording. {CLONING}")
+    if Path(repo).is_dir() and not full.startswith(("hf://", "file://")):
+        path = Path(repo) / full
+        if not path.is_file():
+            raise _unknown(name, voice_names(repo, suffix), repo)
+        return path
     try:
-        path = hf_get(full, repo, check_local_file_exists=True)
+        path = hf_get(full, repo)
     except NotInRepoError:
         raise _unknown(name, voice_names(repo, suffix), repo) from None
     if not path.is_file():
@@ -132,7 +138,8 @@ def speaker_condition(
             "leave some out."
         )
     voices = [_embedding(path, conditioner.input_dim) for path in paths]
-    dim, length = voices[0].shape[2], max(v.shape[1] for v in voices)
+    dim = conditioner.input_dim
+    length = max((voice.shape[1] for voice in voices), default=VOICE_FRAMES)
     values = mx.zeros((1, max_speakers, length, dim))
     mask = mx.zeros((1, max_speakers, length), mx.uint8)
     for i, voice in enumerate(voices):

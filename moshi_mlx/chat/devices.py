@@ -1,0 +1,105 @@
+"""Microphone and loudspeaker for commands that use only one of them."""
+
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..audio.device import Microphone, Speaker, find_device
+from ..audio.framing import SAMPLE_RATE, PlaybackRing
+from ..audio.resample import Resampler
+from ..errors import AudioError
+
+Pcm = NDArray[np.float32]
+Block = Pcm | None
+WAITING_S = 30  # of sound that may wait for the model, or for the loudspeaker
+
+
+@contextmanager
+def hear(choice: str | None = None) -> Iterator[Iterator[Pcm]]:
+    """Blocks of sound at 24 kHz from a microphone, without end.
+
+    Args:
+        choice: its number or name; None is the system's.
+
+    Raises: AudioError where there is none, or when it is gone.
+    """
+    blocks: queue.Queue[Block] = queue.Queue()
+    microphone = Microphone(
+        find_device("input", choice), blocks.put, lambda: blocks.put(None)
+    )
+
+    def heard() -> Iterator[Pcm]:
+        resampler = Resampler(microphone.rate, SAMPLE_RATE)
+        while (block := blocks.get()) is not None:
+            yield resampler.push(block[None])[0]
+        raise AudioError("the microphone is gone: plug it in and start again.")
+
+    microphone.start()
+    try:
+        yield heard()
+    finally:
+        microphone.close()
+
+
+class Player:
+    """Plays sound as it is made, without gaps once it has begun.
+
+    Args:
+        choice: the loudspeaker's number or name; None is the system's.
+        ahead_s: sound to have before playing begins.
+    """
+
+    def __init__(self, choice: str | None = None, ahead_s: float = 0.2):
+        self._speaker = Speaker(find_device("output", choice), self._read, self._lost)
+        rate = self._speaker.rate
+        self._resampler = Resampler(SAMPLE_RATE, rate)
+        self._ring = PlaybackRing(WAITING_S * rate)
+        self._ahead = round(ahead_s * rate)
+        self._moved = threading.Condition()
+        self._playing = False
+        self._gone = False
+
+    def play(self, pcm: Pcm) -> None:
+        """Append ``pcm [S]`` at 24 kHz; waits while much is to be played still."""
+        block = self._resampler.push(pcm[None])[0]
+        self._wait(self._ring.capacity - len(block))
+        self._ring.write(block)
+        if len(self._ring) >= self._ahead:
+            self._start()
+
+    def finish(self) -> None:
+        """Play all of it, then give the device back."""
+        self._ring.write(self._resampler.flush()[0])
+        on_its_way = round((self._speaker.latency_s + 0.1) * self._speaker.rate)
+        self._ring.write(np.zeros(on_its_way, np.float32))
+        if len(self._ring):
+            self._start()
+            self._wait(0)
+        self._speaker.close()
+
+    def _start(self) -> None:
+        if not self._playing:
+            self._playing = True
+            self._speaker.start()
+
+    def _wait(self, most: int) -> None:
+        """Until at most so many samples wait."""
+        with self._moved:
+            self._moved.wait_for(lambda: self._gone or len(self._ring) <= most)
+        if self._gone:
+            raise AudioError("the loudspeaker is gone: plug it in and start again.")
+
+    def _read(self, num_samples: int) -> Pcm:
+        pcm = self._ring.read(num_samples)
+        with self._moved:
+            self._moved.notify_all()
+        return pcm
+
+    def _lost(self) -> None:
+        with self._moved:
+            self._gone = True
+            self._moved.notify_all()

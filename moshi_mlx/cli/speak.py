@@ -1,0 +1,328 @@
+"""`moshi-mlx speak`: text in, speech out, as it is typed or from files."""
+
+import json
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import ConfigError
+from . import options
+from .console import RawPrinter, make_log, progress, status
+
+EXAMPLES = """
+moshi-mlx speak "Hey, how are you?" -o hey.wav
+moshi-mlx speak article.txt -o article.wav --words article.srt
+some-chatbot | moshi-mlx speak - --play
+moshi-mlx speak dialogue.txt --voice a.wav --voice b.wav -o dialogue.wav
+moshi-mlx speak scripts.jsonl --out-folder speech --batch-size 8
+"""
+VOICE_PANEL = "Voice"
+PACE_PANEL = "Pace"
+BATCH_PANEL = "Many scripts"
+DEFAULT_FOLDER = Path("tts-outputs")
+
+
+def speak(
+    text: Annotated[
+        str,
+        typer.Argument(
+            metavar="TEXT|FILE|-",
+            help="What to say: the text itself, a text file, standard input as it "
+            "comes, or a .jsonl file of scripts.",
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="OUT.wav", help="Sound file.")
+    ] = None,
+    play: Annotated[
+        bool, typer.Option("--play", help="Play it as it is spoken.")
+    ] = False,
+    speaker: Annotated[
+        str | None,
+        typer.Option("--speaker", metavar="NAME", help="Loudspeaker of --play."),
+    ] = None,
+    words: Annotated[
+        Path | None,
+        typer.Option(
+            "--words",
+            metavar="FILE.json|.srt|.vtt",
+            help="The words with their times.",
+        ),
+    ] = None,
+    voice: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--voice",
+            metavar="NAME|FILE",
+            help="A voice (see 'moshi-mlx voices'); with two, lines take turns.",
+            rich_help_panel=VOICE_PANEL,
+        ),
+    ] = None,
+    voice_repo: Annotated[
+        str | None,
+        typer.Option(
+            "--voice-repo",
+            metavar="REPO|FOLDER",
+            help="Where voices are looked up (kyutai/tts-voices).",
+            rich_help_panel=VOICE_PANEL,
+        ),
+    ] = None,
+    cfg_coef: Annotated[
+        float,
+        typer.Option(
+            "--cfg-coef",
+            "--guidance",
+            min=1.0,
+            help="How closely to follow voice and text, 1 to 4 in steps of a half.",
+            rich_help_panel=VOICE_PANEL,
+        ),
+    ] = 2.0,
+    padding_between: Annotated[
+        int,
+        typer.Option(
+            "--padding-between",
+            min=0,
+            help="Least steps of 80 ms between words.",
+            rich_help_panel=PACE_PANEL,
+        ),
+    ] = 1,
+    padding_bonus: Annotated[
+        float,
+        typer.Option(
+            "--padding-bonus",
+            help="-2 to 2: above 0 speaks more slowly.",
+            rich_help_panel=PACE_PANEL,
+        ),
+    ] = 0.0,
+    max_padding: Annotated[
+        int,
+        typer.Option(
+            "--max-padding",
+            min=1,
+            help="Most steps of pause that the model may choose.",
+            rich_help_panel=PACE_PANEL,
+        ),
+    ] = 8,
+    initial_padding: Annotated[
+        int,
+        typer.Option(
+            "--initial-padding",
+            min=0,
+            help="Steps before the first word.",
+            rich_help_panel=PACE_PANEL,
+        ),
+    ] = 2,
+    final_padding: Annotated[
+        int,
+        typer.Option(
+            "--final-padding",
+            min=0,
+            help="Steps after the last word.",
+            rich_help_panel=PACE_PANEL,
+        ),
+    ] = 4,
+    out_folder: Annotated[
+        Path,
+        typer.Option(
+            "--out-folder",
+            metavar="FOLDER",
+            help="Where the files of a .jsonl go.",
+            rich_help_panel=BATCH_PANEL,
+        ),
+    ] = DEFAULT_FOLDER,
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            "--batch-size",
+            min=1,
+            help="Scripts to say at once.",
+            rich_help_panel=BATCH_PANEL,
+        ),
+    ] = 1,
+    only_wav: Annotated[
+        bool,
+        typer.Option(
+            "--only-wav",
+            help="No codes, words and settings beside the sound files.",
+            rich_help_panel=BATCH_PANEL,
+        ),
+    ] = False,
+    jsonl: Annotated[
+        bool,
+        typer.Option(
+            "--jsonl",
+            help="TEXT is a .jsonl file, whatever it is called.",
+            rich_help_panel=BATCH_PANEL,
+        ),
+    ] = False,
+    model: options.Model = None,
+    nq: Annotated[
+        int,
+        typer.Option(
+            "--nq",
+            min=1,
+            help="Codebooks to generate: fewer are faster and rougher.",
+            rich_help_panel=options.MODEL_PANEL,
+        ),
+    ] = 32,
+    seed: options.Seed = None,
+    temp: options.Temperature = None,
+    quantized: options.Quantized = None,
+    moshi_weights: options.MoshiWeights = None,
+    mimi_weights: options.MimiWeights = None,
+    tokenizer: options.Tokenizer = None,
+    lm_config: options.LmConfigFile = None,
+    json_: options.Json = False,
+) -> None:
+    """Say a text. The sound begins before the text ends.
+
+    <break time="0.5s"/> in a text is a pause. A .jsonl file holds a script a line, as
+    {"turns": ["..."], "voices": ["..."], "id": "name-of-the-file"}.
+    """
+    from ..chat.texts import Source, check_form
+
+    source = Source(text, jsonl)  # a file that is none is said before loading
+    if words is not None:
+        check_form(words)
+    if not (source.jsonl or out or play):
+        raise ConfigError("nothing to do with the speech: add -o OUT.wav, or --play.")
+    from ..chat.family import load_tts
+    from ..checkpoint.info import CheckpointInfo
+    from ..models.tts import DEFAULT_DSM_TTS_REPO, DEFAULT_DSM_TTS_VOICE_REPO
+
+    name = model or DEFAULT_DSM_TTS_REPO
+    repo = voice_repo or DEFAULT_DSM_TTS_VOICE_REPO
+    with status(f"loading {name}"):
+        info = CheckpointInfo.find(
+            name,
+            config=lm_config,
+            moshi_weights=moshi_weights,
+            mimi_weights=mimi_weights,
+            tokenizer=tokenizer,
+            bits=quantized,
+        )
+        tts = load_tts(
+            info=info,
+            quantize=quantized,
+            temp=0.6 if temp is None else temp,
+            n_q=nq,
+            final_padding=final_padding,
+            padding_bonus=padding_bonus,
+            initial_padding=initial_padding,
+            max_padding=max_padding,
+            voice_repo=repo,
+        )
+        tts.warmup()
+    if source.jsonl:
+        about = {"hf_repo": name, "voice_repo": repo, "model_id": info.model_id}
+        settings = (cfg_coef, padding_between, only_wav, seed, about)
+        summary = speak_all(tts, source.read(), out_folder, batch_size, settings)
+    else:
+        summary = speak_one(
+            tts,
+            source,
+            voices=voice,
+            options={
+                "guidance": cfg_coef,
+                "padding_between": padding_between,
+                "seed": seed,
+            },
+            files=(out, words, (speaker,) if play else None),
+        )
+    if json_:
+        print(json.dumps(summary, ensure_ascii=False))
+    if summary.get("failures"):
+        raise typer.Exit(1)
+
+
+def speak_one(
+    tts: Any,
+    source: Any,
+    voices: list[str] | None,
+    options: dict[str, Any],
+    files: tuple[Path | None, Path | None, tuple[str | None] | None],
+) -> dict[str, Any]:
+    """Say one text; returns what came of it.
+
+    Args:
+        files: sound file, file of words, and (loudspeaker,) to play on.
+    """
+    from ..audio.files import WavWriter
+    from ..chat.devices import Player
+    from ..chat.texts import spoken, write_words
+    from ..models.tts import DEFAULT_VOICE
+
+    out, words, play = files
+    rate = int(tts.mimi.sample_rate)
+    session = tts.session(voices or [DEFAULT_VOICE], **options)
+    dialogue = len(voices or []) > 1
+    first_s, samples = None, 0
+    with ExitStack() as stack:
+        sinks = []
+        if out is not None:
+            sinks.append(stack.enter_context(WavWriter(out, 1, rate)).write)
+        if play is not None:
+            player = Player(*play)
+            stack.callback(player.finish)
+            sinks.append(player.play)
+        started = time.perf_counter()
+        for pcm in spoken(session, source, dialogue):
+            if first_s is None:
+                first_s = time.perf_counter() - started
+            samples += len(pcm)
+            for sink in sinks:
+                sink(pcm)
+        wall_s = time.perf_counter() - started
+    if words is not None:
+        write_words(words, session.words)
+    summary = {
+        "output": None if out is None else str(out),
+        "words": [vars(word) for word in session.words],
+        "audio_s": round(samples / rate, 3),
+        "wall_s": round(wall_s, 3),
+        "first_sound_s": round(first_s or 0.0, 3),
+        "times_real_time": round(samples / rate / wall_s, 2),
+    }
+    RawPrinter().log(
+        "info",
+        f"{summary['audio_s']:.1f} s of speech in {wall_s:.1f} s "
+        f"({summary['times_real_time']} x real time), the first sound after "
+        f"{summary['first_sound_s']:.2f} s",
+    )
+    return summary
+
+
+def speak_all(
+    tts: Any,
+    text: str,
+    folder: Path,
+    batch_size: int,
+    settings: tuple[float, int, bool, int | None, dict[str, Any]],
+) -> dict[str, Any]:
+    """Say the scripts of a JSONL text; those that fail are named by line."""
+    from ..chat.scripts import Failure, Reader, Request, read_requests
+
+    found = list(read_requests(text))
+    requests = [r for r in found if isinstance(r, Request)]
+    failures = [f for f in found if isinstance(f, Failure)]
+    reader = Reader(tts, folder, *settings)
+    written: list[str] = []
+    with progress("speaking", len(requests)) as advance:
+        for start in range(0, len(requests), batch_size):
+            batch = requests[start : start + batch_size]
+            for result in reader.say(batch):
+                if isinstance(result, Failure):
+                    failures.append(result)
+                else:
+                    written.append(str(result))
+            advance(len(batch))
+    for path in written:
+        print(make_log("info", f"saved {path}"), file=sys.stderr)
+    for failure in sorted(failures, key=lambda f: f.line):
+        line = f"line {failure.line}: {failure.reason}"
+        print(make_log("error", line), file=sys.stderr)
+    return {"outputs": written, "failures": [vars(failure) for failure in failures]}

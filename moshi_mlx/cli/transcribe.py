@@ -1,0 +1,257 @@
+"""`moshi-mlx transcribe`: speech in, words with times out."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import ConfigError, MoshiError
+from . import options
+from .console import RawPrinter, make_log, progress, status
+
+EXAMPLES = """
+moshi-mlx transcribe talk.mp3
+moshi-mlx transcribe *.wav -f srt -f json --out-folder texts
+moshi-mlx transcribe --mic
+moshi-mlx transcribe meeting.wav --expect "Anneke van der Meer" --json
+"""
+
+
+def transcribe(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FILE...", help="Sound files, of any format and rate."),
+    ] = None,
+    mic: Annotated[
+        bool, typer.Option("--mic", help="Listen to the microphone, until Ctrl-C.")
+    ] = False,
+    microphone: Annotated[
+        str | None,
+        typer.Option("--microphone", metavar="NAME", help="Which one, for --mic."),
+    ] = None,
+    forms: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-f",
+            "--format",
+            metavar="txt|json|srt|vtt",
+            help="Write the words to a file of this form; may be repeated.",
+        ),
+    ] = None,
+    out_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--out-folder",
+            metavar="FOLDER",
+            help="Where those files go (default: beside the sound files).",
+        ),
+    ] = None,
+    expect: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--expect", metavar="NAME", help="A name or word that will be said."
+        ),
+    ] = None,
+    no_refresh: Annotated[
+        bool,
+        typer.Option(
+            "--no-refresh",
+            help="Never let the model listen afresh, for comparison.",
+        ),
+    ] = False,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="Files to work on at once.")
+    ] = 8,
+    model: options.Model = None,
+    quantized: options.Quantized = None,
+    moshi_weights: options.MoshiWeights = None,
+    mimi_weights: options.MimiWeights = None,
+    tokenizer: options.Tokenizer = None,
+    lm_config: options.LmConfigFile = None,
+    json_: options.Json = False,
+) -> None:
+    """Write down what is said, with the time of every word and the speaker's turns.
+
+    Recordings of hours work in constant memory: at pauses the model listens afresh.
+    """
+    from ..chat.family import DEFAULT_STT_REPO, load_stt
+    from ..chat.texts import FORMS
+    from ..checkpoint.info import CheckpointInfo
+
+    if bool(files) == mic:
+        raise ConfigError("name sound files, or use --mic for the microphone.")
+    for form in forms or []:
+        if form not in FORMS:
+            raise ConfigError(f"no form {form!r}: use {', '.join(FORMS)}.")
+    name = model or DEFAULT_STT_REPO
+    with status(f"loading {name}"):
+        info = CheckpointInfo.find(
+            name,
+            config=lm_config,
+            moshi_weights=moshi_weights,
+            mimi_weights=mimi_weights,
+            tokenizer=tokenizer,
+            bits=quantized,
+        )
+        stt = load_stt(info=info, quantize=quantized)
+    listening = {"refresh": not no_refresh, "phrases": expect or []}
+    if mic:
+        listen(stt, microphone, listening)
+        return
+    work = Work(stt, forms or [], out_folder, json_, listening)
+    failed = work.all_files(files or [], batch_size)
+    if failed:
+        raise typer.Exit(1)
+
+
+class Work:
+    """Files to texts.
+
+    Args:
+        forms: of the files to write; without any the text is printed.
+        folder: where they go.
+        as_json: print everything as JSON instead.
+        listening: options of ``STTModel.transcribe_all``.
+    """
+
+    def __init__(
+        self,
+        stt: Any,
+        forms: list[str],
+        folder: Path | None,
+        as_json: bool,
+        listening: dict[str, Any],
+    ):
+        self._stt = stt
+        self._forms = forms
+        self._folder = folder
+        self._as_json = as_json
+        self._listening = listening
+
+    def all_files(self, files: list[Path], batch_size: int) -> bool:
+        """Work through ``files``; true if one of them could not be read."""
+        sounds, failed = [], False
+        for path in files:
+            try:
+                sounds.append((path, self._sound(path)))
+            except MoshiError as error:
+                print(make_log("error", str(error)), file=sys.stderr)
+                failed = True
+        live = len(sounds) == 1 and not self._forms and not self._as_json
+        total_s = sum(len(pcm) for _, pcm in sounds) / self._stt.sample_rate
+        lines, started = Lines(), time.perf_counter()
+        with progress("listening", total_s) as advance:
+            for start in range(0, len(sounds), batch_size):
+                batch = sounds[start : start + batch_size]
+                found = self._stt.transcribe_all(
+                    [pcm for _, pcm in batch],
+                    on_event=lines.print_event if live else None,
+                    on_progress=None if live else advance,
+                    **self._listening,
+                )
+                for (path, _), transcript in zip(batch, found, strict=True):
+                    self._report(path, transcript, lines if live else None, len(files))
+        wall_s = time.perf_counter() - started
+        if sounds and not self._as_json:
+            speed = f"{total_s:.1f} s of sound in {wall_s:.1f} s"
+            print(make_log("info", speed), file=sys.stderr)
+        return failed
+
+    def _sound(self, path: Path) -> Any:
+        from ..audio.files import read
+
+        return read(path, sample_rate=self._stt.sample_rate)[0]
+
+    def _report(
+        self, path: Path, transcript: Any, lines: "Lines | None", count: int
+    ) -> None:
+        from ..chat.texts import write_words
+
+        folder = self._folder or path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        for form in self._forms:
+            write_words(folder / f"{path.stem}.{form}", transcript.words)
+        if self._as_json:
+            print(json.dumps(as_json(path, transcript), ensure_ascii=False))
+        elif lines is not None:
+            lines.end()
+        elif not self._forms:
+            if count > 1:
+                print(f"{path}:")
+            print("\n".join(turn.text for turn in transcript.turns))
+        if not transcript.words:
+            nothing = f"no words were heard in {path}"
+            print(make_log("warning", nothing), file=sys.stderr)
+
+
+def as_json(path: Path, transcript: Any) -> dict[str, Any]:
+    """A transcript, for programs."""
+    return {
+        "input": str(path),
+        "duration_s": round(transcript.duration_s, 3),
+        "text": transcript.text,
+        "words": [vars(word) for word in transcript.words],
+        "turns": [
+            {"start_s": turn.start_s, "end_s": turn.end_s, "text": turn.text}
+            for turn in transcript.turns
+        ],
+    }
+
+
+class Lines:
+    """Words as they come; a turn is a line."""
+
+    def __init__(self) -> None:
+        self._printer = RawPrinter()
+        self._begun = False
+        self._turn_ends_s: float | None = None  # its last words may still come
+        self._shown = ""  # of the newest word
+
+    def print_event(self, _row: int, event: Any) -> None:
+        from ..models.stt import EndOfTurn, Stalled, Word, WordBegun
+
+        if isinstance(event, WordBegun):
+            if self._turn_ends_s is not None and event.start_s >= self._turn_ends_s:
+                self.end()
+            self._printer.print_token(f" {event.text}" if self._begun else event.text)
+            self._begun, self._shown = True, event.text
+        elif isinstance(event, Word):
+            self._printer.print_token(event.text.removeprefix(self._shown))
+        elif isinstance(event, EndOfTurn):
+            self._turn_ends_s = event.time_s
+        elif isinstance(event, Stalled):
+            stall = f"sound but no words until {event.time_s:.0f} s"
+            self._printer.log("warning", stall)
+
+    def end(self) -> None:
+        """Begin a new line."""
+        if self._begun:
+            self._printer.print_token("\n")
+        self._begun, self._turn_ends_s = False, None
+
+
+def listen(stt: Any, microphone: str | None, listening: dict[str, Any]) -> None:
+    """The microphone, until it is interrupted."""
+    from ..chat.devices import hear
+
+    session = stt.session(**listening)
+    with hear(microphone) as blocks:
+        print(make_log("info", "listening, Ctrl-C ends"), file=sys.stderr)
+        lines = Lines()
+        for event in heard(session, blocks):
+            lines.print_event(0, event)
+        lines.end()
+
+
+def heard(session: Any, blocks: Iterator[Any]) -> Iterator[Any]:
+    """What is noticed in blocks of sound, to the last word before Ctrl-C."""
+    try:
+        for block in blocks:
+            yield from session.feed(block)
+    except KeyboardInterrupt:
+        pass
+    yield from session.flush()

@@ -1,0 +1,84 @@
+"""`moshi-mlx voices`: what `speak` can sound like."""
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from ..errors import ConfigError
+from . import options
+from .console import make_log, status
+
+EXAMPLES = """
+moshi-mlx voices
+moshi-mlx voices happy
+moshi-mlx voices --play expresso/ex03-ex01_happy_001_channel1_334s.wav
+"""
+
+
+def voices(
+    search: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[WORD]",
+            help="List voices whose names hold this, or are most like it.",
+        ),
+    ] = None,
+    play: Annotated[
+        str | None,
+        typer.Option("--play", metavar="NAME", help="Play the recording of a voice."),
+    ] = None,
+    speaker: Annotated[
+        str | None,
+        typer.Option("--speaker", metavar="NAME", help="Loudspeaker of --play."),
+    ] = None,
+    voice_repo: Annotated[
+        str | None,
+        typer.Option(
+            "--voice-repo",
+            metavar="REPO|FOLDER",
+            help="Where voices are looked up (kyutai/tts-voices).",
+        ),
+    ] = None,
+    model: options.Model = None,
+    json_: options.Json = False,
+) -> None:
+    """List, search and play the voices of a model that speaks."""
+    from ..checkpoint.info import CheckpointInfo
+    from ..models.tts import DEFAULT_DSM_TTS_REPO, DEFAULT_DSM_TTS_VOICE_REPO
+    from ..models.tts.voices import CLONING, nearest, voice_names, voice_suffix
+
+    repo = voice_repo or DEFAULT_DSM_TTS_VOICE_REPO
+    if play is not None:
+        play_voice(play, repo, speaker)
+        return
+    with status("looking for voices"):
+        info = CheckpointInfo.find(model or DEFAULT_DSM_TTS_REPO)
+        embedded = "speaker_wavs" in (info.config.get("conditioners") or {})
+        suffix = voice_suffix(info.config) if embedded else ""
+        names = voice_names(repo, suffix)
+    if search is not None:
+        found = [name for name in names if search.lower() in name.lower()]
+        names = found or nearest(search, names, count=5)
+    if not names:
+        what = "no voice of this model" if search is None else f"no voice like {search}"
+        raise ConfigError(f"{repo} has {what}: look into the model's card.")
+    print(json.dumps(names, ensure_ascii=False) if json_ else "\n".join(names))
+    if not json_:
+        note = CLONING if embedded else "Any recording works as voice of this model."
+        print(make_log("info", note), file=sys.stderr)
+
+
+def play_voice(name: str, repo: str, speaker: str | None) -> None:
+    """Play the recording from which a voice was made."""
+    from ..audio.files import read
+    from ..audio.framing import FRAME
+    from ..chat.devices import Player
+    from ..models.tts.voices import find_voice
+
+    pcm = read(find_voice(name, repo, ""))[0]
+    player = Player(speaker)
+    for start in range(0, len(pcm), FRAME):
+        player.play(pcm[start : start + FRAME])
+    player.finish()

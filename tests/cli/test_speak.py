@@ -1,0 +1,184 @@
+"""`moshi-mlx speak` and `voices`: what is written, printed and refused."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from moshi_mlx.audio.files import read
+from moshi_mlx.chat.scripts import Failure, Request, read_requests
+from tests.family import run
+from tests.speech import EXPECTED, PREFIX, TTS
+
+SPEAK = ("--model", TTS, "--voice-repo", TTS, "--seed", 1)
+VOICE = ("--voice", "voice_a.wav")
+TEXT = "hello there how are you today"
+
+
+def wave(path: Path) -> np.ndarray:
+    return read(path)[0]
+
+
+def test_a_text_becomes_sound_and_words(tmp_path, capsys):
+    out, words = tmp_path / "a.wav", tmp_path / "a.json"
+    assert run("speak", TEXT, *SPEAK, *VOICE, "-o", out, "--words", words) == 0
+    found = json.loads(words.read_text())
+    assert [word["text"] for word in found] == TEXT.split()
+    assert len(wave(out)) / 24000 == pytest.approx(found[-1]["end_s"] + 0.16, abs=0.01)
+    assert "x real time), the first sound after" in capsys.readouterr().err
+
+
+def test_the_same_text_from_a_file_and_from_standard_input(tmp_path, monkeypatch):
+    (tmp_path / "t.txt").write_text(TEXT)
+    source = type("Stdin", (), {"buffer": io.BytesIO(TEXT.encode())})()
+    monkeypatch.setattr(sys, "stdin", source)
+    for name, text in (("a", TEXT), ("b", tmp_path / "t.txt"), ("c", "-")):
+        out = tmp_path / f"{name}.wav"
+        assert run("speak", text, *SPEAK, *VOICE, "-o", out) == 0
+    first = wave(tmp_path / "a.wav")
+    for name in "bc":
+        np.testing.assert_array_equal(wave(tmp_path / f"{name}.wav"), first)
+
+
+def test_lines_take_turns_where_there_are_two_voices(tmp_path):
+    (tmp_path / "t.txt").write_text("hello there\n\nhow are you\n a nice day in paris")
+    args = ("--voice", "voice_a.wav", "--voice", "voice_b.wav", "--temp", 0)
+    out, words = tmp_path / "d.wav", tmp_path / "d.json"
+    more = ("-o", out, "--words", words, "--padding-between", 0)
+    assert run("speak", tmp_path / "t.txt", *SPEAK, *args, *more) == 0
+    starts = [
+        [w["text"], round(w["start_s"] * 12.5)] for w in json.loads(words.read_text())
+    ]
+    assert starts == EXPECTED["dialogue_between0"]["transcript"]
+
+
+def test_subtitles(tmp_path):
+    for form in ("srt", "vtt"):
+        words = tmp_path / f"a.{form}"
+        out = tmp_path / "a.wav"
+        assert run("speak", TEXT, *SPEAK, *VOICE, "-o", out, "--words", words) == 0
+        assert "hello there how are you today" in words.read_text()
+    assert (tmp_path / "a.vtt").read_text().startswith("WEBVTT")
+
+
+def test_json_for_programs(tmp_path, capsys):
+    out = tmp_path / "a.wav"
+    assert run("speak", "hello", *SPEAK, *VOICE, "-o", out, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["output"] == str(out)
+    assert [word["text"] for word in found["words"]] == ["hello"]
+    assert found["first_sound_s"] <= found["wall_s"]
+
+
+def test_a_recording_as_voice_of_the_smaller_kind(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("mimi.safetensors", "mimi_config.json", "tokenizer.model"):
+        (folder / name).symlink_to(TTS / name)
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).symlink_to(PREFIX / name)
+    out, recording = tmp_path / "a.wav", TTS / "voice.wav"
+    args = ("--model", folder, "--voice", recording, "--seed", 1, "-o", out)
+    assert run("speak", TEXT, *args) == 0
+    assert len(wave(out)) > 24000
+
+
+@pytest.mark.parametrize(
+    "args, sentence",
+    [
+        (("", *VOICE), "no words"),
+        (("Жук", *VOICE), "no words"),
+        (("missing.txt", *VOICE), "there is no file missing.txt"),
+        (("hello", "--voice", "voice_c.wav"), "nearest are voice_"),
+        (("hello", "--voice", str(TTS / "voice.wav")), "is a recording"),
+        (("hello", "--voice", "voice_a.wav.dead@1.safetensors"), "another model"),
+        (("hello", *VOICE, "--words", "words.doc"), "no file of words"),
+        (("hello", *VOICE, "--cfg-coef", "2.2"), "use one of 1.0, 1.5"),
+    ],
+)
+def test_refusals_are_one_sentence(tmp_path, capsys, args, sentence):
+    assert run("speak", *args, *SPEAK, "-o", tmp_path / "a.wav") == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if "Error" in line]
+    assert len(errors) == 1 and sentence in errors[0]
+
+
+def test_nothing_to_do_is_said_before_loading(capsys):
+    assert run("speak", "hello", "--model", "no/such-model") == 1
+    assert "add -o OUT.wav" in capsys.readouterr().err
+
+
+def test_a_model_that_does_not_speak_is_named(tmp_path, capsys):
+    assert run("speak", "hello", "--model", "demo", "-o", tmp_path / "a.wav") == 1
+    assert "demo is a moshi model and does not speak" in capsys.readouterr().err
+
+
+def script(id: str, *turns: str, voice: str = "voice_a.wav") -> str:
+    return json.dumps({"turns": turns, "voices": [voice], "id": id})
+
+
+def test_scripts_in_batches_are_what_they_are_alone(tmp_path, capsys):
+    lines = [
+        script("one", TEXT),
+        "{broken",
+        script("folder/two.x", "a nice day", "in paris"),
+        script("three", "hello", voice="voice_q.wav"),
+        script("four", " "),
+        "",
+        script("one", "again"),
+        script("../up", "hello"),
+    ]
+    path = tmp_path / "s.jsonl"
+    path.write_text("\n".join(lines))
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    args = ("speak", path, *SPEAK, "--out-folder")
+    assert run(*args, together, "--batch-size", 4, "--json") == 1
+    output = capsys.readouterr()
+    found = json.loads(output.out)
+    failed = {failure["line"]: failure["reason"] for failure in found["failures"]}
+    assert sorted(failed) == [2, 4, 5, 7, 8]
+    assert "is not JSON" in failed[2] and "nearest are" in failed[4]
+    assert "no words" in failed[5] and "used before" in failed[7]
+    assert "names no file here" in failed[8]
+    assert "line 4: " in output.err
+    assert run(*args, alone) == 1
+    for name in ("one", "folder/two.x"):
+        mine = wave(together / f"{name}.wav")
+        np.testing.assert_allclose(mine, wave(alone / f"{name}.wav"), atol=2e-4)
+        about = json.loads((together / f"{name}.json").read_text())
+        assert about["padding_between"] == 1 and about["start_step"] == 0
+        tensors = mx.load(str(together / f"{name}.safetensors"))
+        assert isinstance(tensors, dict)
+        assert tensors["frames"].shape[0] == 6
+        assert len(mine) == (about["end_step"] + about["final_padding"] - 2) * 1920
+
+
+def test_broken_lines_are_named_and_the_others_read():
+    good = '{"turns": ["a"], "voices": ["v"], "id": "x"}'
+    bad = ['["a"]', '{"turns": ["a"]}', good.replace('["a"]', "[1]"), good + "}"]
+    found = list(read_requests("\n".join([*bad, good])))
+    assert [type(r) for r in found] == [Failure] * 4 + [Request]
+    reasons = [r.reason for r in found if isinstance(r, Failure)]
+    for reason, part in zip(
+        reasons,
+        ("no JSON object", "id, voices", "texts as turns", "not JSON"),
+        strict=True,
+    ):
+        assert part in reason
+
+
+def test_voices_are_listed_and_searched(capsys):
+    args = ("voices", "--model", TTS, "--voice-repo", TTS)
+    assert run(*args) == 0
+    output = capsys.readouterr()
+    assert output.out.split() == ["voice_a.wav", "voice_b.wav"]
+    assert "Only Kyutai can make" in output.err
+    assert run(*args[:1], "_B", *args[1:], "--json") == 0
+    assert json.loads(capsys.readouterr().out) == ["voice_b.wav"]
+    assert run(*args[:1], "voic_a", *args[1:]) == 0
+    assert "voice_a.wav" in capsys.readouterr().out.split()
+    assert run(*args[:1], "zzzz", *args[1:]) == 1
+    assert "no voice like zzzz" in capsys.readouterr().err

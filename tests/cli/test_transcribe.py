@@ -1,0 +1,134 @@
+"""`moshi-mlx transcribe`: texts, files of words, refusals."""
+
+import json
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+from moshi_mlx.audio.files import write_wav
+from moshi_mlx.chat.family import load_stt
+from moshi_mlx.cli.transcribe import heard
+from moshi_mlx.errors import ConfigError
+from tests.family import listening, run, with_codec
+from tests.listening import CONFIG, echo, noise
+from tests.speech import TTS
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return listening(tmp_path_factory.mktemp("stt"))
+
+
+@pytest.fixture
+def sounds(tmp_path) -> list[Path]:
+    paths = []
+    for i, seconds in enumerate((2.0, 0.03, 1.2)):
+        paths.append(tmp_path / f"{i}.wav")
+        write_wav(paths[-1], noise(seconds, seed=i))
+    return paths
+
+
+def test_one_file_is_printed_as_it_is_heard(model, sounds, capsys):
+    assert run("transcribe", sounds[0], "--model", model) == 0
+    expected = load_stt(model).transcribe(sounds[0])
+    printed = capsys.readouterr().out
+    assert len(expected.words) > 3
+    assert printed.split() == expected.text.split()
+
+
+def test_all_forms_for_several_files(model, sounds, tmp_path, capsys):
+    forms = ("txt", "json", "srt", "vtt")
+    args = [arg for form in forms for arg in ("-f", form)]
+    folder = tmp_path / "texts"
+    code = run("transcribe", *sounds, "--model", model, *args, "--out-folder", folder)
+    assert code == 0
+    stt = load_stt(model)
+    for path in sounds:
+        expected = stt.transcribe(path)
+        text = (folder / f"{path.stem}.txt").read_text()
+        assert text.strip() == expected.text
+        words = json.loads((folder / f"{path.stem}.json").read_text())
+        assert words == [vars(word) for word in expected.words]
+        assert (folder / f"{path.stem}.vtt").read_text().startswith("WEBVTT")
+    assert "-->" in (folder / "0.srt").read_text()
+    assert capsys.readouterr().out == ""
+
+
+def test_json_has_words_and_turns(model, sounds, capsys):
+    assert run("transcribe", *sounds, "--model", model, "--json") == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [Path(item["input"]) for item in found] == sounds
+    assert found[0]["duration_s"] == 2.0
+    words = [word["text"] for word in found[0]["words"]]
+    assert found[0]["text"] == " ".join(words)
+    assert " ".join(turn["text"] for turn in found[0]["turns"]) == found[0]["text"]
+
+
+def test_batches_and_options_change_no_words(model, sounds, capsys):
+    texts = []
+    for more in ((), ("--batch-size", 1), ("--no-refresh",)):
+        assert run("transcribe", *sounds, "--model", model, "--json", *more) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] == texts[2]
+
+
+def test_what_cannot_be_read_leaves_the_others(model, sounds, tmp_path, capsys):
+    (tmp_path / "text.wav").write_text("no sound")
+    files = [sounds[0], tmp_path / "text.wav", tmp_path / "gone.wav"]
+    assert run("transcribe", *files, "--model", model, "--json") == 1
+    output = capsys.readouterr()
+    assert len(output.out.splitlines()) == 1
+    assert "text.wav" in output.err and "gone.wav" in output.err
+
+
+def test_silence_is_said_to_hold_no_words(tmp_path, capsys):
+    config = {**CONFIG, "model_type": "stt", "stt_config": {"audio_delay_seconds": 0}}
+    folder = with_codec(tmp_path / "deaf", config)
+    weights = dict(tree_flatten(echo().parameters()))
+    deaf = {name: mx.zeros(weight.shape) for name, weight in weights.items()}
+    mx.save_safetensors(str(folder / "model.safetensors"), deaf)
+    write_wav(tmp_path / "s.wav", np.zeros(24000, np.float32))
+    assert run("transcribe", tmp_path / "s.wav", "--model", folder) == 0
+    assert "no words were heard" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "args, sentence",
+    [
+        ((), "use --mic"),
+        (("a.wav", "--mic"), "use --mic"),
+        (("a.wav", "-f", "doc"), "no form 'doc'"),
+        (("a.wav", "--model", str(TTS)), "is a tts model and does not write down"),
+    ],
+)
+def test_refusals_are_one_sentence(capsys, args, sentence):
+    assert run("transcribe", *args) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if "Error" in line]
+    assert len(errors) == 1 and sentence in errors[0]
+
+
+def test_a_name_that_cannot_be_written_is_refused(model, sounds, capsys):
+    assert run("transcribe", sounds[0], "--model", model, "--expect", "Жук") == 1
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_ctrl_c_at_the_microphone_brings_the_last_words(model):
+    stt, pcm = load_stt(model), noise(2.0)
+
+    def blocks():
+        for start in range(0, len(pcm), 1000):
+            yield pcm[start : start + 1000]
+        raise KeyboardInterrupt
+
+    session = stt.session()
+    events = list(heard(session, blocks()))
+    again = stt.session()
+    assert events == [*again.feed(pcm), *again.flush()]
+
+
+def test_a_folder_of_another_kind_is_refused_by_the_api():
+    with pytest.raises(ConfigError, match="use one like kyutai/stt"):
+        load_stt(TTS)

@@ -1,0 +1,74 @@
+"""`moshi-mlx translate`: both sides, words, the end of the input."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moshi_mlx.audio.files import read, write_wav
+from tests.family import run, translating
+from tests.listening import noise
+from tests.speech import TTS
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return translating(tmp_path_factory.mktemp("hibiki"))
+
+
+@pytest.fixture
+def speech(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr("moshi_mlx.chat.respond.HIBIKI_TAIL_S", 2.0)
+    write_wav(tmp_path / "in.wav", noise(0.6))
+    return tmp_path / "in.wav"
+
+
+def test_translation_words_and_both_sides(model, speech, tmp_path, capsys):
+    out, both, words = (tmp_path / n for n in ("out.wav", "both.wav", "words.srt"))
+    args = ("--model", model, "--seed", 3, "--both", both, "--words", words)
+    assert run("translate", speech, out, *args, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    stereo, mono = read(both, mono=False), read(out)[0]
+    assert stereo.shape[0] == 2
+    np.testing.assert_allclose(stereo[0, :14400], read(speech)[0], atol=1e-4)
+    assert not stereo[0, 15360:].any()
+    shift = stereo.shape[1] - len(mono)
+    np.testing.assert_array_equal(stereo[1, shift:], mono)
+    assert found["audio_s"] == pytest.approx(stereo.shape[1] / 24000, abs=0.01)
+    assert found["audio_s"] > 0.72  # the sign for the end, and what came after it
+    assert found["words"] and found["words"][0]["text"] in words.read_text()
+    assert json.loads(both.with_suffix(".json").read_text())["seed"] == 3
+
+
+def test_guidance_and_seed_change_the_translation(model, speech, capsys):
+    texts = []
+    for more in ((), ("--cfg-coef", 3), ("--seed", 4), ()):
+        args = ("--model", model, "--seed", 3, "--json", *more)
+        assert run("translate", speech, *args) == 0
+        texts.append(json.loads(capsys.readouterr().out)["text"])
+    assert texts[0] == texts[3] and len(set(texts)) == 3
+
+
+def test_the_text_is_printed_as_it_comes(model, speech, capsys):
+    assert run("translate", speech, "--model", model, "--seed", 3) == 0
+    printed = capsys.readouterr().out
+    assert run("translate", speech, "--model", model, "--seed", 3, "--json") == 0
+    text = json.loads(capsys.readouterr().out)["text"]
+    assert printed.split() == text.split()
+
+
+@pytest.mark.parametrize(
+    "args, sentence",
+    [
+        ((), "use --mic"),
+        (("gone.wav",), "there is no file gone.wav"),
+        (("IN", "--words", "a.doc"), "no file of words"),
+        (("IN", "--model", str(TTS)), "is a tts model and does not translate"),
+    ],
+)
+def test_refusals_are_one_sentence(speech, capsys, args, sentence):
+    args = [str(speech) if arg == "IN" else arg for arg in args]
+    assert run("translate", *args) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if "Error" in line]
+    assert len(errors) == 1 and sentence in errors[0]
