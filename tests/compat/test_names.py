@@ -1,8 +1,9 @@
-"""Tensor names and shapes are an interface: published files are loaded by them.
+"""Names and shapes of tensors are an interface: quantised models, and the codec.
 
-tests/data/names/0.3.0.json lists, per preset, what moshi_mlx 0.3.0 called its tensors
-(on MLX 0.32.4): the name with its numbers as ``*``, the shape, and how many there are.
-``.q4`` and ``.q8`` are after ``nn.quantize`` as in Kyutai's published files.
+tests/data/names/0.3.0.json lists what moshi_mlx 0.3.0 called its tensors (on MLX
+0.32.4): the name with its numbers as ``*``, the shape, and how many there are. ``.q4``
+and ``.q8`` are presets after ``nn.quantize``, as Kyutai publishes them. The plain
+presets are in tests/models/test_released_keys.py.
 """
 
 import json
@@ -29,10 +30,9 @@ def build(preset: str) -> nn.Module:
     """The full-size network; nothing is computed, so it takes no memory."""
     if found := re.fullmatch(r"mimi_202407\((\d+)\)", preset):
         return Mimi(mimi_202407(int(found[1])))
-    name, _, quantised = preset.partition(".")
+    name, quantised = preset.split(".")
     lm = models.Lm(getattr(models, name)())
-    if quantised:
-        nn.quantize(lm, *QUANTISED[quantised])
+    nn.quantize(lm, *QUANTISED[quantised])
     return lm
 
 
