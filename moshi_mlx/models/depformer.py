@@ -67,6 +67,7 @@ class DepFormer(nn.Module):
         choose: Callable[[int, mx.array], mx.array],
         steps: int | None = None,
         sampled: bool = True,
+        run: Callable[..., tuple[mx.array, ...]] | None = None,
     ) -> list[mx.array]:
         """Run the first ``steps`` (default: all) codebooks of a frame.
 
@@ -76,17 +77,33 @@ class DepFormer(nn.Module):
             choose: given the step and its logits ``[B, 1, card]``, the token ``[B, 1]``
                 that the next step is told.
             sampled: whether those tokens are drawn, so that none is -1.
+            run: computes like ``step``, which is the default.
 
         Returns: what ``choose`` returned, per step.
         """
-        slices = self.slices[:steps]
+        run = self.step if run is None else run
         firsts = [self.slices[i].linear_in for i in self._first_of_set]
         inputs = self._joined_in(firsts, hidden)
-        cache = slices[0].transformer.make_frame_cache()
+        cache: list[mx.array] = []
         token, tokens = text, []
-        for k, part in enumerate(slices):
+        for k, part in enumerate(self.slices[:steps]):
             told = part.emb.lookup(token) if k and sampled else part.emb(token)
-            x = part.transformer(inputs[self._in_set[k]] + told, cache)
-            token = choose(k, part.logits(x))
+            logits, *cache = run(k, inputs[self._in_set[k]] + told, *cache)
+            token = choose(k, logits)
             tokens.append(token)
         return tokens
+
+    def step(self, k: int, x: mx.array, *cache: mx.array) -> tuple[mx.array, ...]:
+        """One codebook: logits ``[B, 1, card]``, then the frame's cache.
+
+        Args:
+            x: input ``[B, 1, d]`` of step k.
+            cache: keys and values of the steps before, per layer; none at step 0.
+        """
+        transformer = self.slices[k].transformer
+        layers = transformer.make_frame_cache()
+        for layer, keys, values in zip(layers, cache[::2], cache[1::2], strict=False):
+            layer.self_attn.keys, layer.self_attn.values = keys, values
+        logits = self.slices[k].logits(transformer(x, layers))
+        filled = [array for layer in layers for array in layer.self_attn.state]
+        return logits, *(array for array in filled if array is not None)

@@ -1,7 +1,8 @@
-"""A frame of the depth transformer with its draws, as one compiled function.
+"""Frames of the depth transformer with their draws, each step a compiled function.
 
-All its shapes are fixed and all its state lives within the frame, so that the graph is
-the same in every frame: it is built once, and replayed without Python after that.
+The shapes of a step are the same in every frame, and all its state lives within the
+frame. So its graph is built once and replayed without Python after that, whatever is
+drawn from its logits.
 """
 
 from collections.abc import Callable
@@ -14,29 +15,27 @@ from ..utils.sampling import Sampler
 from .depformer import DepFormer
 from .guidance import Guidance
 
-Frame = Callable[..., mx.array]
-
 
 class DepthFrames:
     """The frames of one depth transformer, whoever generates them.
 
-    Compiled functions hold on to the weights that they were made with: ``refresh``
-    drops them where the weights were replaced since.
+    Compiled steps hold on to the weights that they were made with: ``refresh`` drops
+    them where the weights were replaced since.
     """
 
     def __init__(self, depformer: DepFormer):
         self._depformer = depformer
         self._weights: tuple[int, ...] = ()
-        self._plain_first = True
-        self._compiled: dict[tuple, Frame] = {}
+        self._laid_out = False  # layers keep views of their weights, made at first use
+        self._steps: dict[int, Callable[..., tuple[mx.array, ...]]] = {}
 
     def refresh(self) -> None:
-        """Forget compiled frames if a weight is another array now."""
+        """Forget compiled steps if a weight is another array now."""
         weights = self._ids()
         if weights != self._weights:
             self._weights = weights
-            self._plain_first = True
-            self._compiled.clear()
+            self._laid_out = False
+            self._steps.clear()
 
     def _ids(self) -> tuple[int, ...]:
         leaves = tree_flatten(self._depformer.parameters())
@@ -58,39 +57,29 @@ class DepthFrames:
             text: ``[B, 1]``.
             noise: Gumbel values of all steps ``[B, 1, steps * size]``, None if greedy.
         """
-        given = [hidden, text] if noise is None else [hidden, text, noise]
-        if not isinstance(sampler, Sampler):  # a callable of the user's, maybe impure
-            return self._frame(sampler, guidance, steps)(*given)
-        if self._plain_first or not ops.compiles():
-            codes = self._frame(sampler, guidance, steps)(*given)
-            if self._plain_first:  # layers have now laid out their weights
-                self._plain_first = False
-                self._weights = self._ids()
-            return codes
-        key = (repr(sampler), guidance.coef, steps)
-        if key not in self._compiled:
-            self._compiled[key] = mx.compile(self._frame(sampler, guidance, steps))
-        return self._compiled[key](*given)
+        sampled: list[mx.array] = []
+        size = 0 if noise is None else noise.shape[-1] // steps
 
-    def _frame(self, sampler: Sampler, guidance: Guidance, steps: int) -> Frame:
-        def frame(
-            hidden: mx.array, text: mx.array, noise: mx.array | None = None
-        ) -> mx.array:
-            sampled: list[mx.array] = []
-            size = 0 if noise is None else noise.shape[-1] // steps
+        def choose(step: int, logits: mx.array) -> mx.array:
+            logits = guidance.logits(logits.astype(mx.float32))
+            mine = None
+            if noise is not None:
+                mine = noise[..., step * size : (step + 1) * size]
+            sampled.append(draw(sampler, logits, mine))
+            return guidance.both(sampled[-1])
 
-            def choose(step: int, logits: mx.array) -> mx.array:
-                logits = guidance.logits(logits.astype(mx.float32))
-                mine = None
-                if noise is not None:
-                    mine = noise[..., step * size : (step + 1) * size]
-                sampled.append(draw(sampler, logits, mine))
-                return guidance.both(sampled[-1])
+        run = self._run if self._laid_out and ops.compiles() else None
+        self._depformer(hidden, guidance.both(text), choose, steps, run=run)
+        if not self._laid_out:
+            self._laid_out = True
+            self._weights = self._ids()
+        return mx.stack(sampled, axis=1)
 
-            self._depformer(hidden, guidance.both(text), choose, steps)
-            return mx.stack(sampled, axis=1)
-
-        return frame
+    def _run(self, step: int, x: mx.array, *cache: mx.array) -> tuple[mx.array, ...]:
+        if step not in self._steps:
+            plain = self._depformer.step
+            self._steps[step] = mx.compile(lambda x, *cache: plain(step, x, *cache))
+        return self._steps[step](x, *cache)
 
 
 def draw(sampler: Sampler, logits: mx.array, noise: mx.array | None) -> mx.array:
