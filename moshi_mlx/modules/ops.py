@@ -39,12 +39,11 @@ class RmsWeight:
     def __init__(self, weight: mx.array, eps: float):
         self.weight = weight
         self.eps = eps
-        if not on_gpu():
-            size = weight.size
-            self.row = weight.reshape(1, size)
-            self.mean = mx.full((size, 1), 1 / size)
-            self.floor = mx.full((1, 1), eps)
-            mx.eval(self.row, self.mean, self.floor)
+        size = weight.size
+        self.row = weight.reshape(1, size)
+        self.mean = mx.full((size, 1), 1 / size)
+        self.floor = mx.full((1, 1), eps)
+        mx.eval(self.row, self.mean, self.floor)
 
 
 def rms_norm(x: mx.array, w: RmsWeight) -> mx.array:
