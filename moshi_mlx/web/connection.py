@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import MoshiError, ProtocolError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _GOODBYE_S = 2.0  # for the last words to a client that may be stuck
+_EARLY = 4096  # bytes kept of what a client says before it has a place
 _GRACE_S = 1.0  # whoever does not queue waits so long: somebody may just be leaving
 
 
@@ -49,9 +51,9 @@ async def _until_its_end(service: Service, socket: "WebSocket") -> Ending:
 
     try:
         settings = read_settings(socket.query_params)
-        await _wait_for_place(service, socket, settings)
+        early = await _wait_for_place(service, socket, settings)
         try:
-            await _talk(service, socket, settings)
+            await _talk(service, socket, settings, early)
         finally:
             service.lobby.leave()
     except Ending as ending:
@@ -68,19 +70,21 @@ async def _until_its_end(service: Service, socket: "WebSocket") -> Ending:
     return Ending("closed", 1000)
 
 
-async def _talk(service: Service, socket: "WebSocket", settings: Settings) -> None:
+async def _talk(
+    service: Service, socket: "WebSocket", settings: Settings, early: list[bytes]
+) -> None:
     talk = Talk(service, socket, settings)
     try:
         await talk.begin()
-        await talk.run()
+        await talk.run(early)
     finally:
         await talk.end()
 
 
 async def _wait_for_place(
     service: Service, socket: "WebSocket", settings: Settings
-) -> None:
-    """Returns with a place taken, or raises the Ending."""
+) -> list[bytes]:
+    """Take a place or raise the Ending; returns what came first while waiting."""
     lobby = service.lobby
     if service.closing.is_set():
         raise Ending("refused", 1012, "the server is shutting down.")
@@ -91,33 +95,47 @@ async def _wait_for_place(
         if settings.queue:
             await socket.send_bytes(protocol.metadata({"queue": {"place": place}}))
 
-    entering = asyncio.ensure_future(lobby.enter(tell))
-    others = [
-        asyncio.ensure_future(job)
-        for job in (
-            _until_gone(service, socket),
-            _keep_awake(service, socket),
-            _until_closing(service),
-        )
-    ]
+    early: list[bytes] = []
+    if not lobby.busy:
+        await lobby.enter(tell)
+        return early
+    jobs = [_until_closing(service)]
+    if settings.queue:
+        jobs += [_until_gone(service, socket, early), _keep_awake(service, socket)]
+    patience = None if settings.queue else _GRACE_S
     try:
-        done, _ = await asyncio.wait(
-            [entering, *others],
-            timeout=None if settings.queue else _GRACE_S,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        if not done:
-            raise _busy(lobby.places, " or wait in the queue (?queue=1)")
-        for task in done:
-            task.result()
-    except BaseException:
-        if entering.done() and not entering.cancelled() and not entering.exception():
-            lobby.leave()
-        raise
+        await _unless(asyncio.wait_for(lobby.enter(tell), patience), jobs, lobby.leave)
+    except asyncio.TimeoutError:
+        raise _busy(lobby.places, " or wait in the queue (?queue=1)") from None
+    return early
+
+
+async def _unless(
+    wanted: Awaitable[None], jobs: Sequence[Awaitable[None]], undo: Callable[[], None]
+) -> None:
+    """Wait for ``wanted``, unless a job ends before it: that job's error is raised.
+
+    Args:
+        undo: called where ``wanted`` came after all, but too late.
+    """
+    hoped = asyncio.ensure_future(wanted)
+    others = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        await asyncio.wait([hoped, *others], return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (entering, *others):
+        for task in (hoped, *others):
             task.cancel()
-        await asyncio.gather(entering, *others, return_exceptions=True)
+        ends = await asyncio.gather(hoped, *others, return_exceptions=True)
+    errors = [
+        end
+        for end in ends
+        if isinstance(end, BaseException)
+        and not isinstance(end, asyncio.CancelledError)
+    ]
+    if errors:
+        if ends[0] is None:
+            undo()
+        raise errors[0]
 
 
 def _busy(places: int, advice: str) -> Ending:
@@ -125,14 +143,20 @@ def _busy(places: int, advice: str) -> Ending:
     return Ending("busy", 1013, words)
 
 
-async def _until_gone(service: Service, socket: "WebSocket") -> None:
-    """Whoever waits is not heard; what comes is thrown away, within limits."""
+async def _until_gone(
+    service: Service, socket: "WebSocket", early: list[bytes]
+) -> None:
+    """Whoever waits is not heard: what comes is thrown away, but for the beginning,
+    where the head of an Ogg stream is."""
     inflow = Inflow(service.limits)
     while True:
         event = await socket.receive()
         if event["type"] == "websocket.disconnect":
             raise Ending("closed", 1000)
-        inflow.message(len(event.get("bytes") or event.get("text") or b""))
+        data = event.get("bytes") or b""
+        inflow.message(len(data or event.get("text") or b""))
+        if data and sum(len(kept) for kept in early) + len(data) <= _EARLY:
+            early.append(data)
 
 
 async def _keep_awake(service: Service, socket: "WebSocket") -> None:

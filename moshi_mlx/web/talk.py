@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -154,8 +155,14 @@ class Talk:
             )
         await self._send(protocol.metadata(self.service.about.metadata(wishes)))
 
-    async def run(self) -> None:
-        """Talk until something ends it: raises the Ending, or what went wrong."""
+    async def run(self, early: Sequence[bytes] = ()) -> None:
+        """Talk until something ends it: raises the Ending, or what went wrong.
+
+        Args:
+            early: messages that came before the conversation began.
+        """
+        for data in early:
+            await self._take(data)
         jobs = [self._receive_all(), self._send_all(), self._watch(), self._told_off()]
         tasks = {asyncio.ensure_future(job) for job in jobs} | {self._broken}
         try:
