@@ -33,7 +33,15 @@ def complete(
     model: options.Model = None,
     seed: options.Seed = None,
     temp: options.Temperature = None,
-    quantized: options.Quantized = None,
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            *("--quantize", "-q", "--quantized", "--quantize-bits"),
+            metavar="BITS",
+            help="Quantise the model to so many bits a weight while it loads.",
+            rich_help_panel=options.MODEL_PANEL,
+        ),
+    ] = None,
     group_size: Annotated[
         int | None,
         typer.Option(
@@ -73,11 +81,11 @@ def complete(
     start = text if prompt is None else prompt
     if not start:
         raise ConfigError("nothing to continue: give the beginning of a text.")
-    if save_quantized is not None and quantized is None:
+    if save_quantized is not None and bits is None:
         raise ConfigError("nothing is quantised to be saved: add -q BITS.")
-    info = find(model, weights, tokenizer, lm_config, quantized)
+    info = find(model, weights, tokenizer, lm_config, bits)
     with status(f"loading {info.name}"):
-        lm = load(info, quantized, group_size)
+        lm = load(info, bits, group_size)
         reader = load_tokenizer(info)
     if save_quantized is not None:
         lm.save_weights(str(save_quantized))

@@ -171,7 +171,15 @@ def speak(
     ] = 32,
     seed: options.Seed = None,
     temp: options.Temperature = None,
-    quantized: options.Quantized = None,
+    quantize: Annotated[
+        int | None,
+        typer.Option(
+            *("--quantize", "-q"),
+            metavar="BITS",
+            help="Quantise the model to so many bits a weight while it loads.",
+            rich_help_panel=options.MODEL_PANEL,
+        ),
+    ] = None,
     moshi_weights: options.MoshiWeights = None,
     mimi_weights: options.MimiWeights = None,
     tokenizer: options.Tokenizer = None,
@@ -203,11 +211,11 @@ def speak(
             moshi_weights=moshi_weights,
             mimi_weights=mimi_weights,
             tokenizer=tokenizer,
-            bits=quantized,
+            bits=quantize,
         )
         tts = load_tts(
             info=info,
-            quantize=quantized,
+            quantize=quantize,
             temp=0.6 if temp is None else temp,
             n_q=nq,
             final_padding=final_padding,
