@@ -100,7 +100,7 @@ def test_tts_mlx_says_a_text_and_decodes_it_frame_by_frame():
     parts = [tts.mimi.decode_step(frame) for frame in result.frames]
     wav = mx.concat(parts, axis=-1)
     end_step = result.end_steps[0]
-    assert end_step == expected["end_step"]
+    assert end_step is not None and end_step == expected["end_step"]
     rate, per_second = tts.mimi.sample_rate, tts.mimi.frame_rate
     length = int(rate * (end_step + tts.final_padding) / per_second)
     pcm = np.array(mx.clip(wav[0, :, :length], -1, 1))

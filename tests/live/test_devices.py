@@ -1,0 +1,63 @@
+"""Commands that only speak, or only listen, on a real sound system."""
+
+import numpy as np
+import pytest
+
+from moshi_mlx.chat.devices import Player, hear
+from tests.family import run
+from tests.live.pulse import Pulse
+from tests.live.test_device import loudest_hz, tone
+from tests.speech import TTS, speaker
+
+
+def test_sound_is_played_whole(pulse: Pulse):
+    ear = pulse.listen()
+    player = Player()
+    sound = tone(24_000, 1.5)
+    for start in range(0, len(sound), 1920):
+        player.play(sound[start : start + 1920])
+    player.finish()
+    heard = ear.stop()
+    loud = np.flatnonzero(np.abs(heard) > 0.05)
+    share = np.mean(np.abs(sound) > 0.05)  # a busy machine may break it, not shorten it
+    assert len(loud) > 0.95 * share * len(sound)
+    part = heard[loud[0] : loud[-1]]
+    assert loudest_hz(part, 24_000) == pytest.approx(440, abs=5)
+
+
+def test_nothing_to_play_ends_at_once(pulse: Pulse):
+    Player().finish()
+
+
+def test_the_microphone_gives_blocks_at_the_models_rate(pulse: Pulse):
+    heard = []
+    with hear() as blocks:
+        pulse.say(tone(24_000, 1.0), wait=False)
+        for block in blocks:
+            heard.append(block)
+            loud = sum((np.abs(b) > 0.1).sum() for b in heard)
+            if loud > 12_000:
+                break
+    pcm = np.concatenate(heard)
+    first = np.flatnonzero(np.abs(pcm) > 0.1)[0] + 2000
+    part = pcm[first : first + 6000]
+    assert loudest_hz(part, 24_000) == pytest.approx(440, abs=5)
+
+
+def test_speech_is_played_as_it_is_made(pulse: Pulse, tmp_path):
+    ear = pulse.listen()
+    args = ("--model", TTS, "--voice-repo", TTS, "--voice", "voice_a.wav")
+    assert run("speak", "hello there", *args, "--play", "--temp", 0) == 0
+    heard = ear.stop()
+    expected = speaker().say("hello there", "voice_a.wav").pcm
+    loud = np.flatnonzero(np.abs(heard) > 0.02)
+    assert (loud[-1] - loud[0]) / 24_000 == pytest.approx(
+        len(expected) / 24_000, abs=0.2
+    )
+
+
+def test_a_voices_recording_is_played(pulse: Pulse):
+    ear = pulse.listen()
+    args = ("--voice-repo", TTS, "--model", TTS)
+    assert run("voices", "--play", "voice.wav", *args) == 0
+    assert np.abs(ear.stop()).max() > 0.1
