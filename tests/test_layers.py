@@ -22,7 +22,8 @@ ALLOWED: dict[str, set[str]] = {
 }
 ALLOWED["chat"] = ALLOWED["codec"] | {"codec"}
 ALLOWED["web"] = ALLOWED["chat"] | {"chat"}
-ALLOWED["cli"] = ALLOWED["web"] | {"web"}
+ALLOWED["bench"] = ALLOWED["chat"] | {"chat"}
+ALLOWED["cli"] = ALLOWED["web"] | {"web", "bench"}
 ENTRIES = ["client_utils", "local", "local_web", "run_inference", "run_tts"]
 ALLOWED |= {name: {"cli"} for name in [*ENTRIES, "run_helium", "__main__"]}
 

@@ -119,7 +119,7 @@ def _storage(layer: nn.Module) -> str:
 def _step_bytes(path: str, layer: nn.Module, arrays: dict[str, mx.array]) -> int:
     whole = sum(w.nbytes for w in arrays.values())
     if hasattr(layer, "num_embeddings"):
-        return whole // layer.num_embeddings
+        return whole // arrays["weight"].shape[0]
     saved = CROSS_KEYS if path.endswith("cross_attention.in_proj") else 0
     return int(whole * (1 - saved))
 

@@ -57,10 +57,7 @@ def save(
         written, or lacks space.
     """
     folder = Path(folder).expanduser()
-    if (folder / "config.json").exists() and not overwrite:
-        raise CheckpointError(
-            f"{str(folder)!r} holds a checkpoint already: name another folder."
-        )
+    check_free(folder, overwrite)
     quantization = describe(lm)
     data = {key: value for key, value in config.items() if key not in SOURCE_KEYS}
     uniform = quantization.uniform
@@ -83,6 +80,14 @@ def save(
     except OSError as error:
         raise CheckpointError(f"{str(folder)!r} cannot be written: {error}.") from error
     return folder
+
+
+def check_free(folder: Path, overwrite: bool = False) -> None:
+    """Raise a CheckpointError where a checkpoint would be overwritten unasked."""
+    if (folder / "config.json").exists() and not overwrite:
+        raise CheckpointError(
+            f"{str(folder)!r} holds a checkpoint already: name another folder."
+        )
 
 
 def _save_mimi(folder: Path, mimi: Path | Mimi, dtype: mx.Dtype) -> str:

@@ -1,0 +1,132 @@
+"""Charts as SVG in one self-contained HTML page: bars and lines, light and dark."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from math import ceil, floor, log10
+from pathlib import Path
+
+from ..errors import ConfigError
+
+WIDTH, ROW, LABEL, VALUE = 760, 22, 210, 90  # pixels
+PLOT_HEIGHT, MARGIN = 220, 56
+COLOURS = ("#2f6fde", "#d9742b", "#2d9a57", "#a14fc2", "#b8324a", "#58707f")
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif; }}
+body {{ max-width: 800px; margin: 2rem auto; padding: 0 1rem; }}
+svg {{ max-width: 100%; height: auto; display: block; margin: .5rem 0 1.5rem; }}
+svg text {{ fill: currentColor; font-size: 13px; }}
+svg .grid {{ stroke: currentColor; opacity: .18; }}
+table {{ border-collapse: collapse; margin-bottom: 1.5rem; }}
+th, td {{ padding: .15rem .8rem .15rem 0; text-align: right; }}
+th:first-child, td:first-child {{ text-align: left; }}
+.note {{ opacity: .75; }}
+</style>
+<h1>{title}</h1>
+<p class="note">{note}</p>
+{body}
+</html>
+"""
+
+
+def page(title: str, note: str, parts: Sequence[str]) -> str:
+    """A whole HTML page of charts and tables."""
+    return PAGE.format(title=escape(title), note=escape(note), body="\n".join(parts))
+
+
+def write(path: Path, text: str) -> None:
+    """Write a report. Raises: ConfigError where the file cannot be written."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def bars(title: str, values: Mapping[str, float], unit: str = "") -> str:
+    """One horizontal bar per name, from 0."""
+    top = max(values.values(), default=0) or 1.0
+    rows = []
+    for i, (name, value) in enumerate(values.items()):
+        y, long = i * ROW, (WIDTH - LABEL - VALUE) * value / top
+        rows.append(
+            f'<text x="0" y="{y + 15}">{escape(name)}</text>'
+            f'<rect x="{LABEL}" y="{y + 3}" width="{long:.1f}" height="{ROW - 6}" '
+            f'rx="2" fill="{COLOURS[0]}"/>'
+            f'<text x="{LABEL + long + 6:.1f}" y="{y + 15}">{short(value)} '
+            f"{escape(unit)}</text>"
+        )
+    return _figure(title, len(values) * ROW + 4, rows)
+
+
+def lines(
+    title: str,
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    x_name: str,
+    y_name: str,
+) -> str:
+    """One line per name through points ``(x, y)``; both axes begin at 0."""
+    points = [point for line in series.values() for point in line]
+    right = max((x for x, _ in points), default=0) or 1.0
+    top = 1.1 * max((y for _, y in points), default=0) or 1.0
+    wide, base = WIDTH - MARGIN - 10, PLOT_HEIGHT - 30
+    parts = []
+    for value in ticks(top):
+        y = base * (1 - value / top)
+        parts.append(f'<path class="grid" d="M{MARGIN} {y:.1f}H{WIDTH - 10}"/>')
+        parts.append(
+            f'<text x="{MARGIN - 6}" y="{y + 4:.1f}" text-anchor="end">'
+            f"{short(value)}</text>"
+        )
+    for value in ticks(right):
+        x = MARGIN + wide * value / right
+        parts.append(
+            f'<text x="{x:.1f}" y="{base + 18}" text-anchor="middle">'
+            f"{short(value)}</text>"
+        )
+    for i, (name, line) in enumerate(series.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        places = " ".join(
+            f"{MARGIN + wide * x / right:.1f},{base * (1 - y / top):.1f}"
+            for x, y in line
+        )
+        parts.append(
+            f'<polyline points="{places}" fill="none" stroke="{colour}" '
+            f'stroke-width="2"/><rect x="{MARGIN + 150 * i}" y="{base + 36}" '
+            f'width="10" height="10" fill="{colour}"/>'
+            f'<text x="{MARGIN + 150 * i + 15}" y="{base + 46}">{escape(name)}</text>'
+        )
+    axes = f"{title} ({y_name} over {x_name})"
+    return _figure(axes, PLOT_HEIGHT + 24, parts)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A plain table."""
+    top = "".join(f"<th>{escape(name)}</th>" for name in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in rows
+    )
+    return f"<table><tr>{top}</tr>{body}</table>"
+
+
+def ticks(top: float) -> list[float]:
+    """Round numbers from 0 to ``top``, four to ten of them."""
+    step = 10 ** floor(log10(top))
+    step = next(step / part for part in (1, 2, 5) if top * part / step >= 4 or part > 4)
+    return [i * step for i in range(ceil(top / step)) if i * step <= top]
+
+
+def short(value: float) -> str:
+    """Three figures that count, without trailing zeros."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _figure(title: str, height: float, parts: Sequence[str]) -> str:
+    name = escape(title)
+    return (
+        f'<h2>{name}</h2><svg viewBox="0 0 {WIDTH} {height:.0f}" width="{WIDTH}" '
+        f'role="img" aria-label="{name}">{"".join(parts)}</svg>'
+    )

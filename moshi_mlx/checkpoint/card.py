@@ -1,0 +1,97 @@
+"""The model card (README.md) of a checkpoint that goes to the hub."""
+
+import re
+from collections.abc import Sequence
+
+from ..errors import CheckpointError
+from .cost import Cost
+from .info import CheckpointInfo
+from .quantize import Quantization
+
+TASKS = {"stt": "automatic-speech-recognition", "tts": "text-to-speech"}
+
+
+def model_card(
+    info: CheckpointInfo,
+    quantization: Quantization,
+    weight: Cost,
+    repo: str,
+    quality: Sequence[str] = (),
+) -> str:
+    """The card: where the weights came from, how they are stored, how to use them.
+
+    Args:
+        info: what was converted.
+        quantization: empty for a model in full precision.
+        repo: ``owner/name`` that the card is for.
+        quality: lines of Markdown about it.
+    """
+    base = info.source.repo
+    head = ["---", "library_name: mlx", "tags:", "- mlx", "- moshi_mlx", "- speech"]
+    head.append(f"pipeline_tag: {TASKS.get(info.model_type, 'audio-to-audio')}")
+    if licence := licence_of(info):
+        head.append(f"license: {licence}")
+    if base:
+        relation = "quantized" if quantization.layers else "finetune"
+        relation = relation if quantization.layers or info.lora_weights else None
+        head.append(f"base_model: {base}")
+        head += [f"base_model_relation: {relation}"] if relation else []
+    origin = (
+        f"[{base}](https://huggingface.co/{base})" if base else "a local checkpoint"
+    )
+    use = "transcribe question.wav" if info.model_type == "stt" else ""
+    use = use or ("speak 'Hello.'" if info.model_type == "tts" else "")
+    use = use or "respond question.wav reply.wav"
+    return "\n".join(
+        [
+            *head,
+            "---",
+            "",
+            f"# {repo.rpartition('/')[2]}",
+            "",
+            f"{origin} for [MLX](https://github.com/ml-explore/mlx), made with "
+            "moshi_mlx.",
+            "",
+            f"- {weight.parameters / 1e6:,.1f} M parameters, {weight.nbytes / 1e9:.2f} "
+            f"GB, {weight.bits_per_weight:.2f} bits a weight",
+            f"- {_storage(quantization)}",
+            *quality,
+            "",
+            "```bash",
+            "pip install moshi_mlx",
+            f"moshi-mlx {use} --model {repo}",
+            "```",
+            "",
+        ]
+    )
+
+
+def _storage(quantization: Quantization) -> str:
+    """What the layers are stored in, in a line."""
+    counts: dict[str, int] = {}
+    for choice in quantization.layers.values():
+        bits = f"{choice.bits} bits in groups of {choice.group_size}"
+        name = bits if choice.mode == "affine" else choice.mode
+        counts[name] = counts.get(name, 0) + 1
+    if not counts:
+        return "not quantised"
+    parts = [f"{count} layers with {name}" for name, count in counts.items()]
+    if quantization.kept:
+        parts.append(f"{len(quantization.kept)} layers not quantised")
+    return ", ".join(parts)
+
+
+def licence_of(info: CheckpointInfo) -> str | None:
+    """The licence that the source's own card states; None where it states none."""
+    try:
+        path = info.source.first(["README.md"])
+    except CheckpointError:  # offline: the card can do without
+        return None
+    if path is None:
+        return None
+    text = path.read_text(encoding="utf-8", errors="replace")
+    match = re.match(r"---\n(.*?\n)---\n", text, re.DOTALL)
+    found = (
+        re.search(r"^license:\s*(\S+)\s*$", match[1], re.MULTILINE) if match else None
+    )
+    return found[1] if found else None

@@ -1,0 +1,78 @@
+"""Named ways to quantise a model: what each kind of layer gets.
+
+``mixed`` spends bits where they help much for what they cost: heads and tables have 8
+bits, attention 5, the rest 4, in groups of 64. Heads, then attention, are the most
+sensitive layers for their size; of a table a step reads one row, so that its bits cost
+no time. Measured on the demo model (docs/performance.md): with no more to read a step
+than q4, a fifth of its divergence in the text and six tenths in the audio.
+"""
+
+import re
+
+import mlx.nn as nn
+
+from ..errors import ConfigError
+from .quantize import BITS, FIXED_MODES, Choice, Recipe, same
+
+KINDS = {  # kind of layer: how its path looks
+    "text embedding": r"text_emb(\..+)?",
+    "audio embeddings": r"audio_embs\..+",
+    "attention in": r"transformer\.layers\.\d+\.(self_attn|cross_attention)\.in_proj",
+    "attention out": r"transformer\.layers\.\d+\.(self_attn|cross_attention)\.out_proj",
+    "feed-forward in": r"transformer\.layers\.\d+\.gating\.linear(_in|1)",
+    "feed-forward out": r"transformer\.layers\.\d+\.gating\.linear(_out|2)",
+    "text head": r"text_linear",
+    "depth embeddings": r"depformer\.slices\.\d+\.emb(\..+)?",
+    "depth input": r"depformer\.slices\.\d+\.linear_in",
+    "depth attention in": r"depformer\..+self_attn\.in_proj",
+    "depth attention out": r"depformer\..+self_attn\.out_proj",
+    "depth feed-forward in": r"depformer\..+gating\.linear(_in|1)",
+    "depth feed-forward out": r"depformer\..+gating\.linear(_out|2)",
+    "depth heads": r"depformer\.slices\.\d+\.linear_out",
+}
+MIXED_BITS = {  # 4 for the others
+    "text head": 8,
+    "depth heads": 8,
+    "text embedding": 8,
+    "audio embeddings": 8,
+    "depth embeddings": 8,
+    "attention in": 5,
+    "attention out": 5,
+}
+NAME = re.compile(r"q(?P<bits>[2-8])(g(?P<group>\d+))?")
+
+
+def kind_of(path: str) -> str:
+    """Which of ``KINDS`` a layer is; "other" if none."""
+    found = (kind for kind, form in KINDS.items() if re.fullmatch(form, path))
+    return next(found, "other")
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe of a name: ``mixed``, ``q4``, ``q6g128``, ``mxfp4`` ...
+
+    Raises: ConfigError for a name that is none.
+    """
+    if name == "mixed":
+        return mixed
+    if name in FIXED_MODES:
+        return same(Choice.of(mode=name))
+    match = NAME.fullmatch(name)
+    if match is None or int(match["bits"]) not in BITS:
+        raise ConfigError(
+            f"recipe {name!r} is unknown: use q2, q3, q4, q5, q6 or q8, also with a "
+            f"group size (q4g64), {', '.join(FIXED_MODES)}, or mixed."
+        )
+    group = match["group"]
+    return same(Choice.of(int(match["bits"]), int(group) if group else None))
+
+
+def mixed(path: str, layer: nn.Module) -> Choice:
+    """``MIXED_BITS`` in groups of 64; of 32 where a width does not divide by 64."""
+    group = 32 if layer["weight"].shape[-1] % 64 else 64
+    return Choice(group, MIXED_BITS.get(kind_of(path), 4))
+
+
+def only(kind: str, choice: Choice) -> Recipe:
+    """Quantise one kind of layer, to see how much hangs on it."""
+    return lambda path, _layer: choice if kind_of(path) == kind else None

@@ -1,0 +1,108 @@
+"""`moshi-mlx convert`: any checkpoint as an MLX folder that loads again."""
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options
+from .console import progress, status
+from .publish import Private, Upload, publish
+
+EXAMPLES = """
+moshi-mlx convert kyutai/hibiki-2b-pytorch-bf16 hibiki-2b-mlx
+moshi-mlx convert checkpoints/checkpoint_000300 my-moshi --upload me/my-moshi
+moshi-mlx convert kyutai/moshiko-pytorch-bf16 mine --lora-weights lora.safetensors
+"""
+
+
+class Precision(str, Enum):
+    """What numbers can be stored in."""
+
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    float32 = "float32"
+
+
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|FOLDER", help="A PyTorch, candle, LoRA or MLX checkpoint."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder to write, which loads again.")
+    ],
+    lora_weights: Annotated[
+        Path | None,
+        typer.Option("--lora-weights", metavar="FILE", help="Adapters to merge."),
+    ] = None,
+    dtype: Annotated[
+        Precision | None,
+        typer.Option("--dtype", help="Store numbers so; by default as they are."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a checkpoint at OUT.")
+    ] = False,
+    upload: Upload = None,
+    private: Private = False,
+    lm_config: options.LmConfigFile = None,
+    moshi_weights: options.MoshiWeights = None,
+    json_: options.Json = False,
+) -> None:
+    """Save a checkpoint in the MLX format, adapters merged, with codec and tokenizer.
+
+    To make it smaller too, use `moshi-mlx quantize`, which reads every format itself.
+    """
+    import mlx.core as mx
+
+    from ..checkpoint.build import open_lm
+    from ..checkpoint.cost import cost
+    from ..checkpoint.info import CheckpointInfo
+    from ..checkpoint.quantize import materialise
+    from ..checkpoint.save import check_free, save
+
+    out = out.expanduser()
+    check_free(out, overwrite)
+    found = CheckpointInfo.find(
+        source,
+        config=lm_config,
+        moshi_weights=moshi_weights,
+        lora_weights=lora_weights,
+    )
+    lm = open_lm(found, as_stored=True)
+    if dtype is not None:
+        lm.set_dtype(getattr(mx, dtype.value))
+    weight = cost(lm)
+    with progress(f"reading {source}", 1.0) as advance:
+        done = 0.0
+
+        def share(now: float) -> None:
+            nonlocal done
+            advance(now - done)
+            done = now
+
+        materialise(lm, share)
+    with status(f"writing {out}"):
+        save(
+            out,
+            lm,
+            found.config,
+            mimi=found.mimi_weights if lm.n_q else None,
+            mimi_config=found.mimi_config if lm.n_q else None,
+            tokenizer=found.tokenizer,
+            overwrite=overwrite,
+        )
+    result = {"folder": str(out), "bytes": weight.nbytes}
+    result["bits_per_weight"] = weight.bits_per_weight
+    if upload is not None:
+        result["uploaded"] = publish(found, out, upload, private)
+    if json_:
+        print(json.dumps(result, ensure_ascii=False))
+    else:
+        print(
+            f"{out}: {weight.parameters / 1e6:,.1f} M parameters, {weight.nbytes:,} B"
+        )

@@ -1,0 +1,44 @@
+"""What `quantize` and `convert` share: pushing a folder to the hub, with its card."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .console import status
+
+HUB_PANEL = "Hub"
+
+Upload = Annotated[
+    str | None,
+    typer.Option(
+        "--upload",
+        metavar="OWNER/NAME",
+        help="Push OUT to this repository of the hub, with a model card.",
+        rich_help_panel=HUB_PANEL,
+    ),
+]
+Private = Annotated[
+    bool,
+    typer.Option(
+        "--private", help="Make a new repository private.", rich_help_panel=HUB_PANEL
+    ),
+]
+
+
+def publish(found: Any, folder: Path, repo: str, private: bool) -> str:
+    """Write the card of a saved folder and push both; returns the address."""
+    from ..checkpoint.build import open_lm
+    from ..checkpoint.card import model_card
+    from ..checkpoint.cost import cost
+    from ..checkpoint.info import CheckpointInfo
+    from ..checkpoint.quantize import describe
+    from ..checkpoint.upload import check_repo_name, upload
+
+    check_repo_name(repo)
+    folder = folder.expanduser()
+    lm = open_lm(CheckpointInfo.find(folder), as_stored=True)
+    card = model_card(found, describe(lm), cost(lm), repo)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    with status(f"uploading {folder} to {repo}"):
+        return upload(folder, repo, private=private)

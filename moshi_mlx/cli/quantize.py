@@ -1,0 +1,250 @@
+"""`moshi-mlx quantize`: fewer bits a weight, and what they cost in quality."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import options
+from .console import log_to_stderr, progress, status
+from .publish import Private, Upload, publish
+
+EXAMPLES = """
+moshi-mlx quantize kyutai/moshiko-mlx-bf16 moshiko-q4
+moshi-mlx quantize kyutai/moshiko-mlx-bf16 moshiko-mixed --recipe mixed --report q.html
+moshi-mlx quantize kyutai/hibiki-1b-mlx-bf16 --compare q4,mixed,q6,q8 --report q.html
+moshi-mlx quantize my-finetune/ mine-q8 --recipe q8 --upload me/moshi-mine-q8
+"""
+QUALITY_PANEL = "Quality"
+
+
+def quantize(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|FOLDER",
+            help="A checkpoint in full precision: MLX, PyTorch, candle or LoRA.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Argument(metavar="[OUT]", help="Folder to write, which loads again."),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            metavar="NAME",
+            help="q2, q3, q4, q5, q6, q8; with a group size q4g64; mxfp4, nvfp4, "
+            "mxfp8; or mixed: 4 bits, more for sensitive layers. Default: q4.",
+        ),
+    ] = None,
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            *("--bits", "--quantized", "-q"), metavar="N", help="The same in numbers."
+        ),
+    ] = None,
+    group_size: Annotated[
+        int | None,
+        typer.Option("--group-size", metavar="N", help="Weights that share a scale."),
+    ] = None,
+    mode: Annotated[
+        str, typer.Option("--mode", metavar="NAME", help="One of MLX's modes.")
+    ] = "affine",
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            "--compare",
+            metavar="A,B,...",
+            help="Measure these recipes side by side.",
+            rich_help_panel=QUALITY_PANEL,
+        ),
+    ] = None,
+    sensitivity: Annotated[
+        bool,
+        typer.Option(
+            "--sensitivity",
+            help="Measure each kind of layer quantised alone.",
+            rich_help_panel=QUALITY_PANEL,
+        ),
+    ] = False,
+    recording: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--recording",
+            metavar="FILE",
+            help="Sound to measure on, may be given several times. Default: the "
+            "questions that come with this package.",
+            rich_help_panel=QUALITY_PANEL,
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FILE.html",
+            help="Measure, and write a page with tables and plots (or FILE.json).",
+            rich_help_panel=QUALITY_PANEL,
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a checkpoint at OUT.")
+    ] = False,
+    upload: Upload = None,
+    private: Private = False,
+    lm_config: options.LmConfigFile = None,
+    moshi_weights: options.MoshiWeights = None,
+    json_: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Make a checkpoint smaller and faster, or measure what that would cost.
+
+    Needs little more memory than the result. Layers whose width does not divide into
+    groups stay as they are, and are named.
+    """
+    from ..bench.sequences import shipped_recordings
+    from ..checkpoint.info import CheckpointInfo
+    from ..checkpoint.recipes import recipe_named
+
+    if verbose:
+        log_to_stderr(logging.INFO)
+    measured = sensitivity or report is not None or compare is not None
+    if out is None and not measured:
+        raise typer.BadParameter("name a folder OUT to write, or --compare recipes.")
+    chosen = _name(recipe, bits, group_size, mode)
+    names = [name.strip() for name in compare.split(",")] if compare else []
+    if out is not None or not names:
+        names = [chosen, *(name for name in names if name != chosen)]
+    recipes = {name: recipe_named(name) for name in names}  # a wrong one ends it here
+    found = CheckpointInfo.find(source, config=lm_config, moshi_weights=moshi_weights)
+    result: dict[str, Any] = {"model": source}
+    if out is not None:
+        result |= _write(found, out, chosen, overwrite)
+        if not json_:
+            _tell(result)
+    if measured:
+        recordings = recording or shipped_recordings()
+        used = {} if sensitivity else recipes
+        result["quality"] = _measure(found, recordings, used, report, json_)
+    if upload is not None and out is not None:
+        result["uploaded"] = publish(found, out, upload, private)
+    if json_:
+        print(json.dumps(result, ensure_ascii=False))
+
+
+def _name(
+    recipe: str | None, bits: int | None, group_size: int | None, mode: str
+) -> str:
+    """The recipe that the options ask for, by its name."""
+    from ..checkpoint.quantize import Choice
+    from ..errors import ConfigError
+
+    if recipe is None:
+        choice = Choice.of(bits, group_size, mode)
+        affine = f"q{choice.bits}g{choice.group_size}"
+        short = choice == Choice.of(choice.bits)
+        name = affine.partition("g")[0] if short else affine
+        return name if mode == "affine" else mode
+    if bits is not None or group_size is not None or mode != "affine":
+        raise ConfigError(
+            f"--recipe {recipe} says it all: leave --bits, --group-size and --mode out."
+        )
+    return recipe
+
+
+def _write(found: Any, out: Path, name: str, overwrite: bool) -> dict[str, Any]:
+    """Quantise into a folder; what was written."""
+    from ..checkpoint.build import open_lm
+    from ..checkpoint.cost import cost
+    from ..checkpoint.quantize import quantize
+    from ..checkpoint.recipes import recipe_named
+    from ..checkpoint.save import check_free, save
+
+    out = out.expanduser()
+    check_free(out, overwrite)
+    lm = open_lm(found, as_stored=True)
+    before = cost(lm)
+    with progress(f"quantising {found.name} ({name})", 1.0) as advance:
+        done = 0.0
+
+        def share(now: float) -> None:
+            nonlocal done
+            advance(now - done)
+            done = now
+
+        decided = quantize(lm, recipe=recipe_named(name), progress=share)
+    after = cost(lm)
+    with status(f"writing {out}"):
+        save(
+            out,
+            lm,
+            found.config,
+            mimi=found.mimi_weights if lm.n_q else None,
+            mimi_config=found.mimi_config if lm.n_q else None,
+            tokenizer=found.tokenizer,
+            overwrite=overwrite,
+        )
+    return {
+        "folder": str(out),
+        "recipe": name,
+        "bytes": after.nbytes,
+        "bytes_before": before.nbytes,
+        "bits_per_weight": after.bits_per_weight,
+        "step_bytes": after.step_bytes,
+        "unquantised": decided.kept,
+    }
+
+
+def _tell(result: dict[str, Any]) -> None:
+    print(
+        "{folder}: {recipe}, {bits_per_weight:.2f} bits a weight, ".format(**result)
+        + f"{result['bytes'] / 1e6:,.1f} MB of {result['bytes_before'] / 1e6:,.1f} MB"
+    )
+    for path, reason in result["unquantised"].items():
+        print(f"  not quantised: {path} ({reason})")
+
+
+def _measure(
+    found: Any,
+    recordings: list[Path],
+    recipes: dict[str, Any],
+    report: Path | None,
+    quiet: bool,
+) -> dict[str, Any]:
+    """Compare recipes with full precision; without any, kinds of layers at 4 bits."""
+    from ..bench import charts
+    from ..bench.compare import Comparison
+    from ..bench.report import HEAD, quality_page
+    from ..checkpoint.quantize import Choice
+
+    with status("listening in full precision"):
+        comparison = Comparison(found, recordings)
+    rows = []
+    for name, recipe in recipes.items():
+        with status(f"measuring {name}"):
+            rows.append(comparison.measure(name, recipe))
+    if not recipes:
+        with status("measuring each kind of layer alone"):
+            rows = comparison.sensitivity(Choice(64, 4))
+    names = [path.name for path in recordings]
+    outcome = {"recordings": names, "recipes": [row.to_json() for row in rows]}
+    if report is not None:
+        page = quality_page(found.name, ", ".join(names), rows)
+        text = json.dumps({"model": found.name, **outcome}, indent=1) + "\n"
+        charts.write(report, text if report.suffix == ".json" else page)
+    if not quiet:
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column(HEAD[0], no_wrap=True)
+        for name in HEAD[1:]:
+            table.add_column(name, justify="right")
+        for row in rows:
+            table.add_row(*row.row())
+        Console().print(table)
+    return outcome

@@ -1,0 +1,62 @@
+"""Charts are drawn to scale, in a page that stands alone."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from moshi_mlx.bench.charts import bars, lines, page, short, table, ticks, write
+from moshi_mlx.errors import ConfigError
+
+
+def figure(text: str) -> ElementTree.Element:
+    """The parsed picture behind its headline."""
+    return ElementTree.fromstring(text[text.index("<svg") :])
+
+
+def test_bars_are_as_long_as_their_values():
+    drawn = figure(bars("Size", {"q4": 1.0, "q8": 2.0, "<b>": 0.5}, "MB"))
+    widths = [float(bar.attrib["width"]) for bar in drawn.iter("rect")]
+    assert widths[1] == pytest.approx(2 * widths[0], rel=0.01)
+    assert widths[1] == pytest.approx(4 * widths[2], rel=0.01)
+    assert [text.text for text in drawn.iter("text")][4] == "<b>"
+
+
+def test_lines_go_through_their_points():
+    drawn = figure(lines("Growth", {"q4": [(0, 5), (100, 10)]}, "step", "ms"))
+    line = next(drawn.iter("polyline")).attrib["points"]
+    (x0, y0), (x1, y1) = (map(float, p.split(",")) for p in line.split())
+    bottom = 190
+    assert x1 > x0 and (bottom - y1) == pytest.approx(2 * (bottom - y0), rel=0.01)
+
+
+def test_a_page_needs_nothing_from_elsewhere():
+    text = page("A & B", "note", [table(["a", "b"], [["1", "<2>"]])])
+    assert "A &amp; B" in text and "<td>&lt;2&gt;</td>" in text
+    assert not re.search(r"https?://|src=", text)
+
+
+@pytest.mark.parametrize("top", [0.037, 1.0, 7.3, 80, 99.9, 12345])
+def test_ticks_are_round_and_few(top):
+    found = ticks(top)
+    assert 4 <= len(found) <= 11
+    assert found[0] == 0 and 0.75 * top < found[-1] <= top
+    assert float(f"{found[1]:.0e}") == pytest.approx(found[1])
+
+
+def test_empty_charts_are_charts():
+    assert "<svg" in bars("nothing", {}) and "<svg" in lines("none", {}, "x", "y")
+
+
+def test_numbers_are_short():
+    assert [short(n) for n in (0.012345, 3.0, 99.94, 12345.6)] == [
+        "0.0123",
+        "3",
+        "99.9",
+        "12,346",
+    ]
+
+
+def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be written"):
+        write(tmp_path / "none" / "x.html", "")
