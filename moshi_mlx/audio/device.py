@@ -5,6 +5,7 @@ else; everything that takes time is the caller's, on the caller's thread.
 """
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -20,6 +21,7 @@ _log = logging.getLogger(__name__)
 # Per callback. Two blocks of the microphone make a frame, so that they cost no time
 # beyond it; the loudspeaker's wait before they sound, so they are short.
 BLOCK_MS = {"input": 40, "output": 20}
+_CLOSE_S = 3.0  # a device that takes longer to close is left alone
 _OTHER_RATES = (48_000, 44_100, 24_000, 32_000, 16_000, 96_000, 192_000)  # Hz
 
 Kind = Literal["input", "output"]
@@ -178,9 +180,18 @@ class _Stream:
     def close(self) -> None:
         """Give the device back; ``on_lost`` is not called any more."""
         self._closing = True
+        # A sound system that hangs must not take the program with it.
+        closer = threading.Thread(target=self._close, daemon=True)
+        closer.start()
+        closer.join(_CLOSE_S)
+
+    def _close(self) -> None:
         sounddevice = portaudio()
         try:
-            self._stream.abort()
+            # Not abort(): on Linux that cancels the thread which runs the callback,
+            # wherever it is, with whatever locks it holds.
+            if self._stream.active:
+                self._stream.stop()
             self._stream.close()
         except sounddevice.PortAudioError as error:  # a lost device cannot be closed
             _log.debug("closing %s: %s", self.device.name, error)

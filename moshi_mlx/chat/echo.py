@@ -19,6 +19,7 @@ _WINDOW_S = 2.0  # of sound that a look at the delay needs
 _MOST_DELAY_S = 1.0
 _CLEAR_PEAK = 9.0  # times the correlation's deviation: below, there is no echo
 _AGREE_S = 0.003  # two looks in a row within this are believed
+_FAINT = 1e-5  # rms of the recorded side below which it holds no echo
 _AUDIBLE = 1e-3  # rms of played sound from which on an echo can be looked for
 
 
@@ -175,6 +176,8 @@ class DelayEstimator:
             return None
         near = self._near.copy()
         near[:most] = 0  # its cause may lie before the window
+        if np.sqrt(np.mean(np.square(near))) < _FAINT:
+            return None
         size = 2 * len(near)
         cross = np.fft.rfft(near, size) * np.conj(np.fft.rfft(far, size))
         cross /= np.abs(cross) + 1e-9 * np.abs(cross).max()

@@ -166,7 +166,7 @@ def period_of(pcm: Pcm, rate: int) -> int:
     shortest, longest = (round(s * rate) for s in _PITCH_S)
     if len(pcm) < 2 * longest:
         return 0
-    step = max(1, rate // 12_000)  # a coarse look is enough, and cheap
+    step = max(1, rate // 8000)  # a coarse look is enough, and cheap
     coarse = pcm[-2 * longest :: step].astype(np.float64)
     last = coarse[-(longest // step) :]
     lags = np.arange(shortest // step, longest // step)
@@ -179,6 +179,8 @@ def period_of(pcm: Pcm, rate: int) -> int:
 def conceal(pcm: Pcm, rate: int) -> Pcm:
     """What could follow ``pcm``: its last period again and again, fading out."""
     recent = pcm[-round(2 * _PITCH_S[1] * rate) :]
+    if np.abs(recent).max(initial=0) < _QUIET:
+        return recent[:0]
     period = period_of(recent, rate)
     if not period:
         return np.zeros(0, np.float32)

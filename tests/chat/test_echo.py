@@ -153,3 +153,11 @@ def test_a_delay_is_believed_only_when_two_looks_agree():
             changes.append(i / RATE)
     assert len(changes) == 1 and changes[0] > 1.9
     assert estimator.delay_s == pytest.approx(0.2, abs=0.002)
+
+
+def test_a_microphone_that_hears_nothing_has_no_delay():
+    far = speech(6, seed=1)
+    canceller = EchoCanceller()
+    clean = run(canceller, np.zeros_like(far), far)
+    assert canceller.delay_s is None
+    assert level_db(clean) < -70

@@ -61,6 +61,7 @@ class Pulse:
         """Start the daemon, again if it was killed."""
         command = ["pulseaudio", "-n", "-F", str(self.folder / "daemon.pa")]
         options = ["--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no"]
+        options += ["--high-priority=yes", "--realtime=yes"]  # where we may
         self.daemon = self.run(*command, *options)
         for _ in range(100):
             if self.control("info", check=False).returncode == 0:
@@ -124,10 +125,10 @@ class Pulse:
 
     def say(self, pcm: np.ndarray, wait: bool = True) -> None:
         """Speak ``pcm [S]`` at 24 kHz into the microphone."""
-        player = self.run(*_raw("pacat", "mouth"), stdin=subprocess.PIPE)
-        assert player.stdin is not None
-        player.stdin.write((pcm * 32767).astype("<i2").tobytes())
-        player.stdin.close()
+        path = self.folder / "mouth"
+        (pcm * 32767).astype("<i2").tofile(path)
+        with path.open("rb") as file:
+            player = self.run(*_raw("pacat", "mouth"), stdin=file.fileno())
         if wait:
             player.wait()
 

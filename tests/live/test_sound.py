@@ -1,0 +1,156 @@
+"""A conversation's sound on a real sound system, with a friend in Moshi's place."""
+
+import queue
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from moshi_mlx import audio
+from moshi_mlx.chat.sound import Sound, SoundOptions, rms
+from moshi_mlx.errors import AudioError
+from tests.live.pulse import Pulse
+
+WAIT = 15  # seconds: only ever used up by a test that fails
+ANSWER = "moshi_mlx/demo/questions/joke.wav"  # as Moshi's voice
+QUESTION = "moshi_mlx/demo/questions/planet.wav"  # as the user's
+
+
+class Room:
+    """A running ``Sound``: keeps the frames it hears, plays ``voice`` in return."""
+
+    def __init__(self, options: SoundOptions):
+        self.frames: list[np.ndarray] = []
+        self.notices: queue.Queue[str] = queue.Queue()
+        self.voice: list[np.ndarray] = []
+        self._came = threading.Condition()
+        self.sound = Sound(options, self._on_frame, self.notices.put)
+
+    def _on_frame(self, frame: np.ndarray, at: float) -> None:
+        reply = self.voice.pop(0) if self.voice else np.zeros_like(frame)
+        self.sound.play(reply, at)
+        with self._came:
+            self.frames.append(frame)
+            self._came.notify_all()
+
+    def wait_frames(self, more: int) -> np.ndarray:
+        """The next frames in one piece ``[S]``."""
+        with self._came:
+            start = len(self.frames)
+            there = self._came.wait_for(
+                lambda: len(self.frames) >= start + more, more * 0.08 + WAIT
+            )
+        assert there, "no frames come from the microphone"
+        return np.concatenate(self.frames[start : start + more])
+
+    def hear(self, seconds: float = 1.8) -> np.ndarray:
+        """What is said next, from its first loud frame on."""
+        first = self.wait_frames(1)
+        while rms(first) < 0.002:
+            first = self.wait_frames(1)
+        return np.concatenate([first, self.wait_frames(round(seconds / 0.08))])
+
+    def settle(self) -> None:
+        """Wait until frames come steadily."""
+        self.wait_frames(5)
+
+
+@pytest.fixture
+def rooms(pulse: Pulse) -> Iterator[type]:
+    """Makes rooms that are closed in the end."""
+    opened: list[Sound] = []
+
+    class Opened(Room):
+        def __init__(self, options: SoundOptions | None = None):
+            super().__init__(options or SoundOptions())
+            self.sound.start()
+            opened.append(self.sound)
+            self.settle()
+
+    yield Opened
+    for sound in opened:
+        sound.stop()
+
+
+def frames_of(path: str) -> list[np.ndarray]:
+    return list(audio.frames(path))
+
+
+def test_the_voice_comes_in_frames(pulse: Pulse, rooms):
+    room = rooms(SoundOptions(echo=False))
+    question = audio.read(QUESTION)[0]
+    pulse.say(question, wait=False)
+    heard = room.hear()
+    size = len(heard) + len(question)
+    cross = np.fft.rfft(heard, size) * np.conj(np.fft.rfft(question, size))
+    match = np.fft.irfft(cross).max()
+    assert match > 0.9 * np.linalg.norm(heard) * np.linalg.norm(question)
+    assert room.sound.lost_blocks == 0
+
+
+def test_the_echo_goes_and_the_users_voice_stays(pulse: Pulse, rooms):
+    module = pulse.echo("100%")
+    try:
+        room = rooms(SoundOptions(echo=False))
+        room.voice = frames_of(ANSWER)
+        room.wait_frames(5)
+        echo = rms(room.wait_frames(15))
+        room.sound.stop()
+        room = rooms()
+        room.voice = frames_of(ANSWER) * 3
+        room.wait_frames(len(room.voice) - 25)
+        rest = rms(room.wait_frames(20))
+        room.wait_frames(15)
+        question = audio.read(QUESTION)[0]
+        pulse.say(question, wait=False)
+        heard = room.hear()
+    finally:
+        pulse.control("unload-module", module)
+    assert echo > 0.01
+    assert rest < echo / 10 ** (25 / 20)
+    energy = np.square(heard).sum() / np.square(question).sum()
+    assert abs(10 * np.log10(energy)) < 3
+
+
+def test_half_duplex_does_not_listen_while_moshi_speaks(pulse: Pulse, rooms):
+    module = pulse.echo("100%")
+    try:
+        room = rooms(SoundOptions(echo=False, half_duplex=True))
+        room.voice = frames_of(ANSWER)
+        heard = room.wait_frames(len(room.voice) + 8)
+    finally:
+        pulse.control("unload-module", module)
+    assert rms(heard) < 1e-3
+
+
+def test_mute_and_volume(pulse: Pulse, rooms):
+    room = rooms(SoundOptions(echo=False))
+    room.sound.muted = True
+    pulse.say(audio.read(QUESTION)[0], wait=False)
+    assert not room.wait_frames(20).any()
+    room.sound.muted, room.sound.volume = False, 0.5
+    ear = pulse.listen()
+    room.voice = frames_of(ANSWER)
+    room.wait_frames(len(room.voice) + 5)
+    loud = np.abs(ear.stop()).max()
+    assert loud == pytest.approx(0.5 * np.abs(audio.read(ANSWER)).max(), rel=0.15)
+
+
+def test_a_dead_sound_system_is_waited_for(pulse: Pulse, rooms):
+    room = rooms()
+    pulse.kill()
+    assert "looking for another" in room.notices.get(timeout=WAIT)
+    assert room.sound.paused
+    pulse.start()
+    assert "going on with" in room.notices.get(timeout=WAIT)
+    room.settle()
+    pulse.say(audio.read(QUESTION)[0], wait=False)
+    assert rms(room.hear()) > 0.005
+
+
+def test_a_device_that_is_not_there_is_said_before_anything_runs(pulse: Pulse):
+    sound = Sound(SoundOptions(microphone="tuba"), print, print)  # type: ignore[arg-type]
+    with pytest.raises(AudioError, match="no microphone 'tuba'"):
+        sound.start()
+    sound.stop()
