@@ -5,7 +5,9 @@ frame. So its graph is built once and replayed without Python after that, whatev
 drawn from its logits.
 """
 
+import weakref
 from collections.abc import Callable
+from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
@@ -25,21 +27,23 @@ class DepthFrames:
 
     def __init__(self, depformer: DepFormer):
         self._depformer = depformer
-        self._weights: tuple[int, ...] = ()
+        self._weights: list[weakref.ref[mx.array]] = []
         self._laid_out = False  # layers keep views of their weights, made at first use
         self._steps: dict[int, Callable[..., tuple[mx.array, ...]]] = {}
 
     def refresh(self) -> None:
         """Forget compiled steps if a weight is another array now."""
-        weights = self._ids()
-        if weights != self._weights:
-            self._weights = weights
+        now = self._arrays()
+        seen = [weight() for weight in self._weights]
+        if len(now) != len(seen) or any(
+            a is not b for a, b in zip(now, seen, strict=True)
+        ):
             self._laid_out = False
             self._steps.clear()
 
-    def _ids(self) -> tuple[int, ...]:
-        leaves = tree_flatten(self._depformer.parameters())
-        return tuple(id(array) for _, array in leaves)
+    def _arrays(self) -> list[mx.array]:
+        leaves: Any = tree_flatten(self._depformer.parameters())
+        return [array for _, array in leaves]
 
     def __call__(
         self,
@@ -72,7 +76,7 @@ class DepthFrames:
         self._depformer(hidden, guidance.both(text), choose, steps, run=run)
         if not self._laid_out:
             self._laid_out = True
-            self._weights = self._ids()
+            self._weights = [weakref.ref(array) for array in self._arrays()]
         return mx.stack(sampled, axis=1)
 
     def _run(self, step: int, x: mx.array, *cache: mx.array) -> tuple[mx.array, ...]:

@@ -106,6 +106,16 @@ def test_a_new_generator_uses_weights_replaced_since(change: str, tmp_path: Path
     assert tokens(lm) == expected != before
 
 
+def test_weights_replaced_again_and_again_are_noticed():
+    """Also where the new array lies where the old one lay."""
+    lm = tiny.lm(**MODEL)
+    part = lm.depformer.slices[0].linear_out
+    for _ in range(3):
+        assert tokens(lm) == uncompiled(lm)
+        for _ in range(2):
+            part.weight = part.weight * -2
+
+
 def test_warming_up_compiles_a_frame_before_the_first_real_one():
     lm = tiny.lm(**MODEL)
     lm.warmup()
