@@ -36,15 +36,22 @@ class NativeCodec:
     def batch_size(self) -> int:
         return self.state.batch_size
 
-    def encode_step(self, pcm: np.ndarray) -> np.ndarray:
-        codes = self.mimi.encode_step(mx.array(pcm), self.state)
+    def encode_step(
+        self, pcm: np.ndarray, active: Sequence[bool] | None = None
+    ) -> np.ndarray:
+        """As ``Codec``; streams that are not ``active`` stand still."""
+        codes = self.mimi.encode_step(mx.array(pcm), self.state, active=active)
         mx.eval(codes, self.state.encoder.arrays)
         return np.array(codes)
 
-    def decode_step(self, codes: np.ndarray) -> np.ndarray:
-        """As ``Codec``; any K from 1 to ``num_codebooks`` will do."""
+    def decode_step(
+        self, codes: np.ndarray, active: Sequence[bool] | None = None
+    ) -> np.ndarray:
+        """As ``Codec``; any K from 1 to ``num_codebooks`` will do, and streams that are
+        not ``active`` stand still."""
         check_codes(codes, self.mimi.cfg.quantizer_bins)
-        pcm = self.mimi.decode_step(mx.array(codes), self.state).astype(mx.float32)
+        pcm = self.mimi.decode_step(mx.array(codes), self.state, active=active)
+        pcm = pcm.astype(mx.float32)
         mx.eval(pcm, self.state.decoder.arrays)
         return np.array(pcm)
 

@@ -8,7 +8,7 @@ The public layout is NCL, as in PyTorch: pcm ``[B, channels, S]`` floats in [-1,
 codes ``[B, K, T]`` int32. Inside it is NLC.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from os import PathLike
 
@@ -97,11 +97,19 @@ class Mimi(nn.Module):
 
     reset_all = reset_state
 
-    def encode_step(self, pcm: mx.array, state: MimiState | None = None) -> mx.array:
+    def encode_step(
+        self,
+        pcm: mx.array,
+        state: MimiState | None = None,
+        *,
+        active: Sequence[bool] | None = None,
+    ) -> mx.array:
         """Codes of the next frames of a stream.
 
         Args:
             pcm: ``[B, channels, S]``, S a positive multiple of ``frame_size``.
+            active: rows that take part; the others stand still, and what is returned
+                for them means nothing.
 
         Raises: ValueError for a partial frame, or for a state of another batch size.
         """
@@ -112,13 +120,20 @@ class Mimi(nn.Module):
                 f"{self.frame_size}, so collect them first."
             )
         half = self._state_for(state, pcm.shape[0]).encoder
-        return self.quantizer.encode(self._latent(pcm, half))
+        return self.quantizer.encode(self._latent(pcm, half, active))
 
-    def decode_step(self, codes: mx.array, state: MimiState | None = None) -> mx.array:
+    def decode_step(
+        self,
+        codes: mx.array,
+        state: MimiState | None = None,
+        *,
+        active: Sequence[bool] | None = None,
+    ) -> mx.array:
         """Sound ``[B, channels, T * frame_size]`` of the next code frames of a stream.
 
         Args:
             codes: ``[B, K, T]``, K from 1 to ``num_codebooks``, T at least 1.
+            active: as in ``encode_step``.
 
         Raises: ValueError for another K, no frames, or a state of another batch size.
         """
@@ -126,7 +141,7 @@ class Mimi(nn.Module):
         if not codes.shape[-1]:
             raise ValueError("decode_step got no frames: give at least one.")
         half = self._state_for(state, codes.shape[0]).decoder
-        return self._sound(codes, half)
+        return self._sound(codes, half, active)
 
     def encode(self, pcm: mx.array, num_codebooks: int | None = None) -> mx.array:
         """Codes of a whole signal, padded with zeros to whole frames.
@@ -230,18 +245,28 @@ class Mimi(nn.Module):
         ops.keep_packed(self.encoder_transformer)
         ops.keep_packed(self.decoder_transformer)
 
-    def _latent(self, pcm: mx.array, half: HalfState) -> mx.array:
+    def _latent(
+        self, pcm: mx.array, half: HalfState, active: Sequence[bool] | None = None
+    ) -> mx.array:
         """The next latents ``[B, T, D]`` of a stream."""
+        before = half.before(active)
         *convs, last = half.convs
         x = self.encoder(pcm.swapaxes(1, 2), convs)
-        x = self.encoder_transformer(x, half.caches)[0]
-        return self.downsample(x, last)
+        x = self.encoder_transformer(x, half.caches, None, active)[0]
+        x = self.downsample(x, last)
+        half.hold(before, active)
+        return x
 
-    def _sound(self, codes: mx.array, half: HalfState) -> mx.array:
+    def _sound(
+        self, codes: mx.array, half: HalfState, active: Sequence[bool] | None = None
+    ) -> mx.array:
+        before = half.before(active)
         first, *convs = half.convs
         x = self.upsample(self.quantizer.decode(codes), first)
-        x = self.decoder_transformer(x, half.caches)[0]
-        return self.decoder(x, convs).swapaxes(1, 2)
+        x = self.decoder_transformer(x, half.caches, None, active)[0]
+        x = self.decoder(x, convs)
+        half.hold(before, active)
+        return x.swapaxes(1, 2)
 
     def _encoder_state(self, batch_size: int) -> HalfState:
         convs = self.encoder.make_state(batch_size)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from ..modules.attention import LayerCache
-from ..modules.conv import State, reset_rows
+from ..modules.conv import State, hold_rows, reset_rows
 
 
 @dataclass
@@ -20,6 +20,15 @@ class HalfState:
         reset_rows(self.convs, rows)
         for cache in self.caches:
             cache.reset(list(rows))
+
+    def before(self, active: Sequence[bool] | None) -> list[State]:
+        """What to ``hold`` after a step in which some rows stand still."""
+        return [] if active is None else [dict(state) for state in self.convs]
+
+    def hold(self, before: list[State], active: Sequence[bool] | None) -> None:
+        """Put the rows that stood still back to what they were."""
+        if active is not None:
+            hold_rows(self.convs, before, active)
 
     @property
     def arrays(self) -> list[mx.array]:

@@ -278,6 +278,18 @@ class StreamableConvTranspose1d(nn.Module):
         return self.convtr(_remember(x, state, self.convtr.convtr.taps - 1))
 
 
+def hold_rows(
+    states: Sequence[State], before: Sequence[State], active: Sequence[bool]
+) -> None:
+    """Put rows that are not active back to what they were ``before``."""
+    if all(active):
+        return
+    moved = mx.array(list(active))[:, None, None]
+    for state, old in zip(states, before, strict=True):
+        for name, value in state.items():
+            state[name] = mx.where(moved, value, old[name])
+
+
 def reset_rows(states: Sequence[State], rows: Sequence[int]) -> None:
     """Make the given rows of the batch new streams; nothing is computed yet."""
     for state in states:

@@ -298,12 +298,13 @@ class ProjectedTransformer(nn.Module):
         x: mx.array,
         cache: Sequence[LayerCache] | None = None,
         cross_attention_src: mx.array | None = None,
+        active: Sequence[bool] | None = None,
     ) -> list[mx.array]:
         if self.conv_layout:
             x = x.swapaxes(1, 2)
         if self.input_proj is not None:
             x = self.input_proj(x)
-        x = self.transformer(x, cache, cross_attention_src)
+        x = self.transformer(x, cache, cross_attention_src, active)
         outs = [x if proj is None else proj(x) for proj in self.output_projs]
         return [y.swapaxes(1, 2) for y in outs] if self.conv_layout else outs
 

@@ -178,6 +178,34 @@ def test_one_row_begins_anew_while_the_others_go_on():
     assert_close(later[1:2], mimi.decode(codes[1:2]), 1e-4)
 
 
+def test_rows_that_stand_still_go_on_where_they_were():
+    """Past the window too: what a row that waits writes is never seen."""
+    mimi = random_mimi()
+    state = mimi.make_state(3)
+    pcm = noise(30, batch=3)
+    heard: list[list[mx.array]] = [[], [], []]
+    said: list[list[mx.array]] = [[], [], []]
+    for call in range(60):
+        active = [call % 2 == 0, call % 3 == 0, 10 <= call < 40]
+        active = [on and len(heard[r]) < 20 for r, on in enumerate(active)]
+        if not any(active):
+            continue
+        at = [min(len(done), 29) * SIZE for done in heard]
+        frames = mx.stack([pcm[r, :, i : i + SIZE] for r, i in enumerate(at)])
+        codes = mimi.encode_step(frames, state, active=active)
+        sound = mimi.decode_step(codes, state, active=active)
+        for row, on in enumerate(active):
+            if on:
+                heard[row].append(codes[row : row + 1])
+                said[row].append(sound[row : row + 1])
+    for row in range(3):
+        assert len(heard[row]) == 20
+        codes = mx.concatenate(heard[row], -1)
+        whole = pcm[row : row + 1, :, : 20 * SIZE]
+        assert mx.array_equal(codes, mimi.encode(whole))
+        assert_close(mx.concatenate(said[row], -1), mimi.decode(codes), 1e-4)
+
+
 def test_a_reset_state_is_a_new_one():
     mimi, pcm = random_mimi(), noise(10)
     state = mimi.make_state()
