@@ -13,7 +13,7 @@ from tests.speech import TTS, speaker
 def test_sound_is_played_to_its_end(pulse: Pulse):
     ear = pulse.listen()
     player = Player()
-    sound = np.concatenate([tone(24_000, 1.3), tone(24_000, 0.2, 880)])
+    sound = np.concatenate([tone(24_000, 1.2), 2 * tone(24_000, 0.3)])
     for start in range(0, len(sound), 1920):
         player.play(sound[start : start + 1920])
     player.finish()
@@ -21,9 +21,7 @@ def test_sound_is_played_to_its_end(pulse: Pulse):
     loud = np.flatnonzero(np.abs(heard) > 0.05)
     # The device itself loses blocks where the machine is too busy for it.
     assert len(loud) > 0.5 * len(sound)
-    part = heard[loud[0] : loud[-1]]
-    assert loudest_hz(part, 24_000) == pytest.approx(440, abs=20)
-    assert loudest_hz(part[-2400:], 24_000) == pytest.approx(880, abs=20)
+    assert np.abs(heard[loud[:2000]]).max() < 0.4 < np.abs(heard[loud[-2000:]]).max()
 
 
 def test_nothing_to_play_ends_at_once(pulse: Pulse):
