@@ -28,16 +28,27 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from . import audio, models, modules, utils
+    from .chat.family import load_stt, load_tts
     from .chat.moshi import load
 
 __version__ = "0.4.0"
 
-__all__ = ["__version__", "audio", "load", "models", "modules", "utils"]
+__all__ = [
+    "__version__",
+    "audio",
+    "load",
+    "load_stt",
+    "load_tts",
+    "models",
+    "modules",
+    "utils",
+]
+_LOADERS = {"load": "moshi", "load_stt": "family", "load_tts": "family"}
 
 
 def __getattr__(name: str) -> object:
-    if name == "load":
-        return import_module(".chat.moshi", __name__).load
+    if name in _LOADERS:
+        return getattr(import_module(f".chat.{_LOADERS[name]}", __name__), name)
     if name in __all__:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module 'moshi_mlx' has no attribute '{name}'")

@@ -23,7 +23,8 @@ def python(code: str) -> str:
 
 def test_public_names():
     assert moshi_mlx.__all__ == [
-        *("__version__", "audio", "load", "models", "modules", "utils"),
+        *("__version__", "audio", "load", "load_stt", "load_tts"),
+        *("models", "modules", "utils"),
     ]
     assert set(moshi_mlx.__all__) <= set(dir(moshi_mlx))
     assert moshi_mlx.audio.__all__ == [
