@@ -1,0 +1,221 @@
+"""What a frame takes on this machine, stage by stage, and what that needs."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from ..audio import FRAME, SAMPLE_RATE
+from ..chat.trace import Timing, Trace, percentile
+from ..checkpoint.quantize import nbytes
+from ..codec import Codec
+from ..models.generate import LmGen
+from ..models.lm import Lm
+from ..modules.kv_cache import RotatingKVCache
+from ..utils.sampling import Sampler
+
+FRAME_MS = 1000 * FRAME / SAMPLE_RATE
+AHEAD = 256  # slots that a cache has at first
+
+
+@dataclass(frozen=True)
+class Result:
+    """One setting's outcome; times in milliseconds.
+
+    Attributes:
+        label: what was run: model, bits, device, codec.
+        batch: conversations side by side.
+        stages: encode, step, decode, frame, and step without depth transformer.
+        cold_ms: very first frame; ``first_ms``: first one after a warm-up.
+        tokens_hz: text and audio tokens a second, over the batch.
+        memory: bytes of weights, of the conversations, and peaks while running.
+    """
+
+    label: dict[str, str]
+    batch: int
+    stages: dict[str, Timing]
+    cold_ms: float
+    first_ms: float
+    tokens_hz: float
+    memory: dict[str, int]
+
+    @property
+    def times_real_time(self) -> float:
+        """How many times faster than live; for each conversation of the batch."""
+        return FRAME_MS / self.stages["frame"].p50_ms
+
+    def to_json(self) -> dict[str, Any]:
+        stages = {
+            name: {"p50_ms": t.p50_ms, "p95_ms": t.p95_ms, "max_ms": t.max_ms}
+            for name, t in self.stages.items()
+        }
+        return {
+            **self.label,
+            "batch": self.batch,
+            "stages": stages,
+            "cold_frame_ms": self.cold_ms,
+            "first_frame_after_warmup_ms": self.first_ms,
+            "times_real_time": self.times_real_time,
+            "tokens_per_s": self.tokens_hz,
+            "memory_bytes": self.memory,
+        }
+
+
+class Loop:
+    """A batch of conversations that hear noise.
+
+    Args:
+        lm: the model.
+        codec: with as many streams; None for a model without its codec.
+        batch: conversations.
+    """
+
+    def __init__(self, lm: Lm, codec: Codec | None, batch: int, seed: int = 0):
+        self.lm = lm
+        self.codec = codec
+        self.batch = batch
+        self.gen = LmGen(
+            lm,
+            text_sampler=Sampler(0.7, top_p=0, top_k=25),
+            audio_sampler=Sampler(0.8, top_p=0, top_k=250),
+            batch_size=batch,
+            seed=seed,
+        )
+        self._rng = np.random.default_rng(seed)
+        self._others = lm.cfg.other_codebooks
+        self._cards = lm.cfg.audio_vocab_size - 1
+
+    def frame(self, trace: Trace) -> None:
+        """Hear and say one frame."""
+        shape = self.batch, 1, FRAME
+        pcm = 0.1 * self._rng.standard_normal(shape, dtype=np.float32)
+        with trace.stage("frame"):
+            if self.codec is None or not self._others:
+                codes = self.random_codes()
+            else:
+                with trace.stage("encode"):
+                    codes = self.codec.encode_step(pcm)[:, : self._others, 0]
+                codes = np.minimum(codes, self._cards - 1)
+            with trace.stage("step"):
+                own = self.step(codes)
+            if own is not None and self.codec is not None and (own >= 0).all():
+                with trace.stage("decode"):
+                    self.codec.decode_step(own[:, : self.codec.num_codebooks, None])
+
+    def step(self, codes: np.ndarray) -> np.ndarray | None:
+        """One step of the language model, waited for."""
+        text, _ = self.gen.step(mx.array(codes))
+        own = self.gen.last_audio_tokens() if self.lm.dep_q else None
+        mx.eval(text, self.gen.tokens)
+        return None if own is None else np.array(own)
+
+    def step_without_depth(self) -> None:
+        """The temporal transformer and the text alone."""
+        own = mx.zeros((self.batch, self.lm.dep_q), mx.int32)
+        codes = mx.array(self.random_codes())
+        text, _ = self.gen.step(codes, own_audio_tokens=own)
+        mx.eval(text, self.gen.tokens)
+
+    def go_to(self, position: int) -> None:
+        """Place the conversations behind ``position`` steps, as if they were heard."""
+        for layer in self.gen.cache:
+            ring = layer.self_attn
+            assert isinstance(ring, RotatingKVCache)
+            size = min(ring.max_size, max(AHEAD, 2 * position))
+            heads = self.batch, ring.n_kv_heads, size, ring.head_dim
+            dtype = self.lm.out_norm["weight"].dtype
+            ring.keys, ring.values = mx.zeros(heads, dtype), mx.zeros(heads, dtype)
+            ring.offsets = [position] * self.batch
+            mx.eval(ring.keys, ring.values)
+
+    def cache_bytes(self) -> int:
+        """Bytes of keys and values held."""
+        return sum(layer.self_attn.nbytes for layer in self.gen.cache)
+
+    def random_codes(self) -> np.ndarray:
+        """A frame of the other side, ``[B, other]``."""
+        shape = self.batch, self._others
+        return self._rng.integers(0, self._cards, shape).astype(np.int32)
+
+
+def measure(
+    lm: Lm,
+    make_codec: Callable[[int], Codec] | None,
+    label: dict[str, str],
+    batch: int = 1,
+    frames: int = 50,
+) -> Result:
+    """Time frames of a batch of new conversations, after a warm-up."""
+    codec = None if make_codec is None else make_codec(batch)
+    warm = Loop(lm, codec, batch)
+    begun = time.perf_counter()
+    warm.frame(Trace())
+    cold_s = time.perf_counter() - begun
+    for _ in range(lm.cfg.max_delay + 2):
+        warm.frame(Trace())
+    mx.reset_peak_memory()
+    loop = Loop(lm, None if make_codec is None else make_codec(batch), batch)
+    trace, first = Trace(), Trace()
+    loop.frame(first)
+    for _ in range(frames):
+        loop.frame(trace)
+    if lm.dep_q:
+        for _ in range(max(5, frames // 3)):
+            with trace.stage("step without depth"):
+                loop.step_without_depth()
+    stages = trace.summary()
+    memory = {
+        "weights": nbytes(lm),
+        "conversations": loop.cache_bytes(),
+        "mlx_peak": mx.get_peak_memory(),
+        "process_peak": process_peak(),
+    }
+    per_frame = batch * (1 + lm.dep_q)
+    frame_ms = stages["frame"].p50_ms
+    return Result(
+        label,
+        batch,
+        stages,
+        cold_ms=1000 * cold_s,
+        first_ms=first.summary()["frame"].max_ms,
+        tokens_hz=1000 * per_frame / frame_ms,
+        memory=memory,
+    )
+
+
+def growth(
+    lm: Lm, positions: Sequence[int] | None = None, steps: int = 12
+) -> list[tuple[int, float]]:
+    """Median milliseconds of an LM step at positions of a long conversation.
+
+    Args:
+        positions: by default from the start to eight times the context; past it, where
+            the window slides, a step costs the same.
+    """
+    context = lm.cfg.transformer.context
+    if positions is None:
+        shares = (0, 0.25, 0.5, 1, 2, 4, 8)
+        positions = [round(share * context) for share in shares]
+    loop = Loop(lm, None, 1)
+    found = []
+    for position in positions:
+        loop.go_to(position)
+        times = []
+        for i in range(steps + 2):
+            begun = time.perf_counter()
+            loop.step(loop.random_codes())
+            if i >= 2:  # the first ones may build what the others reuse
+                times.append(1000 * (time.perf_counter() - begun))
+        found.append((position, percentile(times, 50)))
+    return found
+
+
+def process_peak() -> int:
+    """Most bytes of memory that this process has held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

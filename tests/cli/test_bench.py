@@ -1,0 +1,60 @@
+"""`moshi-mlx bench`: every setting once, as table, JSON and page."""
+
+import json
+
+import mlx.core as mx
+import pytest
+
+from moshi_mlx.bench import synthetic
+from moshi_mlx.bench.sweep import available_devices
+from moshi_mlx.cli.main import main
+from tests.tiny import BASE
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch):
+    monkeypatch.setitem(synthetic.SIZES, "10M", BASE)
+
+
+def test_every_setting_is_measured_once(capsys, tmp_path):
+    page = tmp_path / "b.html"
+    args = ["--size", "10M", "--bits", "16,q4", "--batch", "1,2", "--codec", "none"]
+    rest = ["--device", "cpu", "--frames", "5", "--growth", "--plot", str(page)]
+    assert main(["bench", *args, *rest, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    found = [(r["model"], r["bits"], r["batch"]) for r in told["results"]]
+    assert found == [("10M", bits, batch) for bits in ("16", "q4") for batch in (1, 2)]
+    assert "mlx" in told["machine"]
+    assert [p["position"] for p in told["growth_ms"]["10M q4 cpu"]][-1] == 56
+    assert page.read_text().count("<svg") == 3
+    assert mx.default_device() == mx.Device(mx.cpu)
+
+
+def test_a_checkpoint_with_its_codec(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    args = ["bench", "--model", "demo", "--frames", "5", "--device", "cpu"]
+    assert main(args) == 0
+    shown = capsys.readouterr()
+    assert "demo 8 cpu native x1" in shown.out and "x live" in shown.out
+    assert main(["bench", "--model", "demo", "--codec", "rust", "--device", "cpu"]) == 1
+    assert "needs a released Mimi file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "args, word",
+    [
+        (["--size", "3B"], "size '3B' is unknown"),
+        (["--size", "10M", "--bits", "7"], "recipe 'q7' is unknown"),
+        (["--size", "10M", "--batch", "0"], "--batch '0' is no batch size"),
+        (["--size", "10M", "--codec", "opus"], "--codec 'opus' is unknown"),
+        (["--size", "10M", "--device", "tpu"], "--device 'tpu' is unknown"),
+        (["--size", "10M", "--codec", "rust"], "rust codec needs the weights"),
+    ],
+)
+def test_mistakes_are_one_line(capsys, args, word):
+    assert main(["bench", *args]) == 1
+    assert word in capsys.readouterr().err
+
+
+def test_the_cpu_is_always_there():
+    assert available_devices()[-1] == "cpu"
