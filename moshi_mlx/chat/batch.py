@@ -15,6 +15,7 @@ from ..errors import ConfigError
 from ..modules.conditioner import ConditionTensor
 from ..utils.sampling import Sampler
 from .moshi import Moshi
+from .row_codec import make_row_codec
 from .rows import MAX_REPETITION_CONTEXT, RowGen, Sampling
 from .session import Reply
 
@@ -69,23 +70,11 @@ class RowSession:
         self.batch = batch
         self.row = row
         self.started = False
-        self.codec = batch.moshi.make_codec()
         self.reader = batch.moshi.reader()
 
     def step(self, frame: Frame) -> Reply:
         """Hear ``frame [1920]`` and answer, alone."""
         return self.batch.step([self], [frame])[0]
-
-    def encode(self, frame: Frame) -> NDArray[np.int32]:
-        other = self.batch.moshi.lm.cfg.other_codebooks
-        return self.codec.encode_step(frame[None, None])[0, :other, 0]
-
-    def reply(self, text_token: int, own: NDArray[np.int32] | None) -> Reply:
-        text = self.reader.read(text_token)
-        if own is None or (own < 0).any():
-            return Reply(None, text, text_token, None)
-        pcm = self.codec.decode_step(own[None, :, None])[0, 0]
-        return Reply(pcm, text, text_token, own)
 
 
 class Batch:
@@ -97,11 +86,19 @@ class Batch:
         moshi: the model.
         rows: how many.
         cfg_coef: guidance (Hibiki); default: the model's.
+        joint_codec: step the codec of all rows together. Default: where MLX computes
+            on a GPU; a CPU gains nothing by it, and rows that stand still cost time.
 
     Raises: ConfigError for a model that holds no conversation.
     """
 
-    def __init__(self, moshi: Moshi, rows: int = 1, cfg_coef: float | None = None):
+    def __init__(
+        self,
+        moshi: Moshi,
+        rows: int = 1,
+        cfg_coef: float | None = None,
+        joint_codec: bool | None = None,
+    ):
         cfg = moshi.lm.cfg
         if cfg.transformer.cross_attention or not cfg.other_codebooks:
             raise ConfigError(
@@ -110,11 +107,14 @@ class Batch:
             )
         if cfg_coef is None:
             cfg_coef = float(moshi.info.lm_gen_config.get("cfg_coef", 1.0))
+        if joint_codec is None:
+            joint_codec = mx.default_device().type == mx.DeviceType.gpu
         self.moshi = moshi
         self.rows = rows
         self._gen = RowGen(moshi.lm, rows, cfg_coef)
         self._ct = _for_rows(moshi.conditions(cfg_coef), rows)
         self._taken: list[RowSession | None] = [None] * rows
+        self._codec = make_row_codec(moshi.make_codec, rows, joint_codec)
 
     def open(self, wishes: Wishes) -> RowSession:
         """A new conversation.
@@ -126,6 +126,7 @@ class Batch:
         row = self._taken.index(None)
         session = RowSession(self, row)
         self._gen.begin(row, wishes.sampling(self.moshi))
+        self._codec.begin(row)
         self._taken[row] = session
         return session
 
@@ -137,7 +138,7 @@ class Batch:
     def warmup(self) -> None:
         """Run a few frames and forget them, so that the first is as fast as any."""
         session = self.open(Wishes(seed=0))
-        frame = np.zeros(session.codec.frame_size, np.float32)
+        frame = np.zeros(self._codec.frame_size, np.float32)
         for _ in range(self.moshi.lm.cfg.max_delay + 2):
             session.step(frame)
         self.close(session)
@@ -149,28 +150,38 @@ class Batch:
         new = [session for session in sessions if not session.started]
         if new:
             silence = np.zeros_like(frames[0])
-            self._step(new, [session.encode(silence) for session in new])
+            self._step(new, [silence] * len(new))
             for session in new:
                 session.started = True
-        heard = [s.encode(f) for s, f in zip(sessions, frames, strict=True)]
-        return self._step(sessions, heard)
+        return self._step(sessions, frames)
 
     def _step(
-        self, sessions: Sequence[RowSession], heard: Sequence[NDArray[np.int32]]
+        self, sessions: Sequence[RowSession], frames: Sequence[Frame]
     ) -> list[Reply]:
-        codes = np.zeros((self.rows, len(heard[0])), np.int32)
-        active = [False] * self.rows
-        for session, mine in zip(sessions, heard, strict=True):
-            codes[session.row] = mine
-            active[session.row] = True
+        rows = [session.row for session in sessions]
+        active = [row in rows for row in range(self.rows)]
+        other = self.moshi.lm.cfg.other_codebooks
+        heard = self._codec.encode(dict(zip(rows, frames, strict=True)))
+        codes = np.zeros((self.rows, other), np.int32)
+        for row, mine in heard.items():
+            codes[row] = mine[:other]
         everyone = None if all(active) else active
         text, _ = self._gen.step(mx.array(codes), self._ct, active=everyone)
         audio = self._gen.last_audio_tokens() if self._gen.main_codebooks else None
         words = np.array(text)[:, 0]
-        own = None if audio is None else np.array(audio, dtype=np.int32)
+        said = {}
+        if audio is not None:
+            own = np.array(audio, dtype=np.int32)
+            said = {row: own[row] for row in rows if (own[row] >= 0).all()}
+        sound = self._codec.decode(said) if said else {}
         return [
-            s.reply(int(words[s.row]), None if own is None else own[s.row])
-            for s in sessions
+            Reply(
+                sound.get(session.row),
+                session.reader.read(int(words[session.row])),
+                int(words[session.row]),
+                said.get(session.row),
+            )
+            for session in sessions
         ]
 
 
