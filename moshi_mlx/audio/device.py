@@ -113,8 +113,8 @@ def find_device(kind: Kind, choice: str | int | None = None) -> Device:
     able = [device for device in list_devices() if device.channels(kind)]
     if not able:
         raise AudioError(
-            f"this machine has no {what}: plug one in, or see what "
-            "'moshi-mlx doctor' finds."
+            f"this machine has no {what}: plug one in, or "
+            "allow it in the system's settings."
         )
     if choice is None:
         defaults = [device for device in able if device.is_default(kind)]

@@ -1,5 +1,7 @@
 """Take Moshi's own voice out of what the microphone hears."""
 
+from collections import deque
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +14,7 @@ _NOISE_LEVEL = 2  # WebRTC's "high", of 0..3
 _REACH_S = 0.4  # echoes up to this late are found by the canceller on its own
 _KEEP_S = 0.06  # of a longer delay, left for the canceller: it may vary
 _AHEAD = SAMPLE_RATE // 50  # samples played before their echo is due, at the start
-_MOST_AHEAD = SAMPLE_RATE // 2  # samples; beyond, a device has stood still
+_PATIENCE = 8  # takes until what is owed counts as lost
 _HISTORY_S = 1.5  # of what was played: the longest delay that can be bridged
 _DECIMATE = 3  # the delay is looked for at 8 kHz
 _WINDOW_S = 2.0  # of sound that a look at the delay needs
@@ -46,7 +48,7 @@ class EchoCanceller:
     ):
         from pywebrtc_audio import AudioProcessor
 
-        self.slips = 0  # times the two sides lost count of each other
+        self.slips = 0  # times a device lost or won time
         self._echo = echo
         self._webrtc = AudioProcessor(
             sample_rate=SAMPLE_RATE,
@@ -98,12 +100,16 @@ class _Played:
     """What was played: a queue for the canceller, and the recent past of it.
 
     A device takes and gives in blocks of its own, so the queue runs a little ahead.
-    What comes too late for its moment is replaced by silence and skipped then.
+    What comes too late for its moment is replaced by silence and skipped when it comes;
+    but where a device has lost time for good, the two sides are counted anew from
+    there.
     """
 
     def __init__(self) -> None:
         self._waiting = np.zeros(0, np.float32)
         self._owed = 0  # samples that silence stood in for
+        self._owing: deque[int] = deque(maxlen=_PATIENCE)  # after the last takes
+        self._ahead: deque[int] = deque(maxlen=4 * _PATIENCE)
         self._begun = False
         self._past = np.zeros(round(_HISTORY_S * SAMPLE_RATE), np.float32)
 
@@ -113,23 +119,34 @@ class _Played:
         self._waiting = np.concatenate([self._waiting, pcm[skipped:]])
 
     def take(self, num_samples: int) -> tuple[Pcm, bool]:
-        """The next ``[num_samples]``, and whether the two sides have lost count.
-
-        They have where one of the devices has stood still for a while.
-        """
-        ahead = len(self._waiting) - num_samples
-        slipped = ahead > _MOST_AHEAD or self._owed > _MOST_AHEAD
-        if slipped or not self._begun:
-            keep = min(len(self._waiting), num_samples + _AHEAD)
-            self._waiting = self._waiting[len(self._waiting) - keep :]
-            self._owed = 0
-        slipped, self._begun = slipped and self._begun, True
+        """The next ``[num_samples]``, and whether they were counted anew."""
+        if not self._begun:
+            self._begun = True
+            self._drop(len(self._waiting) - num_samples - _AHEAD)
         out, self._waiting = np.split(self._waiting, [num_samples])
         lacking = num_samples - len(out)
         self._owed += lacking
         out = np.concatenate([out, np.zeros(lacking, np.float32)])
         self._past = np.concatenate([self._past, out])[num_samples:]
-        return out, slipped
+        return out, self._recount()
+
+    def _recount(self) -> bool:
+        """Forgive what will never come, drop what came too much."""
+        self._owing.append(self._owed)
+        self._ahead.append(len(self._waiting))
+        late = min(self._owing) if len(self._owing) == _PATIENCE else 0
+        early = min(self._ahead) - _AHEAD
+        if len(self._ahead) < 4 * _PATIENCE or early < _AHEAD:
+            early = 0
+        self._owed -= late
+        self._drop(early)
+        if late or early:
+            self._owing.clear()
+            self._ahead.clear()
+        return bool(late or early)
+
+    def _drop(self, num_samples: int) -> None:
+        self._waiting = self._waiting[max(num_samples, 0) :]
 
     def delayed(self, num_samples: int, by: int) -> Pcm:
         """What ``take`` gave, ``by`` samples earlier."""
