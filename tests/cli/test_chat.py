@@ -1,0 +1,34 @@
+"""The chat command's options, and the old name of it."""
+
+import pytest
+
+from moshi_mlx.cli.main import main
+from moshi_mlx.local import default_model
+
+
+@pytest.mark.parametrize(
+    "args, repo",
+    [
+        ([], "kyutai/moshiko-mlx-bf16"),
+        (["-q", "4"], "kyutai/moshiko-mlx-q4"),
+        (["-q8"], "kyutai/moshiko-mlx-q8"),
+        (["--quantized=8", "--steps", "10"], "kyutai/moshiko-mlx-q8"),
+    ],
+)
+def test_the_old_name_takes_the_old_default(args: list[str], repo: str):
+    assert default_model(args) == ["--hf-repo", repo]
+
+
+@pytest.mark.parametrize("args", [["--hf-repo", "a/b"], ["--model=demo", "-q", "8"]])
+def test_a_model_that_is_named_stays(args: list[str]):
+    assert default_model(args) == []
+
+
+def test_the_help_names_the_keys_and_every_old_flag_is_taken(
+    capsys: pytest.CaptureFixture[str],
+):
+    assert main(["chat", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "m mutes" in text and "--half-duplex" in text
+    for flag in ("--tokenizer", "--moshi-weight", "--mimi-weight", "--hf-repo"):
+        assert flag in text
