@@ -38,6 +38,8 @@ def pytorch_rules(cfg: LmConfig, sets: int | None = None) -> list[Rule]:
     ]
     for step in range(cfg.depformer.num_slices):
         rules += _slice_rules(cfg, step, sets)
+    if not cfg.depformer.num_slices:  # PyTorch keeps an input projection to nothing
+        rules.append(Rule(r"depformer_in\.0\.weight", None))
     return rules
 
 

@@ -51,6 +51,13 @@ def test_released_names_fill_the_network(name):
     assert len(ours(file_of(name), config_of(name))) > 20
 
 
+def test_a_projection_into_no_depth_transformer_is_left_out():
+    """PyTorch makes one where ``depformer_multi_linear`` is false, used or not."""
+    config, weights = config_of("stt"), file_of("stt")
+    extra = weights | {"depformer_in.0.weight": mx.zeros((16, config["dim"]))}
+    assert_equal(ours(extra, config), ours(weights, config))
+
+
 def test_split_names_give_the_same_tensors():
     config = config_of("duplex")
     released = ours(file_of("duplex"), config)
