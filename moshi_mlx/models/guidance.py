@@ -85,14 +85,20 @@ class Guidance:
     def _null(self, cross: mx.array) -> mx.array:
         """The null condition of as many positions as ``cross`` has."""
         provider = self.model.condition_provider
-        for conditioner in [] if provider is None else provider.conditioners.values():
-            if isinstance(conditioner, TensorConditioner):
-                width = conditioner.input_dim
-                values = mx.zeros((1, cross.shape[1], width))
-                mask = mx.zeros((1, cross.shape[1]), mx.uint8)
-                null = conditioner.condition(TensorCondition(values, mask))
-                return null.astype(cross.dtype)
-        return mx.zeros_like(cross[:1])
+        known = [] if provider is None else list(provider.conditioners.values())
+        attended = [c for c in known if isinstance(c, TensorConditioner)]
+        if not attended:
+            return mx.zeros_like(cross[:1])
+        if len(attended) > 1:
+            raise ValueError(
+                f"the model attends to {len(attended)} conditions, so their nulls "
+                "cannot be told from cross_attention_src: give it 2B rows, "
+                "[conditions; nulls]."
+            )
+        values = mx.zeros((1, cross.shape[1], attended[0].input_dim))
+        mask = mx.zeros((1, cross.shape[1]), mx.uint8)
+        null = attended[0].condition(TensorCondition(values, mask))
+        return null.astype(cross.dtype)
 
     def inputs(
         self, text: mx.array, audio: mx.array | None, offsets: Sequence[int]

@@ -134,6 +134,18 @@ def test_rows_under_guidance_restart_on_their_own():
     assert np.array_equal(found[0], whole[0, :, 9:])
 
 
+def test_rows_under_guidance_pause_on_their_own():
+    lm, io = guided()
+    gen, frames = greedy(lm, batch_size=2, cfg_coef=2.0), io["user_codes"][:2]
+    alone = greedy(lm, cfg_coef=2.0)
+    for t in range(20):
+        active = [True, t % 3 != 1]
+        text, _ = gen.step(frames[:, :, t], mood(lm), active=active)
+        if active[1]:
+            wanted, _ = alone.step(frames[1:, :, t], mood(lm))
+            assert text[1].tolist() == wanted[0].tolist()
+
+
 def test_a_null_half_is_made_where_only_conditions_are_given():
     lm = tiny.lm(**CONDITIONED)
     assert lm.condition_provider is not None
@@ -150,6 +162,19 @@ def test_a_null_half_is_made_where_only_conditions_are_given():
     assert np.array_equal(made, explicit)
     unguided = run(greedy(lm, batch_size=2), frames, *given)
     assert not np.array_equal(made, unguided)
+
+
+def test_nulls_of_two_conditions_to_attend_to_must_be_given():
+    entries = CONDITIONED["conditioners"] | {
+        "face": {"type": "tensor", "tensor": {"dim": 6}}
+    }
+    fuser = CONDITIONED["fuser"] | {"cross": ["voice", "face"]}
+    lm = tiny.lm(**{**CONDITIONED, "conditioners": entries, "fuser": fuser})
+    cross, frame = mx.random.normal((1, 5, 32)), mx.zeros((1, 3), mx.int32)
+    gen = greedy(lm, cfg_coef=2.0)
+    with pytest.raises(ValueError, match="give it 2B rows"):
+        gen.step(frame, mood(lm), cross)
+    gen.step(frame, mood(lm), mx.concatenate([cross, cross]))
 
 
 def test_conditions_are_prepared_once_as_long_as_they_stay_the_same():
