@@ -248,6 +248,8 @@ class Talk:
         """Pings, stats, and the longest time a conversation may take."""
         while True:
             await asyncio.sleep(TICK_S)
+            if not self.service.ready:
+                raise MoshiError("the model has stopped: the server must be restarted.")
             if self.settings.stats:
                 await self._send(protocol.metadata({"stats": self.stats()}))
             now = time.monotonic()

@@ -61,22 +61,23 @@ def serve(model_thread) -> Iterator[Serve]:
         static: Path | None = None,
         tls=None,
         port: int = 0,
+        thread: "ModelThread[Batch]" = model_thread,
     ) -> Running:
-        about = model_thread.call(describe).result()
-        service = Service(model_thread, about, places, limits, record)
+        about = thread.call(describe).result()
+        service = Service(thread, about, places, limits, record)
         app = make_app(service, policy or Policy(), static or page_folder())
         ports: list[int] = []
         server = make_server(app, service, "localhost", port, tls, ports.append)
-        thread = threading.Thread(target=server.run)
-        thread.start()
+        running_in = threading.Thread(target=server.run)
+        running_in.start()
         until = time.monotonic() + 10
         while not ports and time.monotonic() < until:
             time.sleep(0.005)
 
         def stop() -> None:
             server.should_exit = True
-            thread.join(20)
-            assert not thread.is_alive(), "the server does not end"
+            running_in.join(20)
+            assert not running_in.is_alive(), "the server does not end"
 
         running.append(Running(service, ports[0], stop))
         return running[-1]

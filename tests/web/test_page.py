@@ -153,6 +153,15 @@ def test_a_spoken_question_is_answered_in_words_and_sound(browser, serve, tmp_pa
 
     page.click("#restart")
     visit.expect_words("#transcript", "A new conversation")
+    before = len(visit.received)
+    page.click("#open-settings")
+    page.locator("#seed").fill("77")
+    page.keyboard.press("Enter")
+    expect(page.locator("#settings")).not_to_be_visible()
+    page.wait_for_timeout(500)
+    assert len(visit.received) > before, "the restarted conversation is silent"
+    page.click("#restart")
+    visit.expect_words("#model", "seed 77")
     visit.expect_state("talking")
 
     page.click("#talk")

@@ -8,6 +8,8 @@ import random
 import socket
 import struct
 import time
+import urllib.error
+import urllib.request
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +17,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+import moshi_mlx
 from moshi_mlx.web.limits import Limits
+from moshi_mlx.web.service import start_model
 from tests.web.client import AUDIO, ERROR, HANDSHAKE, arrived, joined
 from tests.web.conftest import HASTY
 from tests.web.ogg import beginning, page
@@ -262,9 +266,7 @@ def test_frames_that_come_too_fast_are_left_out_and_counted(serve, question):
 def test_a_model_that_fails_is_said(serve, question, monkeypatch):
     """One conversation's failure ends that conversation only."""
     server = serve()
-    monkeypatch.setattr(
-        "moshi_mlx.chat.batch.RowSession.encode", lambda *_: 1 / 0, raising=True
-    )
+    monkeypatch.setattr("moshi_mlx.chat.batch.Batch._step", lambda *_: 1 / 0)
 
     async def run():
         async with joined(server.chat()) as client:
@@ -275,6 +277,22 @@ def test_a_model_that_fails_is_said(serve, question, monkeypatch):
     assert code == 1011 and "mistake" in errors[0]
     monkeypatch.undo()
     asyncio.run(assert_serves(server, question))
+
+
+def test_a_model_that_has_ended_is_said(serve, question):
+    thread = start_model(lambda: moshi_mlx.load("demo"), 1, None)
+    server = serve(thread=thread)
+
+    async def run():
+        async with joined(server.chat()) as client:
+            await client.converse(question[:1])
+            await asyncio.get_running_loop().run_in_executor(None, thread.close)
+            return await client.until_closed(), client.errors
+
+    code, errors = asyncio.run(run())
+    assert code == 1011 and "the model has stopped" in errors[0]
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        urllib.request.urlopen(server.url("/health"), timeout=10)
 
 
 def test_unknown_kinds_and_text_frames_are_ignored(serve, question):

@@ -23,8 +23,11 @@ let figures = {};
 let playback = { heldMs: 0, late: 0 };
 let sentAt = []; // when each frame left
 let answered = 0; // frames that have come back
+let forgotten = 0; // frames dropped before the conversation at hand
+let beginning = false; // a restart was asked for: what comes still belongs to the past
 let line = null; // paragraph that grows
 let wished = ""; // what the connection was asked for
+let devices = ""; // those in use
 
 function show(next, words) {
   state = next;
@@ -36,6 +39,31 @@ function show(next, words) {
   $("keep").hidden = recording.seconds === 0;
 }
 
+function openDevices() {
+  devices = chosenDevices();
+  return openSound({
+    input: $("input-device").value,
+    output: $("output-device").value,
+    onFrame,
+    onPlayback: (heard) => (playback = heard),
+    onLost: () => stop("failed", "The microphone is gone. Plug it in again, then press Start."),
+  });
+}
+
+const chosenDevices = () => `${$("input-device").value} ${$("output-device").value}`;
+
+/** Other devices were chosen while talking: the conversation goes on with them. */
+async function switchDevices() {
+  if (!sound || devices === chosenDevices()) return;
+  const old = sound;
+  try {
+    sound = await openDevices();
+    await old.close();
+  } catch (error) {
+    stop("failed", microphoneTrouble(error));
+  }
+}
+
 async function start() {
   const trouble = pageTrouble();
   if (trouble) return show("failed", trouble);
@@ -44,13 +72,7 @@ async function start() {
   line = null;
   show("joining", "Asking for the microphone …");
   try {
-    sound = await openSound({
-      input: $("input-device").value,
-      output: $("output-device").value,
-      onFrame,
-      onPlayback: (heard) => (playback = heard),
-      onLost: () => stop("failed", "The microphone is gone. Plug it in again, then press Start."),
-    });
+    sound = await openDevices();
   } catch (error) {
     return stop("failed", microphoneTrouble(error));
   }
@@ -64,7 +86,8 @@ function join(words) {
   show("joining", words);
   lastWords = "";
   sentAt = [];
-  answered = 0;
+  answered = forgotten = 0;
+  beginning = false;
   figures = {};
   wished = JSON.stringify(wishes());
   wire = connect(wishes(), {
@@ -81,7 +104,10 @@ function join(words) {
     },
     queue: (place) => show("waiting", `Moshi is busy. You are number ${place} in the queue.`),
     stats: (stats) => (figures = stats),
-    restarted: beginAnew,
+    restarted: () => {
+      beginning = false;
+      forgotten = droppedFrames();
+    },
     failed: (text) => (lastWords = text),
     closed: onClosed,
   });
@@ -109,8 +135,11 @@ function onFrame(pcm) {
   }
 }
 
+const droppedFrames = () => (figures.dropped_silent || 0) + (figures.dropped_spoken || 0);
+
 function onSound(pcm) {
-  const index = answered + (figures.dropped_silent || 0) + (figures.dropped_spoken || 0);
+  if (beginning) return;
+  const index = answered + droppedFrames() - forgotten;
   answered++;
   if (sentAt[index]) figures.roundTrip = performance.now() - sentAt[index];
   orbs.set("moshi", level(pcm));
@@ -119,6 +148,7 @@ function onSound(pcm) {
 }
 
 function onText(text) {
+  if (beginning) return;
   recording.text(text);
   if (!line) {
     line = document.createElement("p");
@@ -175,24 +205,23 @@ function setMuted(on) {
 
 function restart() {
   sound?.forget();
-  if (JSON.stringify(wishes()) === wished) return wire?.restart();
-  wire?.close(); // settings belong to a connection
-  beginAnew();
-  join("Beginning anew …");
-}
-
-function beginAnew() {
-  sound?.forget();
   sentAt = [];
   answered = 0;
   since = performance.now();
   note("A new conversation");
+  if (JSON.stringify(wishes()) === wished) {
+    beginning = true;
+    wire?.restart();
+  } else {
+    wire?.close(); // settings belong to a connection
+    join("Beginning anew …");
+  }
 }
 
 function showFigures() {
   if (state !== "talking") return;
   const seconds = Math.floor((performance.now() - since) / 1000);
-  const dropped = (figures.dropped_silent || 0) + (figures.dropped_spoken || 0);
+  const dropped = droppedFrames();
   const latency = (figures.roundTrip || 0) + playback.heldMs + (sound?.outputMs() || 0);
   $("time").textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
   $("latency").textContent = answered ? `${Math.round(latency)} ms` : "–";
@@ -219,6 +248,7 @@ $("open-settings").onclick = () => {
   listDevices($("input-device"), $("output-device"));
   $("settings").showModal();
 };
+$("settings").onclose = switchDevices;
 $("save-audio").onclick = () => save(recording.wav(), "moshi.wav");
 $("save-text").onclick = () => save(recording.transcript(), "moshi.txt");
 $("output-label").hidden = !("setSinkId" in AudioContext.prototype);
