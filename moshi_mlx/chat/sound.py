@@ -96,7 +96,7 @@ class Sound:
         self._canceller: EchoCanceller | None = None
         self._played: list[Pcm] = []  # by the loudspeaker, since the last block heard
         self._lock = threading.Lock()  # guards opening and closing of devices
-        self._heard_at = 0.0
+        self._heard_at = self._read_at = 0.0  # the devices' last signs of life
         self._speaking_until = 0.0
 
     # From any thread
@@ -161,7 +161,7 @@ class Sound:
             except AudioError:
                 self._release()
                 raise
-            self._heard_at = time.perf_counter()
+            self._heard_at = self._read_at = time.perf_counter()
 
     def _make_canceller(self) -> EchoCanceller | None:
         o = self.options
@@ -192,6 +192,7 @@ class Sound:
     def _read(self, num_samples: int) -> Pcm:
         if self.jitter is None:
             return np.zeros(num_samples, np.float32)
+        self._read_at = time.perf_counter()
         block = self.jitter.read(num_samples)
         if self.options.echo:
             self._put(("played", block, 0.0))
@@ -268,9 +269,13 @@ class Sound:
 
     def _watch(self) -> None:
         """A device that sleeps says nothing: it just stops."""
-        quiet_s = time.perf_counter() - self._heard_at
-        if not self.paused and quiet_s > _STALLED_S:
-            self._pause("the microphone has stopped")
+        if self.paused:
+            return
+        now = time.perf_counter()
+        for name, at in (("microphone", self._heard_at), ("speaker", self._read_at)):
+            if now - at > _STALLED_S:
+                self._pause(f"the {name} has stopped")
+                return
 
     def _pause(self, why: str) -> None:
         self._close()

@@ -107,14 +107,15 @@ def advice(speed: Speed, moshi: Moshi) -> str | None:
     ways = []
     bits = moshi.info.quantization.get("bits")
     rest = speed.encode + speed.decode
-    if speed.step > FRAME_MS / 2 and (bits is None or int(bits) > 4):
+    demo = moshi.name == "demo"  # there is nothing smaller
+    if not demo and speed.step > FRAME_MS / 2 and (bits is None or int(bits) > 4):
         ways.append(
             "a smaller quantisation, as --model kyutai/moshiko-mlx-q4 has (the model's "
             f"step must come down from {speed.step:.0f} to {FRAME_MS - rest:.0f} ms)"
         )
-    if rest > FRAME_MS / 2:
+    if not demo and rest > FRAME_MS / 2:
         ways.append("the codec that runs on the CPU, --codec rust")
-    if moshi.name != "demo":
+    if not demo:
         ways.append("--model demo, the small one that comes with the package")
     missing = max(0.0, 1000 / FRAME_MS - speed.frames_per_s)
     return (

@@ -1,5 +1,6 @@
 """What is said, and done, on a machine that is too slow."""
 
+from copy import copy
 from dataclasses import replace
 
 import pytest
@@ -36,13 +37,18 @@ def test_a_busy_machine_is_told_from_a_slow_one(demo: Moshi):
 
 def test_what_would_help_is_said_with_numbers(demo: Moshi):
     slow = Speed(encode=30.0, step=100.0, decode=30.0, p50=160.0, p95=180.0)
-    sentence = advice(slow, demo) or ""
+    assert "What would help: a faster one" in (advice(slow, demo) or "")
+    info = copy(demo.info)
+    info.name = "kyutai/moshiko-mlx-q8"
+    big = Moshi(info, demo.lm, demo.tokenizer, demo.make_codec)
+    sentence = advice(slow, big) or ""
     assert "160 ms a frame of 80" in sentence
     assert "6.2 of 12.5 frames a second" in sentence
     assert "from 100 to 20 ms" in sentence
     assert "--codec rust" in sentence
     slow_codec = Speed(encode=60.0, step=10.0, decode=60.0, p50=130.0, p95=140.0)
-    assert "quantisation" not in (advice(slow_codec, demo) or "")
+    sentence = advice(slow_codec, big) or ""
+    assert "quantisation" not in sentence and "--codec rust" in sentence
 
 
 def test_the_codec_is_changed_only_where_that_helps(demo: Moshi):

@@ -1,6 +1,7 @@
 """A conversation's sound on a real sound system, with a friend in Moshi's place."""
 
 import queue
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -147,6 +148,34 @@ def test_a_dead_sound_system_is_waited_for(pulse: Pulse, rooms):
     room.settle()
     pulse.say(audio.read(QUESTION)[0], wait=False)
     assert rms(room.hear()) > 0.005
+
+
+def test_a_sound_system_that_hangs_is_noticed(pulse: Pulse, rooms):
+    room = rooms()
+    pulse.daemon.send_signal(signal.SIGSTOP)
+    try:
+        assert "has stopped" in room.notices.get(timeout=WAIT)
+    finally:
+        pulse.daemon.send_signal(signal.SIGCONT)
+    assert "going on with" in room.notices.get(timeout=2 * WAIT)
+    room.settle()
+
+
+def test_a_loudspeaker_that_is_pulled_out_ends_nothing(pulse: Pulse, rooms):
+    modules = pulse.control("list", "short", "modules").stdout.splitlines()
+    [speaker] = [line.split()[0] for line in modules if "sink_name=speaker" in line]
+    room = rooms()
+    room.voice = frames_of(ANSWER)
+    room.wait_frames(8)  # in mid-sentence
+    try:
+        pulse.control("unload-module", speaker)
+        room.wait_frames(25)
+        assert not room.sound.paused
+        assert room.sound.jitter is not None and room.sound.jitter.waiting_s < 0.33
+    finally:
+        room.sound.stop()
+        pulse.kill()
+        pulse.start()
 
 
 def test_a_device_that_is_not_there_is_said_before_anything_runs(pulse: Pulse):
