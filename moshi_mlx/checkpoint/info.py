@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import CheckpointError
 from ..models.config import LmConfig
+from ..models.config_values import check_values
 from ..utils.loaders import NotInRepoError, hf_get
 from . import helium
 from .source import Source, read_json
@@ -101,7 +102,8 @@ class CheckpointInfo:
             config: a config.json to use instead; likewise the others. Each may be a
                 local path or ``hf://owner/repo/file``.
 
-        Raises: CheckpointError where there is no such model or it cannot be reached.
+        Raises: CheckpointError where there is no such model or it cannot be reached,
+            ConfigError where its config holds values that cannot be.
         """
         given = {
             "moshi": moshi_weights,
@@ -117,6 +119,7 @@ class CheckpointInfo:
         source = Source.named(str(name), revision)
         path = source.first(["config.json"]) if config is None else hf_get(config)
         data = _config(str(name), None if path is None else read_json(path))
+        check_values(data)
         files = {key: hf_get(file) for key, file in given.items() if file is not None}
         return cls(str(name), source, data, files, bits)
 

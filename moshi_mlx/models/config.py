@@ -15,6 +15,7 @@ from ..errors import ConfigError
 from ..modules.conditioner import LutConditionerConfig, TensorConditionerConfig
 from ..modules.norm import NORM_EPS
 from ..modules.transformer import ACTIVATIONS, POSITIONS, TransformerConfig
+from .config_values import check_values
 
 logger = logging.getLogger(__name__)
 
@@ -203,6 +204,7 @@ class LmConfig:
         Raises: ConfigError for a missing key and for a value that is not supported.
         """
         _check_keys(data)
+        check_values(data)
         delays = list(_get(data, "delays"))
         n_q, dep_q = _get(data, "n_q"), _get(data, "dep_q")
         if len(delays) != n_q + 1:
@@ -240,7 +242,7 @@ class LmConfig:
 
 
 def _get(data: Mapping[str, Any], key: str) -> Any:
-    if key not in data:
+    if data.get(key) is None:
         raise ConfigError(f"config.json has no {key!r}: is it a Moshi config?")
     return data[key]
 
@@ -392,9 +394,12 @@ def _conditioners(
     fused = [*fuser.get("sum", []), *fuser.get("cross", [])]
     for name in sorted(entries, key=lambda n: fused.index(n) if n in fused else -1):
         entry = entries[name]
-        kind = _choice(
-            f"conditioner {name!r} of type", entry["type"], ["lut", "tensor"]
-        )
+        kind = _choice(f"conditioner {name!r} of type", entry.get("type"), CONDITIONERS)
+        own = entry.get(kind) or {}
+        needed = ("n_bins", "dim") if kind == "lut" else ("dim",)
+        for key in needed:
+            if own.get(key) is None:
+                raise ConfigError(f"conditioner {name!r} has no {key!r}: add it.")
         if name in fuser.get("cross" if kind == "lut" else "sum", []):
             raise ConfigError(
                 f"fuser uses conditioner {name!r} of type {kind} as it is not meant: "
@@ -402,11 +407,11 @@ def _conditioners(
             )
         if kind == "lut":
             result[name] = LutConditionerConfig(
-                n_bins=entry["lut"]["n_bins"],
-                dim=entry["lut"]["dim"],
-                tokenizer=entry["lut"].get("tokenizer", "noop"),
-                possible_values=entry["lut"].get("possible_values"),
+                n_bins=own["n_bins"],
+                dim=own["dim"],
+                tokenizer=own.get("tokenizer", "noop"),
+                possible_values=own.get("possible_values"),
             )
         else:
-            result[name] = TensorConditionerConfig(entry["tensor"]["dim"], scale)
+            result[name] = TensorConditionerConfig(own["dim"], scale)
     return result

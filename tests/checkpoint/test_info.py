@@ -8,7 +8,7 @@ import pytest
 
 from moshi_mlx.checkpoint import source as source_module
 from moshi_mlx.checkpoint.info import BASE_REPO, MIMI_NAME, MOSHI_7B, CheckpointInfo
-from moshi_mlx.errors import CheckpointError
+from moshi_mlx.errors import CheckpointError, ConfigError
 from tests.checkpoint.folders import write
 from tests.tiny import BASE
 from tests.utils.hub_server import COMMIT, REPO, FakeHub, serving
@@ -233,6 +233,13 @@ def test_a_broken_config_is_named(tmp_path, text):
         CheckpointError, match=r"config\.json' (cannot be read|should hold)"
     ):
         CheckpointInfo.find(tmp_path)
+
+
+def test_values_that_cannot_be_are_told_before_any_file_is_fetched(tmp_path):
+    for wrong in ({"mimi_name": 5}, {"lm_gen_config": {"temp": "hot"}}):
+        folder = config(tmp_path, **{**BASE, **wrong})
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            CheckpointInfo.find(folder)
 
 
 def test_the_transformers_layout_is_refused(tmp_path):
