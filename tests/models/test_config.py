@@ -154,6 +154,11 @@ def test_few_words_out_start_with_the_same_initial_token():
     assert (cfg.text_out_vocab_size, cfg.text_initial_token) == (5, 40)
 
 
+def test_padding_tokens_are_the_model_s():
+    cfg = read(existing_text_padding_id=7, existing_text_end_padding_id=2)
+    assert (cfg.text_padding_token, cfg.text_end_padding_token) == (7, 2)
+
+
 def test_the_fuser_orders_conditions_and_scales_their_positions():
     conditioners = {
         name: {"type": "tensor", "tensor": {"dim": 4}} for name in ("a", "b", "c")

@@ -305,6 +305,28 @@ def test_seeds_and_mlx_s_seed_make_runs_repeatable():
     assert not np.array_equal(found[0], found[1])  # rows draw seeds of their own
 
 
+def test_every_stream_and_frame_has_noise_of_its_own():
+    """Where all tokens are equally likely, two draws agree by chance alone."""
+    lm, steps = tiny.lm(delays=[0] * 7, text_card=BASE["card"]), 300
+    for head in [lm.text_linear, *(part.linear_out for part in lm.depformer.slices)]:
+        head.weight = mx.zeros_like(head.weight)
+    flat = Sampler(temp=1, top_p=0)
+    gen = LmGen(lm, text_sampler=flat, audio_sampler=flat, seed=0)
+    frame = mx.zeros((1, 3), mx.int32)
+    drawn = []
+    for _ in range(steps):
+        text, _ = gen.step(frame)
+        drawn.append(text[0].tolist() + last(gen)[0].tolist())
+    tokens = np.array(drawn)
+    streams = [*tokens.T, np.roll(tokens[:, 0], 1), np.roll(tokens[:, 1], 1)]
+    chance = steps / BASE["card"]
+    for i, a in enumerate(streams):
+        counts = np.bincount(a, minlength=BASE["card"])
+        assert counts.min() > 0 and counts.max() < 4 * chance
+        for b in streams[:i]:
+            assert (a == b).sum() < 2.5 * chance
+
+
 def test_a_sampler_may_be_any_callable():
     lm = tiny.lm()
 
