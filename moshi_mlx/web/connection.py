@@ -30,11 +30,11 @@ async def serve_connection(service: Service, socket: "WebSocket") -> None:
     ending = await _until_its_end(service, socket)
     service.metrics.connections.add(ending.how)
     _log.info(
-        "connection of %s ended: %s after %.1f s%s",
-        socket.client.host if socket.client else "somebody",
+        "connection client=%s ended=%s seconds=%.1f words=%r",
+        socket.client.host if socket.client else "?",
         ending.how,
         time.monotonic() - began_at,
-        f" ({ending.words})" if ending.words else "",
+        ending.words,
     )
     with contextlib.suppress(Exception):  # whoever has gone hears no goodbye
         await asyncio.wait_for(_say_goodbye(socket, ending), _GOODBYE_S)

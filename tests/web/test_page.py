@@ -2,6 +2,7 @@
 
 import base64
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,13 @@ from moshi_mlx.audio import resample, write_wav
 from moshi_mlx.web.limits import Limits
 from moshi_mlx.web.security import Policy
 
-CHROMIUM = shutil.which("chromium")
+BROWSERS = (
+    "chromium",
+    "google-chrome",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
+MISSING = "not on a Mac without Chrome" if sys.platform == "darwin" else "no chromium"
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -46,7 +53,7 @@ AudioNode.prototype.connect = function (to, ...rest) {
 """
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+    pytest.mark.skipif(CHROMIUM is None, reason=MISSING),
 ]
 
 

@@ -9,6 +9,7 @@ const WAVES = [
 export class Orbs {
   constructor(canvas) {
     this.canvas = canvas;
+    this.drawn = -Infinity;
     this.wanted = { you: 0, moshi: 0 };
     this.shown = { you: 0, moshi: 0 };
     this.still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -31,6 +32,9 @@ export class Orbs {
   }
 
   draw(now) {
+    requestAnimationFrame((next) => this.draw(next));
+    if (now - this.drawn < 1000 / 40) return; // 30 times a second is smooth enough
+    this.drawn = now;
     const { canvas } = this;
     const scale = window.devicePixelRatio || 1;
     const width = canvas.clientWidth;
@@ -45,11 +49,10 @@ export class Orbs {
     const radius = Math.min(width / 6.4, (height - 70) / 3.2);
     const seconds = this.still.matches ? 0 : now / 1000;
     for (const [who, x] of [["you", 0.25], ["moshi", 0.75]]) {
-      const rise = this.wanted[who] > this.shown[who] ? 0.35 : 0.08;
+      const rise = this.wanted[who] > this.shown[who] ? 0.5 : 0.15;
       this.shown[who] += (this.wanted[who] - this.shown[who]) * rise;
       this.orb(pen, width * x, (height - 50) / 2, radius, this.colours[who], this.shown[who], seconds);
     }
-    requestAnimationFrame((next) => this.draw(next));
   }
 
   orb(pen, x, y, radius, colour, loud, seconds) {
