@@ -316,8 +316,8 @@ def test_every_stream_and_frame_has_noise_of_its_own():
     drawn = []
     for _ in range(steps):
         text, _ = gen.step(frame)
-        drawn.append(text[0].tolist() + last(gen)[0].tolist())
-    tokens = np.array(drawn)
+        drawn.append(mx.concatenate([text, last(gen)], axis=1))
+    tokens = np.array(mx.concatenate(drawn))
     streams = [*tokens.T, np.roll(tokens[:, 0], 1), np.roll(tokens[:, 1], 1)]
     chance = steps / BASE["card"]
     for i, a in enumerate(streams):

@@ -183,6 +183,7 @@ def test_conditions_are_prepared_once_as_long_as_they_stay_the_same():
     ct, cross = mood(lm), mx.random.normal((1, 3, 32))
     first = guidance.prepare(ct, cross, 1)
     assert guidance.prepare(ct, cross, 1) is first
+    assert guidance.prepare(ct, cross + 1, 1) is not first
     assert guidance.prepare(mood(lm, "sad"), cross, 1) is not first
     assert first.ct is not None and first.ct.tensor.shape == (2, 1, 32)
     assert first.cross is not None and first.cross.shape == (2, 3, 32)

@@ -9,7 +9,7 @@ import pytest
 
 from moshi_mlx.models import Lm, LmConfig, LmGen, presets
 from moshi_mlx.utils.sampling import Sampler
-from tests.tiny import parameters
+from tests.tiny import BASE, parameters
 
 pytestmark = pytest.mark.usefixtures("uncompiled")
 Preset = Callable[[], LmConfig]
@@ -70,6 +70,14 @@ def test_every_table_and_matrix_can_be_quantised(preset: Preset):
     nn.quantize(lm, bits=4, group_size=32)
     quantised = {n for n, w in parameters(lm).items() if w.dtype == mx.uint32}
     assert quantised == set(full)
+
+
+def test_norms_of_hand_built_configs_have_0_3_0_s_epsilon():
+    lm = Lm(small(presets.config_v0_1))
+    layer = lm.transformer.layers[0]
+    assert {norm.eps for norm in (lm.out_norm, layer.norm1, layer.norm2)} == {1e-8}
+    read = Lm(LmConfig.from_config_dict({**BASE, "norm": "rms_norm"}))
+    assert (read.out_norm.eps, read.transformer.layers[0].norm1.eps) == (1e-5, 1e-5)
 
 
 def test_a_preset_is_new_at_every_call():
