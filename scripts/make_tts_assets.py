@@ -1,9 +1,10 @@
-"""Golden data of speech that PyTorch makes where Kyutai's files leave gaps.
+"""Golden data of speech and translation from PyTorch, where other data leave gaps.
 
 Run by hand, with Kyutai's PyTorch package in the interpreter:
 
     pip install moshi==0.2.13
-    python scripts/make_tts_assets.py tests/data/tts tests/data/tts/prefix
+    python scripts/make_tts_assets.py tests/data/tts tests/data/tts/prefix \\
+        tests/data/hibiki
 
 The first folder is a small TTS checkpoint (``config.json``, ``mimi.safetensors``,
 ``tokenizer.model``, ``voice.wav``). Written are, from random weights and greedily:
@@ -11,6 +12,8 @@ The first folder is a small TTS checkpoint (``config.json``, ``mimi.safetensors`
 - ``reduced.safetensors`` in it: its own model with 3 of its 6 codebooks.
 - the second folder: a model as kyutai/tts-0.75b-en-public is (``text_card_out`` 5, no
   speaker condition) that continues ``voice.wav``, alone and under guidance.
+- the third folder: a Hibiki that translates ``voice.wav`` to its end, without and with
+  guidance (``very_good`` against ``very_bad``).
 """
 
 import json
@@ -18,15 +21,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import sphn
 import torch  # pyright: ignore[reportMissingImports]
 from moshi.models import loaders  # pyright: ignore[reportMissingImports]
 from moshi.models.tts import TTSModel  # pyright: ignore[reportMissingImports]
+from moshi.run_inference import (  # pyright: ignore[reportMissingImports]
+    InferenceState,
+)
 from safetensors.torch import save_file  # pyright: ignore[reportMissingImports]
 
 SCRIPT = ["hello there how are <break time='0.4s'/> you today".replace("'", '"')]
 GUIDANCE = {"plain": 1.0, "guided": 3.0}
 DROPPED = ("cross_attention", "fuser")  # what the prefix model does not have
 REDUCED = 3
+EOS, FRAME = 2, 1920
+LONGEST = 90  # frames of silence after a recording, at most
+HIBIKI_SEED, HIBIKI_EOS = 1, 2.2  # with them both translations end soon
 
 
 def prefix_config(base: dict[str, Any]) -> dict[str, Any]:
@@ -114,12 +124,85 @@ def save(path: Path, result: Any, **more: torch.Tensor) -> None:
     print(path, tensors["codes"].shape, result.end_steps, result.all_transcripts)
 
 
+def hibiki_config(base: dict[str, Any]) -> dict[str, Any]:
+    """The base's config, made over to a translator with 3 own and 3 heard streams."""
+    surplus = ("cross_attention", "demux_second_stream", "tts_config", "model_id")
+    config = {key: value for key, value in base.items() if key not in surplus}
+    table = {"n_bins": 5, "dim": 8, "tokenizer": "noop"}
+    values = ["very_bad", "bad", "neutral", "good", "very_good"]
+    description = {"type": "lut", "lut": {**table, "possible_values": values}}
+    return config | {
+        "model_type": "hibiki",
+        "card": 64,
+        "dep_q": 3,
+        "delays": [0, 0, 2, 2, 0, 2, 2],
+        "depformer_weights_per_step_schedule": [0, 1, 1],
+        "conditioners": {"description": description},
+        "fuser": {"sum": ["description"], "prepend": [], "cross": []},
+    }
+
+
+def translated(base: Path, folder: Path) -> None:
+    """What a random Hibiki says, whose end of text comes early once, and in the end."""
+    config = hibiki_config(json.loads((base / "config.json").read_text()))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    info = checkpoint(base, folder)
+    torch.manual_seed(HIBIKI_SEED)
+    lm = loaders.get_moshi_lm(None, info.lm_config, dtype=torch.float32)
+    for name, weight in lm.named_parameters():
+        if weight.dim() > 1 and not name.endswith("alpha"):
+            torch.nn.init.normal_(weight.data, std=1.2 * weight.shape[-1] ** -0.5)
+    lm.text_linear.weight.data[EOS] *= HIBIKI_EOS
+    save_file(lm.state_dict(), folder / "model.safetensors")
+    pcm = torch.from_numpy(sphn.read(str(base / "voice.wav"))[0])[None]
+    for name, coef in GUIDANCE.items():
+        text, codes = translate(info, pcm, coef)
+        tensors = {"text": text.int(), "codes": codes.int()}
+        save_file(tensors, folder / f"{name}.safetensors")
+        print(folder / name, text.tolist())
+
+
+class WholeFile:
+    """A codec whose frames are those of the whole file, silence after it included.
+
+    PyTorch's stream of frames sees one position too few past its window.
+    """
+
+    def __init__(self, mimi: Any, pcm: torch.Tensor):
+        whole = pcm[..., : pcm.shape[-1] // FRAME * FRAME]
+        silence = torch.zeros(1, 1, FRAME * LONGEST)
+        self._codes = mimi.encode(torch.cat([whole, silence], dim=-1))
+        self._frame = 0
+        self.cardinality, self.channels = mimi.cardinality, mimi.channels
+        self.num_codebooks = mimi.num_codebooks
+
+    def encode(self, _chunk: torch.Tensor) -> torch.Tensor:
+        self._frame += 1
+        return self._codes[..., self._frame - 1 : self._frame]
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        return codes
+
+
+def translate(info: Any, pcm: torch.Tensor, coef: float) -> Any:
+    """Text tokens ``[T]`` and own codes ``[K, T]`` of PyTorch's own loop."""
+    mimi, lm = info.get_mimi(), info.get_moshi(dtype=torch.float32)
+    codec = WholeFile(mimi, pcm)
+    state = InferenceState(
+        info, mimi, info.get_text_tokenizer(), lm, 1, coef, "cpu", use_sampling=False
+    )
+    state.mimi = codec
+    return state.run(pcm)[0]
+
+
 def main() -> None:
-    base, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    base, folder, third = map(Path, sys.argv[1:4])
     with torch.no_grad():
         reduced(base)
         write_prefix_model(base, folder)
         prefixed(base, folder)
+        translated(base, third)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A recording in, an answer out: heard frame by frame, as it would be live."""
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -43,12 +44,12 @@ def respond(
     if kind == "stt":
         yield from _transcribe(session, frames, moshi, silence)
         return
+    if kind == "hibiki":
+        yield from _translate(session, frames, moshi, silence)
+        return
     for frame in frames:
         yield Exchange(frame, session.step(frame))
-    if kind == "hibiki":
-        yield from _translate_rest(session, moshi, silence)
-    else:
-        yield from _let_finish(session, silence, tail_s)
+    yield from _let_finish(session, silence, tail_s)
 
 
 def _let_finish(
@@ -65,20 +66,30 @@ def _let_finish(
         yield Exchange(silence, reply)
 
 
-def _translate_rest(
-    session: DuplexSession, moshi: Moshi, silence: NDArray[np.float32]
+def _translate(
+    session: DuplexSession,
+    frames: Iterator[NDArray[np.float32]],
+    moshi: Moshi,
+    silence: NDArray[np.float32],
 ) -> Iterator[Exchange]:
-    """Hibiki: a frame of end-of-input, then silence until it says that it has ended."""
+    """Hibiki: the recording, a frame of end-of-input, silence until it has ended.
+
+    It has ended when its text's end comes out with the sound, ``max_delay`` steps after
+    it was chosen; an end that comes out before the input's is too early, and ignored.
+    """
     cfg = moshi.lm.cfg
+    chosen: deque[int] = deque(maxlen=cfg.max_delay + 1)
+    for frame in frames:
+        reply = session.step(frame)
+        chosen.append(reply.text_token)
+        yield Exchange(frame, reply)
     end = np.full(cfg.other_codebooks, cfg.audio_padding_token, np.int32)
-    yield Exchange(silence, session.step_codes(end))
-    for _ in range(round(HIBIKI_TAIL_S * FRAME_RATE)):
-        reply = session.step(silence)
+    for step in range(round(HIBIKI_TAIL_S * FRAME_RATE)):
+        reply = session.step(silence) if step else session.step_codes(end)
+        chosen.append(reply.text_token)
         yield Exchange(silence, reply)
-        if reply.text_token == EOS:
-            break
-    for _ in range(cfg.max_delay):  # what was said last comes out delayed
-        yield Exchange(silence, session.step(silence))
+        if len(chosen) > cfg.max_delay and chosen[0] == EOS:
+            return
 
 
 def _transcribe(

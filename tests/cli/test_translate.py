@@ -1,15 +1,22 @@
 """`moshi-mlx translate`: both sides, words, the end of the input."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from moshi_mlx.audio import frames
 from moshi_mlx.audio.files import read, write_wav
-from tests.family import run, translating
+from moshi_mlx.chat.moshi import load
+from moshi_mlx.chat.respond import EOS, respond
+from tests.family import run, translating, with_codec
 from tests.listening import noise
-from tests.speech import TTS
+from tests.speech import TTS, golden
+from tests.tiny import DATA
+
+HIBIKI = DATA / "hibiki"
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +63,29 @@ def test_the_text_is_printed_as_it_comes(model, speech, capsys):
     assert run("translate", speech, "--model", model, "--seed", 3, "--json") == 0
     text = json.loads(capsys.readouterr().out)["text"]
     assert printed.split() == text.split()
+
+
+@pytest.mark.parametrize("name, coef", [("plain", 1.0), ("guided", 3.0)])
+def test_every_token_to_the_end_of_the_translation_is_pytorchs(name, coef, tmp_path):
+    folder = with_codec(tmp_path, json.loads((HIBIKI / "config.json").read_text()))
+    shutil.copy(HIBIKI / "model.safetensors", folder)
+    moshi, expected = load(folder), golden(HIBIKI / f"{name}.safetensors")
+    session = moshi.session(temp=0, temp_text=0, cfg_coef=coef)
+    heard = list(frames(TTS / "voice.wav"))[:12]  # PyTorch leaves out half a frame
+    replies = [e.reply for e in respond(session, iter(heard), moshi)]
+    text = np.array(expected["text"]).tolist()
+    delay = moshi.lm.cfg.max_delay
+    # The first call's text is not reported; the last ones come before their sound.
+    assert [r.text_token for r in replies][: len(text) - 1] == text[1:]
+    assert len(replies) == len(text) - 1 + delay
+    assert text[-1] == EOS
+    codes = np.stack([r.tokens for r in replies if r.tokens is not None], axis=1)
+    np.testing.assert_array_equal(codes, np.array(expected["codes"]))
+
+
+def test_an_end_of_text_before_the_end_of_the_input_is_ignored():
+    text = np.array(golden(HIBIKI / "guided.safetensors")["text"]).tolist()
+    assert text.count(EOS) == 2  # so the test above has seen one
 
 
 @pytest.mark.parametrize(
