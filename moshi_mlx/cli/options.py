@@ -90,6 +90,8 @@ Seed = Annotated[
     int | None,
     typer.Option(
         "--seed",
+        min=0,
+        max=2**63 - 1,
         metavar="N",
         help="The same seed gives the same words. Without it one is drawn, and shown.",
         rich_help_panel=SAMPLING_PANEL,

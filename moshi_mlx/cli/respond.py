@@ -13,6 +13,7 @@ import typer
 
 from . import options
 from .console import RawPrinter, log_to_stderr, status
+from .outputs import check_outputs
 
 EXAMPLES = """
 moshi-mlx respond --model demo question.wav reply.wav
@@ -88,6 +89,8 @@ def respond(
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.memory import fitting_moshi
 
+    written = {"OUT.wav": outfile, "--recording": recording, "--report": report}
+    check_outputs(infile, written)
     heard = frames(infile)  # a file that is none is said before anything is loaded
     printer = RawPrinter()
     if verbose:

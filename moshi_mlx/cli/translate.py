@@ -15,6 +15,7 @@ import typer
 from ..errors import ConfigError
 from . import options
 from .console import RawPrinter, log_to_stderr, make_log, status
+from .outputs import check_outputs
 
 EXAMPLES = """
 moshi-mlx translate french.wav english.wav
@@ -96,6 +97,7 @@ def translate(
         raise ConfigError("name a sound file, or use --mic for the microphone.")
     if words is not None:
         check_form(words)
+    check_outputs(infile, {"OUT.wav": outfile, "--both": both, "--words": words})
     recorded = None if infile is None else frames(infile)
     if verbose:
         log_to_stderr(logging.INFO)

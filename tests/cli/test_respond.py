@@ -70,6 +70,30 @@ def test_bad_input_is_one_sentence(args, sentence, capsys):
     assert len(err.strip().splitlines()) == 1
 
 
+def test_no_file_is_written_over_another(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    question = tmp_path / "question.wav"
+    question.write_bytes(QUESTIONS[1].path.read_bytes())
+    for args, sentence in [
+        (["./question.wav"], "question.wav is the recording itself: give OUT.wav a"),
+        (
+            ["a.wav", "--recording", "a.wav"],
+            "a.wav is OUT.wav: give --recording a name",
+        ),
+        (["--report", "no/r.html"], "no/r.html cannot be written: there is no folder"),
+    ]:
+        assert main(["respond", *GREEDY, str(question), *args]) == 1
+        assert sentence in capsys.readouterr().err
+    assert question.read_bytes() == QUESTIONS[1].path.read_bytes()
+    assert list(tmp_path.iterdir()) == [question]
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**64)])
+def test_a_seed_that_cannot_be_is_refused(seed, capsys):
+    assert main(["respond", *GREEDY, str(QUESTIONS[1].path), "--seed", seed]) == 2
+    assert "--seed" in capsys.readouterr().err
+
+
 def test_run_inference_takes_the_flags_of_0_3_0(tmp_path, capsys, monkeypatch):
     import sys
 

@@ -93,6 +93,7 @@ def test_an_end_of_text_before_the_end_of_the_input_is_ignored():
     [
         ((), "use --mic"),
         (("gone.wav",), "there is no file gone.wav"),
+        (("IN", "IN"), "is the recording itself"),
         (("IN", "--words", "a.doc"), "no file of words"),
         (("IN", "--model", str(TTS)), "is a tts model and does not translate"),
     ],
