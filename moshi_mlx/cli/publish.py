@@ -1,5 +1,6 @@
 """What `quantize` and `convert` share: pushing a folder to the hub, with its card."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,8 +27,15 @@ Private = Annotated[
 ]
 
 
-def publish(found: Any, folder: Path, repo: str, private: bool) -> str:
-    """Write the card of a saved folder and push both; returns the address."""
+def publish(
+    found: Any, folder: Path, repo: str, private: bool, quality: Sequence[str] = ()
+) -> str:
+    """Write the card of a saved folder and push both; returns the address.
+
+    Args:
+        found: the checkpoint that it was made from.
+        quality: lines for the card.
+    """
     from ..checkpoint.build import open_lm
     from ..checkpoint.card import model_card
     from ..checkpoint.cost import cost
@@ -38,7 +46,7 @@ def publish(found: Any, folder: Path, repo: str, private: bool) -> str:
     check_repo_name(repo)
     folder = folder.expanduser()
     lm = open_lm(CheckpointInfo.find(folder), as_stored=True)
-    card = model_card(found, describe(lm), cost(lm), repo)
+    card = model_card(found, describe(lm), cost(lm), repo, quality)
     (folder / "README.md").write_text(card, encoding="utf-8")
     with status(f"uploading {folder} to {repo}"):
         return upload(folder, repo, private=private)

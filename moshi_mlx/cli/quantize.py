@@ -130,7 +130,8 @@ def quantize(
         used = {} if sensitivity else recipes
         result["quality"] = _measure(found, recordings, used, report, json_)
     if upload is not None and out is not None:
-        result["uploaded"] = publish(found, out, upload, private)
+        lines = quality_lines(result.get("quality"), chosen)
+        result["uploaded"] = publish(found, out, upload, private, lines)
     if json_:
         print(json.dumps(result, ensure_ascii=False))
 
@@ -196,6 +197,23 @@ def _write(found: Any, out: Path, name: str, overwrite: bool) -> dict[str, Any]:
         "step_bytes": after.step_bytes,
         "unquantised": decided.kept,
     }
+
+
+def quality_lines(quality: dict[str, Any] | None, name: str) -> list[str]:
+    """What was measured of the recipe that was written, for the model's card."""
+    rows = quality["recipes"] if quality else []
+    lines = []
+    for row in (row for row in rows if row["recipe"] == name):
+        parts = [f"text {row['text_kl']:.2g} nats, {100 * row['text_top1']:.1f} %"]
+        if row["audio_kl"] is not None:
+            parts.append(
+                f"audio {row['audio_kl']:.2g} nats, {100 * row['audio_top1']:.1f} %"
+            )
+        lines.append(
+            "- divergence from full precision and same likeliest token, "
+            f"teacher-forced: {'; '.join(parts)}"
+        )
+    return lines
 
 
 def _tell(result: dict[str, Any]) -> None:

@@ -13,8 +13,10 @@ from moshi_mlx.checkpoint.build import load_lm
 from moshi_mlx.checkpoint.info import CheckpointInfo
 from moshi_mlx.checkpoint.quantize import describe, quantize
 from moshi_mlx.cli.main import main
+from moshi_mlx.cli.quantize import quality_lines
 from tests.checkpoint.folders import assert_equal, tensors, write
 from tests.checkpoint.test_upload import hub as hub
+from tests.naming import as_candle
 from tests.tiny import BASE, DATA, pytorch_weights
 
 DUPLEX = DATA / "lm_duplex"
@@ -95,6 +97,8 @@ def test_recipes_are_compared_without_writing(capsys, tmp_path, monkeypatch):
     assert rows["q8g32"]["bytes"] > 2 * rows["q2g32"]["bytes"]
     assert len(rows["q2g32"]["streams"]) == 1 + 8
     assert len(re.findall("<svg", page.read_text())) == 3
+    assert quality_lines(told["quality"], "q8g32")[0].startswith("- divergence")
+    assert not quality_lines(told["quality"], "q4")
     args[args.index("q8g32,q2g32")] = "q2g32"
     assert main([*args, str(data)]) == 0
     assert json.loads(data.read_text())["recipes"][0]["recipe"] == "q2g32"
@@ -137,6 +141,17 @@ def test_conversion_keeps_every_number(capsys, source, tmp_path):
     assert told["bits_per_weight"] == 32
     found = CheckpointInfo.find(tmp_path / "mlx")
     assert found.mimi_weights.parent == found.tokenizer.parent == tmp_path / "mlx"
+
+
+def test_candle_files_are_converted_and_quantised(capsys, source, tmp_path):
+    candle = as_candle(pytorch_weights(BASE), BASE)
+    mx.save_safetensors(str(source / "candle.safetensors"), candle)
+    weights = ["--moshi-weights", source / "candle.safetensors"]
+    run(capsys, "convert", source, tmp_path / "mlx", *weights)
+    assert_equal(load(tmp_path / "mlx"), load(source))
+    run(capsys, "quantize", source, tmp_path / "q", *weights)
+    run(capsys, "quantize", tmp_path / "mlx", tmp_path / "q2")
+    assert_equal(load(tmp_path / "q"), load(tmp_path / "q2"))
 
 
 def test_conversion_to_another_precision(capsys, source, tmp_path):
