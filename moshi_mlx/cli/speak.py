@@ -234,7 +234,7 @@ def speak(
             tts,
             source,
             voices=voice,
-            options={
+            speech={
                 "guidance": cfg_coef,
                 "padding_between": padding_between,
                 "seed": seed,
@@ -251,7 +251,7 @@ def speak_one(
     tts: Any,
     source: Any,
     voices: list[str] | None,
-    options: dict[str, Any],
+    speech: dict[str, Any],
     files: tuple[Path | None, Path | None, tuple[str | None] | None],
 ) -> dict[str, Any]:
     """Say one text; returns what came of it.
@@ -266,7 +266,7 @@ def speak_one(
 
     out, words, play = files
     rate = int(tts.mimi.sample_rate)
-    session = tts.session(voices or [DEFAULT_VOICE], **options)
+    session = tts.session(voices or [DEFAULT_VOICE], **speech)
     dialogue = len(voices or []) > 1
     first_s, samples = None, 0
     with ExitStack() as stack:

@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -134,37 +135,44 @@ class Work:
 
     def all_files(self, files: list[Path], batch_size: int) -> bool:
         """Work through ``files``; true if one of them could not be read."""
-        sounds, failed = [], False
-        for path in files:
-            try:
-                sounds.append((path, self._sound(path)))
-            except MoshiError as error:
-                print(make_log("error", str(error)), file=sys.stderr)
-                failed = True
-        live = len(sounds) == 1 and not self._forms and not self._as_json
-        total_s = sum(len(pcm) for _, pcm in sounds) / self._stt.sample_rate
-        lines, started = Lines(), time.perf_counter()
-        with progress("listening", total_s) as advance:
-            for start in range(0, len(sounds), batch_size):
-                batch = sounds[start : start + batch_size]
+        live = len(files) == 1 and not self._forms and not self._as_json
+        lines = Lines() if live else None
+        started, total_s, failed = time.perf_counter(), 0.0, False
+        files = list(dict.fromkeys(files))
+        shown = progress("listening", len(files))
+        with nullcontext(lambda _files: None) if live else shown as advance:
+            for start in range(0, len(files), batch_size):
+                batch = files[start : start + batch_size]
+                sounds = self._read(batch)
+                failed |= len(sounds) < len(batch)
+                batch_s = sum(map(len, sounds.values())) / self._stt.sample_rate
+                share = len(sounds) / (batch_s or 1.0)  # of a file, per second
                 found = self._stt.transcribe_all(
-                    [pcm for _, pcm in batch],
-                    on_event=lines.print_event if live else None,
-                    on_progress=None if live else advance,
+                    list(sounds.values()),
+                    on_event=None if lines is None else lines.print_event,
+                    on_progress=lambda s, share=share: advance(s * share),
                     **self._listening,
                 )
-                for (path, _), transcript in zip(batch, found, strict=True):
-                    self._report(path, transcript, lines if live else None, len(files))
+                for path, transcript in zip(sounds, found, strict=True):
+                    self._report(path, transcript, lines, len(files))
+                total_s += batch_s
         wall_s = time.perf_counter() - started
-        if sounds and not self._as_json:
+        if total_s and not self._as_json:
             speed = f"{total_s:.1f} s of sound in {wall_s:.1f} s"
             print(make_log("info", speed), file=sys.stderr)
         return failed
 
-    def _sound(self, path: Path) -> Any:
+    def _read(self, files: list[Path]) -> dict[Path, Any]:
+        """The sound of files; those that cannot be read are named and left out."""
         from ..audio.files import read
 
-        return read(path, sample_rate=self._stt.sample_rate)[0]
+        sounds: dict[Path, Any] = {}
+        for path in files:
+            try:
+                sounds[path] = read(path, sample_rate=self._stt.sample_rate)[0]
+            except MoshiError as error:
+                print(make_log("error", str(error)), file=sys.stderr)
+        return sounds
 
     def _report(
         self, path: Path, transcript: Any, lines: "Lines | None", count: int

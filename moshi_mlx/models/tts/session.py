@@ -108,7 +108,7 @@ class SpeechSession:
         ends = dict(pairwise(times))
 
         def second(step: int) -> float:
-            return (step - self._prefix_steps) / rate
+            return round((step - self._prefix_steps) / rate, 3)
 
         return [
             Word(text, second(step), second(ends[step]))
