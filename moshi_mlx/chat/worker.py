@@ -20,6 +20,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -233,6 +234,12 @@ class ModelThread(threading.Thread, Generic[M]):
 
     def run(self) -> None:
         try:
+            self._serve()
+        finally:
+            _clear_streams()
+
+    def _serve(self) -> None:
+        try:
             model = self._load()
         except BaseException as error:
             self._loaded.set_exception(error)
@@ -326,6 +333,13 @@ class ModelThread(threading.Thread, Generic[M]):
             tasks, self._tasks = self._tasks, deque()
         for task in tasks:
             task.refuse()
+
+
+def _clear_streams() -> None:
+    """End MLX's own threads of this one: at exit, one still running aborts (0.32.4)."""
+    if hasattr(mx, "clear_streams"):
+        mx.synchronize()
+        mx.clear_streams()
 
 
 def _step_each(sessions: Sequence[Any], frames: Sequence[Frame]) -> Sequence[Any]:
