@@ -55,8 +55,8 @@ def test_the_old_command_serves_until_it_is_told_to_end(how):
             assert b"<title>Moshi</title>" in page.read()
         process.send_signal(how)
         _, err = process.communicate(timeout=20)
-    assert process.returncode == (130 if how is signal.SIGINT else -signal.SIGTERM)
-    assert err == ""
+    code = 130 if how is signal.SIGINT else -signal.SIGTERM
+    assert (process.returncode, err) == (code, "")
 
 
 def test_a_port_that_is_taken_is_one_sentence(capsys):
