@@ -11,6 +11,7 @@ from moshi_mlx.audio import frames
 from moshi_mlx.audio.files import read, write_wav
 from moshi_mlx.chat.moshi import load
 from moshi_mlx.chat.respond import EOS, respond
+from moshi_mlx.cli.translate import live
 from tests.family import run, translating, with_codec
 from tests.listening import noise
 from tests.speech import TTS, golden
@@ -86,6 +87,24 @@ def test_every_token_to_the_end_of_the_translation_is_pytorchs(name, coef, tmp_p
 def test_an_end_of_text_before_the_end_of_the_input_is_ignored():
     text = np.array(golden(HIBIKI / "guided.safetensors")["text"]).tolist()
     assert text.count(EOS) == 2  # so the test above has seen one
+
+
+def test_a_live_translation_answers_frame_by_frame_until_ctrl_c(model):
+    pcm = noise(0.6)
+
+    def blocks():
+        for start in range(0, len(pcm), 700):
+            yield pcm[start : start + 700]
+        raise KeyboardInterrupt
+
+    moshi = load(model)
+    exchanges = list(live(moshi.session(seed=1, first="silence"), blocks()))
+    assert len(exchanges) == len(pcm) // 1920
+    heard = np.concatenate([exchange.heard for exchange in exchanges])
+    np.testing.assert_array_equal(heard, pcm[: len(heard)])
+    session = moshi.session(seed=1, first="silence")
+    for exchange in exchanges:
+        assert session.step(exchange.heard).text == exchange.reply.text
 
 
 @pytest.mark.parametrize(

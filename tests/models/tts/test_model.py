@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.models import Lm
 from moshi_mlx.models.depth import DepthFrames
 from moshi_mlx.models.tts import TTSModel, TTSResult
 from tests.speech import (
@@ -158,6 +160,29 @@ def test_a_bonus_for_padding_speaks_more_slowly():
     fast = say(speaker(padding_bonus=-40.0), "single_between0").end_steps[0]
     slow = say(speaker(padding_bonus=40.0), "single_between0").end_steps[0]
     assert fast is not None and slow is not None and fast < 50 <= slow
+
+
+@pytest.mark.parametrize("bits, most", [(8, 0.03), (4, 0.4)])
+def test_a_quantised_voice_says_the_same_words_about_as_surely(bits: int, most: float):
+    plain, tts = speaker(), speaker()
+    tts.lm = Lm(plain.lm.cfg)
+    tts.lm.load_pytorch_weights(str(TTS / "model.safetensors"))
+    for layer in tts.lm.transformer.layers:
+        nn.quantize(layer.self_attn, bits=bits, group_size=32)
+        nn.quantize(layer.cross_attention, bits=bits, group_size=32)
+    words = [
+        [word for word, _ in result.all_transcripts[0]]
+        for result in (say(plain, "breaks_between1"), say(tts, "breaks_between1"))
+    ]
+    assert words[0] == words[1] and len(words[0]) > 9
+    codes = mx.array(golden(TTS / "breaks_between1.safetensors")["codes"])[:, :, 4:40]
+    codes = mx.maximum(codes, 0)
+    voice = tts.make_condition_attributes([VOICES["a"]], 2.0)
+    assert plain.lm.condition_provider is not None
+    conditions = plain.lm.condition_provider.fuse([voice])
+    exact = np.array(plain.lm.teacher_forced(codes, *conditions).text_logits)
+    rough = np.array(tts.lm.teacher_forced(codes, *conditions).text_logits)
+    assert 0 < np.abs(exact - rough).max() / np.abs(exact).max() < most
 
 
 def test_hooks_of_the_caller_run_after_the_machine():
