@@ -224,7 +224,7 @@ def speak(
             max_padding=max_padding,
             voice_repo=repo,
         )
-        tts.warmup()
+        tts.warmup(cfg_coef)
     if source.jsonl:
         about = {"hf_repo": name, "voice_repo": repo, "model_id": info.model_id}
         settings = (cfg_coef, padding_between, only_wav, seed, about)

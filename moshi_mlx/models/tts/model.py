@@ -196,9 +196,15 @@ class TTSModel:
             [state.transcript for state in states],
         )
 
-    def warmup(self) -> None:
-        """Run a few steps, so that the first real one does not wait for set-up."""
-        run = SpeechRun(self, [[]], [self.make_condition_attributes([])])
+    def warmup(self, guidance: float = 2.0) -> None:
+        """Run a few steps, so that the first real one does not wait for set-up.
+
+        Args:
+            guidance: that will be used; one that the model learnt needs no warming.
+        """
+        coef = 1.0 if self.valid_cfg_conditionings else guidance
+        attributes = self.make_condition_attributes([])
+        run = SpeechRun(self, [[]], [attributes], cfg_coef=coef)
         for _ in range(self.delay_steps + max(self.lm.delays) + 2):
             run.step()
         self.mimi.warmup()
