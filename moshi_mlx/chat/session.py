@@ -83,9 +83,22 @@ class DuplexSession:
     def step(self, frame: NDArray[np.float32]) -> Reply:
         """Hear ``frame``, float32 ``[frame_size]`` at the codec's rate, and answer.
 
-        Raises: ValueError for a frame of another length.
+        Raises: ValueError for a frame of another length, for samples that are whole
+            numbers (16-bit sound as it lies in a file), NaN or infinite: one of them
+            would deafen the codec for its whole window.
         """
-        frame = np.asarray(frame, dtype=np.float32)
+        given = np.asarray(frame)
+        if given.dtype.kind != "f" or not np.isfinite(given).all():
+            what = (
+                given.dtype
+                if given.dtype.kind != "f"
+                else "samples that are not finite"
+            )
+            raise ValueError(
+                f"session.step got {what}: give float32 from -1 to 1 (16-bit samples "
+                "are divided by 32768 for that)."
+            )
+        frame = given.astype(np.float32, copy=False)
         if frame.shape != (self.frame_size,):
             raise ValueError(
                 f"session.step got an array of shape {list(frame.shape)}: give one "

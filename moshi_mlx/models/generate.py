@@ -120,13 +120,15 @@ class LmGen:
         if seed is None:
             drawn = mx.random.randint(0, 2**31 - 1, (self.batch_size,)).tolist()
             return [int(s) for s in drawn]  # type: ignore[union-attr]
-        if isinstance(seed, int):
-            return [seed] * self.batch_size
-        if len(seed) != self.batch_size:
+        seeds = [seed] * self.batch_size if isinstance(seed, int) else list(seed)
+        if len(seeds) != self.batch_size:
             raise ValueError(
-                f"LmGen got {len(seed)} seeds for a batch of {self.batch_size}."
+                f"LmGen got {len(seeds)} seeds for a batch of {self.batch_size}."
             )
-        return list(seed)
+        for one in seeds:
+            if not 0 <= one < 2**64:
+                raise ValueError(f"LmGen got the seed {one}: give 0 to 2**64 - 1.")
+        return seeds
 
     def reset(self, rows: Sequence[int] | None = None, seed: int | None = None) -> None:
         """Start all rows, or the given ones, as new conversations.

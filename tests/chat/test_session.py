@@ -77,6 +77,18 @@ def test_a_frame_of_another_length_is_refused(moshi, shape):
         moshi.session().step(np.zeros(shape, np.float32))
 
 
+@pytest.mark.parametrize("value", [np.int16(3), np.float32("nan"), np.float32("inf")])
+def test_samples_that_are_no_sound_are_refused(moshi, value):
+    with pytest.raises(ValueError, match="give float32 from -1 to 1"):
+        moshi.session().step(np.full(FRAME, value))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_that_cannot_be_is_named(moshi, seed):
+    with pytest.raises(ValueError, match=f"the seed {seed}"):
+        moshi.session(seed)
+
+
 def test_an_unknown_first_is_refused(moshi):
     session = moshi.session()
     with pytest.raises(ValueError, match="'twice' or 'silence'"):
