@@ -207,6 +207,9 @@ def resident() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/fd"), reason="not on systems without /proc"
+)
 def test_fifty_visits_leave_nothing_behind(serve, question):
     """Neither file handles nor memory nor rows of the model, however they end."""
     server = serve()
