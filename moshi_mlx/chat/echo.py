@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..audio.framing import SAMPLE_RATE
+from ..errors import AudioError
 
 Pcm = NDArray[np.float32]
 
@@ -37,6 +38,8 @@ class EchoCanceller:
         echo: remove the echo.
         noise_suppression: lower steady noise, by about 6 dB.
         gain_control: bring quiet and loud voices to one level.
+
+    Raises: AudioError where pywebrtc-audio is not installed.
     """
 
     def __init__(
@@ -46,8 +49,13 @@ class EchoCanceller:
         noise_suppression: bool = False,
         gain_control: bool = False,
     ):
-        from pywebrtc_audio import AudioProcessor
-
+        try:
+            from pywebrtc_audio import AudioProcessor
+        except ImportError as error:
+            raise AudioError(
+                "echo cancellation needs pywebrtc-audio: pip install pywebrtc-audio, "
+                "or go without it (--no-aec)."
+            ) from error
         self.slips = 0  # times a device lost or won time
         self._echo = echo
         self._webrtc = AudioProcessor(

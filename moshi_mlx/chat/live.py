@@ -99,7 +99,7 @@ class Conversation:
         recording: Recording | None = None,
         trace: Trace | None = None,
     ):
-        self.sound = Sound(options, self._on_frame, on_notice)
+        self.sound = Sound(options, self._on_frame, on_notice, on_end)
         self.line = thread.open(make, self._on_answer, on_end)
         self.step_ms: deque[float] = deque(maxlen=100_000)
         self._on_text = on_text

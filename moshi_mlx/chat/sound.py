@@ -31,6 +31,7 @@ _MOST_EVENTS = 64  # over half a second of both devices and of answers
 _BLOCK_S = BLOCK_MS["input"] / 1000
 _STALLED_S = 4.0  # without a block: a microphone that sleeps, or never woke up
 _RETRY_S = 1.0  # between looks for a device that came back
+_CLOSE_S = 5.0
 _SPEAKING_RMS = 0.004  # full scale is 1
 _HANGOVER_S = 0.3  # half duplex: the room still sounds
 
@@ -66,6 +67,7 @@ class Sound:
         on_frame: called on the sound thread with every frame ``[1920]`` at 24 kHz that
             was heard, and when its last sample was there (``time.perf_counter``).
         on_notice: called there with a sentence for the user: devices lost and found.
+        on_error: called there where the sound cannot go on; by default it is logged.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Sound:
         options: SoundOptions,
         on_frame: Callable[[Pcm, float], None],
         on_notice: Callable[[str], None],
+        on_error: Callable[[Exception], None] | None = None,
     ):
         self.options = options
         self.muted = False
@@ -87,6 +90,7 @@ class Sound:
         self.speaker: Speaker | None = None
         self._on_frame = on_frame
         self._on_notice = on_notice
+        self._on_error = on_error or _log_error
         self._events: queue.Queue[Event] = queue.Queue(_MOST_EVENTS)
         self._stopping = threading.Event()
         self._thread = threading.Thread(
@@ -174,8 +178,12 @@ class Sound:
         )
 
     def _close(self) -> None:
-        with self._lock:
+        if not self._lock.acquire(timeout=_CLOSE_S):
+            return  # a device that hangs while it opens is left alone
+        try:
             self._release()
+        finally:
+            self._lock.release()
 
     def _release(self) -> None:
         for end in (self.microphone, self.speaker):
@@ -210,6 +218,12 @@ class Sound:
     # On the sound thread
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        except Exception as error:
+            self._on_error(error)
+
+    def _serve(self) -> None:
         while not self._stopping.is_set():
             try:
                 kind, data, at = self._events.get(timeout=_RETRY_S)
@@ -300,6 +314,10 @@ class Sound:
             f"going on with '{self.microphone.device.name}' and "
             f"'{self.speaker.device.name}'."
         )
+
+
+def _log_error(error: Exception) -> None:
+    _log.error("the sound has ended with an error", exc_info=error)
 
 
 def rms(pcm: Pcm) -> float:

@@ -1,10 +1,13 @@
 """Moshi's voice is taken out of the microphone, the user's is kept."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from moshi_mlx.audio import SAMPLE_RATE
 from moshi_mlx.chat.echo import DelayEstimator, EchoCanceller
+from moshi_mlx.errors import AudioError
 
 RATE = SAMPLE_RATE
 BLOCK = RATE // 50
@@ -182,3 +185,9 @@ def test_a_microphone_that_hears_nothing_has_no_delay():
     clean = run(canceller, np.zeros_like(far), far)
     assert canceller.delay_s is None
     assert level_db(clean) < -70
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "pywebrtc_audio", None)
+    with pytest.raises(AudioError, match="pip install pywebrtc-audio"):
+        EchoCanceller()

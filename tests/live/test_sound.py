@@ -186,6 +186,17 @@ def test_a_loudspeaker_that_is_pulled_out_ends_nothing(pulse: Pulse, rooms):
         pulse.start()
 
 
+def test_an_error_of_the_sound_thread_reaches_the_conversation(pulse: Pulse):
+    def fail(frame: np.ndarray, at: float) -> None:
+        raise ValueError("a frame that nobody can stand")
+
+    errors: queue.Queue[Exception] = queue.Queue()
+    sound = Sound(SoundOptions(echo=False), fail, print, errors.put)
+    sound.start()
+    assert "nobody can stand" in str(errors.get(timeout=WAIT))
+    sound.stop()
+
+
 def test_a_device_that_is_not_there_is_said_before_anything_runs(pulse: Pulse):
     sound = Sound(SoundOptions(microphone="tuba"), print, print)  # type: ignore[arg-type]
     with pytest.raises(AudioError, match="no microphone 'tuba'"):
