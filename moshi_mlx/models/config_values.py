@@ -32,6 +32,18 @@ LISTS = ("delays", "weights_per_step_schedule")  # of whole numbers from 0
 NAMES = ("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name", "lora_name")
 TABLES = ("conditioners", "fuser", "lm_gen_config", "tts_config", "stt_config")
 
+CODEC_POSITIVE = ("sample_rate", "frame_rate", "max_period")
+CODEC_WHOLE = frozenset(
+    (
+        *("channels", "dimension", "n_filters", "compress"),
+        *("kernel_size", "residual_kernel_size", "last_kernel_size", "dilation_base"),
+        *("n_q", "bins", "d_model", "num_heads", "num_layers", "dim_feedforward"),
+        *("context", "kv_repeat", "input_dimension"),
+    )
+)
+CODEC_LISTS = ("ratios", "output_dimensions")  # of whole numbers from 1
+CODEC_PARTS = ("seanet", "quantizer", "transformer")
+
 
 def check_values(data: Mapping[str, Any]) -> None:
     """Check the kind and range of every value that is there and not null.
@@ -57,6 +69,23 @@ def check_values(data: Mapping[str, Any]) -> None:
         if key in TABLES and not isinstance(value, Mapping):
             raise _unfit(key, value, "an object")
     _check_sampling(data.get("lm_gen_config") or {})
+
+
+def check_codec_values(data: Mapping[str, Any]) -> None:
+    """``check_values`` for the JSON of a Mimi codec, its parts included."""
+    for key, value in data.items():
+        if key in CODEC_PARTS:
+            if not isinstance(value, Mapping):
+                raise _unfit(key, value, "an object")
+            check_codec_values(value)
+        elif key == "context" and value is None:
+            continue  # has a sentence of its own
+        elif key in CODEC_WHOLE and not _is_whole(value, 1):
+            raise _unfit(key, value, "a whole number from 1")
+        elif key in CODEC_POSITIVE and not _is_positive(value):
+            raise _unfit(key, value, "a number above 0")
+        elif key in CODEC_LISTS and not (value and _are_whole(value, 1)):
+            raise _unfit(key, value, "a list of whole numbers from 1")
 
 
 def _check_sampling(data: Mapping[str, Any]) -> None:

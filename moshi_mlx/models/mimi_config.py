@@ -15,6 +15,7 @@ from ..errors import ConfigError
 from ..modules.seanet import SeanetConfig
 from ..modules.transformer import TransformerConfig
 from .config import stack_config
+from .config_values import check_codec_values
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class MimiConfig:
         Raises: ConfigError for a missing key, a value that is not supported, or more
             codebooks than there are.
         """
+        check_codec_values(data)
         parts = ("seanet", "quantizer", "transformer")
         known = ("channels", "sample_rate", "frame_rate", "renormalize", *parts)
         _warn_of_unknown(data, known, "the codec's config")

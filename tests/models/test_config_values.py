@@ -4,7 +4,9 @@ import pytest
 
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.config import LmConfig
+from moshi_mlx.models.mimi_config import MimiConfig
 from tests.tiny import BASE, Config
+from tests.tiny_mimi import TINY, changed
 
 
 @pytest.mark.parametrize(
@@ -32,3 +34,24 @@ from tests.tiny import BASE, Config
 def test_values_that_cannot_be_are_named(changes: Config, words: str):
     with pytest.raises(ConfigError, match=words):
         LmConfig.from_config_dict({**BASE, **changes})
+
+
+@pytest.mark.parametrize(
+    "part, changes, words",
+    [
+        (None, {"sample_rate": None}, "sample_rate None: give a number above 0"),
+        (None, {"frame_rate": 0}, "frame_rate 0"),
+        (None, {"quantizer": []}, r"quantizer \[\]: give an object"),
+        ("seanet", {"ratios": []}, r"ratios \[\]: give a list"),
+        ("seanet", {"n_filters": 0}, "n_filters 0: give a whole number from 1"),
+        ("quantizer", {"bins": None}, "bins None"),
+        ("quantizer", {"n_q": 0}, "n_q 0"),
+        ("transformer", {"d_model": -8}, "d_model -8"),
+        ("transformer", {"context": 0}, "context 0"),
+        ("transformer", {"output_dimensions": None}, "output_dimensions None"),
+    ],
+)
+def test_values_that_cannot_be_a_codec_are_named(part, changes, words):
+    data = {**TINY, **changes} if part is None else changed(**{part: changes})
+    with pytest.raises(ConfigError, match=words):
+        MimiConfig.from_config_dict(data)
