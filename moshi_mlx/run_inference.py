@@ -5,13 +5,16 @@ import sys
 from .cli.main import run_command
 
 DEFAULT_REPO = "kyutai/moshiko-mlx-q8"
+SEED = 299792458  # 0.3.0's: the same file gives the same answer every time
 
 
 def main() -> int:
-    """Run ``respond`` with 0.3.0's default model."""
+    """Run ``respond`` with 0.3.0's default model and seed."""
     args = sys.argv[1:]
-    named = any(arg.split("=")[0] in ("--hf-repo", "--model") for arg in args)
-    default = [] if named else ["--hf-repo", DEFAULT_REPO]
+    names = {arg.split("=")[0] for arg in args}
+    default = [] if names & {"--hf-repo", "--model"} else ["--hf-repo", DEFAULT_REPO]
+    if "--seed" not in names:
+        default += ["--seed", str(SEED)]
     return run_command(
         "respond", [*default, *args], "python -m moshi_mlx.run_inference"
     )

@@ -116,5 +116,7 @@ def test_run_inference_takes_the_flags_of_0_3_0(tmp_path, capsys, monkeypatch):
         ],
     )
     assert run_inference.main() == 0
-    assert QUESTIONS[1].answer in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert QUESTIONS[1].answer in out
+    assert "seed 299792458" in err
     assert hear(files.read(tmp_path / "out.wav")[0]) == QUESTIONS[1].answer
