@@ -164,7 +164,11 @@ class ModelThread(threading.Thread, Generic[M]):
 
     def wait_ready(self, timeout: float | None = None) -> None:
         """Wait until the model is loaded; raises what the load raised."""
-        self._loaded.result(timeout)
+        try:
+            self._loaded.result(timeout)
+        finally:
+            if self._loaded.done() and self._loaded.exception() is not None:
+                self.join()  # a program that ends before its threads do aborts
 
     def call(self, function: Callable[[M], R]) -> "Future[R]":
         """Run ``function(model)`` on this thread, between two frames."""

@@ -1,6 +1,7 @@
 """`moshi-mlx chat`: talk with Moshi by microphone and speaker."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import typer
 
 from . import options
 from .console import RawPrinter, status
+from .main import INTERRUPTED
 
 if TYPE_CHECKING:
     from ..chat.live import Conversation
@@ -172,8 +174,12 @@ def chat(
         loader = Loader(name, codec.value if codec else None, files)
         thread = ModelThread(loader)
         thread.start()
-        with status(f"loading {name}"):
-            thread.wait_ready()
+        try:
+            with status(f"loading {name}"):
+                thread.wait_ready()
+        except KeyboardInterrupt:
+            # A load cannot be stopped, and nothing is open yet: no need to wait.
+            os._exit(INTERRUPTED)
         seed = _drawn() if seed is None else seed
         timing = Trace(events=_TRACE_EVENTS if trace else 0)
         sampling = {

@@ -242,6 +242,29 @@ thread.close()
 """
 
 
+FAILING = """
+import mlx.core as mx
+from moshi_mlx.chat.worker import ModelThread
+
+def load():
+    mx.eval(mx.random.normal((64, 64)))
+    raise OSError("no such model")
+
+thread = ModelThread(load)
+thread.start()
+thread.wait_ready()
+"""
+
+
+def test_a_program_whose_model_cannot_be_loaded_ends_with_the_error():
+    for _ in range(6):
+        done = subprocess.run(
+            [sys.executable, "-c", FAILING], capture_output=True, text=True
+        )
+        assert done.returncode == 1, done.stderr
+        assert "no such model" in done.stderr
+
+
 def test_a_program_that_has_closed_its_model_ends_well():
     # MLX's own threads aborted it at exit, one time in five.
     for _ in range(6):
