@@ -282,7 +282,7 @@ class LmGen:
     def _text(
         self, hidden: mx.array, noise: mx.array | None, active: list[bool] | None
     ) -> mx.array:
-        logits = self.model.text_linear(hidden).astype(mx.float32)
+        logits = self.model.text_logits(hidden).astype(mx.float32)
         logits = self.guidance.text_logits(logits)
         if self.repetition_penalty != 1.0:
             logits = self._penalised(logits, self._said, self.repetition_penalty)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import mlx.nn as nn
 
+from ..modules import ops
 from ..modules.attention import LayerCache
 from ..modules.conditioner import ConditionProvider, ConditionTensor
 from ..modules.embedding import ScaledEmbedding
@@ -172,6 +173,12 @@ class Lm(nn.Module):
         x = self.transformer(x, cache, cross_attention_src, active)
         return self.out_norm(x)
 
+    def text_logits(self, hidden: mx.array) -> mx.array:
+        """Text logits ``[B, T, V]`` of the transformer's output ``[B, T, D]``."""
+        b, t, d = hidden.shape
+        logits = ops.project(hidden.reshape(b * t, d), self.text_linear)
+        return logits.reshape(b, t, -1)
+
     def forward_text(
         self, token_ids: mx.array, cross_attention_src: mx.array | None = None
     ) -> tuple[mx.array, mx.array]:
@@ -182,7 +189,7 @@ class Lm(nn.Module):
             self.transformer_cache,
             cross_attention_src=cross_attention_src,
         )
-        return hidden, self.text_linear(hidden)
+        return hidden, self.text_logits(hidden)
 
     def __call__(
         self, token_ids: mx.array, cross_attention_src: mx.array | None = None
@@ -218,7 +225,7 @@ class Lm(nn.Module):
             ct,
             cross_attention_src,
         )
-        text, _ = text_sampler(self.text_linear(hidden).astype(mx.float32))
+        text, _ = text_sampler(self.text_logits(hidden).astype(mx.float32))
         if on_text_hook is not None:
             on_text_hook(text)
         if not self.dep_q:
@@ -280,7 +287,7 @@ class Lm(nn.Module):
         for start in range(0, t, CHUNK):
             now = inputs[:, :, start : min(start + CHUNK, t)]
             hidden = self.hidden(now[:, 0], now[:, 1:], cache, ct, cross_attention_src)
-            text_parts.append(self.text_linear(hidden))
+            text_parts.append(self.text_logits(hidden))
             if self.dep_q:
                 target = delayed[:, :, start : start + now.shape[2]]
                 audio_parts.append(self._forced_frames(hidden, target))
