@@ -6,7 +6,6 @@ supported raises. Source of keys and defaults: kyutai-labs/moshi, models/lm.py a
 models/loaders.py.
 """
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,93 +13,12 @@ from typing import Any
 from ..errors import ConfigError
 from ..modules.conditioner import LutConditionerConfig, TensorConditionerConfig
 from ..modules.norm import NORM_EPS
-from ..modules.transformer import ACTIVATIONS, POSITIONS, TransformerConfig
+from ..modules.transformer import TransformerConfig
+from .config_keys import FUSED, check_keys
+from .config_stack import choice, gated_dim, main_transformer, required, stack_config
 from .config_values import check_values
 
-logger = logging.getLogger(__name__)
-
 CONDITIONERS = ("lut", "tensor")  # look-up table, matrix on given arrays
-
-# Keys that name files, choose a command's behaviour or only matter in training.
-PACKAGING_KEYS = frozenset(
-    (
-        "moshi_name",
-        "mimi_name",
-        "mimi_config_name",
-        "tokenizer_name",
-        "lora_name",
-        "model_type",
-        "lm_gen_config",
-        "tts_config",
-        "stt_config",
-        "model_id",
-        "quantize",
-        "quantization",
-        "lora",
-        "lora_rank",
-        "lora_scaling",
-        "same_initial",
-        "gradient_checkpointing",
-        "depformer_causal",
-        "version",
-    )
-)
-MODEL_KEYS = frozenset(
-    (
-        "dim",
-        "num_heads",
-        "num_layers",
-        "hidden_scale",
-        "causal",
-        "layer_scale",
-        "context",
-        "max_period",
-        "gating",
-        "norm",
-        "positional_embedding",
-        "kv_repeat",
-        "norm_emb",
-        "bias_proj",
-        "card",
-        "n_q",
-        "dep_q",
-        "text_card",
-        "text_card_out",
-        "existing_text_padding_id",
-        "existing_text_end_padding_id",
-        "delays",
-        "demux_second_stream",
-        "cross_attention",
-        "conditioners",
-        "fuser",
-        "extra_heads_num_heads",
-        "extra_heads_dim",
-    )
-)
-DEPFORMER_KEYS = frozenset(
-    (
-        "dim",
-        "dim_feedforward",
-        "num_heads",
-        "num_layers",
-        "layer_scale",
-        "gating",
-        "max_period",
-        "kv_repeat",
-        "pos_emb",
-        "multi_linear",
-        "weights_per_step",
-        "weights_per_step_schedule",
-        "low_rank_embeddings",
-        "norm",
-        "context",
-    )
-)
-
-# Settings of PyTorch's transformer that would change what is computed; no released
-# model has them at another value than this.
-FIXED_KEYS = {"positional_scale": 1.0, "skip_self_attn": False}
-FUSED = ("sum", "cross", "cross_attention_pos_emb", "cross_attention_pos_emb_scale")
 
 
 @dataclass
@@ -203,10 +121,10 @@ class LmConfig:
 
         Raises: ConfigError for a missing key and for a value that is not supported.
         """
-        _check_keys(data)
+        check_keys(data)
         check_values(data)
-        delays = list(_get(data, "delays"))
-        n_q, dep_q = _get(data, "n_q"), _get(data, "dep_q")
+        delays = list(required(data, "delays"))
+        n_q, dep_q = required(data, "n_q"), required(data, "dep_q")
         if len(delays) != n_q + 1:
             raise ConfigError(
                 f"config has {len(delays)} delays for {n_q} codebooks and text: give "
@@ -222,7 +140,7 @@ class LmConfig:
         text_card = data.get("text_card", 32000)
         text_out = data.get("text_card_out")
         return cls(
-            transformer=_main_transformer(data),
+            transformer=main_transformer(data),
             depformer=_depformer(data, dep_q),
             text_in_vocab_size=text_card + 1,
             text_out_vocab_size=text_card if text_out is None else text_out,
@@ -241,88 +159,6 @@ class LmConfig:
         )
 
 
-def _get(data: Mapping[str, Any], key: str) -> Any:
-    if data.get(key) is None:
-        raise ConfigError(f"config.json has no {key!r}: is it a Moshi config?")
-    return data[key]
-
-
-def _check_keys(data: Mapping[str, Any]) -> None:
-    for key, value in FIXED_KEYS.items():
-        for name in (key, f"depformer_{key}"):
-            if data.get(name, value) != value:
-                raise ConfigError(
-                    f"config has {name} {data[name]!r}: supported is {value}."
-                )
-    known = PACKAGING_KEYS | MODEL_KEYS | {f"depformer_{k}" for k in DEPFORMER_KEYS}
-    known |= {name for key in FIXED_KEYS for name in (key, f"depformer_{key}")}
-    unknown = sorted(set(data) - known)
-    if unknown:
-        logger.warning("config.json has keys that are not read: %s", ", ".join(unknown))
-
-
-def _choice(name: str, value: Any, known: Any) -> Any:
-    if value not in known:
-        raise ConfigError(f"config has {name} {value!r}: supported are {list(known)}.")
-    return value
-
-
-def gated_dim(dim: int, feedforward: int) -> int:
-    """PyTorch moshi's width inside a gated block (modules/gating.py)."""
-    return 21 * dim // 8 if feedforward == 4 * dim else 2 * feedforward // 3
-
-
-def stack_config(data: Mapping[str, Any], **own: Any) -> TransformerConfig:
-    """A stack as config.json describes it, with explicit widths and epsilons."""
-    gating = _choice("gating", own["gating"], ["none", *ACTIVATIONS])
-    norm = _choice("norm", data.get("norm", "layer_norm"), NORM_EPS)
-    _choice("positional_embedding", own["positional_embedding"], POSITIONS)
-    if not data.get("causal", True):
-        raise ConfigError("config has causal false: only causal models can stream.")
-    width = own["dim_feedforward"]
-    cfg = TransformerConfig(
-        causal=True,
-        norm_first=True,
-        bias_ff=False,
-        bias_attn=False,
-        use_conv_block=False,
-        use_conv_bias=True,
-        conv_layout=False,
-        conv_kernel_size=3,
-        norm=norm,
-        norm_eps=NORM_EPS[norm],
-        gating_dim=None if gating == "none" else gated_dim(own["d_model"], width),
-        max_seq_len=4096,
-        **own,
-    )
-    try:
-        cfg.validate()
-    except ValueError as error:
-        raise ConfigError(f"config: {error}") from None
-    return cfg
-
-
-def _main_transformer(data: Mapping[str, Any]) -> TransformerConfig:
-    dim = _get(data, "dim")
-    context = data.get("context")
-    if context is None:
-        raise ConfigError("config has no context: a stream needs a bounded window.")
-    return stack_config(
-        data,
-        d_model=dim,
-        num_heads=data.get("num_heads", 8),
-        num_layers=_get(data, "num_layers"),
-        dim_feedforward=int(data.get("hidden_scale", 4) * dim),
-        layer_scale=data.get("layer_scale"),
-        context=context,
-        max_period=data.get("max_period", 10000),
-        cross_attention=bool(data.get("cross_attention", False)),
-        gating=data.get("gating", "none"),
-        positional_embedding=data.get("positional_embedding", "sin"),
-        kv_repeat=data.get("kv_repeat", 1),
-    )
-
-
 def _depformer(data: Mapping[str, Any], dep_q: int) -> DepFormerConfig:
     """PyTorch's rule: a ``depformer_x`` overrides ``x``; the window is the frame."""
 
@@ -338,7 +174,7 @@ def _depformer(data: Mapping[str, Any], dep_q: int) -> DepFormerConfig:
     widths = width if isinstance(width, list) else None
     norm = data.get("depformer_norm")
     if norm is not None:
-        _choice("depformer_norm", norm, NORM_EPS)
+        choice("depformer_norm", norm, NORM_EPS)
     schedule = data.get("depformer_weights_per_step_schedule")
     if schedule is not None and len(schedule) != dep_q:
         raise ConfigError(
@@ -394,7 +230,7 @@ def _conditioners(
     fused = [*fuser.get("sum", []), *fuser.get("cross", [])]
     for name in sorted(entries, key=lambda n: fused.index(n) if n in fused else -1):
         entry = entries[name]
-        kind = _choice(f"conditioner {name!r} of type", entry.get("type"), CONDITIONERS)
+        kind = choice(f"conditioner {name!r} of type", entry.get("type"), CONDITIONERS)
         own = entry.get(kind) or {}
         needed = ("n_bins", "dim") if kind == "lut" else ("dim",)
         for key in needed:

@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..modules.seanet import SeanetConfig
 from ..modules.transformer import TransformerConfig
-from .config import stack_config
+from .config_stack import stack_config
 from .config_values import check_codec_values
 
 logger = logging.getLogger(__name__)
