@@ -14,7 +14,7 @@ from ..errors import ConfigError
 from ..models.generate import LmGen
 from ..models.lm import Lm
 from ..modules.conditioner import ConditionTensor
-from ..utils.sampling import Sampler
+from ..utils.sampling import Sampler, new_seed
 from ..utils.text import PieceReader, Tokenizer
 from .session import DuplexSession
 from .trace import Trace
@@ -115,7 +115,7 @@ class Moshi:
             text_sampler=Sampler(s["temp_text"], top_p=0, top_k=s["top_k_text"]),
             audio_sampler=Sampler(s["temp"], top_p=0, top_k=s["top_k"]),
             cfg_coef=cfg_coef,
-            seed=int(np.random.default_rng().integers(2**31)) if seed is None else seed,
+            seed=new_seed() if seed is None else seed,
             repetition_penalty=repetition_penalty,
         )
         return DuplexSession(

@@ -154,6 +154,7 @@ def chat(
     from ..chat.talk import quiet_c_libraries
     from ..chat.trace import Trace
     from ..chat.worker import ModelThread
+    from ..utils.sampling import new_seed
 
     with nullcontext() if verbose else quiet_c_libraries():
         if list_devices:
@@ -180,7 +181,7 @@ def chat(
         except KeyboardInterrupt:
             # A load cannot be stopped, and nothing is open yet: no need to wait.
             os._exit(INTERRUPTED)
-        seed = _drawn() if seed is None else seed
+        seed = new_seed() if seed is None else seed
         timing = Trace(events=_TRACE_EVENTS if trace else 0)
         sampling = {
             "temp": temp if audio_temperature is None else audio_temperature,
@@ -387,9 +388,3 @@ def _model_name(model: str | None) -> str:
     from ..checkpoint.memory import fitting_moshi
 
     return fitting_moshi()
-
-
-def _drawn() -> int:
-    import numpy as np
-
-    return int(np.random.default_rng().integers(2**31))

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 from ..errors import ConfigError
@@ -76,7 +75,7 @@ def complete(
     """Continue a text. The model knows no chat: it goes on where the prompt ends."""
     from ..checkpoint.build import load_tokenizer
     from ..models.complete import complete as run
-    from ..utils.sampling import Sampler
+    from ..utils.sampling import Sampler, new_seed
 
     start = text if prompt is None else prompt
     if not start:
@@ -90,7 +89,7 @@ def complete(
     if save_quantized is not None:
         lm.save_weights(str(save_quantized))
         print(make_log("info", f"saved {save_quantized}"), file=sys.stderr)
-    seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
+    seed = new_seed() if seed is None else seed
     sampler = Sampler() if temp is None else Sampler(temp)
     printer, pieces = RawPrinter(), []
     if not json_:

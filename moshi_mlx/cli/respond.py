@@ -88,6 +88,7 @@ def respond(
     from ..chat.trace import Trace
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.memory import fitting_moshi
+    from ..utils.sampling import new_seed
 
     written = {"OUT.wav": outfile, "--recording": recording, "--report": report}
     check_outputs(infile, written)
@@ -107,7 +108,7 @@ def respond(
         )
         moshi = load(info=info, codec=codec.value, quantize=quantized)
         moshi.warmup()
-    seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
+    seed = new_seed() if seed is None else seed
     trace = Trace()
     session = moshi.session(
         seed,

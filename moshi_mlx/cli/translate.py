@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 from ..errors import ConfigError
@@ -92,6 +91,7 @@ def translate(
     from ..chat.moshi import load
     from ..chat.texts import check_form
     from ..checkpoint.info import CheckpointInfo
+    from ..utils.sampling import new_seed
 
     if (infile is None) != mic:
         raise ConfigError("name a sound file, or use --mic for the microphone.")
@@ -118,7 +118,7 @@ def translate(
             )
         moshi = load(info=info, codec=codec.value, quantize=quantized)
         moshi.warmup()
-    seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
+    seed = new_seed() if seed is None else seed
     session = moshi.session(
         seed,
         temp=temp if audio_temperature is None else audio_temperature,

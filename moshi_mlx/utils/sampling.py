@@ -4,6 +4,7 @@ A draw is ``argmax(logits / temperature + Gumbel noise)`` over the tokens that a
 leaves; that is exactly a draw from their renormalised softmax.
 """
 
+import secrets
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -107,6 +108,11 @@ class Sampler:
         elif self.min_p > 0:
             scaled = keep_min_p(scaled, self.min_p, self.min_tokens_to_keep)
         return mx.argmax(scaled + noise, axis=-1)
+
+
+def new_seed() -> int:
+    """A seed that nobody can foresee, for a conversation that was given none."""
+    return secrets.randbelow(2**31)
 
 
 class RowNoise:

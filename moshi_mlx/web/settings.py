@@ -1,13 +1,13 @@
 """What a client may ask for in its address, `/api/chat?...`."""
 
 import math
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..chat.batch import Wishes
 from ..chat.rows import MAX_REPETITION_CONTEXT
 from ..errors import ProtocolError
+from ..utils.sampling import new_seed
 from .opus import OpusReader, OpusWriter, PcmReader, PcmWriter, Reader, Writer
 
 FORMATS = ("opus", "pcm")
@@ -66,10 +66,6 @@ def read_settings(query: Mapping[str, str]) -> Settings:
     return Settings(
         wishes, chosen, _flag(query, "queue"), _flag(query, "stats"), seed is not None
     )
-
-
-def new_seed() -> int:
-    return secrets.randbelow(2**31)
 
 
 def _seed(query: Mapping[str, str]) -> int | None:

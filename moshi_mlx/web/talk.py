@@ -15,12 +15,13 @@ from ..chat.policy import Dropped
 from ..chat.recording import Recording
 from ..chat.worker import Answer
 from ..errors import AudioError, MoshiError
+from ..utils.sampling import new_seed
 from . import protocol
 from .limits import Inflow
 from .opus import Pcm
 from .protocol import Control, Kind
 from .service import Service
-from .settings import Settings, new_seed
+from .settings import Settings
 
 _log = logging.getLogger(__name__)
 
