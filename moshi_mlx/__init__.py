@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 
 from . import _blas
 
-_blas.preload()
-
 try:
     import_module("mlx.core")
 except ImportError as error:
@@ -25,6 +23,7 @@ except ImportError as error:
         "own, so install it with pip install 'moshi_mlx[cpu]' (or 'mlx[cuda13]' for an "
         f"NVIDIA GPU). The loader said: {error}"
     ) from error
+_blas.install()
 
 if TYPE_CHECKING:
     from . import audio, models, modules, utils

@@ -68,12 +68,31 @@ def test_importing_the_networks_needs_no_audio_or_network_package():
     assert python(code) == "[]"
 
 
-def test_linux_computes_with_openblas_and_others_with_their_own():
-    loaded = "import moshi_mlx; print('libopenblas' in open('/proc/self/maps').read())"
-    if sys.platform == "linux":
-        assert python(loaded) == "True", "the extra `cpu` is not installed"
-    else:
-        assert python("from moshi_mlx import _blas; print(_blas.preload())") == "None"
+ORDERS = ["import moshi_mlx, mlx.core as mx", "import mlx.core as mx, moshi_mlx"]
+
+
+@pytest.mark.parametrize("imports", ORDERS)
+def test_linux_computes_with_openblas_and_others_with_their_own(imports: str):
+    code = (
+        f"{imports}\n"
+        "from moshi_mlx import _blas\n"
+        "path = _blas.install()\n"
+        "if path:\n"
+        "    import ctypes\n"
+        "    cast = lambda f: ctypes.cast(f, ctypes.c_void_p).value\n"
+        "    slots = dict(_blas.slots(_blas.mappings('libmlx.so')[0][0]))\n"
+        "    calls = ctypes.c_void_p.from_address(slots['cblas_sgemm']).value\n"
+        "    assert calls == cast(ctypes.CDLL(path).scipy_cblas_sgemm)\n"
+        "a = mx.arange(6.0, stream=mx.cpu).reshape(2, 3)\n"
+        "print(bool(path), mx.matmul(a, a.T, stream=mx.cpu).tolist())"
+    )
+    expected = f"{sys.platform == 'linux'} [[5.0, 14.0], [14.0, 50.0]]"
+    assert python(code) == expected, "the extra `cpu` is not installed"
+
+
+def test_mlx_keeps_its_own_blas_where_asked(monkeypatch):
+    monkeypatch.setenv("MOSHI_MLX_NO_OPENBLAS", "1")
+    assert python("from moshi_mlx import _blas; print(_blas.install())") == "None"
 
 
 def test_without_mlx_the_error_says_what_to_install():
