@@ -16,11 +16,10 @@ from ..checkpoint.quantize import nbytes
 from ..codec import Codec
 from ..models.generate import LmGen
 from ..models.lm import Lm
-from ..modules.kv_cache import RotatingKVCache
+from ..modules.kv_cache import Ring
 from ..utils.sampling import Sampler
 
 FRAME_MS = 1000 * FRAME / SAMPLE_RATE
-AHEAD = 256  # slots that a cache has at first
 
 
 @dataclass(frozen=True)
@@ -125,13 +124,8 @@ class Loop:
         """Place the conversations behind ``position`` steps, as if they were heard."""
         for layer in self.gen.cache:
             ring = layer.self_attn
-            assert isinstance(ring, RotatingKVCache)
-            size = min(ring.max_size, max(AHEAD, 2 * position))
-            heads = self.batch, ring.n_kv_heads, size, ring.head_dim
-            dtype = self.lm.out_norm["weight"].dtype
-            ring.keys, ring.values = mx.zeros(heads, dtype), mx.zeros(heads, dtype)
-            ring.offsets = [position] * self.batch
-            mx.eval(ring.keys, ring.values)
+            assert isinstance(ring, Ring)
+            ring.offsets = [position] * self.batch  # the next step makes the storage
 
     def cache_bytes(self) -> int:
         """Bytes of keys and values held."""

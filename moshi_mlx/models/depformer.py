@@ -14,6 +14,7 @@ import mlx.nn as nn
 
 from ..modules.embedding import ScaledEmbedding
 from ..modules.joined import JoinedLinear
+from ..modules.kv_cache import KVCache
 from ..modules.norm import make_norm
 from ..modules.transformer import Transformer
 from .config import LmConfig
@@ -103,7 +104,9 @@ class DepFormer(nn.Module):
         transformer = self.slices[k].transformer
         layers = transformer.make_frame_cache()
         for layer, keys, values in zip(layers, cache[::2], cache[1::2], strict=False):
-            layer.self_attn.keys, layer.self_attn.values = keys, values
+            frame = layer.self_attn
+            assert isinstance(frame, KVCache)
+            frame.keys, frame.values = keys, values
         logits = self.slices[k].logits(transformer(x, layers))
         filled = [array for layer in layers for array in layer.self_attn.state]
         return logits, *(array for array in filled if array is not None)

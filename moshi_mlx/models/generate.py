@@ -42,6 +42,7 @@ class LmGen:
         repetition_penalty: above 1 makes words of the last ``repetition_context`` text
             tokens less likely (padding excepted).
         audio_steps: own codebooks to generate, the first ones; the others are -1.
+        kv_bits: 8 or 4 keeps keys and values so; by default as the model's config says.
 
     Source: kyutai-labs/moshi, models/lm.py:LMGen.
     """
@@ -65,6 +66,7 @@ class LmGen:
         repetition_penalty: float = 1.0,
         repetition_context: int = 64,
         audio_steps: int | None = None,
+        kv_bits: int | None = None,
     ):
         self.model = model
         self.max_steps = max_steps
@@ -82,7 +84,7 @@ class LmGen:
             model, cfg_coef, masked_until=cfg_is_masked_until, no_text=cfg_is_no_text
         )
         self.noise = RowNoise(self._seeds(seed))
-        self.cache = model.transformer.make_rot_cache()
+        self.cache = model.transformer.make_rot_cache(kv_bits)
         model.expose_cache(self.cache)
         model.depth_frames.refresh()
         self._said = mx.full((batch_size, repetition_context), -1, dtype=mx.int32)
@@ -139,7 +141,7 @@ class LmGen:
         rows = range(self.batch_size) if rows is None else rows
         self.streams.reset(rows)
         self._completed = None
-        halves = 2 if self.cache[0].self_attn.keys is not None else 1
+        halves = 2 if self.cache[0].self_attn.offset else 1
         doubled = self.guidance.doubles and halves == 2
         for layer in self.cache:
             null = [row + self.batch_size for row in rows] if doubled else []

@@ -312,6 +312,8 @@ class Mimi(nn.Module):
 
     def _checked_codes(self, codes: mx.array) -> mx.array:
         codes, n = mx.array(codes), self.num_codebooks
+        if codes.ndim == 4 and codes.shape[2] == 1:
+            codes = codes.squeeze(2)  # Kyutai's scripts give `on_frame`'s codes an axis
         if codes.ndim != 3 or not 1 <= codes.shape[1] <= n:
             raise ValueError(
                 f"got codes of shape {codes.shape}: Mimi takes [batch, 1 to {n} "

@@ -9,9 +9,13 @@ import mlx.nn as nn
 from . import ops
 from .heads import Heads, Table
 from .kv_cache import KVCache, Plan, RotatingKVCache
+from .quantized_kv import QuantizedKVCache
 
 if TYPE_CHECKING:
     from .transformer import TransformerConfig
+
+
+SelfCache = KVCache | RotatingKVCache | QuantizedKVCache
 
 
 @dataclass
@@ -21,7 +25,7 @@ class LayerCache:
     ``cross_attn`` holds the condition it was computed from, with its keys and values.
     """
 
-    self_attn: KVCache | RotatingKVCache
+    self_attn: SelfCache
     cross_attn: tuple[mx.array, mx.array, mx.array] | None = None
 
     def reset(self, rows: list[int] | None = None) -> None:
@@ -58,11 +62,14 @@ class Attention(nn.Module):
         self._heads = make_heads(cfg)
 
     def __call__(
-        self, x: mx.array, cache: KVCache | RotatingKVCache, plan: Plan, table: Table
+        self, x: mx.array, cache: SelfCache, plan: Plan, table: Table
     ) -> mx.array:
         """Everything but the output projection, which the layer joins with its sum."""
         qkv = ops.project(x, self.in_proj)
         q, k, v = self._heads.split(qkv, plan.b, plan.t, table)
+        if isinstance(cache, QuantizedKVCache):
+            packed = cache.update(k, v, plan)
+            return self._heads.attend_packed(q, *packed, plan.mask)
         k, v = cache.update(k, v, plan)
         return self._heads.attend(q, k, v, plan.mask)
 

@@ -10,6 +10,7 @@ import math
 import mlx.core as mx
 
 from . import ops
+from .quantized_kv import Packed, attend
 
 Table = int | mx.array | None
 
@@ -141,3 +142,12 @@ class Heads:
         if t > 1:
             y = y.swapaxes(1, 2)
         return y.reshape(b * t, h * d)
+
+    def attend_packed(
+        self, q: mx.array, k: Packed, v: Packed, mask: mx.array | None
+    ) -> mx.array:
+        """``attend``, to keys and values in few bits."""
+        b, h, t, d = q.shape
+        scale = 1.0 if self._by_hand(q.dtype) else self.scale
+        y = attend(q, k, v, scale, mask)
+        return (y if t == 1 else y.swapaxes(1, 2)).reshape(b * t, h * d)

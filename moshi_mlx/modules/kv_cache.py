@@ -52,32 +52,22 @@ def window_mask(start: int | mx.array, t: int, slots: int, context: int) -> mx.a
     return (key >= 0) & (age >= 0) & (age < context)
 
 
-class RotatingKVCache:
-    """Ring of the last ``max_size`` positions' keys and values, of one layer.
+class Ring:
+    """Storage of the last positions of a batch of streams, of one layer.
 
     Args:
-        head_dim: width of a head.
-        n_kv_heads: heads of keys and of values.
         max_size: positions that a query sees, itself included (the model's context).
-        keep: only 0 is supported; there for moshi_mlx 0.3.0's signature.
         step: slots allocated first; storage then doubles up to its bound, which is
             ``max_size + T - 1`` for the largest call of T positions so far.
+
+    Attributes:
+        stored: arrays ``[B, H, capacity, W]`` that hold the positions together.
+        offsets: positions that each row has seen.
 
     Raises: ValueError when the batch size changes in mid-stream.
     """
 
-    def __init__(
-        self,
-        head_dim: int,
-        n_kv_heads: int,
-        max_size: int,
-        keep: int = 0,
-        step: int = 256,
-    ):
-        if keep:
-            raise ValueError(f"RotatingKVCache got keep={keep}: only 0 is supported.")
-        self.head_dim = head_dim
-        self.n_kv_heads = n_kv_heads
+    def __init__(self, max_size: int, step: int = 256):
         self.max_size = max_size
         self.step = step
         self.reset()
@@ -85,8 +75,7 @@ class RotatingKVCache:
     def reset(self, rows: Sequence[int] | None = None) -> None:
         """Forget everything, or what the given rows of the batch have seen."""
         if rows is None:
-            self.keys: mx.array | None = None
-            self.values: mx.array | None = None
+            self.stored: tuple[mx.array, ...] = ()
             self.offsets: list[int] = []
         else:
             for row in rows:
@@ -99,13 +88,18 @@ class RotatingKVCache:
         return max(self.offsets, default=0)
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of storage held."""
-        return sum(a.nbytes for a in (self.keys, self.values) if a is not None)
+    def capacity(self) -> int:
+        """Slots of storage."""
+        return self.stored[0].shape[2] if self.stored else 0
 
     @property
-    def state(self) -> tuple[mx.array | None, mx.array | None]:
-        return self.keys, self.values
+    def nbytes(self) -> int:
+        """Bytes of storage held."""
+        return sum(array.nbytes for array in self.stored)
+
+    @property
+    def state(self) -> tuple[mx.array | None, ...]:
+        return self.stored
 
     def plan(self, b: int, t: int, active: Sequence[bool] | None = None) -> Plan:
         """Plan a call of ``t`` positions in ``b`` rows; rows not active do not advance.
@@ -119,7 +113,7 @@ class RotatingKVCache:
                 f"the cache holds {len(offsets)} rows but got {b}: reset it, or make "
                 "one cache per batch size."
             )
-        stored = 0 if self.keys is None else self.keys.shape[2]
+        stored = self.capacity
         bound = max(self.max_size + t - 1, stored)
         needed = min(bound, max(offsets) + t)
         capacity = stored
@@ -148,40 +142,34 @@ class RotatingKVCache:
             mask = window_mask(start, t, live, self.max_size)
         return Plan(b, t, start, after, capacity, slots, live, mask)
 
-    def update(
-        self, keys: mx.array, values: mx.array, plan: Plan
-    ) -> tuple[mx.array, mx.array]:
-        """Store ``[B, H, T, D]`` keys and values; return what the plan attends to."""
-        if self.keys is None or self.values is None:
-            shape = (keys.shape[0], self.n_kv_heads, plan.capacity)
-            self.keys = mx.zeros((*shape, keys.shape[-1]), keys.dtype)
-            self.values = mx.zeros((*shape, values.shape[-1]), values.dtype)
-        elif self.keys.shape[2] < plan.capacity:
-            self.keys = self._grown(self.keys, plan.capacity)
-            self.values = self._grown(self.values, plan.capacity)
-        if isinstance(plan.slots, int):
-            where = slice(plan.slots, plan.slots + keys.shape[2])
-            self.keys[:, :, where] = keys
-            self.values[:, :, where] = values
-        else:
-            slots = mx.broadcast_to(plan.slots, (*keys.shape[:3], 1))
-            self.keys = mx.put_along_axis(self.keys, slots, keys, axis=2)
-            self.values = mx.put_along_axis(self.values, slots, values, axis=2)
+    def store(self, new: Sequence[mx.array], plan: Plan) -> list[mx.array]:
+        """Store arrays ``[B, H, T, W]``; return what the plan attends to."""
+        old = self.stored or (None,) * len(new)
+        self.stored = tuple(
+            self._written(*pair, plan) for pair in zip(old, new, strict=True)
+        )
         self.offsets = plan.after
         if plan.live < plan.capacity:
-            return self.keys[:, :, : plan.live], self.values[:, :, : plan.live]
-        return self.keys, self.values
+            return [array[:, :, : plan.live] for array in self.stored]
+        return list(self.stored)
 
-    def update_and_fetch(
-        self, keys: mx.array, values: mx.array
-    ) -> tuple[mx.array, mx.array]:
-        """Store ``[B, H, T, D]``; return what is held, oldest first (0.3.0's call)."""
-        b, _, t, _ = keys.shape
-        self.update(keys, values, self.plan(b, t))
-        assert self.keys is not None and self.values is not None
-        end, held = self.offset, min(self.offset, self.keys.shape[2])
-        order = mx.arange(end - held, end) % self.keys.shape[2]
-        return self.keys[:, :, order], self.values[:, :, order]
+    def oldest_first(self) -> list[mx.array]:
+        """All that is held, in the order of positions."""
+        held = min(self.offset, self.capacity)
+        order = mx.arange(self.offset - held, self.offset) % self.capacity
+        return [array[:, :, order] for array in self.stored]
+
+    def _written(self, stored: mx.array | None, new: mx.array, plan: Plan) -> mx.array:
+        b, h, t, width = new.shape
+        if stored is None:
+            stored = mx.zeros((b, h, plan.capacity, width), new.dtype)
+        elif stored.shape[2] < plan.capacity:
+            stored = self._grown(stored, plan.capacity)
+        if isinstance(plan.slots, int):
+            stored[:, :, plan.slots : plan.slots + t] = new
+            return stored
+        slots = mx.broadcast_to(plan.slots, (b, h, t, 1))
+        return mx.put_along_axis(stored, slots, new, axis=2)
 
     def _grown(self, stored: mx.array, capacity: int) -> mx.array:
         """The same positions in a ring of more slots."""
@@ -193,6 +181,59 @@ class RotatingKVCache:
         return mx.take_along_axis(
             stored, mx.broadcast_to(source, (*stored.shape[:2], capacity, 1)), axis=2
         )
+
+
+class RotatingKVCache(Ring):
+    """Ring of the last ``max_size`` positions' keys and values, of one layer.
+
+    Args:
+        head_dim: width of a head.
+        n_kv_heads: heads of keys and of values.
+        keep: only 0 is supported; there for moshi_mlx 0.3.0's signature.
+        max_size, step: see ``Ring``.
+    """
+
+    def __init__(
+        self,
+        head_dim: int,
+        n_kv_heads: int,
+        max_size: int,
+        keep: int = 0,
+        step: int = 256,
+    ):
+        if keep:
+            raise ValueError(f"RotatingKVCache got keep={keep}: only 0 is supported.")
+        self.head_dim = head_dim
+        self.n_kv_heads = n_kv_heads
+        super().__init__(max_size, step)
+
+    @property
+    def keys(self) -> mx.array | None:
+        return self.stored[0] if self.stored else None
+
+    @property
+    def values(self) -> mx.array | None:
+        return self.stored[1] if self.stored else None
+
+    @property
+    def state(self) -> tuple[mx.array | None, mx.array | None]:
+        return self.keys, self.values
+
+    def update(
+        self, keys: mx.array, values: mx.array, plan: Plan
+    ) -> tuple[mx.array, mx.array]:
+        """Store ``[B, H, T, D]`` keys and values; return what the plan attends to."""
+        keys, values = self.store((keys, values), plan)
+        return keys, values
+
+    def update_and_fetch(
+        self, keys: mx.array, values: mx.array
+    ) -> tuple[mx.array, mx.array]:
+        """Store ``[B, H, T, D]``; return what is held, oldest first (0.3.0's call)."""
+        b, _, t, _ = keys.shape
+        self.update(keys, values, self.plan(b, t))
+        keys, values = self.oldest_first()
+        return keys, values
 
 
 class KVCache:

@@ -15,6 +15,7 @@ from .attention import Attention, CrossAttention, LayerCache, make_heads
 from .heads import Table
 from .kv_cache import KVCache, Plan, RotatingKVCache
 from .norm import make_norm
+from .quantized_kv import QuantizedKVCache
 
 ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
     "silu": ops.silu,
@@ -40,7 +41,8 @@ class TransformerConfig:
     ``ACTIVATIONS`` is that activation; False or "none" is a plain two-layer block.
 
     ``gating_dim`` (width inside a gated block), ``norm_eps`` and ``layer_scale_cross``
-    are explicit where a config.json was read; None keeps 0.3.0's rules.
+    are explicit where a config.json was read; None keeps 0.3.0's rules. ``kv_bits``
+    (8 or 4) is what new streams keep their keys and values in; None: as computed.
     """
 
     d_model: int
@@ -66,6 +68,7 @@ class TransformerConfig:
     conv_layout: bool
     gating_dim: int | None = None
     norm_eps: float | None = None
+    kv_bits: int | None = None
 
     @property
     def head_dim(self) -> int:
@@ -260,14 +263,19 @@ class Transformer(nn.Module):
             x = layer(x, layer_cache, plan, table, cross_attention_src)
         return x.reshape(b, t, d)
 
-    def make_rot_cache(self) -> list[LayerCache]:
-        """State of a new stream: bounded, endless."""
+    def make_rot_cache(self, kv_bits: int | None = None) -> list[LayerCache]:
+        """State of a new stream: bounded, endless.
+
+        Args:
+            kv_bits: of keys and values, instead of the config's.
+        """
         cfg = self.cfg
         kv_heads = cfg.num_heads // cfg.kv_repeat
-        return [
-            LayerCache(RotatingKVCache(cfg.head_dim, kv_heads, cfg.context))
-            for _ in self.layers
-        ]
+        shape = cfg.head_dim, kv_heads, cfg.context
+        bits = cfg.kv_bits if kv_bits is None else kv_bits
+        if bits is None:
+            return [LayerCache(RotatingKVCache(*shape)) for _ in self.layers]
+        return [LayerCache(QuantizedKVCache(*shape, bits)) for _ in self.layers]
 
     make_cache = make_rot_cache
 

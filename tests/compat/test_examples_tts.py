@@ -107,6 +107,24 @@ def test_tts_mlx_says_a_text_and_decodes_it_frame_by_frame():
     assert pcm.shape[0] == 1 and np.abs(pcm).max() > 0.01
 
 
+def test_tts_mlx_hears_frames_as_they_come():
+    tts, pieces = loaded(), []
+
+    def on_frame(frame: mx.array) -> None:
+        if (frame == -1).any():
+            return
+        pcm = tts.mimi.decode_step(frame[:, :, None])  # one axis more than codes have
+        pieces.append(np.array(mx.clip(pcm[0, 0], -1, 1)))
+
+    entries = [tts.prepare_script(["hello there"])]
+    voices = [tts.get_voice_path("voice_a.wav")]
+    attributes = [tts.make_condition_attributes(voices, 2.0)]
+    result = tts.generate(entries, attributes, on_frame=on_frame)
+    tts.mimi.reset_all()
+    again = [tts.mimi.decode_step(frame)[0, 0] for frame in result.frames]
+    np.testing.assert_array_equal(np.concat(pieces, -1), np.clip(again, -1, 1).ravel())
+
+
 @pytest.mark.parametrize("bits", [4, 8])
 def test_layers_quantised_in_place_still_speak(bits: int):
     tts = loaded(quantize=bits)
