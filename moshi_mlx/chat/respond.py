@@ -3,10 +3,12 @@
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..audio.framing import SAMPLE_RATE, Framer
 from .moshi import Moshi
 from .session import DuplexSession, Reply
 
@@ -42,7 +44,7 @@ def respond(
     kind = moshi.info.model_type
     silence = np.zeros(session.frame_size, np.float32)
     if kind == "stt":
-        yield from _transcribe(session, frames, moshi, silence)
+        yield from _transcribe(session, frames, moshi)
         return
     if kind == "hibiki":
         yield from _translate(session, frames, moshi, silence)
@@ -96,18 +98,20 @@ def _transcribe(
     session: DuplexSession,
     frames: Iterator[NDArray[np.float32]],
     moshi: Moshi,
-    silence: NDArray[np.float32],
 ) -> Iterator[Exchange]:
-    """Speech to text: silence before and after, as the model was trained."""
-    stt = moshi.info.stt_config
-    before = round(stt.get("audio_silence_prefix_seconds", 0.0) * FRAME_RATE)
-    after = round((stt.get("audio_delay_seconds", 0.0) + 1.0) * FRAME_RATE)
-    for _ in range(before):
-        yield Exchange(silence, session.step(silence))
-    for frame in frames:
-        yield Exchange(frame, session.step(frame))
-    for _ in range(after):
-        yield Exchange(silence, session.step(silence))
+    """Speech to text: silence before and after, to the sample, as it was trained.
+
+    The silence before need not be whole frames: the recording's are cut anew.
+    """
+    stt, framer = moshi.info.stt_config, Framer(session.frame_size)
+    before_s = stt.get("audio_silence_prefix_seconds", 0.0)
+    after_s = stt.get("audio_delay_seconds", 0.0) + 1.0
+    before, after = (
+        np.zeros(int(s * SAMPLE_RATE), np.float32) for s in (before_s, after_s)
+    )
+    for pcm in chain([before], frames, [after]):
+        for frame in framer.push(pcm):
+            yield Exchange(frame, session.step(frame))
 
 
 def rms(pcm: NDArray[np.float32]) -> float:
