@@ -1,8 +1,9 @@
 """Many scripts at once: a line of JSON each, spoken in batches, a file each."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import numpy as np
 
 from ..audio.files import write_wav
 from ..errors import ConfigError, MoshiError
-from ..models.tts import TTSModel, TTSResult
+from ..models.tts import Entry, SpeechRun, TTSModel
+from ..models.tts.run import Row
+from ..modules.conditioner import ConditionAttributes
+from ..utils.sampling import new_seed
 
 KEYS = {"turns": list, "voices": list, "id": str}
 
@@ -78,6 +82,28 @@ def _request(number: int, line: str) -> Request:
     return Request(number, **data)
 
 
+@dataclass(frozen=True)
+class Speech:
+    """A script as the model takes it.
+
+    Attributes:
+        request: what was asked for.
+        entries: its words.
+        attributes: its conditions.
+        prefix: codes of a recording that is continued.
+    """
+
+    request: Request
+    entries: list[Entry]
+    attributes: ConditionAttributes
+    prefix: mx.array | None
+
+    @property
+    def voice_frames(self) -> int:
+        """Of the conditions: rows of a batch have equally many."""
+        return sum(c.tensor.shape[1] for c in self.attributes.tensor.values())
+
+
 class Reader:
     """Says scripts in batches and writes what comes of them.
 
@@ -109,32 +135,30 @@ class Reader:
         self._learnt = guidance if learnt else None
         tts.cfg_coef = 1.0 if learnt else guidance
 
-    def say(self, requests: Sequence[Request]) -> Iterator[Path | Failure]:
-        """Say one batch. A script that cannot be said leaves the others alone."""
-        prepared = []
+    def say(
+        self, requests: Iterable[Request], batch_size: int = 1
+    ) -> Iterator[Path | Failure]:
+        """Say scripts, ``batch_size`` at once; who has ended makes room for the next.
+
+        Each becomes what it would be alone. One that cannot be said leaves the others
+        alone.
+        """
+        failures: list[Failure] = []
+        speeches = self._prepared(requests, failures)
+        for _, alike in groupby(speeches, key=lambda s: s.voice_frames):
+            yield from self._together(alike, batch_size)
+        yield from failures
+
+    def _prepared(
+        self, requests: Iterable[Request], failures: list[Failure]
+    ) -> Iterator[Speech]:
         for request in requests:
             try:
-                prepared.append((request, *self._prepare(request)))
+                yield self._prepare(request)
             except MoshiError as error:
-                yield Failure(request.line, str(error))
-        if not prepared:
-            return
-        requests, entries, attributes, prefixes = zip(*prepared, strict=True)
-        seeds = None if self._seed is None else [self._seed] * len(requests)
-        result = self.tts.generate(
-            list(entries),
-            list(attributes) if attributes[0].text or attributes[0].tensor else [],
-            None if self.tts.multi_speaker else list(prefixes),
-            cfg_is_no_prefix=self._learnt is None,
-            cfg_is_no_text=self._learnt is None,
-            seed=seeds,
-        )
-        pcm = self._decoded(result)
-        for row, request in enumerate(requests):
-            start = 0 if self.tts.multi_speaker else prefixes[row].shape[-1]
-            yield self._write(row, request, result, pcm, start)
+                failures.append(Failure(request.line, str(error)))
 
-    def _prepare(self, request: Request) -> tuple[Any, ...]:
+    def _prepare(self, request: Request) -> Speech:
         tts = self.tts
         entries = tts.prepare_script(request.turns, self._padding_between)
         if not any(entry.tokens for entry in entries):
@@ -142,41 +166,66 @@ class Reader:
         paths = [tts.get_voice_path(voice) for voice in request.voices]
         if tts.multi_speaker:
             attributes = tts.make_condition_attributes(paths, self._learnt)
-            return entries, attributes, None
+            return Speech(request, entries, attributes, None)
         if len(paths) != 1:
             raise ConfigError("this model takes exactly one voice, a sound file.")
-        return entries, tts.make_condition_attributes([]), tts.get_prefix(paths[0])
+        attributes, prefix = tts.make_condition_attributes([]), tts.get_prefix(paths[0])
+        return Speech(request, entries, attributes, prefix)
 
-    def _decoded(self, result: TTSResult) -> np.ndarray:
-        """Sound of all rows, float32 ``[B, S]``."""
-        mimi = self.tts.mimi
-        state = mimi.make_state(result.frames[0].shape[0])
-        parts = []
-        for frame in result.frames:
-            sound = mimi.decode_step(frame, state)[:, 0].astype(mx.float32)
-            parts.append(np.array(mx.clip(sound, -1, 1)))
-        return np.concatenate(parts, axis=1)
+    def _together(self, speeches: Iterator[Speech], batch_size: int) -> Iterator[Path]:
+        """Say speeches side by side, each in a row until it has ended."""
+        rows = list(islice(speeches, batch_size))
+        conditions = [s.attributes for s in rows if s.attributes.text or s.voice_frames]
+        prefixes = [s.prefix for s in rows if s.prefix is not None]
+        run = SpeechRun(
+            self.tts,
+            [s.entries for s in rows],
+            conditions,
+            prefixes or None,
+            cfg_is_no_prefix=self._learnt is None,
+            cfg_is_no_text=self._learnt is None,
+            seed=[self._next_seed() for _ in rows],
+        )
+        said: list[list[mx.array]] = [[] for _ in rows]
+        while not all(row.resting for row in run.rows):
+            codes = run.step()
+            for b, speech in enumerate(rows):
+                if run.rows[b].resting:
+                    continue
+                if codes is not None and run.sounds(b):
+                    said[b].append(codes[b])
+                if not run.ended(b):
+                    continue
+                yield self._write(speech, run.rows[b], said[b])
+                following = next(speeches, None)
+                if following is None:
+                    run.rest(b)
+                    continue
+                rows[b], said[b] = following, []
+                run.begin(
+                    b,
+                    following.entries,
+                    following.attributes if conditions else None,
+                    following.prefix,
+                    self._next_seed(),
+                )
 
-    def _write(
-        self,
-        row: int,
-        request: Request,
-        result: TTSResult,
-        pcm: np.ndarray,
-        start_step: int,
-    ) -> Path:
-        tts, size = self.tts, self.tts.mimi.frame_size
-        end_step = result.end_steps[row]
-        stop = None
-        if end_step is not None:  # what the row would have had alone
-            stop = (end_step + tts.final_padding - max(tts.lm.delays)) * size
+    def _next_seed(self) -> int:
+        return new_seed() if self._seed is None else self._seed
+
+    def _write(self, speech: Speech, row: Row, said: list[mx.array]) -> Path:
+        """Files of a speech that came to codes ``said``, ``[K]`` each."""
+        tts, request, prefix = self.tts, speech.request, speech.prefix
+        start_step = 0 if prefix is None else prefix.shape[-1]
+        nothing = mx.zeros((tts.n_q, 0), mx.int32)
+        codes = mx.stack(said, axis=-1) if said else nothing
+        pcm = tts.mimi.decode(codes[None])[0, 0].astype(mx.float32)
+        sound = np.array(mx.clip(pcm, -1, 1))[start_step * tts.mimi.frame_size :]
         path = self._folder / f"{request.id}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
-        sound = pcm[row, start_step * size : stop]
         write_wav(path, sound, int(tts.mimi.sample_rate))
         if self._only_wav:
             return path
-        codes = mx.concatenate(result.frames, axis=-1)[row]
         mx.save_safetensors(str(_beside(path, ".safetensors")), {"frames": codes})
         about = {
             **self._about,
@@ -187,12 +236,12 @@ class Reader:
             "final_padding": tts.final_padding,
             "padding_between": self._padding_between,
             "padding_bonus": tts.padding_bonus,
-            "transcript": result.all_transcripts[row],
-            "consumption_times": result.all_consumption_times[row],
+            "transcript": row.state.transcript,
+            "consumption_times": row.state.consumption_times,
             "turns": request.turns,
             "voices": request.voices,
-            "logged_text_tokens": result.logged_text_tokens[row],
-            "end_step": end_step,
+            "logged_text_tokens": row.logged,
+            "end_step": row.state.end_step,
             "start_step": start_step,
         }
         _beside(path, ".json").write_text(json.dumps(about, ensure_ascii=False))

@@ -320,14 +320,12 @@ def speak_all(
     reader = Reader(tts, folder, *settings)
     written: list[str] = []
     with progress("speaking", len(requests)) as advance:
-        for start in range(0, len(requests), batch_size):
-            batch = requests[start : start + batch_size]
-            for result in reader.say(batch):
-                if isinstance(result, Failure):
-                    failures.append(result)
-                else:
-                    written.append(str(result))
-            advance(len(batch))
+        for result in reader.say(requests, batch_size):
+            if isinstance(result, Failure):
+                failures.append(result)
+            else:
+                written.append(str(result))
+            advance(1)
     for path in written:
         print(make_log("info", f"saved {path}"), file=sys.stderr)
     for failure in sorted(failures, key=lambda f: f.line):

@@ -11,6 +11,7 @@ import pytest
 
 from moshi_mlx.audio.files import read
 from moshi_mlx.chat.scripts import Failure, Request, read_requests
+from moshi_mlx.models.tts import SpeechRun
 from tests.family import run
 from tests.speech import EXPECTED, PREFIX, TTS
 
@@ -154,6 +155,30 @@ def test_scripts_in_batches_are_what_they_are_alone(tmp_path, capsys):
         assert isinstance(tensors, dict)
         assert tensors["frames"].shape[0] == 6
         assert len(mine) == (about["end_step"] + about["final_padding"] - 2) * 1920
+
+
+def test_who_has_ended_makes_room_for_the_next_script(tmp_path, monkeypatch):
+    texts = {"long": f"{TEXT} {TEXT}", "a": "hello", "b": "a nice day", "c": "in paris"}
+    path, steps = tmp_path / "s.jsonl", []
+    path.write_text("\n".join(script(id, text) for id, text in texts.items()))
+    original = SpeechRun.step
+
+    def counted(self):
+        steps.append(len(self.rows))
+        return original(self)
+
+    monkeypatch.setattr(SpeechRun, "step", counted)
+    args = ("speak", path, *SPEAK, "--only-wav", "--out-folder")
+    assert run(*args, tmp_path / "alone") == 0
+    assert run(*args, tmp_path / "two", "--batch-size", 2) == 0
+    alone = {id: len(wave(tmp_path / f"alone/{id}.wav")) // 1920 + 6 for id in texts}
+    others = sum(alone.values()) - alone["long"]
+    assert steps.count(2) == max(alone["long"], others)
+    for id in texts:
+        mine, wanted = (
+            wave(tmp_path / where / f"{id}.wav") for where in ("two", "alone")
+        )
+        np.testing.assert_allclose(mine, wanted, atol=2e-4)
 
 
 def test_broken_lines_are_named_and_the_others_read():

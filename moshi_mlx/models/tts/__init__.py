@@ -8,6 +8,7 @@ from .model import (
     TTSModel,
     TTSResult,
 )
+from .run import SpeechRun
 from .script import ScriptReader, script_to_entries, without_unknown
 from .session import Audio, SpeechSession
 
@@ -18,6 +19,7 @@ __all__ = [
     "Audio",
     "Entry",
     "ScriptReader",
+    "SpeechRun",
     "SpeechSession",
     "State",
     "StateMachine",

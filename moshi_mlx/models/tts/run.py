@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
@@ -17,13 +18,34 @@ from ...modules.conditioner import (
 )
 from ...utils.sampling import Sampler
 from ..generate import LmGen
-from .machine import Entry
+from .machine import Entry, State
 
 if TYPE_CHECKING:
     from .model import TTSModel
 
 TOP_K, TOP_K_TEXT = 250, 25  # as PyTorch's LMGen
 Hook = Callable[[mx.array], None]
+
+
+@dataclass
+class Row:
+    """One speech of a run.
+
+    Attributes:
+        state: of the machine.
+        offset: steps taken.
+        logged: (predicted, read) text of each step.
+        text_prefix: text that is read before the machine's.
+        audio_prefix: codes ``[K, T]`` that are said as they are; -2 elsewhere.
+        resting: whether the row stands still.
+    """
+
+    state: State
+    offset: int = 0
+    logged: list[tuple[int, int]] = field(default_factory=list)
+    text_prefix: deque[int] = field(default_factory=deque)
+    audio_prefix: mx.array | None = None
+    resting: bool = False
 
 
 class SpeechRun:
@@ -58,19 +80,22 @@ class SpeechRun:
     ):
         rows = len(all_entries)
         self.tts = tts
-        self.offset = 0
-        self.states = [tts.machine.new_state(entries) for entries in all_entries]
-        self.logged: list[list[tuple[int, int]]] = [[] for _ in all_entries]
+        self.rows = [Row(tts.machine.new_state(entries)) for entries in all_entries]
         self._hooks = on_text_hook, on_audio_hook
-        self._text_prefixes: list[deque[int]] = [deque() for _ in all_entries]
-        self._audio_prefix: mx.array | None = None
         masked_until = None
         if prefixes is not None:
-            self._take_prefixes(prefixes)
+            if len(prefixes) != rows:
+                raise ConfigError(
+                    f"{len(prefixes)} prefixes were given for {rows} scripts: give one "
+                    "each."
+                )
+            for b, prefix in enumerate(prefixes):
+                self._take_prefix(b, prefix)
             if cfg_is_no_prefix:
                 masked_until = [p.shape[-1] + tts.delay_steps for p in prefixes]
-        coef = tts.cfg_coef if cfg_coef is None else cfg_coef
-        self._conditions = self._prepare(attributes, rows, coef)
+        self._coef = tts.cfg_coef if cfg_coef is None else cfg_coef
+        self._attributes = list(attributes)
+        self._conditions = self._prepare(attributes, rows, self._coef)
         lm = tts.lm
         self.gen = LmGen(
             lm,
@@ -78,9 +103,8 @@ class SpeechRun:
             Sampler(tts.temp, top_k=TOP_K_TEXT),
             Sampler(tts.temp, top_k=TOP_K),
             batch_size=rows,
-            cfg_coef=coef,
+            cfg_coef=self._coef,
             on_text_hook=self._on_text,
-            on_audio_hook=self._on_audio,
             on_text_logits_hook=self._on_logits if tts.padding_bonus else None,
             cfg_is_masked_until=masked_until,
             cfg_is_no_text=cfg_is_no_text,
@@ -94,6 +118,21 @@ class SpeechRun:
         self._nothing_said = mx.full((rows, lm.dep_q), -1)
 
     @property
+    def states(self) -> list[State]:
+        """Of the machine, by row."""
+        return [row.state for row in self.rows]
+
+    @property
+    def logged(self) -> list[list[tuple[int, int]]]:
+        """Per row, (predicted, read) text of each step."""
+        return [row.logged for row in self.rows]
+
+    @property
+    def offset(self) -> int:
+        """Steps of the row that has had most."""
+        return max(row.offset for row in self.rows)
+
+    @property
     def done(self) -> bool:
         """Whether every row has ended and its sound is out."""
         ends = [state.end_step for state in self.states]
@@ -102,22 +141,75 @@ class SpeechRun:
         last = max(end for end in ends if end is not None)
         return self.offset >= last + self.tts.delay_steps + self.tts.final_padding
 
+    def ended(self, b: int) -> bool:
+        """Whether row ``b`` has said its all, or was given up."""
+        row, tts = self.rows[b], self.tts
+        if row.offset >= tts.max_gen_length:
+            return True
+        end = row.state.end_step
+        return end is not None and row.offset >= end + tts.delay_steps + (
+            tts.final_padding
+        )
+
+    def sounds(self, b: int) -> bool:
+        """Whether the newest step brought a frame of row ``b``."""
+        row = self.rows[b]
+        first = self.tts.delay_steps + self.gen.max_delay
+        return not row.resting and row.offset > first
+
+    def begin(
+        self,
+        b: int,
+        entries: Sequence[Entry],
+        attributes: ConditionAttributes | None = None,
+        prefix: mx.array | None = None,
+        seed: int | None = None,
+    ) -> None:
+        """Say something else in row ``b``; the other rows go on as they would.
+
+        Args:
+            attributes: of as many voice frames as those of the other rows.
+            seed: see ``LmGen.reset``; the rest as for all rows.
+        """
+        self.rows[b] = Row(self.tts.machine.new_state(entries))
+        if prefix is not None:
+            self._take_prefix(b, prefix)
+            if (until := self.gen.guidance.masked_until) is not None:
+                until[b] = prefix.shape[-1] + self.tts.delay_steps
+        if attributes is not None:
+            self._attributes[b] = attributes
+            self._conditions = self._prepare(
+                self._attributes, len(self.rows), self._coef
+            )
+        self.gen.reset([b], seed)
+
+    def rest(self, b: int) -> None:
+        """Let row ``b`` stand still."""
+        self.rows[b].resting = True
+
     def step(self) -> mx.array | None:
         """Codes ``[B, K]`` of the next frame of sound; None before the first one.
 
-        Frame i is what is said with text step i.
+        Frame i of a row is what is said with its text step i; of rows that do not sound
+        (see ``sounds``) it means nothing.
         """
-        tts = self.tts
-        silent = self.offset < tts.delay_steps  # nothing to say: no depth transformer
+        tts, moving = self.tts, [row for row in self.rows if not row.resting]
+        silent = all(row.offset < tts.delay_steps for row in moving)
+        early = any(
+            row.offset < self._last_first_step or row.audio_prefix is not None
+            for row in moving
+        )
+        self.gen.on_audio_hook = self._on_audio if early else self._hooks[1]
         self.gen.step(
             self._nothing_heard,
             *self._conditions,
+            active=None if len(moving) == len(self.rows) else self._active(),
+            # Nothing to say: no depth transformer.
             own_audio_tokens=self._nothing_said if silent else None,
         )
-        self.offset += 1
-        if self.offset > self._last_first_step and self._audio_prefix is None:
-            self.gen.on_audio_hook = self._hooks[1]
-        if self.offset <= tts.delay_steps + self.gen.max_delay:
+        for row in moving:
+            row.offset += 1
+        if not any(self.sounds(b) for b in range(len(self.rows))):
             return None
         frame = self.gen.last_audio_tokens()
         return None if frame is None else frame[:, : tts.n_q]
@@ -125,7 +217,10 @@ class SpeechRun:
     @property
     def in_prefix(self) -> bool:
         """Whether a row's text is still that of its prefix."""
-        return any(self._text_prefixes)
+        return any(row.text_prefix for row in self.rows)
+
+    def _active(self) -> list[bool]:
+        return [not row.resting for row in self.rows]
 
     def _prepare(
         self, attributes: Sequence[ConditionAttributes], rows: int, coef: float
@@ -148,29 +243,22 @@ class SpeechRun:
             attributes = [*attributes, *dropout_all_conditions(attributes)]
         return provider.fuse(attributes)
 
-    def _take_prefixes(self, prefixes: Sequence[mx.array]) -> None:
-        """Queue the prefixes' text; delay their codes as the model's own are."""
+    def _take_prefix(self, b: int, prefix: mx.array) -> None:
+        """Queue a prefix's text; delay its codes as the model's own are."""
         lm, ids = self.tts.lm, self.tts.machine.token_ids
-        if len(prefixes) != len(self.states):
+        if prefix.ndim != 2 or prefix.shape[0] != 1 + lm.n_q:
             raise ConfigError(
-                f"{len(prefixes)} prefixes were given for {len(self.states)} scripts: "
-                "give one each."
+                f"prefix {b} has the shape {list(prefix.shape)}: give codes "
+                f"[{1 + lm.n_q}, frames], text first (see get_prefix)."
             )
-        longest = max(p.shape[-1] for p in prefixes)
-        delays = [d + self.tts.delay_steps for d in lm.delays]
-        shape = (len(prefixes), lm.dep_q, longest + max(delays))
+        length = prefix.shape[-1]
+        delays = [d + self.tts.delay_steps for d in lm.delays[: lm.dep_q]]
+        shape = (lm.dep_q, length + max(delays))
         forced = mx.full(shape, ids.ungenerated, dtype=mx.int32)
-        for b, prefix in enumerate(prefixes):
-            if prefix.ndim != 2 or prefix.shape[0] != 1 + lm.n_q:
-                raise ConfigError(
-                    f"prefix {b} has the shape {list(prefix.shape)}: give codes "
-                    f"[{1 + lm.n_q}, frames], text first (see get_prefix)."
-                )
-            length = prefix.shape[-1]
-            self._text_prefixes[b].extend(_integers(prefix[0]))
-            for k in range(lm.dep_q):
-                forced[b, k, delays[k] : delays[k] + length] = prefix[1 + k]
-        self._audio_prefix = forced
+        for k, delay in enumerate(delays):
+            forced[k, delay : delay + length] = prefix[1 + k]
+        self.rows[b].text_prefix.extend(_integers(prefix[0]))
+        self.rows[b].audio_prefix = forced
 
     def _on_logits(self, logits: mx.array) -> None:
         pad = self.tts.machine.token_ids.pad
@@ -178,16 +266,16 @@ class SpeechRun:
 
     def _on_text(self, text: mx.array) -> None:
         """The machine: replaces what was predicted by what is to be read."""
-        out = []
-        for b, predicted in enumerate(_integers(text[:, 0])):
-            if self._text_prefixes[b]:
-                token = self._text_prefixes[b].popleft()
+        out = _integers(text[:, 0])
+        for b, row in enumerate(self.rows):
+            if row.resting:
+                continue
+            if row.text_prefix:
+                token = row.text_prefix.popleft()
             else:
-                token, _ = self.tts.machine.process(
-                    self.offset, self.states[b], predicted
-                )
-            self.logged[b].append((predicted, token))
-            out.append(token)
+                token, _ = self.tts.machine.process(row.offset, row.state, out[b])
+            row.logged.append((out[b], token))
+            out[b] = token
         text[:] = mx.array(out, dtype=text.dtype)[:, None]
         if self._hooks[0] is not None:
             self._hooks[0](text)
@@ -195,13 +283,15 @@ class SpeechRun:
     def _on_audio(self, audio: mx.array) -> None:
         """Nothing is said before a codebook's first step; a prefix is said as it is."""
         ids = self.tts.machine.token_ids
-        tokens = mx.where(self.offset < self._first_steps, ids.zero, audio)
-        forced = self._audio_prefix
-        if forced is not None:
-            column = forced[:, :, self.offset : self.offset + 1]
-            tokens = mx.where(column == ids.ungenerated, tokens, column)
-            if self.offset + 1 == forced.shape[2]:
-                self._audio_prefix = None
+        offsets = mx.array([row.offset for row in self.rows])[:, None, None]
+        tokens = mx.where(offsets < self._first_steps, ids.zero, audio)
+        for b, row in enumerate(self.rows):
+            if row.audio_prefix is None or row.resting:
+                continue
+            column = row.audio_prefix[:, row.offset][:, None]
+            tokens[b] = mx.where(column == ids.ungenerated, tokens[b], column)
+            if row.offset + 1 == row.audio_prefix.shape[1]:
+                row.audio_prefix = None
         audio[:] = tokens
         if self._hooks[1] is not None:
             self._hooks[1](audio)

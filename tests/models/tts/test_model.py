@@ -11,7 +11,7 @@ import pytest
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.models import Lm
 from moshi_mlx.models.depth import DepthFrames
-from moshi_mlx.models.tts import TTSModel, TTSResult
+from moshi_mlx.models.tts import SpeechRun, TTSModel, TTSResult
 from tests.speech import (
     EXPECTED,
     PREFIX,
@@ -115,6 +115,58 @@ def test_rows_of_a_batch_are_the_rows_alone(temp: float):
         count = len(result.frames)
         single, batched = codes(result)[0], codes(together)[row, :, :count]
         np.testing.assert_array_equal(batched, single)
+
+
+@pytest.mark.parametrize("temp", [0.0, 0.8])
+def test_a_row_that_begins_anew_says_what_it_says_alone(temp: float):
+    tts, names = speaker(temp=temp), ["single_between1", "breaks_between0"]
+    alone = {name: say(tts, name, seed=i) for i, name in enumerate(names)}
+    entries = {
+        name: tts.prepare_script(script["script"], script["padding_between"])
+        for name, script in EXPECTED.items()
+    }
+    voice = tts.make_condition_attributes([VOICES["a"]], 2.0)
+    run = SpeechRun(tts, [entries[n] for n in names], [voice] * 2, seed=[0, 1])
+    now, said = list(names), [[], []]
+    queue, found = [names[1], names[0], names[0]], []
+    while not all(row.resting for row in run.rows):
+        frame = run.step()
+        for b in (0, 1):
+            if run.sounds(b) and frame is not None:
+                said[b].append(frame[b])
+            if run.rows[b].resting or not run.ended(b):
+                continue
+            result = alone[now[b]]
+            assert run.logged[b] == result.logged_text_tokens[0]
+            codes_b = np.array(mx.stack(said[b], axis=-1))
+            np.testing.assert_array_equal(codes_b, codes(result)[0])
+            found.append(now[b])
+            if not queue:
+                run.rest(b)
+                continue
+            now[b], said[b] = queue.pop(0), []
+            run.begin(b, entries[now[b]], voice, seed=names.index(now[b]))
+    assert sorted(found) == sorted([*names, names[1], names[0], names[0]])
+
+
+def test_rows_that_continue_recordings_begin_anew_under_guidance():
+    tts = speaker(PREFIX, cfg_coef=3.0)
+    long = tts.get_prefix(TTS / "voice.wav")
+    prefixes = [long, long[:, :6]]
+    entries = tts.prepare_script(["hello there"], padding_between=1)
+    alone = [tts.generate([entries], [], [prefix]) for prefix in prefixes]
+    run, said = SpeechRun(tts, [entries] * 2, [], prefixes), []
+    while not run.ended(1):
+        run.step()
+    run.begin(1, entries, prefix=long)
+    run.rest(0)
+    while not run.ended(1):
+        frame = run.step()
+        if run.sounds(1) and frame is not None:
+            said.append(frame[1])
+    assert run.states[1].end_step == alone[0].end_steps[0]
+    again = np.array(mx.stack(said, axis=-1))
+    np.testing.assert_array_equal(again, codes(alone[0])[0])
 
 
 def test_a_longer_recording_in_the_batch_leaves_the_other_row_alone():
