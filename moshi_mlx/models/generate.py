@@ -100,13 +100,33 @@ class LmGen:
         return self.model.dep_q
 
     @property
+    def num_codebooks(self) -> int:
+        """All streams: text, own and other audio."""
+        return 1 + self.model.n_q
+
+    @property
+    def audio_delays(self) -> list[int]:
+        return self.model.delays
+
+    @property
+    def audio_padding_token(self) -> int:
+        """Initial token of every audio stream."""
+        return self.model.cfg.audio_padding_token
+
+    @property
     def max_delay(self) -> int:
         return self.model.cfg.max_delay
 
     @property
     def step_idx(self) -> int:
-        """Calls so far, of the row that has had most."""
+        """Calls so far, of the row that has had most; set to 0, it is ``reset()``."""
         return max(self.streams.offsets)
+
+    @step_idx.setter
+    def step_idx(self, value: int) -> None:
+        if value != 0:
+            raise ValueError(f"step_idx was set to {value}: only 0 means something.")
+        self.reset()
 
     @property
     def zero_token(self) -> int:

@@ -126,6 +126,13 @@ class Lm(nn.Module):
         """State of the newest ``LmGen`` on these weights, else of direct calls."""
         return self._exposed[0]
 
+    @property
+    def depformer_cache(self) -> list[LayerCache]:
+        """State of the depth transformer between frames: there is none, so that this is
+        new and empty at every look. Programs of moshi_mlx 0.3.0 reset it."""
+        slices = self.depformer.slices
+        return slices[0].transformer.make_frame_cache() if slices else []
+
     def expose_cache(self, cache: list[LayerCache]) -> None:
         """Make ``cache`` what ``transformer_cache`` and direct calls use."""
         self._exposed = (cache,)  # in a tuple: no child of the module
@@ -205,6 +212,7 @@ class Lm(nn.Module):
         audio_sampler: Sampler,
         ct: ConditionTensor | None = None,
         cross_attention_src: mx.array | None = None,
+        cfg_coef: float = 1.0,
         on_text_hook: Hook | None = None,
         on_audio_hook: Hook | None = None,
     ) -> tuple[mx.array, mx.array | None]:
@@ -215,7 +223,12 @@ class Lm(nn.Module):
             audio_token_ids: ``[1, B]`` or ``[B, 1]`` per audio stream, own ones first.
 
         Returns: text ``[B, 1]`` and own audio ``[B, dep_q, 1]`` (None without).
+        Raises: ValueError for a ``cfg_coef`` other than 1.
         """
+        if cfg_coef != 1:
+            raise ValueError(
+                f"sample got cfg_coef {cfg_coef}: it has no guidance, LmGen has."
+            )
         b = text_token_ids.shape[0]
         audio = [tokens.reshape(b, 1) for tokens in audio_token_ids]
         hidden = self.hidden(

@@ -21,7 +21,7 @@ from ..modules.conv import State
 from ..modules.quantization import SplitResidualVectorQuantizer
 from ..modules.resample import ConvDownsample1d, ConvTrUpsample1d
 from ..modules.seanet import SeanetDecoder, SeanetEncoder
-from ..modules.transformer import ProjectedTransformer
+from ..modules.transformer import LayerCache, ProjectedTransformer
 from .mimi_config import MimiConfig
 from .mimi_state import HalfState, MimiState
 from .mimi_weights import fitted, pytorch_weights, read_weights
@@ -96,6 +96,20 @@ class Mimi(nn.Module):
         self._state = None
 
     reset_all = reset_state
+
+    @property
+    def encoder_cache(self) -> list[LayerCache]:
+        """Keys and values of the default stream's encoder; empty before it begins."""
+        if self._state is None:
+            return self.encoder_transformer.make_cache()
+        return self._state.encoder.caches
+
+    @property
+    def decoder_cache(self) -> list[LayerCache]:
+        """The same of its decoder."""
+        if self._state is None:
+            return self.decoder_transformer.make_cache()
+        return self._state.decoder.caches
 
     def encode_step(
         self,

@@ -74,8 +74,11 @@ class TokenStreams:
     def hear(
         self, tokens: mx.array, active: Sequence[bool] | None, check: bool
     ) -> None:
-        """Take the other side's frame ``[B, >= other]`` (``[B, 1, >= other]`` too)."""
+        """Take the other side's frame ``[B, >= other]`` (``[B, 1, >= other]`` too, and
+        ``[>= other]`` for a single row)."""
         wanted = (len(self.offsets), self.other)
+        if tokens.ndim == 1:
+            tokens = tokens[None]
         if tokens.ndim == 3 and tokens.shape[1] == 1:
             tokens = tokens[:, 0]  # a codec's codes with time before the codebooks
         if (
