@@ -51,13 +51,14 @@ def _complete(
     sampler: Sampler,
     noise: RowNoise,
 ) -> Iterator[str]:
+    lm.refresh()
     cache = lm.transformer.make_rot_cache()
     reader = PieceReader(tokenizer, silent=())
     size = sampler.noise_size(lm.cfg.text_out_vocab_size)
 
     def choose(tokens: mx.array) -> mx.array:
         """The token after ``tokens [1, T]``, ``[1, 1]``; not computed yet."""
-        hidden = lm.hidden(tokens, None, cache)
+        hidden = lm.hidden(tokens, None, cache, live=tokens.shape[1] == 1)
         logits = lm.text_linear(hidden[:, -1:]).astype(mx.float32)
         drawn = noise.draw(size)[:, None] if size else None
         token = sampler(logits, drawn)[0] if size else sampler(logits)[0]

@@ -86,7 +86,7 @@ class LmGen:
         self.noise = RowNoise(self._seeds(seed))
         self.cache = model.transformer.make_rot_cache(kv_bits)
         model.expose_cache(self.cache)
-        model.depth_frames.refresh()
+        model.refresh()
         self._said = mx.full((batch_size, repetition_context), -1, dtype=mx.int32)
         self._completed: mx.array | None = None
 
@@ -226,6 +226,7 @@ class LmGen:
             guide.ct,
             guide.cross,
             self.guidance.rows(active),
+            live=True,
         )
         text_noise, audio_noise = self._noise(active)
         text = self._text(hidden, text_noise, active)

@@ -8,6 +8,7 @@ import mlx.nn as nn
 
 from ..modules import ops
 from ..modules.attention import LayerCache
+from ..modules.compiled import Compiled
 from ..modules.conditioner import ConditionProvider, ConditionTensor
 from ..modules.embedding import ScaledEmbedding
 from ..modules.joined import JoinedEmbedding
@@ -99,6 +100,7 @@ class Lm(nn.Module):
         )
         self._joined_audio = JoinedEmbedding()
         self.depth_frames = DepthFrames(self.depformer)
+        self._compiled = Compiled(self.transformer)
         self.expose_cache(self.transformer.make_rot_cache())
 
     @property
@@ -137,6 +139,11 @@ class Lm(nn.Module):
         """Make ``cache`` what ``transformer_cache`` and direct calls use."""
         self._exposed = (cache,)  # in a tuple: no child of the module
 
+    def refresh(self) -> None:
+        """Notice weights that were replaced since: who generates calls this first."""
+        self.depth_frames.refresh()
+        self._compiled.refresh()
+
     def load_pytorch_weights(
         self, file: str, lm_config: LmConfig | None = None, strict: bool = True
     ) -> "Lm":
@@ -167,17 +174,22 @@ class Lm(nn.Module):
         ct: ConditionTensor | None = None,
         cross_attention_src: mx.array | None = None,
         active: Sequence[bool] | None = None,
+        live: bool = False,
     ) -> mx.array:
         """Output of the temporal transformer after its norm, ``[B, T, D]``.
 
-        ``text [B, T]`` and ``audio [B, n_q, T]`` are delayed streams; for the rest see
+        ``text [B, T]`` and ``audio [B, n_q, T]`` are delayed streams; ``live`` calls
+        have the same shape again and again, and run compiled; for the rest see
         ``LmGen.step`` and ``Transformer``.
         """
         x = self.embed(text, audio)
         if ct is not None:
             tensor = ct.tensor if ct.tensor.ndim == 3 else ct.tensor[:, None]
             x = x + tensor.astype(x.dtype)
-        x = self.transformer(x, cache, cross_attention_src, active)
+        compiled = self._compiled if live else None
+        if compiled is not None:
+            compiled.begin()
+        x = self.transformer(x, cache, cross_attention_src, active, compiled)
         return self.out_norm(x)
 
     def text_logits(self, hidden: mx.array) -> mx.array:

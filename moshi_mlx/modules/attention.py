@@ -49,7 +49,7 @@ def make_heads(cfg: "TransformerConfig") -> Heads:
 class Attention(nn.Module):
     """Causal self-attention; ``kv_repeat`` query heads share one key and value head.
 
-    Shape: rows ``[B * T, D] -> [B * T, D]``.
+    Shape: rows ``[B * T, D]`` to ``project``; the result is rows ``[B * T, D]`` too.
     Source: kyutai-labs/moshi, modules/transformer.py:StreamingMultiheadAttention.
     """
 
@@ -61,12 +61,16 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(cfg.d_model, cfg.d_model, bias=cfg.bias_attn)
         self._heads = make_heads(cfg)
 
+    def project(
+        self, x: mx.array, b: int, t: int, table: Table
+    ) -> tuple[mx.array, mx.array, mx.array]:
+        """Queries ``[B, H, T, D]``, keys and values ``[B, H_kv, T, D]``, rotated."""
+        return self._heads.split(ops.project(x, self.in_proj), b, t, table)
+
     def __call__(
-        self, x: mx.array, cache: SelfCache, plan: Plan, table: Table
+        self, q: mx.array, k: mx.array, v: mx.array, cache: SelfCache, plan: Plan
     ) -> mx.array:
-        """Everything but the output projection, which the layer joins with its sum."""
-        qkv = ops.project(x, self.in_proj)
-        q, k, v = self._heads.split(qkv, plan.b, plan.t, table)
+        """Everything but the projections; the output's is joined with the sum."""
         if isinstance(cache, QuantizedKVCache):
             packed = cache.update(k, v, plan)
             return self._heads.attend_packed(q, *packed, plan.mask)
@@ -118,18 +122,21 @@ class CrossAttention(nn.Module):
             1, 2
         )
 
-    def __call__(
-        self, x: mx.array, condition: mx.array, cache: LayerCache, b: int
-    ) -> mx.array:
-        """As ``Attention``: everything but the output projection."""
-        d = x.shape[-1]
+    def remember(
+        self, condition: mx.array, cache: LayerCache, b: int, dtype: mx.Dtype
+    ) -> tuple[mx.array, mx.array]:
+        """Keys and values of the condition, ``[B, H, S, D]``."""
         if cache.cross_attn is None or cache.cross_attn[0] is not condition:
-            source = condition.astype(x.dtype)
-            source = mx.broadcast_to(source, (b, *condition.shape[1:]))
+            d = condition.shape[-1]
+            source = mx.broadcast_to(condition.astype(dtype), (b, *condition.shape[1:]))
             kv = self._heads(self._project(source, slice(d, 3 * d)), b)
             k, v = mx.split(kv, 2, axis=1)
             cache.cross_attn = condition, mx.contiguous(k), mx.contiguous(v)
-        _, k, v = cache.cross_attn
-        q = self._heads(self._project(x, slice(0, d)), b)
+        return cache.cross_attn[1:]
+
+    def __call__(self, x: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        """Attention to what ``remember`` gave; as ``Attention``, not yet projected."""
+        d = x.shape[-1]
+        q = self._heads(self._project(x, slice(0, d)), k.shape[0])
         y = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.scale)
         return y.swapaxes(1, 2).reshape(-1, d)

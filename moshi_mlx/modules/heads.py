@@ -12,7 +12,7 @@ import mlx.core as mx
 from . import ops
 from .quantized_kv import Packed, attend
 
-Table = int | mx.array | None
+Table = mx.array | None
 
 
 class Heads:
@@ -52,7 +52,7 @@ class Heads:
         ``start`` is an int, or one position per row ``[B]``.
         """
         if not self._by_hand(dtype):
-            return None if self.max_period is None else start
+            return None if self.max_period is None else mx.array(start)
         if self.max_period is None:
             if self._scaling is None:
                 per_head = mx.where(self._queries(), self.scale, 1.0)
@@ -94,7 +94,7 @@ class Heads:
         """Queries ``[B, H, T, D]``, keys and values ``[B, H_kv, T, D]``, rotated."""
         h, kv, d = self.num_heads, self.num_kv_heads, self.head_dim
         by_hand = self._by_hand(qkv.dtype)
-        if by_hand and isinstance(table, mx.array):
+        if by_hand and table is not None:
             qkv = self._turn(qkv, b, t, table)
         if t == 1:
             heads = qkv.reshape(b, h + 2 * kv, 1, d)

@@ -1,9 +1,6 @@
 """Normalisation layers by the names that config.json uses."""
 
-import mlx.core as mx
 import mlx.nn as nn
-
-from . import ops
 
 # epsilon of each kind in PyTorch moshi, modules/transformer.py:create_norm_fn
 NORM_EPS = {
@@ -14,27 +11,12 @@ NORM_EPS = {
 }
 
 
-class RMSNorm(nn.RMSNorm):
-    """``x * weight / sqrt(mean(x^2) + eps)``; statistics in float32.
-
-    Shape: ``[..., D] -> [..., D]``. Source: arXiv:1910.07467.
-    """
-
-    _kept: ops.RmsWeight | None = None
-
-    def __call__(self, x: mx.array) -> mx.array:
-        kept = self._kept
-        if kept is None or kept.weight is not self["weight"]:
-            kept = self._kept = ops.RmsWeight(self["weight"], self.eps)
-        return ops.rms_norm(x, kept)
-
-
 def make_norm(kind: str, dim: int, eps: float | None = None) -> nn.Module:
     """The norm that config.json calls ``kind``, over the last axis.
 
     Args:
-        kind: "layer_norm", "layer_norm_f32", "rms_norm" or "rms_norm_f32". Ours always
-            sum in float32, so the two of a pair differ in epsilon alone.
+        kind: "layer_norm", "layer_norm_f32", "rms_norm" or "rms_norm_f32". MLX always
+            sums in float32, so the two of a pair differ in epsilon alone.
         eps: overrides the epsilon of the kind.
 
     Raises: ValueError for any other kind.
@@ -42,4 +24,4 @@ def make_norm(kind: str, dim: int, eps: float | None = None) -> nn.Module:
     if kind not in NORM_EPS:
         raise ValueError(f"norm {kind!r} is unknown: use one of {', '.join(NORM_EPS)}.")
     eps = NORM_EPS[kind] if eps is None else eps
-    return nn.LayerNorm(dim, eps) if kind.startswith("layer") else RMSNorm(dim, eps)
+    return nn.LayerNorm(dim, eps) if kind.startswith("layer") else nn.RMSNorm(dim, eps)

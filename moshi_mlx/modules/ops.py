@@ -33,26 +33,6 @@ def compiles() -> bool:
     return on_gpu() or shutil.which("g++") is not None
 
 
-class RmsWeight:
-    """A norm's weight in the shapes that ``rms_norm`` wants, made once."""
-
-    def __init__(self, weight: mx.array, eps: float):
-        self.weight = weight
-        self.eps = eps
-        size = weight.size
-        self.row = weight.reshape(1, size)
-        self.mean = mx.full((size, 1), 1 / size)
-        self.floor = mx.full((1, 1), eps)
-        mx.eval(self.row, self.mean, self.floor)
-
-
-def rms_norm(x: mx.array, w: RmsWeight) -> mx.array:
-    """``x * weight / sqrt(mean(x^2) + eps)`` over the last axis, summed in float32."""
-    if on_gpu() or x.dtype != mx.float32 or w.row.dtype != mx.float32:
-        return mx.fast.rms_norm(x, w.weight, w.eps)
-    return x * (mx.rsqrt(mx.addmm(w.floor, x * x, w.mean)) @ w.row)
-
-
 def silu(x: mx.array) -> mx.array:
     """``x * sigmoid(x)``. MLX's own is compiled, which on CPU needs a C++ compiler."""
     return nn.silu(x) if on_gpu() else x * mx.sigmoid(x)

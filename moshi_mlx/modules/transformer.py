@@ -6,14 +6,16 @@ layer; a call without cache works on a whole sequence.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from . import ops
 from .attention import Attention, CrossAttention, LayerCache, make_heads
+from .compiled import Compiled
 from .heads import Table
-from .kv_cache import KVCache, Plan, RotatingKVCache
+from .kv_cache import KVCache, RotatingKVCache
 from .norm import make_norm
 from .quantized_kv import QuantizedKVCache
 
@@ -183,21 +185,21 @@ class TransformerLayer(nn.Module):
             return x + self[scale](ops.project(y, last))
         return ops.project_add(y, x, last)
 
-    def __call__(
-        self,
-        x: mx.array,
-        cache: LayerCache,
-        plan: Plan,
-        table: Table,
-        condition: mx.array | None,
-    ) -> mx.array:
-        attn = self.self_attn
-        y = attn(self.norm1(x), cache.self_attn, plan, table)
-        x = self._add(x, y, attn.out_proj, "layer_scale_1")
-        if condition is not None:
-            cross = self.cross_attention
-            y = cross(self.norm_cross(x), condition, cache, plan.b)
-            x = self._add(x, y, cross.out_proj, "layer_scale_cross")
+    def before(
+        self, x: mx.array, b: int, t: int, table: Table
+    ) -> tuple[mx.array, mx.array, mx.array]:
+        """What self-attention is given: queries, keys and values."""
+        return self.self_attn.project(self.norm1(x), b, t, table)
+
+    def after(self, x: mx.array, y: mx.array, *condition: mx.array) -> mx.array:
+        """The layer's output, of its input ``x`` and what self-attention found.
+
+        ``condition`` is its keys and values, where the layer attends to one.
+        """
+        x = self._add(x, y, self.self_attn.out_proj, "layer_scale_1")
+        if condition:
+            y = self.cross_attention(self.norm_cross(x), *condition)
+            x = self._add(x, y, self.cross_attention.out_proj, "layer_scale_cross")
         y = self.gating.hidden(self.norm2(x))
         return self._add(x, y, self.gating.last, "layer_scale_2")
 
@@ -239,6 +241,7 @@ class Transformer(nn.Module):
         cache: Sequence[LayerCache] | None = None,
         cross_attention_src: mx.array | None = None,
         active: Sequence[bool] | None = None,
+        compiled: Compiled | None = None,
     ) -> mx.array:
         """Run ``T`` new positions.
 
@@ -246,6 +249,7 @@ class Transformer(nn.Module):
             cache: the stream so far, changed in place; None is a new stream.
             cross_attention_src: condition ``[B, S, D]`` of a cross-attending stack.
             active: which rows advance; the others' output is meaningless.
+            compiled: keeps what runs between the attentions, for calls of few shapes.
         """
         if (cross_attention_src is not None) != self.cfg.cross_attention:
             verb = "wants" if self.cfg.cross_attention else "has no use for"
@@ -259,9 +263,42 @@ class Transformer(nn.Module):
             x = x + wave.astype(x.dtype)
         table = self._heads.table(plan.start, t, x.dtype)
         x = x.reshape(b * t, d)
-        for layer, layer_cache in zip(self.layers, cache, strict=True):
-            x = layer(x, layer_cache, plan, table, cross_attention_src)
+        y: mx.array | None = None
+        condition: tuple[mx.array, ...] = ()
+        for i in range(len(self.layers) + 1):
+            part = partial(self._between_attentions, i, b, t)
+            if compiled is not None:
+                part = compiled((i, b, t), part)
+            x, *qkv = part(x, table, y, *condition)
+            if qkv:
+                layer, layer_cache = self.layers[i], cache[i]
+                y = layer.self_attn(*qkv, layer_cache.self_attn, plan)
+                if cross_attention_src is not None:
+                    condition = layer.cross_attention.remember(
+                        cross_attention_src, layer_cache, b, x.dtype
+                    )
         return x.reshape(b, t, d)
+
+    def _between_attentions(
+        self,
+        i: int,
+        b: int,
+        t: int,
+        x: mx.array,
+        table: Table,
+        y: mx.array | None,
+        *condition: mx.array,
+    ) -> tuple[mx.array, ...]:
+        """From layer i - 1's attention to layer i's: arrays in, arrays out, no state.
+
+        Returns: layer i's input, then its queries, keys and values; after the last
+            layer the output alone.
+        """
+        if y is not None:
+            x = self.layers[i - 1].after(x, y, *condition)
+        if i == len(self.layers):
+            return (x,)
+        return x, *self.layers[i].before(x, b, t, table)
 
     def make_rot_cache(self, kv_bits: int | None = None) -> list[LayerCache]:
         """State of a new stream: bounded, endless.

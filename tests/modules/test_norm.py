@@ -4,7 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moshi_mlx.modules.norm import NORM_EPS, RMSNorm, make_norm
+from moshi_mlx.modules.norm import NORM_EPS, make_norm
 from tests import oracles
 from tests.tiny import assert_close, number
 
@@ -35,13 +35,6 @@ def test_half_precision_sums_in_float32():
     y = layer(x)
     assert y.dtype == mx.float16
     assert number(mx.abs(y - 1).max()) < 1e-2
-
-
-def test_a_replaced_weight_is_used_at_once():
-    layer, x = RMSNorm(8, 1e-5), mx.ones((1, 8))
-    assert number(mx.abs(layer(x) - 1).max()) < 1e-4
-    layer.weight = mx.full((8,), 3.0)
-    assert number(mx.abs(layer(x) - 3).max()) < 1e-4
 
 
 def test_an_unknown_norm_is_named():

@@ -1,0 +1,65 @@
+"""Functions of a module's weights that run in every live frame, compiled.
+
+Their shapes are the same in every frame: the graph is built once, its elementwise
+operations fused, and replayed without Python after that.
+"""
+
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from . import ops
+
+Function = Callable[..., tuple[mx.array, ...]]
+
+
+class Compiled:
+    """Compiled functions of one module, for all who generate with it.
+
+    The first frame runs plain, since layers lay out views of their weights in it.
+    Compiled functions hold on to the weights that they were made with: ``refresh``
+    drops them where the weights were replaced since.
+    """
+
+    def __init__(self, module: nn.Module):
+        self._module = module
+        self._frames = 0
+        self._weights: list[weakref.ref[mx.array]] = []
+        self._functions: dict[Hashable, Function] = {}
+
+    def refresh(self) -> None:
+        """Begin anew if a weight is another array now."""
+        now = self._arrays()
+        seen = [weight() for weight in self._weights]
+        if len(now) != len(seen) or any(
+            a is not b for a, b in zip(now, seen, strict=True)
+        ):
+            self._frames = 0
+            self._functions.clear()
+
+    def begin(self) -> None:
+        """A frame begins."""
+        self._frames += 1
+        if self._frames == 2:
+            self._weights = [weakref.ref(array) for array in self._arrays()]
+
+    def __call__(self, key: Hashable, function: Function) -> Function:
+        """``function`` of arrays and None, compiled where that works here.
+
+        Args:
+            key: tells it from the module's other functions; what it takes from
+                elsewhere must follow from the key.
+        """
+        if self._frames < 2 or not ops.compiles():
+            return function
+        if key not in self._functions:
+            self._functions[key] = mx.compile(function)
+        return self._functions[key]
+
+    def _arrays(self) -> list[mx.array]:
+        leaves: Any = tree_flatten(self._module.parameters())
+        return [array for _, array in leaves]
