@@ -67,8 +67,8 @@ def heard(batch: int = 1) -> np.ndarray:
 
 def ours(mimi_file: str) -> dict[str, Task]:
     """This package, native codec."""
-    import moshi_mlx  # before MLX: puts a fast BLAS under it
-    import mlx.core as mx  # isort: skip
+    import mlx.core as mx
+
     from moshi_mlx.codec import make_codec
     from moshi_mlx.models import Lm, LmConfig, LmGen, Mimi, mimi_202407
     from moshi_mlx.utils import Sampler
@@ -77,7 +77,6 @@ def ours(mimi_file: str) -> dict[str, Task]:
     mimi = Mimi(mimi_202407(CODEBOOKS)).load_pytorch_weights(mimi_file)
     lm = Lm(LmConfig.from_config_dict(LM))
     mx.eval(lm.parameters())
-    assert moshi_mlx.__version__
 
     def codec() -> Frame:
         engine = make_codec("native", mimi=mimi)
