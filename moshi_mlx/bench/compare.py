@@ -1,6 +1,7 @@
 """Recipes side by side: each quantises the model anew and is held against it."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..chat.moshi import Moshi
@@ -49,6 +50,14 @@ class Comparison:
         weight = cost(lm)
         found = predict(computing(lm), self.sequences)
         return Measured(name, weight, compare(self._full, found))
+
+    def measure_kv(self, bits: int) -> Measured:
+        """Full precision, but for the keys and values that a conversation keeps."""
+        info = replace(self.info, kv_bits=bits)
+        lm = open_lm(info, as_stored=True)
+        weight = cost(lm)
+        found = predict(computing(lm), self.sequences)
+        return Measured(f"kv{bits}", weight, compare(self._full, found))
 
     def sensitivity(
         self, choice: Choice, told: Callable[[str], None] = lambda _: None

@@ -33,6 +33,7 @@ class Plan:
         codecs: "native", "rust"; "none" leaves the codec out.
         devices: "cpu", "gpu".
         growth: also time steps far into a conversation.
+        kv_bits: of keys and values, for random models; ``info`` has its own.
     """
 
     info: CheckpointInfo | None
@@ -43,6 +44,7 @@ class Plan:
     devices: Sequence[str] = ()
     frames: int = 50
     growth: bool = False
+    kv_bits: int | None = None
 
 
 @dataclass
@@ -69,6 +71,8 @@ def run(plan: Plan) -> Iterator[tuple[str, Outcome]]:
         for device in plan.devices or available_devices():
             mx.set_default_device(mx.Device(getattr(mx, device)))
             for name, bits, lm, make in _models(plan):
+                if plan.kv_bits is not None:
+                    bits = f"{bits} kv{plan.kv_bits}"
                 for label, batch in _settings(plan, name, bits, device):
                     codec = make(label["codec"])
                     result = measure(lm, codec, label, batch, plan.frames)
@@ -109,7 +113,7 @@ def _models(plan: Plan) -> Iterator[tuple[str, str, Lm, Make]]:
         return
     for size in plan.sizes:
         for bits in plan.bits:
-            lm = synthetic_lm(size, bits)
+            lm = synthetic_lm(size, bits, plan.kv_bits)
             native = synthetic_codec(lm) if "native" in plan.codecs else None
 
             yield size, bits, lm, partial(_random_codec, native)

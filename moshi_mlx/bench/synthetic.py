@@ -47,17 +47,18 @@ SIZES = {
 }
 
 
-def synthetic_lm(size: str, bits: str = FULL) -> Lm:
+def synthetic_lm(size: str, bits: str = FULL, kv_bits: int | None = None) -> Lm:
     """A random model of a size, in the types that this machine computes with.
 
     Args:
         bits: "16", or a recipe ("q4", "mixed"), or a number of bits.
+        kv_bits: of keys and values; None: as computed.
 
     Raises: ConfigError for an unknown size, CheckpointError for one that does not fit.
     """
     if size not in SIZES:
         raise ConfigError(f"size {size!r} is unknown: use one of {', '.join(SIZES)}.")
-    lm = Lm(LmConfig.from_config_dict(SIZES[size]))
+    lm = Lm(LmConfig.from_config_dict(SIZES[size]).with_kv_bits(kv_bits))
     cpu = mx.default_device().type == mx.DeviceType.cpu
     lm.set_dtype(mx.float32 if cpu else mx.bfloat16)
     if bits == FULL:

@@ -140,6 +140,7 @@ def load(
     codec: str = "native",
     quantize: int | None = None,
     revision: str | None = None,
+    kv_bits: int | None = None,
     info: CheckpointInfo | None = None,
 ) -> Moshi:
     """Load a model to talk with.
@@ -149,13 +150,16 @@ def load(
         codec: "native" (MLX) or "rust" (rustymimi, on the CPU).
         quantize: bits to quantise an unquantised model to while loading.
         revision: branch, tag or commit of the repository.
+        kv_bits: 8 (or 4) keeps the conversations' keys and values in so many bits.
         info: a checkpoint that was found already, instead of ``name``.
 
     Raises: CheckpointError or ConfigError, in one sentence, for whatever is wrong with
         the name or the files.
     """
     if info is None:
-        info = CheckpointInfo.find(name, revision=revision, bits=quantize)
+        info = CheckpointInfo.find(
+            name, revision=revision, bits=quantize, kv_bits=kv_bits
+        )
     tokenizer = load_tokenizer(info)
     lm = load_lm(info, bits=quantize)
     codebooks = info.num_codebooks

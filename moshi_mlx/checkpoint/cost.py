@@ -7,6 +7,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..models.lm import Lm
+from ..modules.quantized_kv import group_size
+from ..modules.transformer import TransformerConfig
 
 PARTS = {  # of a model, by the beginning of a path
     "transformer": "temporal transformer",
@@ -96,7 +98,7 @@ def cost(lm: Lm) -> Cost:
         if kind != "conditions" and not again:
             part.step_bytes += _step_bytes(path, layer, arrays)
         read.update(id(w) for w in arrays.values())
-    return Cost(parts, _cache_bytes(lm))
+    return Cost(parts, cache_bytes(lm.cfg.transformer, lm.out_norm["weight"].dtype))
 
 
 def _numbers(layer: nn.Module, name: str) -> int:
@@ -124,8 +126,10 @@ def _step_bytes(path: str, layer: nn.Module, arrays: dict[str, mx.array]) -> int
     return int(whole * (1 - saved))
 
 
-def _cache_bytes(lm: Lm) -> int:
-    cfg = lm.cfg.transformer
-    width = 2 * cfg.d_model // cfg.kv_repeat  # keys and values
-    size = lm.out_norm["weight"].dtype.size
-    return cfg.num_layers * cfg.context * width * size
+def cache_bytes(cfg: TransformerConfig, dtype: mx.Dtype) -> int:
+    """Bytes of keys and values of a conversation longer than the context."""
+    numbers = cfg.num_layers * cfg.context * 2 * cfg.d_model // cfg.kv_repeat
+    if cfg.kv_bits is None:
+        return numbers * dtype.size
+    groups = numbers // group_size(cfg.head_dim, cfg.kv_bits)
+    return numbers * cfg.kv_bits // 8 + groups * 2 * dtype.size  # scales and biases

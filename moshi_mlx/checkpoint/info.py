@@ -71,6 +71,7 @@ class CheckpointInfo:
             "mimi", "tokenizer", "mimi_config", "lora".
         bits: quantisation the user asked for; picks a file where a repository has
             several and no config.json (Helium).
+        kv_bits: 8 or 4: conversations keep their keys and values in so many.
     """
 
     name: str
@@ -78,6 +79,7 @@ class CheckpointInfo:
     config: dict[str, Any]
     given: dict[str, Path] = field(default_factory=dict)
     bits: int | None = None
+    kv_bits: int | None = None
 
     @classmethod
     def find(
@@ -92,6 +94,7 @@ class CheckpointInfo:
         tokenizer: str | Path | None = None,
         lora_weights: str | Path | None = None,
         bits: int | None = None,
+        kv_bits: int | None = None,
     ) -> "CheckpointInfo":
         """Find a checkpoint; of its files only config.json is fetched.
 
@@ -121,7 +124,7 @@ class CheckpointInfo:
         data = _config(str(name), None if path is None else read_json(path))
         check_values(data)
         files = {key: hf_get(file) for key, file in given.items() if file is not None}
-        return cls(str(name), source, data, files, bits)
+        return cls(str(name), source, data, files, bits, kv_bits)
 
     @property
     def model_type(self) -> str:
@@ -155,8 +158,10 @@ class CheckpointInfo:
     def lm_config(self) -> LmConfig:
         """The language model's configuration, read anew for this object."""
         if helium.is_helium(self.config):
-            return helium.helium_config(self.config)
-        return LmConfig.from_config_dict(self.config)
+            cfg = helium.helium_config(self.config)
+        else:
+            cfg = LmConfig.from_config_dict(self.config)
+        return cfg.with_kv_bits(self.kv_bits)
 
     @property
     def num_codebooks(self) -> int:

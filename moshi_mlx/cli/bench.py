@@ -52,6 +52,7 @@ def bench(
         str | None,
         typer.Option("--device", metavar="NAMES", help="cpu, gpu. Default: every one."),
     ] = None,
+    kv_bits: options.KvBits = None,
     frames: Annotated[
         int, typer.Option("--frames", min=5, metavar="N", help="Frames to time.")
     ] = 50,
@@ -81,7 +82,7 @@ def bench(
     sizes = _several(size or "", "size", None)
     name = None if sizes else model or fitting_moshi()
     plan = Plan(
-        info=None if name is None else CheckpointInfo.find(name),
+        info=None if name is None else CheckpointInfo.find(name, kv_bits=kv_bits),
         sizes=sizes,
         bits=_several(bits, "bits", None),
         batches=[_count(text) for text in _several(batch, "batch", None)],
@@ -89,6 +90,7 @@ def bench(
         devices=_several(device or "", "device", available_devices()),
         frames=frames,
         growth=growth,
+        kv_bits=kv_bits,
     )
     outcome = Outcome()
     with status("timing"):

@@ -136,6 +136,7 @@ def chat(
     text_topk: options.TextTopK = None,
     audio_topk: options.AudioTopK = None,
     quantized: options.Quantized = None,
+    kv_bits: options.KvBits = None,
     moshi_weights: options.MoshiWeights = None,
     mimi_weights: options.MimiWeights = None,
     tokenizer: options.Tokenizer = None,
@@ -170,6 +171,7 @@ def chat(
             "mimi_weights": mimi_weights,
             "tokenizer": tokenizer,
             "bits": quantized,
+            "kv_bits": kv_bits,
         }
         name = _model_name(model)
         loader = Loader(name, codec.value if codec else None, files)

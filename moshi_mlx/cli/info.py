@@ -25,6 +25,7 @@ def info(
     ] = None,
     model: options.Model = None,
     lm_config: options.LmConfigFile = None,
+    kv_bits: options.KvBits = None,
     json_: options.Json = False,
 ) -> None:
     """Say what a checkpoint holds: network, layers, bits, files, memory.
@@ -36,7 +37,9 @@ def info(
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.memory import fitting_moshi
 
-    found = CheckpointInfo.find(name or model or fitting_moshi(), config=lm_config)
+    found = CheckpointInfo.find(
+        name or model or fitting_moshi(), config=lm_config, kv_bits=kv_bits
+    )
     facts = describe(found)
     if json_:
         print(json.dumps(facts, ensure_ascii=False, indent=1))
@@ -84,6 +87,7 @@ def describe(found: Any) -> dict[str, Any]:
             "weights": weight.nbytes,
             "codec": codec,
             "conversation": weight.cache_bytes,
+            "conversation_kv_bits_8": _packed_conversation(lm),
             "this_machine": machine_memory(),
         },
         "step_bytes": read,
@@ -98,6 +102,18 @@ def describe(found: Any) -> dict[str, Any]:
             for r in reach(read)
         ],
     }
+
+
+def _packed_conversation(lm: Any) -> int | None:
+    """What a conversation holds with 8-bit keys and values; None where it cannot."""
+    from ..checkpoint.cost import cache_bytes
+    from ..errors import ConfigError
+
+    try:
+        cfg = lm.cfg.with_kv_bits(8)
+    except ConfigError:
+        return None
+    return cache_bytes(cfg.transformer, lm.out_norm["weight"].dtype)
 
 
 def _files(found: Any) -> list[dict[str, Any]]:
@@ -164,11 +180,14 @@ def show(facts: dict[str, Any], console: "Console") -> None:
     _show_network(facts, console)
     console.print(_parts(facts["parts"]))
     memory, out = facts["memory_bytes"], console.print
+    packed = memory["conversation_kv_bits_8"] or memory["conversation"]
+    less = packed < memory["conversation"]
     out(
         f"{facts['parameters'] / 1e6:,.1f} M parameters at {facts['bits_per_weight']} "
         f"bits, {size(memory['weights'])}; codec {size(memory['codec'])}; a long "
-        f"conversation {size(memory['conversation'])}; this machine "
-        f"{size(memory['this_machine'])}"
+        f"conversation {size(memory['conversation'])}"
+        + (f" ({size(packed)} with --kv-bits 8)" if less else "")
+        + f"; this machine {size(memory['this_machine'])}"
     )
     if facts["unquantised"]:
         out(f"unquantised layers: {', '.join(facts['unquantised'])}")

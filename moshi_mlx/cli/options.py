@@ -42,6 +42,16 @@ Quantized = Annotated[
         rich_help_panel=MODEL_PANEL,
     ),
 ]
+KvBits = Annotated[
+    int | None,
+    typer.Option(
+        "--kv-bits",
+        metavar="BITS",
+        help="Keep the keys and values of a conversation in 8 bits (or 4): half the "
+        "memory, and half of it to read in each step. Default: as computed.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
 Codec = Annotated[
     Engine,
     typer.Option(

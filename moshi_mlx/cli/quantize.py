@@ -71,6 +71,16 @@ def quantize(
             rich_help_panel=QUALITY_PANEL,
         ),
     ] = False,
+    kv_bits: Annotated[
+        int | None,
+        typer.Option(
+            "--kv-bits",
+            metavar="BITS",
+            help="Measure too what keys and values in 8 (or 4) bits cost, as --kv-bits "
+            "of chat and others keeps them.",
+            rich_help_panel=QUALITY_PANEL,
+        ),
+    ] = None,
     recording: Annotated[
         list[Path] | None,
         typer.Option(
@@ -112,6 +122,7 @@ def quantize(
     if verbose:
         log_to_stderr(logging.INFO)
     measured = sensitivity or report is not None or compare is not None
+    measured = measured or kv_bits is not None
     if out is None and not measured:
         raise typer.BadParameter("name a folder OUT to write, or --compare recipes.")
     chosen = _name(recipe, bits, group_size, mode)
@@ -128,7 +139,7 @@ def quantize(
     if measured:
         recordings = recording or shipped_recordings()
         used = {} if sensitivity else recipes
-        result["quality"] = _measure(found, recordings, used, report, json_)
+        result["quality"] = _measure(found, recordings, used, kv_bits, report, json_)
     if upload is not None and out is not None:
         lines = quality_lines(result.get("quality"), chosen)
         result["uploaded"] = publish(found, out, upload, private, lines)
@@ -229,6 +240,7 @@ def _measure(
     found: Any,
     recordings: list[Path],
     recipes: dict[str, Any],
+    kv_bits: int | None,
     report: Path | None,
     quiet: bool,
 ) -> dict[str, Any]:
@@ -244,9 +256,12 @@ def _measure(
     for name, recipe in recipes.items():
         with status(f"measuring {name}"):
             rows.append(comparison.measure(name, recipe))
+    if kv_bits is not None:
+        with status(f"measuring keys and values in {kv_bits} bits"):
+            rows.append(comparison.measure_kv(kv_bits))
     if not recipes:
         with status("measuring each kind of layer alone"):
-            rows = comparison.sensitivity(Choice(64, 4))
+            rows += comparison.sensitivity(Choice(64, 4))
     names = [path.name for path in recordings]
     outcome = {"recordings": names, "recipes": [row.to_json() for row in rows]}
     if report is not None:

@@ -70,6 +70,7 @@ def respond(
     audio_topk: options.AudioTopK = None,
     cfg_coef: options.Guidance = None,
     quantized: options.Quantized = None,
+    kv_bits: options.KvBits = None,
     moshi_weights: options.MoshiWeights = None,
     mimi_weights: options.MimiWeights = None,
     tokenizer: options.Tokenizer = None,
@@ -105,6 +106,7 @@ def respond(
             mimi_weights=mimi_weights,
             tokenizer=tokenizer,
             bits=quantized,
+            kv_bits=kv_bits,
         )
         moshi = load(info=info, codec=codec.value, quantize=quantized)
         moshi.warmup()

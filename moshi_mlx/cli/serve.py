@@ -120,6 +120,7 @@ def serve(
     codec: options.Codec = options.Engine.native,
     cfg_coef: options.Guidance = None,
     quantized: options.Quantized = None,
+    kv_bits: options.KvBits = None,
     steps: Annotated[
         int | None,
         typer.Option(
@@ -167,6 +168,7 @@ def serve(
         "moshi_weights": moshi_weights,
         "mimi_weights": mimi_weights,
         "tokenizer": tokenizer,
+        "kv_bits": kv_bits,
     }
 
     def load() -> "Moshi":

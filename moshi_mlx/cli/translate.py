@@ -74,6 +74,7 @@ def translate(
     audio_topk: options.AudioTopK = None,
     cfg_coef: options.Guidance = None,
     quantized: options.Quantized = None,
+    kv_bits: options.KvBits = None,
     moshi_weights: options.MoshiWeights = None,
     mimi_weights: options.MimiWeights = None,
     tokenizer: options.Tokenizer = None,
@@ -110,6 +111,7 @@ def translate(
             mimi_weights=mimi_weights,
             tokenizer=tokenizer,
             bits=quantized,
+            kv_bits=kv_bits,
         )
         if info.model_type != "hibiki":
             raise ConfigError(

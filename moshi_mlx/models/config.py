@@ -7,12 +7,13 @@ models/loaders.py.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import ConfigError
 from ..modules.conditioner import LutConditionerConfig, TensorConditionerConfig
 from ..modules.norm import NORM_EPS
+from ..modules.quantized_kv import group_size
 from ..modules.transformer import TransformerConfig
 from .config_keys import FUSED, check_keys
 from .config_stack import choice, gated_dim, main_transformer, required, stack_config
@@ -114,6 +115,19 @@ class LmConfig:
     @property
     def max_delay(self) -> int:
         return max([self.text_delay, *self.audio_delays])
+
+    def with_kv_bits(self, bits: int | None) -> "LmConfig":
+        """The same, for streams that keep keys and values in ``bits``; None: as now.
+
+        Raises: ConfigError for bits, or heads, that this is not made for.
+        """
+        if bits is None:
+            return self
+        try:
+            group_size(self.transformer.head_dim, bits)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        return replace(self, transformer=replace(self.transformer, kv_bits=bits))
 
     @classmethod
     def from_config_dict(cls, data: Mapping[str, Any]) -> "LmConfig":
