@@ -24,7 +24,8 @@ def _chips(source: str, **bandwidths: float) -> list[Chip]:
     return [Chip(names[n], value, source) for n, value in bandwidths.items()]
 
 
-# Apple's newsroom and the technical specifications of the Macs announced that day.
+# Apple's newsroom and the technical specifications of the Macs announced that day, as
+# others quote them: each figure was found in two places or more (2026-11-25).
 CHIPS = [
     *_chips("Apple, 2020-11-10", M1=68),
     *_chips("Apple, 2021-10-18", M1_Pro=200, M1_Max=400),
@@ -44,6 +45,8 @@ CHIPS = [
     *_chips("Apple, 2026-03-03", M5_Pro=307),
     Chip("M5 Max (32-core GPU)", 460, "Apple, 2026-03-03"),
     Chip("M5 Max (40-core GPU)", 614, "Apple, 2026-03-03"),
+    *_chips("Apple, 2026-08-25", M5_Ultra=1200, M6=170),
+    *_chips("Apple, 2026-03-04", A18_Pro=60),  # MacBook Neo
 ]
 
 

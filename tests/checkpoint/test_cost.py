@@ -90,5 +90,6 @@ def test_a_chip_holds_real_time_where_its_memory_is_fast_enough():
     assert verdicts["M1"] == verdicts["M4"] == "no"
     assert verdicts["M5"] == verdicts["M3 Pro"] == "tight"
     assert verdicts["M1 Pro"] == verdicts["M5 Max (40-core GPU)"] == "yes"
+    assert (verdicts["A18 Pro"], verdicts["M6"]) == ("no", "tight")
     assert len(verdicts) == len(CHIPS)
     assert reach(int(10e9))[1].steps_hz == pytest.approx(20)
