@@ -8,13 +8,14 @@ import numpy as np
 from mlx.utils import tree_map
 
 from moshi_mlx.models import Lm, LmConfig
-from moshi_mlx.models.stt import STTModel
-from moshi_mlx.models.stt.rows import Frame
+from moshi_mlx.models.stt import STTModel, Word
+from moshi_mlx.models.stt.rows import Frame, Rows
 from tests import speech
 
 CARD = 97  # codes, and text tokens, of the echo
 HEADS = 4
 PAUSING = 96  # a code that is written as padding and sounds like a pause
+VOCABULARY = ["hello", "there", "how", "are", "you", "today", "it", "is", "paris"]
 
 CONFIG = {
     "dim": CARD,
@@ -79,3 +80,38 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
     """Float32 ``[S]`` at 24 kHz."""
     rng = np.random.default_rng(seed)
     return rng.normal(0, 0.2, round(seconds * 24000)).astype(np.float32)
+
+
+def sentence(*words: str, pause: int = 25) -> list[int]:
+    """Tokens of words, and of the pause after them."""
+    tokens: list[int] = []
+    for word in words:
+        tokens += [0, *speech.tokenizer().encode(word), 3]
+    return [*tokens, *[PAUSING] * pause]
+
+
+def listen(rows: Rows, *sounds: list[int], loud: bool = False) -> list[list]:
+    for row, codes in zip(rows.rows, sounds, strict=True):
+        row.waiting.extend(frames(codes, loud=loud))
+    events: list[list] = [[] for _ in sounds]
+    while rows.waiting:
+        for mine, new in zip(events, rows.step(), strict=True):
+            mine += new
+    for b, mine in enumerate(events):
+        mine += rows.finish(b)
+    return events
+
+
+def words(events: list) -> list[str]:
+    return [event.text for event in events if isinstance(event, Word)]
+
+
+def long_talk(pause: int, minutes: float = 1.0) -> tuple[list[int], list[str]]:
+    rng = np.random.default_rng(1)
+    codes: list[int] = []
+    said: list[str] = []
+    while len(codes) < minutes * 750:
+        chosen = list(rng.choice(VOCABULARY, 6))
+        codes += sentence(*chosen, pause=pause)
+        said += chosen
+    return codes, said

@@ -1,32 +1,61 @@
 """The files that a command is asked to write: told apart before anything is run."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..errors import AudioError
 
 
-def check_outputs(read: Path | None, written: Mapping[str, Path | None]) -> None:
-    """Check that files to write are neither the file to read nor each other.
+def check_outputs(
+    read: Path | Iterable[Path] | None, written: Mapping[str, Path | None]
+) -> None:
+    """Check that files can be written, and are neither files to read nor each other.
 
     Args:
-        read: the recording that is read while the others are written.
+        read: what is read while the others are written: a recording, or several files.
         written: what the user calls each file, and its name; None is not asked for.
 
-    Raises: AudioError where two are one file, or a folder is not there.
+    Raises: AudioError where two are one file, a folder is not there, or one is closed.
     """
-    names = {} if read is None else {_real(read): "the recording itself"}
+    inputs = [read] if isinstance(read, Path) else read or ()
+    names = {_real(path): "the input itself" for path in inputs}
     for what, path in written.items():
         if path is None:
             continue
-        if not path.absolute().parent.is_dir():
-            raise AudioError(
-                f"{path} cannot be written: there is no folder {path.parent}. Make it, "
-                "or choose another place."
-            )
+        _check_place(path)
         other = names.setdefault(_real(path), what)
         if other != what:
             raise AudioError(f"{path} is {other}: give {what} a name of its own.")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for files to be written, where it is not there.
+
+    Raises: AudioError where that cannot be.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AudioError(
+            f"the folder {path} cannot be made: {error.strerror}. Choose another place."
+        ) from error
+
+
+def _check_place(path: Path) -> None:
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise AudioError(
+            f"{path} cannot be written: there is no folder {path.parent}. Make it, "
+            "or choose another place."
+        )
+    if path.is_dir():
+        raise AudioError(f"{path} is a folder: name a file in it.")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise AudioError(
+            f"{path} cannot be written: it is not yours to change. Choose another "
+            "place."
+        )
 
 
 def _real(path: Path) -> Path:

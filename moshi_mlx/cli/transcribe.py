@@ -13,12 +13,14 @@ import typer
 from ..errors import ConfigError, MoshiError
 from . import options
 from .console import RawPrinter, make_log, progress, status
+from .outputs import check_outputs, make_folder
 
 EXAMPLES = """
 moshi-mlx transcribe talk.mp3
 moshi-mlx transcribe *.wav -f srt -f json --out-folder texts
 moshi-mlx transcribe --mic
 moshi-mlx transcribe meeting.wav --expect "Anneke van der Meer" --json
+moshi-mlx transcribe talk.wav --prompt "Loonah met Kaoru." --prompt-file names.wav
 """
 
 
@@ -57,6 +59,23 @@ def transcribe(
             "--expect", metavar="NAME", help="A name or word that will be said."
         ),
     ] = None,
+    prompt: Annotated[
+        str,
+        typer.Option(
+            "--prompt",
+            metavar="TEXT",
+            help="What is said first, written as the rest should be: names, spelling.",
+        ),
+    ] = "",
+    prompt_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--prompt-file",
+            metavar="FILE",
+            help="A recording of --prompt to be heard before each file, a few seconds "
+            "long; its words are not written down.",
+        ),
+    ] = None,
     no_refresh: Annotated[
         bool,
         typer.Option(
@@ -88,6 +107,21 @@ def transcribe(
     for form in forms or []:
         if form not in FORMS:
             raise ConfigError(f"no form {form!r}: use {', '.join(FORMS)}.")
+    listening = {
+        "refresh": not no_refresh,
+        "phrases": expect or [],
+        "prompt": prompt,
+        "prompt_sound": prompt_sound(prompt, prompt_file),
+    }
+    texts = {
+        f"the {form} of {path}": text_file(path, form, out_folder)
+        for path in dict.fromkeys(files or [])
+        for form in dict.fromkeys(forms or [])
+        if path.exists()  # the others are named when they are read
+    }
+    if forms and out_folder is not None:
+        make_folder(out_folder)
+    check_outputs(files, texts)
     name = model or DEFAULT_STT_REPO
     with status(f"loading {name}"):
         info = CheckpointInfo.find(
@@ -99,7 +133,6 @@ def transcribe(
             bits=quantized,
         )
         stt = load_stt(info=info, quantize=quantized)
-    listening = {"refresh": not no_refresh, "phrases": expect or []}
     if mic:
         listen(stt, microphone, listening)
         return
@@ -107,6 +140,24 @@ def transcribe(
     failed = work.all_files(files or [], batch_size)
     if failed:
         raise typer.Exit(1)
+
+
+def prompt_sound(prompt: str, file: Path | None) -> Any:
+    """The recording of a prompt, read before anything is loaded."""
+    from ..audio.files import read
+
+    if file is None:
+        return None
+    if not prompt.strip():
+        raise ConfigError(
+            "--prompt-file needs its text: say with --prompt what is in it."
+        )
+    return read(file)[0]
+
+
+def text_file(path: Path, form: str, folder: Path | None) -> Path:
+    """Where the words of a sound file go."""
+    return (folder or path.parent) / f"{path.stem}.{form}"
 
 
 class Work:
@@ -179,10 +230,8 @@ class Work:
     ) -> None:
         from ..chat.texts import write_words
 
-        folder = self._folder or path.parent
-        folder.mkdir(parents=True, exist_ok=True)
         for form in self._forms:
-            write_words(folder / f"{path.stem}.{form}", transcript.words)
+            write_words(text_file(path, form, self._folder), transcript.words)
         if self._as_json:
             print(json.dumps(as_json(path, transcript), ensure_ascii=False))
         elif lines is not None:

@@ -101,6 +101,8 @@ def test_silence_is_said_to_hold_no_words(tmp_path, capsys):
         ((), "use --mic"),
         (("a.wav", "--mic"), "use --mic"),
         (("a.wav", "-f", "doc"), "no form 'doc'"),
+        (("a.wav", "--prompt-file", "b.wav"), "needs its text"),
+        (("a.wav", "--prompt", "hello", "--prompt-file", "b.wav"), "no file b.wav"),
         (("a.wav", "--model", str(TTS)), "is a tts model and does not write down"),
     ],
 )
@@ -108,6 +110,30 @@ def test_refusals_are_one_sentence(capsys, args, sentence):
     assert run("transcribe", *args) == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if "Error" in line]
     assert len(errors) == 1 and sentence in errors[0]
+
+
+def test_texts_do_not_overwrite_each_other(model, tmp_path, capsys):
+    sounds = [tmp_path / "a" / "talk.wav", tmp_path / "b" / "talk.wav"]
+    for path in sounds:
+        path.parent.mkdir()
+        write_wav(path, noise(0.5))
+    args = ("transcribe", *sounds, "--model", model, "-f", "txt", "--out-folder")
+    assert run(*args, tmp_path / "texts") == 1
+    assert "talk.txt is the txt of" in capsys.readouterr().err
+    assert run(*args, sounds[0]) == 1
+    assert "cannot be made" in capsys.readouterr().err
+
+
+def test_a_prompt_and_its_recording_are_heard_and_not_told(
+    model, sounds, tmp_path, capsys
+):
+    write_wav(tmp_path / "prompt.wav", noise(0.5, seed=7))
+    args = ("transcribe", sounds[0], "--model", model, "--json", "--prompt", "hello")
+    assert run(*args) == 0  # never said, and nothing else may come before it
+    assert json.loads(capsys.readouterr().out)["words"] == []
+    assert run(*args, "--prompt-file", tmp_path / "prompt.wav") == 0
+    words = json.loads(capsys.readouterr().out)["words"]
+    assert words and "hello" not in [word["text"] for word in words]
 
 
 def test_a_name_that_cannot_be_written_is_refused(model, sounds, capsys):

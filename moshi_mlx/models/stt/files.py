@@ -17,22 +17,32 @@ Pcm = NDArray[np.float32]
 PIECE_FRAMES = 16  # encoded at once
 
 
-def encoded(stt: STTModel, sounds: Sequence[Pcm]) -> Iterator[list[list[Frame]]]:
-    """The next frames of every sound, with the silence that belongs around it."""
-    size, before = stt.mimi.frame_size, len(stt.silence_before)
+def encoded(
+    stt: STTModel, sounds: Sequence[Pcm], lead: Pcm
+) -> Iterator[list[list[Frame]]]:
+    """The next frames of every sound, after ``lead`` and with silence behind it."""
+    size, before = stt.mimi.frame_size, len(lead)
     totals = [-(-(before + len(s)) // size) + stt.flush_frames for s in sounds]
     state = stt.mimi.make_state(len(sounds))
     for start in range(0, max(totals), PIECE_FRAMES):
         pcm = np.zeros((len(sounds), 1, PIECE_FRAMES * size), np.float32)
         first = start * size - before  # sample of the sounds
         for row, sound in zip(pcm[:, 0], sounds, strict=True):
+            given = lead[start * size :][: len(row)]
+            row[: len(given)] = given
             part = sound[max(first, 0) : max(first + len(row), 0)]
             at = max(-first, 0)
             row[at : at + len(part)] = part
         codes = stt.encode(pcm, state)
         yield [
             [
-                _frame(stt, codes[b, :, i], pcm[b, 0, i * size :][:size], start + i, s)
+                _frame(
+                    stt,
+                    codes[b, :, i],
+                    pcm[b, 0, i * size :][:size],
+                    (start + i) * FRAME_S - before / stt.sample_rate,
+                    s,
+                )
                 for i in range(min(PIECE_FRAMES, max(totals[b] - start, 0)))
             ]
             for b, s in enumerate(sounds)
@@ -40,9 +50,9 @@ def encoded(stt: STTModel, sounds: Sequence[Pcm]) -> Iterator[list[list[Frame]]]
 
 
 def _frame(
-    stt: STTModel, codes: NDArray[np.int32], pcm: Pcm, index: int, sound: Pcm
+    stt: STTModel, codes: NDArray[np.int32], pcm: Pcm, start_s: float, sound: Pcm
 ) -> Frame:
-    """Frame ``index``; times before and after the sound are its ends."""
-    start_s, last_s = index * FRAME_S - stt.prefix_s, len(sound) / stt.sample_rate
+    """A frame; times before and after the sound are its ends."""
+    last_s = len(sound) / stt.sample_rate
     times = [min(max(t, 0.0), last_s) for t in (start_s, start_s + FRAME_S)]
     return Frame(codes, times[0], times[1], is_loud(pcm))

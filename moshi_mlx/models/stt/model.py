@@ -1,7 +1,7 @@
 """STTModel: sound in, words with times out; from files, or while it is spoken."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,36 @@ from ..mimi import Mimi, MimiState
 from ..words import Word
 from .events import EndOfTurn, Event
 from .files import encoded
-from .rows import FRAME_S, Frame, Rows
+from .prompt import check_length
+from .rows import FRAME_S, LATE_S, Frame, Rows
 from .session import Pcm, STTSession
 from .transcript import Transcript
 
 PAUSE_LENGTHS_S = (0.5, 1.0, 2.0, 3.0)  # of the extra heads of Kyutai's models
-FLUSH_S = 1.0  # of silence beyond the delay, in which the last word is written
 Sound = str | Path | Pcm
+Codes = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Listening:
+    """How a model listens; ``STTModel.listening`` makes it.
+
+    Attributes:
+        refresh: listen afresh at pauses, so that it can go on for hours.
+        phrases: names and words to expect.
+        prompt: text that is said first, as it is to be written.
+        before: what is heard before the sound, float32 ``[S]``: silence, and the
+            prompt's recording where there is one.
+        lead: its codes ``[K]``, frame by frame.
+        aside: whether there is a recording, which is not told.
+    """
+
+    refresh: bool
+    phrases: tuple[str, ...]
+    prompt: str
+    before: Pcm
+    lead: list[Codes]
+    aside: bool
 
 
 class STTModel:
@@ -69,13 +92,49 @@ class STTModel:
     @property
     def flush_frames(self) -> int:
         """Frames of silence after which the last word is out."""
-        return ceil((self.delay_s + FLUSH_S) / FRAME_S)
+        return ceil((self.delay_s + LATE_S) / FRAME_S)
 
-    def session(
-        self, *, refresh: bool = True, phrases: Sequence[str] = ()
-    ) -> STTSession:
-        """Listen to something that is being said: see ``STTSession``."""
-        return STTSession(self, refresh, phrases)
+    def listening(
+        self,
+        *,
+        refresh: bool = True,
+        phrases: Sequence[str] = (),
+        prompt: str = "",
+        prompt_sound: Sound | None = None,
+    ) -> Listening:
+        """Options of ``session`` and ``transcribe``.
+
+        Args:
+            refresh: listen afresh at pauses; false keeps one state for ever.
+            phrases: names and words to expect.
+            prompt: text with which the sound begins, written as the rest should be; or
+                that of ``prompt_sound``.
+            prompt_sound: a recording to be heard before the sound (again, whenever the
+                model listens afresh); its words are not told.
+
+        Raises: ConfigError for a recording without its text, or one that is too long.
+        """
+        if prompt_sound is not None and not prompt.strip():
+            raise ConfigError(
+                "a prompt's recording was given without its text: say as prompt what "
+                "is said in it."
+            )
+        before = self.silence_before
+        if prompt_sound is not None:
+            before = np.concatenate([before, self._samples(prompt_sound)])
+        lead = self._codes(before)
+        if prompt_sound is not None:
+            check_length(lead, self.lm.cfg.transformer.context, FRAME_S)
+        aside = prompt_sound is not None
+        return Listening(refresh, tuple(phrases), prompt, before, lead, aside)
+
+    def session(self, **options: Any) -> STTSession:
+        """Listen to something that is being said, see ``STTSession``.
+
+        Args:
+            options: those of ``listening``.
+        """
+        return STTSession(self, self.listening(**options))
 
     def transcribe(
         self,
@@ -88,7 +147,7 @@ class STTModel:
 
         Args:
             on_event: is told everything as it is noticed.
-            options: ``refresh`` and ``phrases``, see ``STTSession``.
+            options: those of ``listening``.
 
         Raises: AudioError for what is no sound.
         """
@@ -105,21 +164,24 @@ class STTModel:
         *,
         on_event: Callable[[int, Event], None] | None = None,
         on_progress: Callable[[float], None] | None = None,
-        refresh: bool = True,
-        phrases: Sequence[str] = (),
+        **options: Any,
     ) -> list[Transcript]:
         """Several sounds at once, of any lengths; each gets what it would alone.
 
         Args:
             on_event: is told each sound's number and event.
             on_progress: is told seconds of sound that were worked through.
+            options: those of ``listening``.
         """
+        listening = self.listening(**options)
         pcm = [self._samples(sound) for sound in sounds]
         if not pcm:
             return []
-        rows = self.rows(len(pcm), refresh, phrases)
+        rows = self.rows(len(pcm), listening)
         found: list[list[Event]] = [[] for _ in pcm]
-        for row, event in _listen(rows, encoded(self, pcm), on_progress):
+        for row, event in _listen(
+            rows, encoded(self, pcm, listening.before), on_progress
+        ):
             if isinstance(event, Word | EndOfTurn):
                 found[row].append(event)
             if on_event is not None:
@@ -129,16 +191,18 @@ class STTModel:
             for events, samples in zip(found, pcm, strict=True)
         ]
 
-    def rows(self, count: int, refresh: bool, phrases: Sequence[str]) -> Rows:
+    def rows(self, count: int, listening: Listening) -> Rows:
         """Fresh state for ``count`` sounds."""
         return Rows(
             self.lm,
             self.tokenizer,
             self.delay_s,
             count,
-            refresh,
-            phrases,
-            self._lead,
+            listening.refresh,
+            listening.phrases,
+            listening.lead,
+            listening.prompt,
+            listening.aside,
         )
 
     def encode(self, pcm: Pcm, state: MimiState) -> NDArray[np.int32]:
@@ -146,11 +210,9 @@ class STTModel:
         codes = self.mimi.encode_step(mx.array(pcm), state)
         return np.array(codes[:, : self.lm.n_q]).astype(np.int32)
 
-    @cached_property
-    def _lead(self) -> list[NDArray[np.int32]]:
-        """Codes of the silence that the model wants to hear first."""
+    def _codes(self, pcm: Pcm) -> list[Codes]:
+        """Codes of ``pcm [S]``, as far as it fills frames."""
         size = self.mimi.frame_size
-        pcm = self.silence_before
         whole = len(pcm) // size * size
         if not whole:
             return []

@@ -20,6 +20,7 @@ from ..generate import LmGen
 from ..lm import Lm
 from .bias import WordBias
 from .events import EndOfTurn, Event, Pauses, Piece, Stalled
+from .prompt import Prompts
 from .reader import FRAME_S, WordReader
 from .turns import TurnDetector
 
@@ -28,6 +29,7 @@ PAUSE_S = 0.8  # without words: a good moment to listen afresh
 KEPT_S = 3.0  # frames kept beyond the delay
 LOUD_RMS = 0.01  # full scale is 1
 STALL_S = 10.0  # of sound without words
+LATE_S = 1.0  # beyond the delay, when the last word is out
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,9 @@ class Rows:
         refresh: listen afresh at pauses once half the model's window is full, and
             anywhere before all of it is; false keeps one state for ever.
         phrases: words to expect, see ``WordBias``.
-        lead: codes of silence to be heard first when listening afresh.
+        lead: codes to be heard first when listening afresh: silence, a prompt's sound.
+        prompt: text that is known to be said first, see ``Prompts``.
+        aside: whether ``lead`` holds the prompt's sound, so that it is not told.
     """
 
     def __init__(
@@ -77,20 +81,28 @@ class Rows:
         refresh: bool = True,
         phrases: Sequence[str] = (),
         lead: Sequence[NDArray[np.int32]] = (),
+        prompt: str = "",
+        aside: bool = False,
     ):
         self._lead = lead
+        self._delay = ceil(delay_s / FRAME_S)
         self._bias = WordBias(tokenizer, phrases, batch_size) if phrases else None
+        self._prompts = None
+        if prompt.strip():
+            before = len(lead) if aside else 0
+            patience = before + self._delay + round(LATE_S / FRAME_S)
+            self._prompts = Prompts(tokenizer, prompt, batch_size, before, patience)
+        edited = self._bias is not None or self._prompts is not None
         self._gen = LmGen(
             lm,
             None,
             Sampler(0.0),
             Sampler(0.0),
             batch_size=batch_size,
-            on_text_logits_hook=None if self._bias is None else self._bias.add_to,
+            on_text_logits_hook=self._on_logits if edited else None,
         )
         self._refresh = refresh
         self._window = lm.cfg.transformer.context
-        self._delay = ceil(delay_s / FRAME_S)
         self._rounded_s = self._delay * FRAME_S - delay_s
         self._kept = self._delay + round(KEPT_S / FRAME_S)
         self._nothing = np.full(lm.n_q, -1, np.int32)
@@ -119,6 +131,12 @@ class Rows:
             events.append(self._took(b, row, tokens[b], scores[b]) if active[b] else [])
         return events
 
+    def _on_logits(self, logits: mx.array) -> None:
+        if self._bias is not None:
+            self._bias.add_to(logits)
+        if self._prompts is not None:
+            self._prompts.restrict(logits)
+
     def _run(self, active: list[bool]) -> tuple[list[int], NDArray[np.float32]]:
         nothing = self._nothing
         codes = [r.waiting[0].codes if r.waiting else nothing for r in self.rows]
@@ -141,6 +159,8 @@ class Rows:
             row.given.popleft()
         if self._bias is not None:
             self._bias.heard(b, token)
+        if self._prompts is not None:
+            token = self._prompts.wrote(b, token)
         time_s = self._time_s(row)
         events = row.words.read(token, time_s)
         new = frame.end_s > row.heard_s  # and not given again, nor silence of ours
@@ -207,6 +227,8 @@ class Rows:
         row.steps = 0
         row.words.forget()
         row.turns.restart()
+        if self._prompts is not None:
+            self._prompts.restart(b)
         self._gen.reset([b])
         self.refreshes += 1
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +12,7 @@ from .events import Event
 from .rows import Frame, is_loud
 
 if TYPE_CHECKING:
-    from .model import STTModel
+    from .model import Listening, STTModel
 
 Pcm = NDArray[np.float32]
 
@@ -23,21 +22,20 @@ class STTSession:
 
     Args:
         stt: the model.
-        refresh: listen afresh at pauses, so that it can go on for hours.
-        phrases: names and words to expect.
+        listening: how it listens.
     """
 
-    def __init__(self, stt: STTModel, refresh: bool, phrases: Sequence[str]):
+    def __init__(self, stt: STTModel, listening: Listening):
         self.stt = stt
-        self._options = refresh, tuple(phrases)
+        self._listening = listening
         self.reset()
 
     def reset(self) -> None:
         """Forget everything: what comes next is another sound, from second 0."""
         stt = self.stt
-        self._rows = stt.rows(1, *self._options)
+        self._rows = stt.rows(1, self._listening)
         self._codec_state = stt.mimi.make_state()
-        self._rest = stt.silence_before
+        self._rest = self._listening.before
         self._heard = 0  # samples that were given
         self._at = -len(self._rest)  # sample with which the next frame begins
 

@@ -9,47 +9,11 @@ import pytest
 from moshi_mlx.models import Lm, LmConfig
 from moshi_mlx.models.stt import EndOfTurn, Pauses, Stalled, Transcript, Word
 from moshi_mlx.models.stt.rows import Rows
-from tests.listening import PAUSING, echo, frames
+from tests.listening import echo, frames, listen, long_talk, sentence, words
 from tests.speech import tokenizer
 from tests.tiny import DATA
 
 STT = DATA / "lm_stt"
-VOCABULARY = ["hello", "there", "how", "are", "you", "today", "it", "is", "paris"]
-
-
-def sentence(*words: str, pause: int = 25) -> list[int]:
-    """Tokens of words, and of the pause after them."""
-    tokens: list[int] = []
-    for word in words:
-        tokens += [0, *tokenizer().encode(word), 3]
-    return [*tokens, *[PAUSING] * pause]
-
-
-def listen(rows: Rows, *sounds: list[int], loud: bool = False) -> list[list]:
-    for row, codes in zip(rows.rows, sounds, strict=True):
-        row.waiting.extend(frames(codes, loud=loud))
-    events: list[list] = [[] for _ in sounds]
-    while rows.waiting:
-        for mine, new in zip(events, rows.step(), strict=True):
-            mine += new
-    for b, mine in enumerate(events):
-        mine += rows.finish(b)
-    return events
-
-
-def words(events: list) -> list[str]:
-    return [event.text for event in events if isinstance(event, Word)]
-
-
-def long_talk(pause: int, minutes: float = 1.0) -> tuple[list[int], list[str]]:
-    rng = np.random.default_rng(1)
-    codes: list[int] = []
-    said: list[str] = []
-    while len(codes) < minutes * 750:
-        chosen = list(rng.choice(VOCABULARY, 6))
-        codes += sentence(*chosen, pause=pause)
-        said += chosen
-    return codes, said
 
 
 def golden() -> tuple[Lm, dict[str, mx.array]]:

@@ -1,0 +1,94 @@
+"""A text that is known beforehand, so that a recogniser spells and writes as it does.
+
+Until a row has written it, only its next token and padding may be written; when, the
+model decides. Source: kyutai-labs/delayed-streams-modeling,
+scripts/transcribe_from_file_via_pytorch_with_prompt.py.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+
+import mlx.core as mx
+import numpy as np
+
+from ...errors import ConfigError
+from ...utils.text import Tokenizer
+from .reader import BOUNDARY, PAD
+
+
+class Prompts:
+    """The text that each row still has to write.
+
+    Args:
+        text: what is said first.
+        rows: speakers.
+        before: frames of a recording of the text, given before the sound itself; 0:
+            the sound begins with the text.
+        patience: frames within which a recording's text must be out.
+
+    Raises: ConfigError for a text that the model cannot write.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        text: str,
+        rows: int,
+        before: int = 0,
+        patience: int = 0,
+    ):
+        self._tokens = tokenizer.encode(text)
+        if any(token <= PAD for token in self._tokens):
+            raise ConfigError(
+                f"the model cannot write the prompt {text!r}: use letters and words of "
+                "its languages."
+            )
+        self._before = before
+        self._patience = patience
+        self._left = [deque(self._tokens) for _ in range(rows)]
+        self._steps = [0] * rows
+
+    def restrict(self, logits: mx.array) -> None:
+        """Change ``logits [B, 1, V]`` in place."""
+        if not any(self._left):
+            return
+        refused = np.zeros(logits.shape, bool)
+        for row, (left, steps) in enumerate(zip(self._left, self._steps, strict=True)):
+            if left:  # the first frame is given twice: its text is not a word yet
+                free = [PAD, BOUNDARY, left[0]] if steps else [PAD]
+                refused[row] = True
+                refused[row, 0, free] = False
+        logits[:] = mx.where(mx.array(refused), -mx.inf, logits)
+
+    def wrote(self, row: int, token: int) -> int:
+        """Take a step's token; returns what is to be told of it.
+
+        The text of a recording that was given before the sound is not told.
+        """
+        left = self._left[row]
+        aside = bool(self._before) and (bool(left) or self._steps[row] < self._before)
+        self._steps[row] += 1
+        if left and token == left[0]:
+            left.popleft()
+        if self._before and self._steps[row] >= self._patience:
+            left.clear()
+        return PAD if aside else token
+
+    def restart(self, row: int) -> None:
+        """The row listens afresh: a recording is given again, a beginning is over."""
+        self._left[row] = deque(self._tokens if self._before else ())
+        self._steps[row] = 0
+
+
+def check_length(before: Sequence[object], window: int, frame_s: float) -> None:
+    """Raises: ConfigError for a recording that leaves too little of the window.
+
+    Args:
+        before: frames of the recording; ``window``: frames that the model remembers.
+    """
+    most = window // 4
+    if len(before) > most:
+        raise ConfigError(
+            f"the prompt's recording is {len(before) * frame_s:.1f} s long: this model "
+            f"takes {most * frame_s:.0f} s at most, cut it."
+        )
