@@ -164,6 +164,8 @@ class Reader:
         if not any(entry.tokens for entry in entries):
             raise ConfigError("the text has no words: give something to say.")
         paths = [tts.get_voice_path(voice) for voice in request.voices]
+        if self._path(request).resolve() in [path.resolve() for path in paths]:
+            raise ConfigError("would be written over its own voice: choose another id")
         if tts.multi_speaker:
             attributes = tts.make_condition_attributes(paths, self._learnt)
             return Speech(request, entries, attributes, None)
@@ -210,6 +212,9 @@ class Reader:
                     self._next_seed(),
                 )
 
+    def _path(self, request: Request) -> Path:
+        return self._folder / f"{request.id}.wav"
+
     def _next_seed(self) -> int:
         return new_seed() if self._seed is None else self._seed
 
@@ -221,7 +226,7 @@ class Reader:
         codes = mx.stack(said, axis=-1) if said else nothing
         pcm = tts.mimi.decode(codes[None])[0, 0].astype(mx.float32)
         sound = np.array(mx.clip(pcm, -1, 1))[start_step * tts.mimi.frame_size :]
-        path = self._folder / f"{request.id}.wav"
+        path = self._path(request)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_wav(path, sound, int(tts.mimi.sample_rate))
         if self._only_wav:

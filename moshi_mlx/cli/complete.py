@@ -11,6 +11,7 @@ import typer
 from ..errors import ConfigError
 from . import options
 from .console import RawPrinter, make_log, status
+from .outputs import check_outputs
 
 EXAMPLES = """
 moshi-mlx complete "Aujourd'hui, il est temps"
@@ -82,6 +83,7 @@ def complete(
         raise ConfigError("nothing to continue: give the beginning of a text.")
     if save_quantized is not None and bits is None:
         raise ConfigError("nothing is quantised to be saved: add -q BITS.")
+    check_outputs(weights, {"--save-quantized": save_quantized})
     info = find(model, weights, tokenizer, lm_config, bits)
     with status(f"loading {info.name}"):
         lm = load(info, bits, group_size)

@@ -12,6 +12,7 @@ import typer
 from ..errors import ConfigError
 from . import options
 from .console import RawPrinter, make_log, progress, status
+from .outputs import check_outputs, make_folder
 
 EXAMPLES = """
 moshi-mlx speak "Hey, how are you?" -o hey.wav
@@ -196,6 +197,8 @@ def speak(
     source = Source(text, jsonl)  # a file that is none is said before loading
     if words is not None:
         check_form(words)
+    read = [path for path in (source.path, *map(Path, voice or [])) if path is not None]
+    check_outputs(read, {"-o": out, "--words": words})
     if not (source.jsonl or out or play):
         raise ConfigError("nothing to do with the speech: add -o OUT.wav, or --play.")
     from ..chat.family import load_tts
@@ -317,6 +320,7 @@ def speak_all(
     found = list(read_requests(text))
     requests = [r for r in found if isinstance(r, Request)]
     failures = [f for f in found if isinstance(f, Failure)]
+    make_folder(folder)
     reader = Reader(tts, folder, *settings)
     written: list[str] = []
     with progress("speaking", len(requests)) as advance:

@@ -75,7 +75,7 @@ def test_no_file_is_written_over_another(tmp_path, capsys, monkeypatch):
     question = tmp_path / "question.wav"
     question.write_bytes(QUESTIONS[1].path.read_bytes())
     for args, sentence in [
-        (["./question.wav"], "question.wav is the recording itself: give OUT.wav a"),
+        (["./question.wav"], "question.wav is the input itself: give OUT.wav a"),
         (
             ["a.wav", "--recording", "a.wav"],
             "a.wav is OUT.wav: give --recording a name",

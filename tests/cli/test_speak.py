@@ -98,11 +98,15 @@ def test_a_recording_as_voice_of_the_smaller_kind(tmp_path):
         (("hello", "--voice", str(TTS / "voice.wav")), "is a recording"),
         (("hello", "--voice", "voice_a.wav.dead@1.safetensors"), "another model"),
         (("hello", *VOICE, "--words", "words.doc"), "no file of words"),
+        (("hello", *VOICE, "--words", "/no/such/place/w.srt"), "there is no folder"),
+        (("hello", *VOICE, "-o", "tests"), "tests is a folder"),
+        (("hello", "--voice", "README.md", "-o", "README.md"), "is the input itself"),
         (("hello", *VOICE, "--cfg-coef", "2.2"), "use one of 1.0, 1.5"),
     ],
 )
 def test_refusals_are_one_sentence(tmp_path, capsys, args, sentence):
-    assert run("speak", *args, *SPEAK, "-o", tmp_path / "a.wav") == 1
+    out = () if "-o" in args else ("-o", tmp_path / "a.wav")
+    assert run("speak", *args, *SPEAK, *out) == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if "Error" in line]
     assert len(errors) == 1 and sentence in errors[0]
 
