@@ -4,7 +4,7 @@ Run by hand, with Kyutai's PyTorch package in the interpreter:
 
     pip install moshi==0.2.13
     python scripts/make_tts_assets.py tests/data/tts tests/data/tts/prefix \\
-        tests/data/hibiki
+        tests/data/hibiki tests/data/zero
 
 The first folder is a small TTS checkpoint (``config.json``, ``mimi.safetensors``,
 ``tokenizer.model``, ``voice.wav``). Written are, from random weights and greedily:
@@ -14,16 +14,18 @@ The first folder is a small TTS checkpoint (``config.json``, ``mimi.safetensors`
   speaker condition) that continues ``voice.wav``, alone and under guidance.
 - the third folder: a Hibiki that translates ``voice.wav`` to its end, without and with
   guidance (``very_good`` against ``very_bad``).
+- the fourth folder: a Hibiki-Zero that translates it, as kyutai-labs/hibiki-zero does.
 """
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import sphn
 import torch  # pyright: ignore[reportMissingImports]
-from moshi.models import loaders  # pyright: ignore[reportMissingImports]
+from moshi.models import LMGen, loaders  # pyright: ignore[reportMissingImports]
 from moshi.models.tts import TTSModel  # pyright: ignore[reportMissingImports]
 from moshi.run_inference import (  # pyright: ignore[reportMissingImports]
     InferenceState,
@@ -37,6 +39,7 @@ REDUCED = 3
 EOS, FRAME = 2, 1920
 LONGEST = 90  # frames of silence after a recording, at most
 HIBIKI_SEED, HIBIKI_EOS = 1, 2.2  # with them both translations end soon
+ZERO_SEED, ZERO_EOS = 6, 1.6  # with them it ends soon, and after its input
 
 
 def prefix_config(base: dict[str, Any]) -> dict[str, Any]:
@@ -142,20 +145,27 @@ def hibiki_config(base: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def translated(base: Path, folder: Path) -> None:
-    """What a random Hibiki says, whose end of text comes early once, and in the end."""
-    config = hibiki_config(json.loads((base / "config.json").read_text()))
+def translator(
+    base: Path, folder: Path, config: dict[str, Any], seed: int, eos: float
+) -> tuple[Any, torch.Tensor]:
+    """A random Hibiki that says its end of text, and the sound that it is given."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     info = checkpoint(base, folder)
-    torch.manual_seed(HIBIKI_SEED)
+    torch.manual_seed(seed)
     lm = loaders.get_moshi_lm(None, info.lm_config, dtype=torch.float32)
     for name, weight in lm.named_parameters():
         if weight.dim() > 1 and not name.endswith("alpha"):
             torch.nn.init.normal_(weight.data, std=1.2 * weight.shape[-1] ** -0.5)
-    lm.text_linear.weight.data[EOS] *= HIBIKI_EOS
+    lm.text_linear.weight.data[EOS] *= eos
     save_file(lm.state_dict(), folder / "model.safetensors")
-    pcm = torch.from_numpy(sphn.read(str(base / "voice.wav"))[0])[None]
+    return info, torch.from_numpy(sphn.read(str(base / "voice.wav"))[0])[None]
+
+
+def translated(base: Path, folder: Path) -> None:
+    """What a random Hibiki says, whose end of text comes early once, and in the end."""
+    config = hibiki_config(json.loads((base / "config.json").read_text()))
+    info, pcm = translator(base, folder, config, HIBIKI_SEED, HIBIKI_EOS)
     for name, coef in GUIDANCE.items():
         text, codes = translate(info, pcm, coef)
         tensors = {"text": text.int(), "codes": codes.int()}
@@ -196,13 +206,56 @@ def translate(info: Any, pcm: torch.Tensor, coef: float) -> Any:
     return state.run(pcm)[0]
 
 
+def zero_config(base: dict[str, Any]) -> dict[str, Any]:
+    """A Hibiki with what is Hibiki-Zero's own, and without conditions."""
+    config = hibiki_config(base)
+    del config["conditioners"], config["fuser"]
+    return config | {
+        "kv_repeat": 2,
+        "hidden_scale": 6,
+        "positional_embedding": "rope_concat",
+        "depformer_dim_feedforward": None,
+        "depformer_norm": "layer_norm",
+        "depformer_kv_repeat": 1,
+    }
+
+
+def translated_by_zero(base: Path, folder: Path) -> None:
+    """What a random Hibiki-Zero says, up to the end of its text.
+
+    The loop is hibiki_zero's: silence for a warm-up, then the whole recording, the sign
+    for its end in the place of a frame, and silence.
+    """
+    config = zero_config(json.loads((base / "config.json").read_text()))
+    info, pcm = translator(base, folder, config, ZERO_SEED, ZERO_EOS)
+    mimi, gen = info.get_mimi(), LMGen(info.get_moshi(dtype=torch.float32), False)
+    frames = math.ceil(pcm.shape[-1] / FRAME)
+    silence = FRAME * (frames + LONGEST) - pcm.shape[-1]
+    codes = mimi.encode(torch.nn.functional.pad(pcm, (0, silence)))
+    codes[..., frames] = mimi.cardinality
+    warm_up = mimi.encode(torch.zeros(1, 1, FRAME * gen.max_delay))
+    out = []
+    with gen.streaming(1):
+        for column in torch.cat([warm_up, codes], dim=-1).split(1, dim=-1):
+            if (tokens := gen.step(column)) is not None:
+                out.append(tokens[0])
+    tokens = torch.cat(out, dim=-1)
+    end = tokens[0].tolist().index(EOS)
+    tensors = {"text": tokens[0, :end].int(), "codes": tokens[1:, :end].int()}
+    save_file(
+        {k: t.contiguous() for k, t in tensors.items()}, folder / "plain.safetensors"
+    )
+    print(folder, frames, end, tokens[0].tolist())
+
+
 def main() -> None:
-    base, folder, third = map(Path, sys.argv[1:4])
+    base, folder, third, fourth = map(Path, sys.argv[1:5])
     with torch.no_grad():
         reduced(base)
         write_prefix_model(base, folder)
         prefixed(base, folder)
         translated(base, third)
+        translated_by_zero(base, fourth)
 
 
 if __name__ == "__main__":

@@ -78,19 +78,32 @@ def _translate(
 
     It has ended when its text's end comes out with the sound, ``max_delay`` steps after
     it was chosen; an end that comes out before the input's is too early, and ignored.
+    Hibiki-Zero, which knows no description of good translations, begins with frames of
+    silence, hears silence in the frame of end-of-input too, and says nothing with its
+    own end. Source: kyutai-labs/hibiki-zero, hibiki_zero/inference.py.
     """
     cfg = moshi.lm.cfg
+    zero = moshi.lm.condition_provider is None
     chosen: deque[int] = deque(maxlen=cfg.max_delay + 1)
+    if zero:
+        codec = moshi.make_codec()
+        for _ in range(cfg.max_delay):
+            codes = codec.encode_step(silence[None, None])[0, : cfg.other_codebooks, 0]
+            chosen.append(session.step_codes(codes).text_token)
     for frame in frames:
         reply = session.step(frame)
         chosen.append(reply.text_token)
         yield Exchange(frame, reply)
     end = np.full(cfg.other_codebooks, cfg.audio_padding_token, np.int32)
     for step in range(round(HIBIKI_TAIL_S * FRAME_RATE)):
+        if zero and not step:
+            session.codec.encode_step(silence[None, None])
         reply = session.step(silence) if step else session.step_codes(end)
         chosen.append(reply.text_token)
-        yield Exchange(silence, reply)
-        if len(chosen) > cfg.max_delay and chosen[0] == EOS:
+        ended = len(chosen) > cfg.max_delay and chosen[0] == EOS
+        if not (ended and zero):
+            yield Exchange(silence, reply)
+        if ended:
             return
 
 

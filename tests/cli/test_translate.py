@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
@@ -11,13 +12,15 @@ from moshi_mlx.audio import frames
 from moshi_mlx.audio.files import read, write_wav
 from moshi_mlx.chat.moshi import load
 from moshi_mlx.chat.respond import EOS, respond
+from moshi_mlx.checkpoint.build import load_mimi
+from moshi_mlx.checkpoint.info import CheckpointInfo
 from moshi_mlx.cli.translate import live
 from tests.family import run, translating, with_codec
 from tests.listening import noise
 from tests.speech import TTS, golden
 from tests.tiny import DATA
 
-HIBIKI = DATA / "hibiki"
+HIBIKI, ZERO = DATA / "hibiki", DATA / "zero"
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +92,41 @@ def test_an_end_of_text_before_the_end_of_the_input_is_ignored():
     assert text.count(EOS) == 2  # so the test above has seen one
 
 
+@pytest.fixture(scope="module")
+def zero(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("zero")
+    with_codec(folder, json.loads((ZERO / "config.json").read_text()))
+    shutil.copy(ZERO / "model.safetensors", folder)
+    return folder
+
+
+def test_every_token_of_hibiki_zero_is_pytorchs(zero):
+    moshi, expected = load(zero), golden(ZERO / "plain.safetensors")
+    heard = list(frames(TTS / "voice.wav"))
+    session = moshi.session(temp=0, temp_text=0)
+    replies = [e.reply for e in respond(session, iter(heard), moshi)]
+    text = np.array(expected["text"]).tolist()
+    assert len(replies) == len(text) > len(heard) + 1  # without the frame of its end
+    delay = moshi.lm.cfg.max_delay  # the texts of the warm-up are not reported
+    assert [r.text_token for r in replies][:-delay] == text[delay:]
+    assert replies[-delay].text_token == EOS
+    codes = np.stack([r.tokens for r in replies if r.tokens is not None], axis=1)
+    np.testing.assert_array_equal(codes, np.array(expected["codes"]))
+
+
+def test_hibiki_zero_translates_a_file_to_its_end(zero, tmp_path, capsys):
+    out, both = tmp_path / "out.wav", tmp_path / "both.wav"
+    args = ("--model", zero, "--temp", 0, "--both", both, "--json")
+    assert run("translate", TTS / "voice.wav", out, *args) == 0
+    found = json.loads(capsys.readouterr().out)
+    codes = golden(ZERO / "plain.safetensors")["codes"]
+    mimi = load_mimi(CheckpointInfo.find(zero), codes.shape[0])
+    expected = np.array(mx.clip(mimi.decode(codes[None])[0, 0], -1, 1))
+    np.testing.assert_allclose(read(out)[0], expected, atol=1e-4)
+    assert found["audio_s"] == pytest.approx(len(expected) / 24000)
+    assert read(both, mono=False).shape == (2, len(expected))
+
+
 def test_a_live_translation_answers_frame_by_frame_until_ctrl_c(model):
     pcm = noise(0.6)
 
@@ -112,8 +150,10 @@ def test_a_live_translation_answers_frame_by_frame_until_ctrl_c(model):
     [
         ((), "use --mic"),
         (("gone.wav",), "there is no file gone.wav"),
-        (("IN", "IN"), "is the recording itself"),
+        (("IN", "IN"), "is the input itself"),
         (("IN", "--words", "a.doc"), "no file of words"),
+        (("IN", "out.wav", "--both", "out.wav"), "is OUT.wav"),
+        (("IN", "/no/such/place/out.wav"), "there is no folder"),
         (("IN", "--model", str(TTS)), "is a tts model and does not translate"),
     ],
 )
