@@ -138,13 +138,16 @@ class _Stream:
 
     kind: Kind
 
-    def __init__(self, device: Device, on_lost: Callable[[], None]):
+    def __init__(
+        self, device: Device, on_lost: Callable[[], None], buffer_s: float | None
+    ):
         self.device = device
         self.hiccups = 0  # blocks that the device lost, as it says itself
         self._on_lost = on_lost
         self._closing = False
         sounddevice = portaudio()
         self.channels, self.rate = self._settings(sounddevice)
+        block_s = BLOCK_MS[self.kind] / 1000
         make = (
             sounddevice.InputStream
             if self.kind == "input"
@@ -156,7 +159,7 @@ class _Stream:
                 channels=self.channels,
                 samplerate=self.rate,
                 blocksize=self.rate * BLOCK_MS[self.kind] // 1000,
-                latency=2 * BLOCK_MS[self.kind] / 1000,  # one is used, one waits
+                latency=buffer_s or 2 * block_s,  # one is used, one waits
                 dtype="float32",
                 callback=self._callback,
                 finished_callback=self._finished,
@@ -246,6 +249,7 @@ class Microphone(_Stream):
         on_block: called on PortAudio's thread with a block of its own; must return at
             once.
         on_lost: called there when the device is gone.
+        buffer_s: sound that the device holds, in seconds; None is as little as goes.
 
     Raises: AudioError where it cannot be opened.
     """
@@ -257,9 +261,10 @@ class Microphone(_Stream):
         device: Device,
         on_block: Callable[[Block], None],
         on_lost: Callable[[], None],
+        buffer_s: float | None = None,
     ):
         self._on_block = on_block
-        super().__init__(device, on_lost)
+        super().__init__(device, on_lost, buffer_s)
 
     def _callback(self, data: Block, frames: int, times: object, status: Any) -> None:  # noqa: ARG002
         if status.input_overflow:
@@ -275,6 +280,7 @@ class Speaker(_Stream):
         device: from ``find_device("output", ...)``.
         read: called on PortAudio's thread; must return at once.
         on_lost: called there when the device is gone.
+        buffer_s: sound that the device holds, in seconds; None is as little as goes.
 
     Raises: AudioError where it cannot be opened.
     """
@@ -286,9 +292,10 @@ class Speaker(_Stream):
         device: Device,
         read: Callable[[int], Block],
         on_lost: Callable[[], None],
+        buffer_s: float | None = None,
     ):
         self._read = read
-        super().__init__(device, on_lost)
+        super().__init__(device, on_lost, buffer_s)
 
     def _callback(self, data: Block, frames: int, times: object, status: Any) -> None:  # noqa: ARG002
         if status.output_underflow:

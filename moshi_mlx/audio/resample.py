@@ -15,6 +15,9 @@ _KAISER_BETA = 9.0  # about 90 dB under the signal
 _MIN_HOP = 32  # source samples in a block, at least
 _MAX_PERIOD = 640  # odd ratios are replaced by the next one below 640 / 640 (3 ppm)
 _ROWS = 1024  # blocks per product: bounds memory for long files
+# Multiply-adds in one product of a live stream. BLAS takes threads for more (OpenBLAS
+# from 2**18 on), which spin and wait for each other: a busy machine lost sound by that.
+_LIGHT = 2**17
 
 
 class Resampler:
@@ -84,10 +87,12 @@ class Resampler:
         self._pending = x[:, blocks * self._hop_in :].copy()
         out = np.empty((self._channels, blocks, self._hop_out), np.float32)
         if blocks:
+            light = max(1, _LIGHT // self._matrix.size)
+            rows = light if blocks < 16 * light else _ROWS
             windows = np.lib.stride_tricks.sliding_window_view(x, span, axis=1)
             windows = windows[:, :: self._hop_in]
-            for i in range(0, blocks, _ROWS):
-                part = slice(i, min(i + _ROWS, blocks))
+            for i in range(0, blocks, rows):
+                part = slice(i, min(i + rows, blocks))
                 out[:, part] = windows[:, part] @ self._matrix
         return out.reshape(self._channels, -1)
 

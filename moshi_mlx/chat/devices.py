@@ -16,6 +16,7 @@ from ..errors import AudioError
 Pcm = NDArray[np.float32]
 Block = Pcm | None
 WAITING_S = 30  # of sound that may wait for the model, or for the loudspeaker
+_BUFFER_S = 0.3  # nobody waits for an answer here: a busy machine shall not crackle
 
 
 @contextmanager
@@ -54,7 +55,9 @@ class Player:
     """
 
     def __init__(self, choice: str | None = None, ahead_s: float = 0.2):
-        self._speaker = Speaker(find_device("output", choice), self._read, self._lost)
+        self._speaker = Speaker(
+            find_device("output", choice), self._read, self._lost, _BUFFER_S
+        )
         rate = self._speaker.rate
         self._resampler = Resampler(SAMPLE_RATE, rate)
         self._ring = PlaybackRing(WAITING_S * rate)

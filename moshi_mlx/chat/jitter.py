@@ -173,7 +173,10 @@ def period_of(pcm: Pcm, rate: int) -> int:
     size = len(last)
     past = np.stack([coarse[len(coarse) - size - lag :][:size] for lag in lags])
     energy = np.sqrt((past**2).sum(axis=1)) + 1e-9
-    return int(lags[np.argmax(past @ last / energy)]) * step
+    # Not past @ last: from 9216 products on BLAS takes threads, which spin and wait for
+    # each other. On a busy machine that took half of this thread's time.
+    alike = (past * last).sum(axis=1)
+    return int(lags[np.argmax(alike / energy)]) * step
 
 
 def conceal(pcm: Pcm, rate: int) -> Pcm:

@@ -45,6 +45,8 @@ class SoundOptions:
         echo: take the loudspeaker's sound out of the microphone.
         half_duplex: do not listen while Moshi speaks.
         noise_suppression, gain_control: clean and level the user's voice.
+        buffer_ms: sound that each device holds; None is as little as goes. More keeps
+            a busy machine from crackling, and makes Moshi answer so much later.
     """
 
     microphone: str | int | None = None
@@ -53,6 +55,11 @@ class SoundOptions:
     half_duplex: bool = False
     noise_suppression: bool = False
     gain_control: bool = False
+    buffer_ms: float | None = None
+
+    @property
+    def buffer_s(self) -> float | None:
+        return None if self.buffer_ms is None else self.buffer_ms / 1000
 
     @property
     def cleans(self) -> bool:
@@ -148,14 +155,17 @@ class Sound:
     def _open(self, microphone: str | int | None, speaker: str | int | None) -> None:
         with self._lock:
             found = find_device("input", microphone), find_device("output", speaker)
-            self.speaker = Speaker(found[1], self._read, lambda: self._lose("speaker"))
+            buffer_s = self.options.buffer_s
+            self.speaker = Speaker(
+                found[1], self._read, lambda: self._lose("speaker"), buffer_s
+            )
             rate = self.speaker.rate
             self._to_speaker = Resampler(SAMPLE_RATE, rate)
             self._played_back = Resampler(rate, SAMPLE_RATE)
             self.jitter = JitterBuffer(rate, BLOCK_MS["output"] / 1000)
             try:
                 self.microphone = Microphone(
-                    found[0], self._hear, lambda: self._lose("microphone")
+                    *(found[0], self._hear, lambda: self._lose("microphone")), buffer_s
                 )
                 self._from_microphone = Resampler(self.microphone.rate, SAMPLE_RATE)
                 self._canceller = self._make_canceller()

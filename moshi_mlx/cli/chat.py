@@ -93,6 +93,18 @@ def chat(
             rich_help_panel=_SOUND_PANEL,
         ),
     ] = False,
+    device_buffer: Annotated[
+        float | None,
+        typer.Option(
+            "--device-buffer",
+            metavar="MS",
+            min=5.0,
+            max=1000.0,
+            help="Sound that each device holds: more where it crackles. Default: as "
+            "little as goes.",
+            rich_help_panel=_SOUND_PANEL,
+        ),
+    ] = None,
     record: Annotated[
         Path | None,
         typer.Option(
@@ -162,7 +174,8 @@ def chat(
             print_devices()
             return
         sound = SoundOptions(
-            *(microphone, speaker, aec, half_duplex, noise_suppression, gain_control)
+            *(microphone, speaker, aec, half_duplex, noise_suppression, gain_control),
+            buffer_ms=device_buffer,
         )
         check_devices(sound)  # said before gigabytes are loaded
         files = {

@@ -11,12 +11,19 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 RATE = 24_000  # Hz, of what is played and recorded here
+# What each program holds of the sound, so that a machine which lets it wait for so long
+# loses none of it. Tests that open devices themselves ask for as much.
+BUFFER_MS = 200
+_QUICK_MS = 20  # at which the null sinks run, and what is heard is written
+_ECHO_MS = 100
+_LOUD = 0.02  # of full scale
 _PROGRAMS = ("pulseaudio", "pactl", "pacat", "parec")
 _ALSA = """</usr/share/alsa/alsa.conf>
 pcm.!default { type pulse }
@@ -55,6 +62,7 @@ class Pulse:
             "ALSA_CONFIG_PATH": str(self.folder / "asound.conf"),
         }
         self.processes: list[subprocess.Popen[bytes]] = []
+        self._ears: list[Ear] = []
         self.start()
 
     def start(self) -> None:
@@ -63,15 +71,11 @@ class Pulse:
         options = ["--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no"]
         options += ["--high-priority=yes", "--realtime=yes"]  # where we may
         self.daemon = self.run(*command, *options)
-        for _ in range(100):
-            if self.control("info", check=False).returncode == 0:
-                break
-            time.sleep(0.05)
+        wait_for(lambda: self.control("info", check=False).returncode == 0)
         # A null sink takes its time, up to 2 s at once, unless somebody is in a hurry.
-        for name in ("speaker", "mouth"):
-            quick = ("parec", "--latency-msec=20", "-d", f"{name}.monitor")
-            self.run(*quick)
-        time.sleep(2.2)
+        ears = [Ear(self, f"{name}.monitor") for name in ("speaker", "mouth")]
+        for ear in ears:
+            wait_for(lambda ear=ear: ear.heard().size > 0.1 * RATE)
 
     def kill(self) -> None:
         """End the daemon, as a crash would."""
@@ -81,6 +85,7 @@ class Pulse:
     def close(self) -> None:
         for process in reversed(self.processes):
             process.kill()
+        for process in self.processes:
             process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -108,14 +113,14 @@ class Pulse:
             check=check,
             capture_output=True,
             text=True,
-            timeout=10,
+            timeout=30,
         )
 
     def echo(self, volume: str = "50%") -> str:
         """Let the microphone hear the loudspeaker; returns the module's number."""
         module = self.control(
             *("load-module", "module-loopback", "source=speaker.monitor"),
-            *("sink=mouth", "latency_msec=30"),
+            *("sink=mouth", f"latency_msec={_ECHO_MS}"),
         ).stdout.strip()
         for line in self.control("list", "short", "sink-inputs").stdout.splitlines():
             number, _, _, driver, *_ = line.split("\t")
@@ -123,41 +128,66 @@ class Pulse:
                 self.control("set-sink-input-volume", number, volume)
         return module
 
-    def say(self, pcm: np.ndarray, wait: bool = True) -> None:
-        """Speak ``pcm [S]`` at 24 kHz into the microphone."""
+    def say(self, pcm: np.ndarray, wait: bool = True) -> "subprocess.Popen[bytes]":
+        """Speak ``pcm [S]`` at 24 kHz into the microphone; returns who does."""
         path = self.folder / "mouth"
         (pcm * 32767).astype("<i2").tofile(path)
         with path.open("rb") as file:
-            player = self.run(*_raw("pacat", "mouth"), stdin=file.fileno())
+            player = self.run(*_raw("pacat", "mouth", BUFFER_MS), stdin=file.fileno())
         if wait:
             player.wait()
+        return player
 
     def listen(self) -> "Ear":
         """Record the loudspeaker from now on."""
-        return Ear(self)
+        self._ears.append(Ear(self))
+        return self._ears[-1]
+
+    def tidy(self) -> None:
+        """End what a test that failed has left running."""
+        while self._ears:
+            self._ears.pop().stop()
 
 
 class Ear:
-    """Records the loudspeaker into a file."""
+    """Records what a source gives, the loudspeaker by default, into a file."""
 
-    def __init__(self, pulse: Pulse):
+    def __init__(self, pulse: Pulse, source: str = "speaker.monitor"):
         self._path = pulse.folder / f"ear-{time.monotonic_ns()}"
         with self._path.open("wb") as file:
             self._process = pulse.run(
-                *_raw("parec", "speaker.monitor"), stdout=file.fileno()
+                *_raw("parec", source, _QUICK_MS), stdout=file.fileno()
             )
 
-    def stop(self) -> np.ndarray:
-        """What was heard, float32 ``[S]`` at 24 kHz."""
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait()
-        heard = np.fromfile(self._path, "<i2")
+    def heard(self) -> np.ndarray:
+        """What was heard so far, float32 ``[S]`` at 24 kHz."""
+        data = self._path.read_bytes()
+        heard = np.frombuffer(data[: len(data) // 2 * 2], "<i2")
         return heard.astype(np.float32) / 32768
 
+    def hears_an_end(self) -> bool:
+        """Whether there was sound, and has been none for a second."""
+        loud = np.flatnonzero(np.abs(heard := self.heard()) > _LOUD)
+        return bool(loud.size) and len(heard) - loud[-1] > RATE
 
-def _raw(program: str, device: str) -> list[str]:
+    def stop(self) -> np.ndarray:
+        """All that was heard."""
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait()
+        return self.heard()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait until something is so; fails where it never is."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "what was waited for has not come"
+        time.sleep(0.05)
+
+
+def _raw(program: str, device: str, latency_ms: int) -> list[str]:
     raw = ["--raw", "--format=s16le", f"--rate={RATE}", "--channels=1"]
-    return [program, *raw, "--latency-msec=20", "-d", device]
+    return [program, *raw, f"--latency-msec={latency_ms}", "-d", device]
 
 
 def _alsa_plugin() -> bool:

@@ -19,10 +19,10 @@ from moshi_mlx.chat.live import Conversation
 from moshi_mlx.chat.moshi import Moshi
 from moshi_mlx.chat.sound import SoundOptions
 from moshi_mlx.chat.worker import ModelThread
-from tests.live.pulse import Pulse
+from tests.live.pulse import BUFFER_MS, Pulse, wait_for
 from tests.recogniser import hear
 
-WAIT = 40  # seconds: only ever used up by a test that fails
+WAIT = 60  # seconds: only ever used up by a test that fails
 QUESTIONS = Path(moshi_mlx.__file__).parent / "demo/questions"
 ANSWER = "Why did the robot go on holiday? To recharge its batteries!"
 
@@ -36,6 +36,7 @@ class Chat:
         self._err = folder / "stderr"
         command = [sys.executable, "-m", "moshi_mlx", "chat", "--model", "demo"]
         sampling = ["--temp", "0", "--seed", "0", "--record", str(folder / "talks")]
+        sampling += ["--device-buffer", str(BUFFER_MS)]
         with self._err.open("wb") as err:
             self.process = subprocess.Popen(
                 [*command, *sampling, "--json", *options],
@@ -95,7 +96,7 @@ def ask(pulse: Pulse, talk: Chat, times: int) -> str | None:
     ear = pulse.listen()
     pulse.say(audio.read(QUESTIONS / "joke.wav")[0])
     talk.wait_for("batteries!", times)
-    time.sleep(2.0)
+    wait_for(ear.hears_an_end)
     return hear(ear.stop())
 
 
@@ -103,10 +104,13 @@ def test_a_question_is_answered_through_the_loudspeaker(
     pulse: Pulse, chat: Callable[..., Chat]
 ):
     talk = chat("--trace", str(pulse.folder / "trace.json"))
+    ear = pulse.listen()
     talk.wait_for("something.")  # Moshi greets who says nothing
-    time.sleep(2.0)
-    if (heard := ask(pulse, talk, 1)) != ANSWER:  # gaps, on a busy machine
-        heard = ask(pulse, talk, 2)
+    wait_for(ear.hears_an_end)
+    heard, asked = None, 0
+    while heard != ANSWER and asked < 4:  # gaps, on a busy machine
+        asked += 1
+        heard = ask(pulse, talk, asked)
     figures = json.loads(talk.end(signal.SIGINT))
     assert talk.process.returncode == 128 + signal.SIGINT
     print(f"live figures: {figures}")
@@ -170,11 +174,12 @@ def test_a_machine_that_is_too_slow_stays_close_and_counts(pulse: Pulse):
     worst = 0.0
     ended: list[Exception] = []
     talk = Conversation(
-        *(thread, Slow, SoundOptions(), lambda _: None, print, ended.append)
+        *(thread, Slow, SoundOptions(buffer_ms=BUFFER_MS)),
+        *(lambda _: None, print, ended.append),
     )
     talk.start()
     watched = threading.Event()
-    for _ in range(50):
+    while not ended and talk.snapshot().frames < 50:
         watched.wait(0.1)
         worst = max(worst, talk.line.waiting_ms)
     seen = talk.snapshot()
@@ -183,4 +188,5 @@ def test_a_machine_that_is_too_slow_stays_close_and_counts(pulse: Pulse):
     assert not ended
     assert seen.dropped.total > 0.1 * seen.frames
     assert worst <= 480
-    assert seen.lag_p95 < 480 + 3 * max(104, seen.step_p95)
+    # All that waits is heard first, and the frame itself.
+    assert seen.lag_p95 < (480 / 80 + 2) * max(104, seen.step_p95)

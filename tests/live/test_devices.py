@@ -6,7 +6,7 @@ import pytest
 from moshi_mlx.chat.devices import Player, hear
 from tests.family import run
 from tests.live.pulse import Pulse
-from tests.live.test_device import loudest_hz, tone
+from tests.live.tones import clear, loudest_hz, speaking, tone
 from tests.speech import TTS, speaker
 
 
@@ -29,17 +29,12 @@ def test_nothing_to_play_ends_at_once(pulse: Pulse):
 
 
 def test_the_microphone_gives_blocks_at_the_models_rate(pulse: Pulse):
-    heard = []
-    with hear() as blocks:
-        pulse.say(tone(24_000, 1.0), wait=False)
-        for block in blocks:
-            heard.append(block)
-            loud = sum((np.abs(b) > 0.1).sum() for b in heard)
-            if loud > 12_000:
-                break
-    pcm = np.concatenate(heard)
-    first = np.flatnonzero(np.abs(pcm) > 0.1)[0] + 2000
-    part = pcm[first : first + 6000]
+    heard, part = np.zeros(0, np.float32), None
+    with hear() as blocks, speaking(pulse, tone(24_000, 1.0)):
+        while part is None and len(heard) < 30 * 24_000:
+            heard = np.concatenate([heard, next(blocks)])
+            part = clear(heard, 24_000)
+    assert part is not None
     assert loudest_hz(part, 24_000) == pytest.approx(440, abs=5)
 
 

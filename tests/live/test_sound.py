@@ -4,6 +4,7 @@ import queue
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ import pytest
 from moshi_mlx import audio
 from moshi_mlx.chat.sound import Sound, SoundOptions, rms
 from moshi_mlx.errors import AudioError
-from tests.live.pulse import Pulse
+from tests.live.pulse import BUFFER_MS, Pulse, wait_for
 
-WAIT = 15  # seconds: only ever used up by a test that fails
+WAIT = 30  # seconds: only ever used up by a test that fails
 ANSWER = "moshi_mlx/demo/questions/joke.wav"  # as Moshi's voice
 QUESTION = "moshi_mlx/demo/questions/planet.wav"  # as the user's
 
@@ -64,7 +65,8 @@ def rooms(pulse: Pulse) -> Iterator[type]:
 
     class Opened(Room):
         def __init__(self, options: SoundOptions | None = None):
-            super().__init__(options or SoundOptions())
+            options = options or SoundOptions()
+            super().__init__(replace(options, buffer_ms=BUFFER_MS))
             self.sound.start()
             opened.append(self.sound)
             self.settle()
@@ -90,11 +92,13 @@ def resembles(one: np.ndarray, other: np.ndarray) -> float:
 def test_the_voice_comes_in_frames(pulse: Pulse, rooms):
     room = rooms(SoundOptions(echo=False))
     question = np.concatenate(frames_of(QUESTION))
-    matches: list[float] = []
-    while len(matches) < 3 and max(matches, default=0) < 0.9:  # a busy machine crackles
+    match = 0.0
+    for _ in range(5):  # a busy machine crackles
         pulse.say(question, wait=False)
-        matches.append(resembles(room.hear(), question))
-    assert matches[-1] > 0.9
+        match = max(match, resembles(room.hear(), question))
+        if match > 0.9:
+            break
+    assert match > 0.9
     assert room.sound.lost_blocks == 0
 
 
@@ -105,11 +109,14 @@ def test_the_echo_goes_and_the_users_voice_stays(pulse: Pulse, rooms):
         room.voice = frames_of(ANSWER)
         room.wait_frames(5)
         echo = rms(room.wait_frames(15))
+        faint = echo / 10 ** (25 / 20)
         room.sound.stop()
         room = rooms()
-        room.voice = frames_of(ANSWER) * 8
-        room.wait_frames(len(room.voice) - 25)
-        rest = rms(room.wait_frames(20))
+        rest, tries = 1.0, 0
+        while not (room.sound.echo_delay_s and rest < faint) and tries < 30:
+            room.voice += frames_of(ANSWER)
+            rest, tries = rms(room.wait_frames(20)), tries + 1
+        room.voice.clear()
         room.wait_frames(15)
         question = audio.read(QUESTION)[0]
         pulse.say(question, wait=False)
@@ -117,7 +124,7 @@ def test_the_echo_goes_and_the_users_voice_stays(pulse: Pulse, rooms):
     finally:
         pulse.control("unload-module", module)
     assert echo > 0.01
-    assert rest < echo / 10 ** (25 / 20)
+    assert room.sound.echo_delay_s and rest < faint
     energy = np.square(heard).sum() / np.square(question).sum()
     assert abs(10 * np.log10(energy)) < 3
 
@@ -140,10 +147,13 @@ def test_mute_and_volume(pulse: Pulse, rooms):
     assert not room.wait_frames(20).any()
     room.sound.muted, room.sound.volume = False, 0.5
     ear = pulse.listen()
-    room.voice = frames_of(ANSWER)
-    room.wait_frames(len(room.voice) + 5)
-    loud = np.abs(ear.stop()).max()
-    assert loud == pytest.approx(0.5 * np.abs(audio.read(ANSWER)).max(), rel=0.15)
+    loud, wanted, tries = 0.0, 0.5 * np.abs(audio.read(ANSWER)).max(), 0
+    while loud < 0.9 * wanted and tries < 5:  # a busy machine may lose the loudest
+        room.voice, tries = frames_of(ANSWER), tries + 1
+        wait_for(lambda: not room.voice)
+        wait_for(ear.hears_an_end)
+        loud = np.abs(ear.heard()).max()
+    assert loud == pytest.approx(wanted, rel=0.15)
 
 
 def test_a_dead_sound_system_is_waited_for(pulse: Pulse, rooms):
