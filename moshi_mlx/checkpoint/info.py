@@ -213,9 +213,12 @@ class CheckpointInfo:
             return self.given["lora"]
         if named := self.config.get("lora_name"):
             return self.source.get(named)
-        if self.source.folder is None or "moshi" in self.given:
+        folder, base = self.source.folder, self.given.get("moshi")
+        if folder is None or self._has_lm():
             return None
-        return None if self._has_lm() else self.source.first([LORA_NAME])
+        if base is not None and base.resolve().parent == folder.resolve():
+            return None  # merged already, under a name of its own
+        return self.source.first([LORA_NAME])
 
     def _has_lm(self) -> bool:
         named = self.config.get("moshi_name")
@@ -261,7 +264,7 @@ def _config(name: str, data: dict[str, Any] | None) -> dict[str, Any]:
         return dict(helium.HELIUM_2B)
     data = data or {}
     if "dim" in data or helium.is_helium(data):
-        return data
+        return data if data.get("model_type") else {**data, **_kind(data)}
     if "personaplex" in (str(data.get("model_type")) + name).lower():
         # its config.json only counts downloads; it predicts the user's codes too
         data = {"dep_q": 16, **data, "model_type": "personaplex"}
@@ -271,3 +274,12 @@ def _config(name: str, data: dict[str, Any] | None) -> dict[str, Any]:
             "without '-trfs', or its '-mlx' sibling."
         )
     return MOSHI_7B | data
+
+
+def _kind(data: dict[str, Any]) -> dict[str, str]:
+    """The model_type that a config without one means: not all of Kyutai's MLX
+    repositories name theirs."""
+    for kind in ("stt", "tts"):
+        if data.get(f"{kind}_config"):
+            return {"model_type": kind}
+    return {"model_type": "hibiki"} if "hibiki" in str(data.get("moshi_name")) else {}

@@ -36,10 +36,7 @@ def convert(
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="Folder to write, which loads again.")
     ],
-    lora_weights: Annotated[
-        Path | None,
-        typer.Option("--lora-weights", metavar="FILE", help="Adapters to merge."),
-    ] = None,
+    lora_weights: options.LoraWeights = None,
     dtype: Annotated[
         Precision | None,
         typer.Option("--dtype", help="Store numbers so; by default as they are."),

@@ -87,6 +87,15 @@ Tokenizer = Annotated[
         rich_help_panel=FILES_PANEL,
     ),
 ]
+LoraWeights = Annotated[
+    Path | None,
+    typer.Option(
+        "--lora-weights",
+        metavar="FILE",
+        help="Adapters to merge into the weights.",
+        rich_help_panel=FILES_PANEL,
+    ),
+]
 LmConfigFile = Annotated[
     Path | None,
     typer.Option(

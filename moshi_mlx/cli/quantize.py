@@ -107,6 +107,7 @@ def quantize(
     private: Private = False,
     lm_config: options.LmConfigFile = None,
     moshi_weights: options.MoshiWeights = None,
+    lora_weights: options.LoraWeights = None,
     json_: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -130,7 +131,12 @@ def quantize(
     if out is not None or not names:
         names = [chosen, *(name for name in names if name != chosen)]
     recipes = {name: recipe_named(name) for name in names}  # a wrong one ends it here
-    found = CheckpointInfo.find(source, config=lm_config, moshi_weights=moshi_weights)
+    found = CheckpointInfo.find(
+        source,
+        config=lm_config,
+        moshi_weights=moshi_weights,
+        lora_weights=lora_weights,
+    )
     result: dict[str, Any] = {"model": source}
     if out is not None:
         result |= _write(found, out, chosen, overwrite)

@@ -55,7 +55,7 @@ def test_a_folder_of_adapters_gives_the_dense_sum(tmp_path):
     config = {**CONFIG, "lora": True, "lora_rank": RANK, "lora_scaling": SCALING}
     tuned = write(tmp_path / "tuned", lora, config, "lora.safetensors")
     info = CheckpointInfo.find(tuned, moshi_weights=base / "model.safetensors")
-    info.given["lora"] = tuned / "lora.safetensors"
+    assert info.lora_weights == tuned / "lora.safetensors"
     found = load_lm(info)
     assert_same(found, expected)
     layers = [
@@ -65,6 +65,18 @@ def test_a_folder_of_adapters_gives_the_dense_sum(tmp_path):
         for k in (1, 2)
     ]
     assert layers[0] is layers[1], "steps on one weight set still share it"
+
+
+def test_adapters_beside_the_weights_that_were_named_are_left_alone(tmp_path):
+    """As training leaves them: merged weights under a name of their own."""
+    weights = pytorch_weights(CONFIG)
+    lora, _ = adapted(weights)
+    folder = write(tmp_path / "tuned", lora, CONFIG, "lora.safetensors")
+    expected = load(write(tmp_path / "plain", weights, CONFIG))
+    mx.save_safetensors(str(folder / "step_300.safetensors"), weights)
+    found = CheckpointInfo.find(folder, moshi_weights=folder / "step_300.safetensors")
+    assert found.lora_weights is None
+    assert_same(load_lm(found), expected)
 
 
 def test_an_unmerged_state_dict_is_merged(tmp_path):
