@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -134,6 +135,14 @@ class Lm(nn.Module):
         new and empty at every look. Programs of moshi_mlx 0.3.0 reset it."""
         slices = self.depformer.slices
         return slices[0].transformer.make_frame_cache() if slices else []
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Programs of moshi_mlx 0.3.0 also replace the caches: the first is exposed,
+        the second has nothing to hold."""
+        if name == "transformer_cache":
+            self.expose_cache(value)
+        elif name != "depformer_cache":
+            super().__setattr__(name, value)
 
     def expose_cache(self, cache: list[LayerCache]) -> None:
         """Make ``cache`` what ``transformer_cache`` and direct calls use."""

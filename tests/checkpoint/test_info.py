@@ -152,6 +152,22 @@ def test_the_codec_has_the_codebooks_of_the_larger_side(tmp_path, n_q, dep_q, ex
     assert CheckpointInfo.find(folder).num_codebooks == expected
 
 
+@pytest.mark.parametrize(
+    "kind, says",
+    [
+        ("moshi", {}),
+        ("moshi", {"moshi_name": "model.q4.safetensors", "stt_config": {}}),
+        ("stt", {"stt_config": {"audio_delay_seconds": 0.5}}),
+        ("tts", {"tts_config": {"audio_delay": 1.28}}),
+        ("hibiki", {"moshi_name": "hibiki-mlx-dc2cf5a5@80.safetensors"}),
+    ],
+)
+def test_a_config_without_model_type_is_known_by_its_other_keys(tmp_path, kind, says):
+    assert CheckpointInfo.find(config(tmp_path, **BASE, **says)).model_type == kind
+    named = config(tmp_path, **BASE, **says, model_type="moshi")
+    assert CheckpointInfo.find(named).model_type == "moshi"
+
+
 def test_personaplex_is_moshi_with_both_sides_predicted(tmp_path):
     folder = config(tmp_path / "personaplex-7b-v1", version="v1")
     info = CheckpointInfo.find(folder)

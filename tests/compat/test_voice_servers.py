@@ -10,7 +10,7 @@ import pytest
 from moshi_mlx import models
 from moshi_mlx.models.mimi import Mimi, MimiConfig
 from tests.golden import golden
-from tests.tiny import DATA, GREEDY, greedy, heard, lm, run
+from tests.tiny import DATA, GREEDY, greedy, heard, lm, parameters, run
 
 FRAME = 1920
 
@@ -30,6 +30,22 @@ def test_all_caches_are_cleared_before_the_next_conversation():
     for cache in model.transformer_cache + model.depformer_cache:
         cache.reset()
     assert np.array_equal(run(greedy(model), frames), first)
+
+
+def test_all_caches_are_replaced_before_the_next_conversation():
+    model = lm()
+    frames = heard(model, 1, 12)
+    first = run(greedy(model), frames)
+    new = model.transformer.make_rot_cache()
+    model.transformer_cache = new  # type: ignore[assignment]
+    assert hasattr(model, "depformer_cache")
+    depth = model.depformer.slices[0].transformer
+    model.depformer_cache = depth.make_cache()  # type: ignore[assignment]
+    assert model.transformer_cache is new
+    model.forward_text(mx.array([[5, 6]]))
+    assert new[0].self_attn.offset == 2
+    assert np.array_equal(run(greedy(model), frames), first)
+    assert not any("cache" in name for name in parameters(model))
 
 
 def test_nothing_stays_in_the_depth_transformer_between_frames():
