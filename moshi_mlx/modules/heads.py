@@ -3,9 +3,14 @@
 On a GPU: MLX's fused rotation and attention. On CPU, where MLX takes those apart, one
 complex multiplication rotates queries and keys, scales the queries and leaves the
 values, and the attention of a single position is two products and a softmax.
+
+An hour into a stream the last bit of a rotation's speed decides the third digit of its
+angle: on CPU the speeds are PyTorch's, float32 products with exactly rounded
+exponentials.
 """
 
 import math
+from typing import Any
 
 import mlx.core as mx
 
@@ -45,6 +50,7 @@ class Heads:
         self.interleaved = interleaved
         self.scale = head_dim**-0.5
         self._scaling: mx.array | None = None
+        self._speeds: mx.array | None = None
 
     def table(self, start: int | mx.array, t: int, dtype: mx.Dtype) -> Table:
         """What ``split`` needs for positions ``start .. start + t``; once a call.
@@ -59,27 +65,29 @@ class Heads:
                 self._scaling = mx.repeat(per_head, self.head_dim)[None]
                 mx.eval(self._scaling)
             return self._scaling
-        half = self.head_dim // 2
-        speed = mx.exp(
-            mx.arange(half) * (-math.log(self.max_period) * 2 / self.head_dim)
-        )
         first = mx.array(start).astype(mx.float32).reshape(-1, 1, 1)
-        angle = ((first + mx.arange(t, dtype=mx.float32)[:, None]) * speed)[
-            ..., None, :
-        ]
+        angle = (first + mx.arange(t, dtype=mx.float32)[:, None]) * self._speed(
+            self.max_period
+        )
+        angle = angle[..., None, :]
         unit = mx.cos(angle) + mx.sin(angle) * mx.array(1j)
         queries, values = self._queries()[:, None], self._values()[:, None]
         turn = mx.where(values, mx.array(1, mx.complex64), unit)
         return (turn * mx.where(queries, self.scale, 1.0)).reshape(
-            -1, t, len(queries), half
+            -1, t, len(queries), self.head_dim // 2
         )
 
+    def _speed(self, max_period: float) -> mx.array:
+        """Angle per position of every pair ``[D / 2]``."""
+        if self._speeds is None:
+            factor = -math.log(max_period) * 2 / self.head_dim
+            powers: Any = (mx.arange(self.head_dim // 2) * factor).tolist()
+            self._speeds = mx.array([math.exp(power) for power in powers])
+            mx.eval(self._speeds)
+        return self._speeds
+
     def _by_hand(self, dtype: mx.Dtype) -> bool:
-        return (
-            dtype == mx.float32
-            and not ops.on_gpu()
-            and (self.interleaved or self.max_period is None)
-        )
+        return dtype == mx.float32 and not ops.on_gpu()
 
     def _queries(self) -> mx.array:
         return mx.arange(self.num_heads + 2 * self.num_kv_heads) < self.num_heads
@@ -116,11 +124,16 @@ class Heads:
     def _turn(self, qkv: mx.array, b: int, t: int, table: mx.array) -> mx.array:
         if table.dtype != mx.complex64:
             return qkv * table
+        if not self.interleaved:
+            qkv = _transposed(qkv, 2, self.head_dim // 2)
         if table.shape[:2] == (1, 1):  # one position, the same in all rows
             turned = qkv.view(mx.complex64) * table.reshape(1, -1)
         else:
             turned = qkv.view(mx.complex64).reshape(b, t, *table.shape[2:]) * table
-        return turned.view(mx.float32)
+        turned = turned.view(mx.float32)
+        if self.interleaved:
+            return turned
+        return _transposed(turned.reshape(b * t, -1), self.head_dim // 2, 2)
 
     def attend(
         self, q: mx.array, k: mx.array, v: mx.array, mask: mx.array | None
@@ -151,3 +164,9 @@ class Heads:
         scale = 1.0 if self._by_hand(q.dtype) else self.scale
         y = attend(q, k, v, scale, mask)
         return (y if t == 1 else y.swapaxes(1, 2)).reshape(b * t, h * d)
+
+
+def _transposed(x: mx.array, rows: int, columns: int) -> mx.array:
+    """``x [N, H * rows * columns]`` with each head's matrix turned over."""
+    matrices = x.reshape(x.shape[0], -1, rows, columns)
+    return mx.contiguous(matrices.swapaxes(-1, -2)).reshape(x.shape)

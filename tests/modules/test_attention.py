@@ -52,6 +52,35 @@ def test_heads_are_split_and_rotated_by_position(form, t, start, repeat, rotatio
             assert_close(found, mx.array(expected.astype(np.float32)), 2e-5)
 
 
+# PyTorch moshi's, of a head 16 wide with a longest period of 10000
+SPEEDS = [
+    1.0,
+    0.3162277638912201,
+    0.09999999403953552,
+    0.03162277489900589,
+    0.009999999776482582,
+    0.0031622766982764006,
+    0.0009999999310821295,
+    0.00031622781534679234,
+]
+
+
+@pytest.mark.parametrize("start", [45_000, 1_000_000])  # after an hour, and a day
+@pytest.mark.parametrize("interleaved", [True, False])
+def test_rotation_far_into_a_stream_is_pytorchs_to_the_last_bit(start, interleaved):
+    heads = Heads(1, 1, 16, 10_000.0, interleaved)
+    qkv = mx.random.normal((2, 3 * 16))
+    _, k, _ = heads.split(qkv, 1, 2, heads.table(start, 2, mx.float32))
+    positions = np.arange(start, start + 2, dtype=np.float32)
+    angles = (positions[:, None] * np.array(SPEEDS, np.float32)).astype(np.float64)
+    x = np.array(qkv)[:, 16:32].reshape(2, *((8, 2) if interleaved else (2, 8)))
+    pairs = x if interleaved else x.swapaxes(1, 2)
+    turned = (pairs[..., 0] + 1j * pairs[..., 1]) * np.exp(1j * angles)
+    expected = np.stack([turned.real, turned.imag], axis=2 if interleaved else 1)
+    found = np.array(k)[0, 0]
+    np.testing.assert_allclose(found, expected.reshape(2, 16), atol=2e-6)
+
+
 @pytest.mark.parametrize("t, keys", [(1, 1), (1, 6), (3, 6)])
 @pytest.mark.parametrize("repeat", [1, 2])
 @pytest.mark.parametrize("hidden", [False, True])
