@@ -56,7 +56,7 @@ def open_lm(
     what = f"the weights of {info.name}"
     cfg = info.lm_config
     lm = Lm(cfg)
-    weights = _read(info, cfg, what)
+    weights = _read(info, cfg, what, mx.bfloat16 if as_stored else mx.float32)
     if not as_stored:
         weights = _cast(weights, dtype or _default_dtype(weights))
     layers = find_quantization(lm, weights, info.quantization, what)
@@ -150,30 +150,38 @@ def load_tokenizer(info: CheckpointInfo) -> Tokenizer:
         ) from error
 
 
-def _read(info: CheckpointInfo, cfg: LmConfig, what: str) -> Weights:
-    """The tensors under our names, adapters merged; still lazy."""
+def _read(info: CheckpointInfo, cfg: LmConfig, what: str, widened: mx.Dtype) -> Weights:
+    """The tensors under our names, adapters merged; still lazy.
+
+    Args:
+        widened: what int8 ones become.
+    """
     weights: Weights = {}
     for path in info.moshi_weights:
         weights |= read_tensors(path)
     found = format_of(weights, what)
     logger.info("%s are in %s format", what, found)
-    base, adapters = split_adapters(rename(weights, found, cfg, what))
+    named = rename(weights, found, cfg, what, widened)
+    base, adapters = split_adapters(named)
     if info.lora_weights is not None:
         text = f"the adapters in {info.lora_weights}"
-        adapters |= rename(read_tensors(info.lora_weights), "pytorch", cfg, text)
+        halves = read_tensors(info.lora_weights)
+        adapters |= rename(halves, "pytorch", cfg, text, widened)
     if adapters:
         scaling = float(info.config.get("lora_scaling", 2.0))
         base = merge(base, adapters, scaling, f"the adapters of {info.name}")
     return share_slices(base, cfg)
 
 
-def rename(weights: Weights, found: Format, cfg: LmConfig, what: str) -> Weights:
-    """Tensors of a file under our names; int8 ones become bfloat16."""
+def rename(
+    weights: Weights, found: Format, cfg: LmConfig, what: str, widened: mx.Dtype
+) -> Weights:
+    """Tensors of a file under our names; int8 ones become ``widened``."""
     if found == "mlx":
         return weights
     if found == "transformers":
         return rename_helium(weights, what)
-    weights = widen_int8(unfrozen(weights), mx.bfloat16)
+    weights = widen_int8(unfrozen(weights), widened)
     return remap(weights, pytorch_rules(cfg, weight_sets(weights)), what)
 
 

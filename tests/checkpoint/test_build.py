@@ -83,7 +83,20 @@ def test_int8_files_load_near_the_original(tmp_path):
     found = tensors(load(write(tmp_path / "int8", rounded, BASE, quantize=True)))
     expected = tensors(load(write(tmp_path / "float", weights)))
     for name, w in expected.items():
-        assert_close(found[name], w, 0.01)  # int8 rows, rounded to bfloat16
+        assert_close(found[name], w, 0.01)
+
+
+def test_int8_files_load_in_float32_to_the_last_bit(tmp_path):
+    """On CPU nothing is rounded to 16 bits on the way."""
+    weights = pytorch_weights(BASE)
+    name, rows = "text_linear.weight", weights["text_linear.weight"].shape
+    int8 = mx.random.randint(-127, 128, rows).astype(mx.int8)
+    largest = mx.random.uniform(0.5, 2.0, rows[:1])
+    folder = write(tmp_path, {**weights, name: int8, f"{name}_scb": largest})
+    exact = np.array(int8) * np.array(largest, np.float64)[:, None] / 127
+    assert_close(tensors(load(folder))[name], mx.array(exact.astype(np.float32)), 1e-6)
+    stored = tensors(load_lm(CheckpointInfo.find(folder), as_stored=True))
+    assert stored[name].dtype == mx.bfloat16
 
 
 def test_steps_on_one_weight_set_share_memory_from_any_format(tmp_path):
