@@ -16,7 +16,10 @@ moshi-mlx bench --model demo
 moshi-mlx bench --model kyutai/moshiko-mlx-q4 --codec native,rust
 moshi-mlx bench --size 7B --bits 16,q8,q4,mixed --plot bench.html
 moshi-mlx bench --size 100M --batch 1,2,4,8,16,32 --growth --json
+moshi-mlx bench --task stt,tts,translation,text
+moshi-mlx bench --task stt --size tiny --hour
 """
+TASKS = ["stt", "tts", "translation", "text"]
 
 
 def bench(
@@ -63,6 +66,24 @@ def bench(
             help="Also time steps late in a conversation, to 8 x the context.",
         ),
     ] = False,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            metavar="TASKS",
+            help="Instead of conversations: stt, tts, translation, text; with --model, "
+            "the model's own. Without, random models in the published shapes (or "
+            "--size tiny).",
+        ),
+    ] = None,
+    hour: Annotated[
+        bool,
+        typer.Option(
+            "--hour",
+            help="With --task: go on for an hour of sound (45,000 steps) and show that "
+            "memory stays.",
+        ),
+    ] = False,
     plot: Annotated[
         Path | None,
         typer.Option("--plot", metavar="FILE.html", help="Write a page with charts."),
@@ -74,6 +95,10 @@ def bench(
     The codec's encode and decode, the model's step, the first frame against later ones,
     memory and tokens a second.
     """
+    if task is not None:
+        tasks = _several(task, "task", TASKS)
+        bench_tasks(model, tasks, size or "published", (frames, hour), json_)
+        return
     from ..bench import charts
     from ..bench.sweep import Outcome, Plan, available_devices, page, run
     from ..checkpoint.info import CheckpointInfo
@@ -102,6 +127,35 @@ def bench(
         print(json.dumps(as_json(outcome)))
     else:
         _show(outcome)
+
+
+def bench_tasks(
+    model: str | None,
+    tasks: list[str],
+    size: str,
+    steps: tuple[int, bool],
+    as_json: bool,
+) -> None:
+    """Time models that listen, speak, translate or write.
+
+    Args:
+        steps: how many, and whether to go on for an hour.
+    """
+    from ..bench.family import HEAD, memory_line, row, run_tasks
+    from ..checkpoint.info import CheckpointInfo
+
+    info = None if model is None else CheckpointInfo.find(model)
+    results = []
+    with status("timing"):
+        for result in run_tasks(info, tasks, size, *steps):
+            typer.echo(" ".join(result.label.values()), err=True)
+            results.append(result)
+    if as_json:
+        found = [result.to_json() for result in results]
+        print(json.dumps({"machine": machine(), "results": found}))
+        return
+    notes = [memory_line(result) for result in results if result.memory]
+    _print_table(HEAD, [row(result) for result in results], notes)
 
 
 def _several(text: str, name: str, known: list[str] | None) -> list[str]:
@@ -157,21 +211,31 @@ def as_json(outcome: Any) -> dict[str, Any]:
 
 
 def _show(outcome: Any) -> None:
+    from ..bench.sweep import HEAD, row
+
+    notes = [
+        f"{name}, ms a step by position: "
+        + ", ".join(f"{ms:.1f} at {position:,}" for position, ms in line)
+        for name, line in outcome.growth.items()
+    ]
+    _print_table(HEAD, [row(result) for result in outcome.results], notes)
+
+
+def _print_table(
+    head: tuple[str, ...], rows: list[list[str]], notes: list[str]
+) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    from ..bench.sweep import HEAD, row
-
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column(HEAD[0], no_wrap=True)
-    for name in HEAD[1:]:
+    table.add_column(head[0], no_wrap=True)
+    for name in head[1:]:
         table.add_column(name, justify="right")
-    for result in outcome.results:
-        table.add_row(*row(result))
+    for cells in rows:
+        table.add_row(*cells)
     console = Console()
     console.print(f"{machine()}; milliseconds of the whole batch", highlight=False)
     console.print(table)
-    for name, line in outcome.growth.items():
-        steps = ", ".join(f"{ms:.1f} at {position:,}" for position, ms in line)
-        console.print(f"{name}, ms a step by position: {steps}", highlight=False)
+    for note in notes:
+        console.print(note, highlight=False)

@@ -61,6 +61,7 @@ class SpeechRun:
         cfg_is_no_text: under guidance, hide the text from it.
         cfg_coef: guidance, the model's own setting by default.
         seed: of all rows, or one per row.
+        keep_log: whether ``logged`` is kept, which grows with the speech.
         on_text_hook, on_audio_hook: see ``LmGen``; they run after the machine.
     """
 
@@ -75,6 +76,7 @@ class SpeechRun:
         *,
         cfg_coef: float | None = None,
         seed: int | Sequence[int] | None = None,
+        keep_log: bool = True,
         on_text_hook: Hook | None = None,
         on_audio_hook: Hook | None = None,
     ):
@@ -82,6 +84,7 @@ class SpeechRun:
         self.tts = tts
         self.rows = [Row(tts.machine.new_state(entries)) for entries in all_entries]
         self._hooks = on_text_hook, on_audio_hook
+        self._keep_log = keep_log
         masked_until = None
         if prefixes is not None:
             if len(prefixes) != rows:
@@ -274,7 +277,8 @@ class SpeechRun:
                 token = row.text_prefix.popleft()
             else:
                 token, _ = self.tts.machine.process(row.offset, row.state, out[b])
-            row.logged.append((out[b], token))
+            if self._keep_log:
+                row.logged.append((out[b], token))
             out[b] = token
         text[:] = mx.array(out, dtype=text.dtype)[:, None]
         if self._hooks[0] is not None:

@@ -83,6 +83,7 @@ class SpeechSession:
             cfg_is_no_text=not learnt,
             cfg_coef=1.0 if learnt else guidance,
             seed=seed,
+            keep_log=False,
         )
         self._reader = ScriptReader(
             tts.tokenizer,

@@ -1,0 +1,240 @@
+"""What the other models of the family take: to listen, speak, translate and write.
+
+One step is 80 ms of sound, or for a text model one token. Measured are the time of a
+step, how long the first sound (word, token) takes after the start, and what is held
+in memory as an hour of steps goes by.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import mlx.core as mx
+import numpy as np
+
+from ..audio import FRAME, SAMPLE_RATE
+from ..chat.trace import Timing, Trace
+from ..checkpoint.info import CheckpointInfo
+from ..checkpoint.quantize import nbytes
+from ..codec import NativeCodec
+from ..errors import ConfigError
+from ..models.complete import complete
+from ..models.stt import STTModel
+from ..models.tts import TTSModel
+from ..utils.sampling import Sampler
+from .family_models import Model, Translator, Writer, loaded_model, random_model
+from .sequences import shipped_recordings
+from .timing import FRAME_MS, Loop, process_peak
+
+HOUR = 45_000  # steps of 80 ms
+SAMPLES = 12  # times that memory is looked at in an hour
+TEXT = "some words that are said one after another for as long as it takes "
+PROMPT_WORDS = 64
+
+
+class Run(Protocol):
+    """One stream of a model's work."""
+
+    def step(self) -> bool:
+        """Do one step; true where something came of it: sound, a word, a token."""
+        ...
+
+
+class Listening:
+    """Speech to text: a frame of noise is heard."""
+
+    def __init__(self, stt: STTModel):
+        self._session = stt.session()
+        self._rng = np.random.default_rng(0)
+
+    def step(self) -> bool:
+        pcm = 0.1 * self._rng.standard_normal(FRAME, dtype=np.float32)
+        return bool(self._session.feed(pcm))
+
+
+class Speaking:
+    """Text to speech: a frame of sound, of a text without end."""
+
+    def __init__(self, tts: TTSModel):
+        voices = [] if tts.multi_speaker else shipped_recordings()[:1]
+        self._session = tts.session(voices)
+        self._frames: Iterator[Any] = iter(())
+
+    def step(self) -> bool:
+        while (frame := next(self._frames, None)) is None:
+            self._frames = self._session.feed(TEXT)
+        return len(frame) > 0
+
+
+class Translating:
+    """Speech to speech: a frame of noise is heard and one is said."""
+
+    def __init__(self, model: Translator):
+        self._loop = Loop(model.lm, NativeCodec(model.mimi, 1), 1)
+
+    def step(self) -> bool:
+        trace = Trace()
+        self._loop.frame(trace)
+        return "decode" in trace.summary()
+
+
+class Writing:
+    """Text: a token, after a prompt of 64 words."""
+
+    def __init__(self, model: Writer):
+        self._model = model
+        self._pieces: Iterator[str] = iter(())
+
+    def step(self) -> bool:
+        while next(self._pieces, None) is None:  # it may end by itself
+            prompt = " ".join((TEXT * PROMPT_WORDS).split()[:PROMPT_WORDS])
+            self._pieces = complete(
+                self._model.lm,
+                self._model.tokenizer,
+                prompt,
+                HOUR,
+                Sampler(0.8, top_k=25),
+            )
+        return True
+
+
+def begin(model: Model) -> Run:
+    """A new stream of a model's work."""
+    if isinstance(model, STTModel):
+        return Listening(model)
+    if isinstance(model, TTSModel):
+        return Speaking(model)
+    return Writing(model) if isinstance(model, Writer) else Translating(model)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Outcome of one task.
+
+    Attributes:
+        label: task, model and device.
+        step: time of a step.
+        first_s: from the start to the first sound, word or token, weights loaded.
+        weights: bytes.
+        memory: as the hour goes by: (minutes, bytes of all arrays, the process's peak).
+    """
+
+    label: dict[str, str]
+    step: Timing
+    first_s: float
+    weights: int
+    memory: list[tuple[float, int, int]] = field(default_factory=list)
+
+    @property
+    def times_real_time(self) -> float | None:
+        """How many times faster than it is spoken; None for text."""
+        return None if self.label["task"] == "text" else FRAME_MS / self.step.p50_ms
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **self.label,
+            "step_p50_ms": self.step.p50_ms,
+            "step_p95_ms": self.step.p95_ms,
+            "step_max_ms": self.step.max_ms,
+            "steps_per_s": 1000 / self.step.p50_ms,
+            "times_real_time": self.times_real_time,
+            "first_s": self.first_s,
+            "weights_bytes": self.weights,
+            "memory": [
+                {"minutes": minutes, "arrays_bytes": arrays, "process_peak": peak}
+                for minutes, arrays, peak in self.memory
+            ],
+        }
+
+
+def measure(
+    model: Model, label: dict[str, str], steps: int = 50, hour: bool = False
+) -> Result:
+    """Time a stream's steps after a warm-up; with ``hour`` go on for 45,000 steps."""
+    warm = begin(model)
+    while not warm.step():
+        pass
+    begun = time.perf_counter()
+    run = begin(model)
+    while not run.step():
+        pass
+    first_s = time.perf_counter() - begun
+    trace = Trace()
+    for _ in range(steps):
+        with trace.stage("step"):
+            run.step()
+    memory = list(an_hour(run)) if hour else []
+    return Result(label, trace.summary()["step"], first_s, nbytes(model.lm), memory)
+
+
+def an_hour(run: Run, steps: int = HOUR) -> Iterator[tuple[float, int, int]]:
+    """Go on for so many steps; (minutes of sound, bytes of arrays, peak of process)."""
+    each = max(1, steps // SAMPLES)
+    for done in range(1, steps + 1):
+        run.step()
+        if done % each == 0:
+            minutes = done * FRAME / SAMPLE_RATE / 60
+            yield round(minutes, 1), mx.get_active_memory(), process_peak()
+
+
+HEAD = (
+    "task, model, device",
+    "step",
+    "p95",
+    "max",
+    "a second",
+    "x live",
+    "first",
+    "GB",
+)
+
+
+def row(result: Result) -> list[str]:
+    """Cells for ``HEAD``; milliseconds, the first sound in seconds."""
+    live = result.times_real_time
+    return [
+        " ".join(result.label.values()),
+        *(f"{ms:.1f}" for ms in (result.step.p50_ms, result.step.p95_ms)),
+        f"{result.step.max_ms:.1f}",
+        f"{1000 / result.step.p50_ms:.1f}",
+        "-" if live is None else f"{live:.1f}",
+        f"{result.first_s:.2f}",
+        f"{result.weights / 1e9:.2f}",
+    ]
+
+
+def memory_line(result: Result) -> str:
+    """How memory went through the hour."""
+    shown = [result.memory[i] for i in (0, len(result.memory) // 2, -1)]
+    parts = [
+        f"{arrays / 2**20:.1f} MiB of arrays, {peak / 2**20:.1f} MiB peak of the "
+        f"process after {minutes:.0f} min"
+        for minutes, arrays, peak in shown
+    ]
+    return f"{' '.join(result.label.values())}: {'; '.join(parts)}"
+
+
+def run_tasks(
+    info: CheckpointInfo | None,
+    tasks: Sequence[str],
+    size: str,
+    steps: int = 50,
+    hour: bool = False,
+) -> Iterator[Result]:
+    """Measure a checkpoint's own task, or random models for several, on this device.
+
+    Raises: ConfigError for an unknown task, or one that is not the checkpoint's.
+    """
+    device = mx.default_device().type.name
+    if info is not None:
+        task, model = loaded_model(info)
+        if tasks and list(tasks) != [task]:
+            raise ConfigError(f"{info.name} is for the task {task}: leave --task out.")
+        label = {"task": task, "model": info.name, "device": device}
+        yield measure(model, label, steps, hour)
+        return
+    for task in tasks:
+        label = {"task": task, "model": size, "device": device}
+        yield measure(random_model(task, size), label, steps, hour)
+        mx.clear_cache()
