@@ -3,7 +3,8 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from ..errors import CheckpointError
 from ..models.mimi import Mimi
 from .eos import as_stored
 from .formats import Weights
+from .info import LM_NAMES
 from .quantize import Choice, describe
+from .source import read_json
 
 # Keys that describe the files that were read, not those that are written.
 SOURCE_KEYS = {
@@ -65,29 +68,87 @@ def save(
     data["moshi_name"] = name
     if block := quantization.to_config():
         data["quantization"] = block
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with as_stored(lm):
-            _write_tensors(folder / name, dict(tree_flatten(lm.parameters())))
+    with _whole_or_nothing(folder, name) as begun, as_stored(lm):
+        _write_tensors(begun / name, dict(tree_flatten(lm.parameters())))
         if mimi is not None:
-            data["mimi_name"] = _save_mimi(folder, mimi, mimi_dtype)
+            data["mimi_name"] = _save_mimi(begun, mimi, mimi_dtype)
         if mimi_config is not None:
             data["mimi_config_name"] = MIMI_CONFIG_NAME
-            _write_json(folder / MIMI_CONFIG_NAME, mimi_config)
+            _write_json(begun / MIMI_CONFIG_NAME, mimi_config)
         if tokenizer is not None:
-            data["tokenizer_name"] = _copy(folder, tokenizer)
-        _write_json(folder / "config.json", data)  # last: without it nothing loads
-    except OSError as error:
-        raise CheckpointError(f"{str(folder)!r} cannot be written: {error}.") from error
+            data["tokenizer_name"] = _copy(begun, tokenizer)
+        _write_json(begun / "config.json", data)
     return folder
 
 
-def check_free(folder: Path, overwrite: bool = False) -> None:
-    """Raise a CheckpointError where a checkpoint would be overwritten unasked."""
+def check_free(
+    folder: Path, overwrite: bool = False, source: Path | None = None
+) -> None:
+    """Check that a checkpoint may be written to a folder.
+
+    Args:
+        overwrite: a checkpoint that is there may be replaced.
+        source: the folder that is read meanwhile.
+
+    Raises: CheckpointError where one would be overwritten unasked, where ``folder`` is
+        the source, a file, or lies where nothing can be made.
+    """
+    if source is not None and folder.resolve() == source.resolve():
+        raise CheckpointError(
+            f"{str(folder)!r} is the checkpoint that is read: name another folder."
+        )
     if (folder / "config.json").exists() and not overwrite:
         raise CheckpointError(
             f"{str(folder)!r} holds a checkpoint already: name another folder."
         )
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        what = "is a file" if there.is_file() else "may not be written to"
+        raise CheckpointError(
+            f"{str(folder)!r} cannot be written: {str(there)!r} {what}: name a folder."
+        )
+
+
+@contextmanager
+def _whole_or_nothing(folder: Path, weights: str) -> Iterator[Path]:
+    """A folder to write into, whose files are moved to ``folder`` if all went well.
+
+    Weights under another name than ``weights`` that a replaced checkpoint had go.
+    """
+    begun = folder / ".part"
+    above = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        shutil.rmtree(begun, ignore_errors=True)  # of a run that was ended
+        begun.mkdir(parents=True)
+        yield begun
+        old = set(_weights_in(folder)) - {weights}
+        for file in sorted(
+            begun.iterdir(), key=lambda path: path.name == "config.json"
+        ):
+            os.replace(file, folder / file.name)
+        for name in old:
+            (folder / name).unlink()
+    except OSError as error:
+        raise CheckpointError(
+            f"{str(folder)!r} cannot be written: {error.strerror or error}."
+        ) from error
+    finally:
+        shutil.rmtree(begun, ignore_errors=True)
+        for path in above:
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+
+
+def _weights_in(folder: Path) -> list[str]:
+    """Files of weights of the checkpoint in a folder, if it holds one."""
+    config = folder / "config.json"
+    if not config.is_file():
+        return []
+    named = read_json(config).get("moshi_name")
+    names = LM_NAMES if named is None else (named,)
+    return [n for n in names if Path(n).name == n and (folder / n).is_file()]
 
 
 def _save_mimi(folder: Path, mimi: Path | Mimi, dtype: mx.Dtype) -> str:
@@ -102,23 +163,17 @@ def _save_mimi(folder: Path, mimi: Path | Mimi, dtype: mx.Dtype) -> str:
 
 
 def _copy(folder: Path, file: Path) -> str:
-    if not (folder / file.name).exists() or not file.samefile(folder / file.name):
-        _check_space(folder, file.stat().st_size)
-        shutil.copyfile(file, folder / file.name)
+    _check_space(folder, file.stat().st_size)
+    shutil.copyfile(file, folder / file.name)
     return file.name
 
 
 def _write_tensors(path: Path, weights: Weights) -> None:
-    """Write under another name first, so that ``path`` is whole or not there."""
     _check_space(path.parent, sum(w.nbytes for w in weights.values()))
-    begun = path.with_name(f"{path.name}.part.safetensors")
     try:
-        mx.save_safetensors(str(begun), weights, metadata={"format": "mlx"})
-        os.replace(begun, path)
+        mx.save_safetensors(str(path), weights, metadata={"format": "mlx"})
     except RuntimeError as error:  # MLX's word for a failed write
-        raise OSError(str(error).splitlines()[0]) from error
-    finally:
-        begun.unlink(missing_ok=True)
+        raise OSError(str(error).splitlines()[0].rstrip(".")) from error
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:
@@ -129,6 +184,7 @@ def _check_space(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size:
         raise CheckpointError(
-            f"{str(folder)!r} has {free / 1e9:.1f} GB free and {size / 1e9:.1f} GB are "
-            "to be written: make room, or name a folder on another disk."
+            f"the disk of {str(folder.parent)!r} has {free / 1e6:,.0f} MB free and "
+            f"{size / 1e6:,.0f} MB are to be written: make room, or name a folder on "
+            "another disk."
         )

@@ -62,6 +62,8 @@ class Source:
             own = (local / "config.json").exists() or not inner.is_dir()
             return cls(folder=local if own else inner)
         repo, _, at = name.removeprefix("hf://").strip("/").partition("@")
+        if local.suffix == ".safetensors":
+            raise CheckpointError(f"there is no file {name!r}: check the name.")
         if name.startswith(("file://", "/", ".", "~")) or repo.count("/") != 1:
             raise CheckpointError(
                 f"there is no folder {name!r}: name a folder, a hub repository "

@@ -9,7 +9,7 @@ import typer
 
 from . import options
 from .console import progress, status
-from .publish import Private, Upload, publish
+from .publish import Private, Upload, check_upload, publish
 
 EXAMPLES = """
 moshi-mlx convert kyutai/hibiki-2b-pytorch-bf16 hibiki-2b-mlx
@@ -62,14 +62,15 @@ def convert(
     from ..checkpoint.quantize import materialise
     from ..checkpoint.save import check_free, save
 
-    out = out.expanduser()
-    check_free(out, overwrite)
+    check_upload(upload, out)
     found = CheckpointInfo.find(
         source,
         config=lm_config,
         moshi_weights=moshi_weights,
         lora_weights=lora_weights,
     )
+    out = out.expanduser()
+    check_free(out, overwrite, found.source.folder)
     lm = open_lm(found, as_stored=True)
     if dtype is not None:
         lm.set_dtype(getattr(mx, dtype.value))

@@ -27,6 +27,18 @@ Private = Annotated[
 ]
 
 
+def check_upload(repo: str | None, out: Path | None) -> None:
+    """Raise where there is nothing to push, or no such place, before all the work."""
+    from ..checkpoint.upload import check_repo_name
+    from ..errors import ConfigError
+
+    if repo is None:
+        return
+    check_repo_name(repo)
+    if out is None:
+        raise ConfigError("--upload pushes the folder OUT: name one to write.")
+
+
 def publish(
     found: Any, folder: Path, repo: str, private: bool, quality: Sequence[str] = ()
 ) -> str:
@@ -41,9 +53,8 @@ def publish(
     from ..checkpoint.cost import cost
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.quantize import describe
-    from ..checkpoint.upload import check_repo_name, upload
+    from ..checkpoint.upload import upload
 
-    check_repo_name(repo)
     folder = folder.expanduser()
     lm = open_lm(CheckpointInfo.find(folder), as_stored=True)
     card = model_card(found, describe(lm), cost(lm), repo, quality)

@@ -9,7 +9,8 @@ import typer
 
 from . import options
 from .console import log_to_stderr, progress, status
-from .publish import Private, Upload, publish
+from .outputs import check_outputs
+from .publish import Private, Upload, check_upload, publish
 
 EXAMPLES = """
 moshi-mlx quantize kyutai/moshiko-mlx-bf16 moshiko-q4
@@ -116,6 +117,7 @@ def quantize(
     Needs little more memory than the result. Layers whose width does not divide into
     groups stay as they are, and are named.
     """
+    from ..audio import frames
     from ..bench.sequences import shipped_recordings
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.recipes import recipe_named
@@ -130,7 +132,13 @@ def quantize(
     names = [name.strip() for name in compare.split(",")] if compare else []
     if out is not None or not names:
         names = [chosen, *(name for name in names if name != chosen)]
-    recipes = {name: recipe_named(name) for name in names}  # a wrong one ends it here
+    # What is wrong is said before anything is read.
+    recipes = {name: recipe_named(name) for name in names}
+    recordings = recording or shipped_recordings()
+    for path in recordings:
+        frames(path)
+    check_outputs(None, {"--report": report})
+    check_upload(upload, out)
     found = CheckpointInfo.find(
         source,
         config=lm_config,
@@ -143,7 +151,6 @@ def quantize(
         if not json_:
             _tell(result)
     if measured:
-        recordings = recording or shipped_recordings()
         used = {} if sensitivity else recipes
         result["quality"] = _measure(found, recordings, used, kv_bits, report, json_)
     if upload is not None and out is not None:
@@ -182,7 +189,7 @@ def _write(found: Any, out: Path, name: str, overwrite: bool) -> dict[str, Any]:
     from ..checkpoint.save import check_free, save
 
     out = out.expanduser()
-    check_free(out, overwrite)
+    check_free(out, overwrite, found.source.folder)
     lm = open_lm(found, as_stored=True)
     before = cost(lm)
     with progress(f"quantising {found.name} ({name})", 1.0) as advance:

@@ -1,7 +1,10 @@
 """What is saved loads again, equal; nothing is half written or overwritten."""
 
 import json
+import resource
 import shutil
+import signal
+from pathlib import Path
 from types import SimpleNamespace
 
 import mlx.core as mx
@@ -198,4 +201,55 @@ def test_too_little_space_is_found_before_anything_is_written(tmp_path, monkeypa
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=1000))
     with pytest.raises(CheckpointError, match="are to be written: make room"):
         save(tmp_path / "out", lm, BASE)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_what_fails_half_way_leaves_nothing(tmp_path):
+    lm = load(write(tmp_path / "source"))
+    with pytest.raises(CheckpointError, match=r"new/out' cannot be written: No such"):
+        save(tmp_path / "new" / "out", lm, BASE, tokenizer=tmp_path / "gone.model")
+    assert not (tmp_path / "new").exists()
+    out = save(tmp_path / "out", lm, BASE)
+    before = files(out)
+    quantize(lm, 4)
+    with pytest.raises(CheckpointError, match="No such file"):
+        save(out, lm, BASE, tokenizer=tmp_path / "gone.model", overwrite=True)
+    assert files(out) == before
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
+    lm = load(write(tmp_path / "source"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(CheckpointError, match=r"out' cannot be written: .*write"):
+            save(tmp_path / "out", lm, BASE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_a_replaced_checkpoint_go(tmp_path):
+    lm = load(write(tmp_path / "source"))
+    out = save(tmp_path / "out", lm, BASE)
+    (out / "notes.txt").write_text("mine")
+    quantize(lm, 4)
+    save(out, lm, BASE, overwrite=True)
+    assert set(files(out)) == {"config.json", "model.q4.safetensors", "notes.txt"}
+    assert_equal(load(out), lm)
+
+
+def test_files_elsewhere_that_a_replaced_config_names_stay(tmp_path):
+    source = write(tmp_path / "source")
+    weights = str(source / "model.safetensors")
+    out = write(tmp_path / "out", config={**BASE, "moshi_name": weights})
+    lm = load(source, bits=4)
+    save(out, lm, BASE, overwrite=True)
+    assert (source / "model.safetensors").is_file()
+    assert_equal(load(out), lm)

@@ -132,7 +132,7 @@ def test_mistakes_are_told_before_any_work(capsys, source, tmp_path):
         assert word in capsys.readouterr().err
     assert main(["quantize", str(source)]) == 2
     assert main(["quantize", str(source), str(source)]) == 1
-    assert "holds a checkpoint already" in capsys.readouterr().err
+    assert "is the checkpoint that is read" in capsys.readouterr().err
 
 
 def test_conversion_keeps_every_number(capsys, source, tmp_path):
@@ -199,3 +199,43 @@ def test_quantising_from_a_file_needs_less_memory_than_the_file(capsys, tmp_path
     run(capsys, "quantize", folder, tmp_path / "q")
     assert size > 30e6
     assert mx.get_peak_memory() - before < 0.6 * size
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        (["--report", "nodir/q.html"], "there is no folder nodir"),
+        (["--report", "q.html", "--recording", "no.wav"], "there is no file no.wav"),
+        (["--upload", "badname"], "'badname' is no hub repository"),
+        (["--recipe", "q7"], "recipe 'q7' is unknown"),
+        (["--bits", "4", "--group-size", "48"], "groups of 48 cannot be computed"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_wrong_is_told_before_anything_is_written(
+    capsys, source, tmp_path, options, sentence
+):
+    out = tmp_path / "q"
+    assert main(["quantize", str(source), str(out), *options]) == 1
+    shown = capsys.readouterr()
+    assert sentence in shown.err and shown.out == ""
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("command", ["quantize", "convert"])
+def test_a_checkpoint_is_not_written_over_itself(capsys, source, command):
+    before = {path.name: path.read_bytes() for path in source.iterdir()}
+    assert main([command, str(source), str(source), "--overwrite"]) == 1
+    assert "is the checkpoint that is read" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in source.iterdir()} == before
+
+
+def test_an_upload_wants_a_folder(capsys, source):
+    args = ["quantize", str(source), "--compare", "q4", "--upload", "me/mine"]
+    assert main(args) == 1
+    assert "--upload pushes the folder OUT" in capsys.readouterr().err
+
+
+def test_a_weights_file_that_is_not_there_is_named(capsys):
+    assert main(["convert", "folder/none.safetensors", "out"]) == 1
+    assert "there is no file 'folder/none.safetensors'" in capsys.readouterr().err
