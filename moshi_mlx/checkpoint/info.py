@@ -283,12 +283,3 @@ def _kind(data: dict[str, Any]) -> dict[str, str]:
         if data.get(f"{kind}_config"):
             return {"model_type": kind}
     return {"model_type": "hibiki"} if "hibiki" in str(data.get("moshi_name")) else {}
-
-
-def _kind(data: dict[str, Any]) -> dict[str, str]:
-    """The model_type that a config without one means: not all of Kyutai's MLX
-    repositories name theirs."""
-    for kind in ("stt", "tts"):
-        if data.get(f"{kind}_config"):
-            return {"model_type": kind}
-    return {"model_type": "hibiki"} if "hibiki" in str(data.get("moshi_name")) else {}
