@@ -6,6 +6,9 @@ median of the rounds' ratios (our median in a round / theirs), and the ratio of 
 
     scripts/compare_peers.py --mlx03 VENV --torch VENV > ratios.json
 
+With --family the others race: a step of speech to text, text to speech, translation and
+text (Helium; 0.3.0 only), see peer_family.py.
+
 VENV: a virtual environment with moshi_mlx 0.3.0, or with PyTorch moshi. Without one,
 that contestant is left out; rustymimi is in our own. Run it from the venv of this
 package, on an idle machine if there is one.
@@ -27,6 +30,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 WORKER = Path(__file__).with_name("peer_worker.py")
+FAMILY = Path(__file__).with_name("peer_family.py")
 REST_S = 0.4  # between turns: threads of the one before stop spinning
 
 Times = dict[str, list[list[float]]]  # milliseconds by task, round and frame
@@ -35,10 +39,12 @@ Times = dict[str, list[list[float]]]  # milliseconds by task, round and frame
 class Contestant:
     """A process that times frames when it is told to."""
 
-    def __init__(self, name: str, python: Path, mimi_file: Path):
+    def __init__(
+        self, name: str, python: Path, mimi_file: Path, worker: Path | None = None
+    ):
         self.name = name
         self._process = subprocess.Popen(
-            [str(python), str(WORKER), name, str(mimi_file)],
+            [str(python), str(worker or WORKER), name, str(mimi_file)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -87,13 +93,18 @@ def race(contestants: list[Contestant], rounds: int, frames: int) -> dict[str, A
                 contestant.times[task].append(contestant.turn(task, frames))
         print(f"round {index + 1} of {rounds}", file=sys.stderr)
     ours = contestants[0]
+    result = {
+        "median_ms": {c.name: medians(c.times) for c in contestants},
+        "ratios": {c.name: ratios(ours.times, c.times) for c in contestants[1:]},
+    }
+    if "lm8" not in ours.tasks:
+        return result
     firsts = {
         task: [ours.turn(f"{task}_first", 1)[0] for _ in range(rounds)]
         for task in ("codec", "lm")
     }
     return {
-        "median_ms": {c.name: medians(c.times) for c in contestants},
-        "ratios": {c.name: ratios(ours.times, c.times) for c in contestants[1:]},
+        **result,
         "batch_of_8_to_one": compared(ours.times["lm8"], ours.times["lm"]),
         "first_frame_to_median": {
             task: median(times) / overall(ours.times[task])
@@ -148,11 +159,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--mlx03", type=Path, help="venv with moshi_mlx 0.3.0")
     parser.add_argument("--torch", type=Path, help="venv with PyTorch moshi")
+    parser.add_argument(
+        "--family", action="store_true", help="speech to text, text to speech ..."
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--frames", type=int, default=10, help="frames of a turn")
     args = parser.parse_args()
     own = Path(sys.executable)
-    venvs = {"ours": own, "ours_slow_blas": own, "rustymimi": own}
+    venvs = {"ours": own}
+    if not args.family:
+        venvs |= {"ours_slow_blas": own, "rustymimi": own}
     for name in ("mlx03", "torch"):
         if venv := getattr(args, name):
             venvs[name] = venv.absolute() / "bin" / "python"
@@ -161,8 +177,12 @@ def main() -> None:
     where = machine()
     with tempfile.TemporaryDirectory() as folder:
         mimi_file = Path(folder) / "mimi.safetensors"
-        write_mimi(mimi_file)
-        contestants = [Contestant(n, python, mimi_file) for n, python in venvs.items()]
+        if not args.family:
+            write_mimi(mimi_file)
+        worker = FAMILY if args.family else WORKER
+        contestants = [
+            Contestant(n, python, mimi_file, worker) for n, python in venvs.items()
+        ]
         result = race(contestants, args.rounds, args.frames)
         for contestant in contestants:
             contestant.close()

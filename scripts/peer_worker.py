@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -216,11 +216,12 @@ def timed(frame: Frame) -> float:
     return 1000 * (time.perf_counter() - begun)
 
 
-def main() -> None:
+def main(contestants: Mapping[str, Callable[[str], dict[str, Task]]]) -> None:
+    """Answer until the input ends; names of contestants come from the command line."""
     name, mimi_file = sys.argv[1:3]
     out = sys.stdout
     sys.stdout = sys.stderr  # what libraries print is not an answer
-    tasks = CONTESTANTS[name](mimi_file)
+    tasks = contestants[name](mimi_file)
     running = {task: begin() for task, begin in tasks.items()}
     for frame in running.values():
         for _ in range(8):
@@ -236,4 +237,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(CONTESTANTS)

@@ -65,3 +65,22 @@ def test_a_round_that_was_disturbed_does_not_count_much():
 def test_a_contestant_that_fails_is_named(start):
     with pytest.raises(SystemExit, match="9 ended with 3"):
         start("9", FAILING)
+
+
+def test_the_family_races_without_codec(start):
+    contestants = [start("2", WORKER.replace('"lm", "lm8"', '"lm"')), start("7")]
+    result = compare_peers.race(contestants, rounds=1, frames=1)
+    for contestant in contestants:
+        contestant.close()
+    assert set(result) == {"median_ms", "ratios"}
+
+
+def test_our_own_contestant_of_the_family_takes_every_task(tmp_path):
+    contestant = compare_peers.Contestant(
+        "ours", Path(sys.executable), tmp_path, compare_peers.FAMILY
+    )
+    assert contestant.tasks == ["stt", "text", "translation", "tts"]
+    for task in contestant.tasks:
+        (milliseconds,) = contestant.turn(task, 1)
+        assert milliseconds > 0
+    assert contestant.close() == 0
