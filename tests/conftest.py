@@ -28,9 +28,9 @@ def _cpu_and_seed() -> Iterator[None]:
     logger.handlers, logger.level, logger.propagate = logs  # commands set them
 
 
-# Tests against the clock of a sound card or a browser: whether the machine gives them
-# their time is not ours to decide, so each may try five times.
-REAL_TIME = ("tests/live/", "tests/web/test_page.py")
+# Tests against the clock of a sound card, a browser or an impatient server: whether the
+# machine gives them their time is not ours to decide, so each may try five times.
+REAL_TIME = ("tests/live/", "tests/web/test_page.py", "tests/web/test_robustness.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
