@@ -89,6 +89,7 @@ class LmGen:
         model.refresh()
         self._said = mx.full((batch_size, repetition_context), -1, dtype=mx.int32)
         self._completed: mx.array | None = None
+        mx.eval(self.streams.arrays, self.noise.arrays, self._said)  # for any thread
 
     @property
     def cfg_coef(self) -> float:

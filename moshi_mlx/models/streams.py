@@ -34,6 +34,11 @@ class TokenStreams:
         self.tokens = mx.full(shape, -2, dtype=mx.int32)
         self._last: mx.array | None = None
 
+    @property
+    def arrays(self) -> list[mx.array]:
+        """Everything that is held, for ``mx.eval``."""
+        return [self.tokens, self._initial]
+
     def reset(self, rows: Iterable[int]) -> None:
         """Start the given rows anew."""
         for row in rows:

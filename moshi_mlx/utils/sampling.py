@@ -129,6 +129,11 @@ class RowNoise:
         self._keys: list[mx.array] = [key[None] for key in self._next]
         self._used = [self.BLOCK] * len(seeds)
 
+    @property
+    def arrays(self) -> list[mx.array]:
+        """Everything that is held, for ``mx.eval``."""
+        return [*self._next, *self._keys]
+
     def reseed(self, row: int, seed: int) -> None:
         """Start a row's generator anew."""
         self._next[row] = mx.random.key(seed)

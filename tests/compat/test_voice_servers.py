@@ -2,6 +2,7 @@
 by hand, as moshi_mlx 0.3.0 made them."""
 
 import json
+from threading import Thread
 
 import mlx.core as mx
 import numpy as np
@@ -105,3 +106,23 @@ def test_the_codecs_caches_are_those_of_its_default_stream():
         cache.reset()
     assert mimi.encoder_cache[0].self_attn.offset == 0
     assert mimi.decoder_cache[-1].self_attn.offset == 0
+
+
+def test_a_generator_may_step_on_another_thread_than_it_was_made_on():
+    # As in the callback of a sound device.
+    model = lm()
+    model.warmup()
+    frames = heard(model, 1, 6)
+    wanted = run(greedy(model), frames)
+    given, gen, found = np.array(frames), greedy(model), []
+
+    def callback() -> None:
+        try:
+            found.append(run(gen, mx.array(given)))
+        finally:
+            mx.clear_streams()
+
+    thread = Thread(target=callback)
+    thread.start()
+    thread.join()
+    assert np.array_equal(found[0], wanted)
