@@ -92,6 +92,9 @@ class ConvTranspose1d(nn.Module):
         self.taps = -(-ksize // stride)
         self._derived = Derived(self._relaid)
 
+    def update_in_place(self) -> None:
+        """As ``EuclideanCodebook.update_in_place``: nothing is left to do."""
+
     def _relaid(
         self, weight: mx.array, bias: mx.array | None = None
     ) -> tuple[mx.array, mx.array | None]:

@@ -56,6 +56,10 @@ class EuclideanCodebook(nn.Module):
         usage = mx.maximum(self["cluster_usage"].astype(mx.float32), EPSILON)
         return self["embedding_sum"].astype(mx.float32) / usage[:, None]
 
+    def update_in_place(self) -> None:
+        """Programs of moshi_mlx 0.3.0 tell it that weights were set: what is computed
+        from them notices by itself."""
+
     def encode(self, x: mx.array) -> mx.array:
         return nearest(x, self.embedding, half_norms(self.embedding))
 

@@ -4,14 +4,18 @@ They build ``mimi_202407(32)``; here a small codec takes its place.
 """
 
 import json
+from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
 import moshi_mlx.models.mimi
 from moshi_mlx.models import MimiConfig
 from moshi_mlx.models.mimi import Mimi
+from moshi_mlx.modules import ConvTranspose1d, EuclideanCodebook
 from tests.tiny import DATA, assert_close
 
 FOLDER = DATA / "mimi"
@@ -96,6 +100,28 @@ def test_a_server_keeps_two_codecs_and_resets_the_streaming_one(golden):
     codes = mx.array(np.asarray(first).astype(np.uint32))
     assert_close(stream.decode_step(codes), golden["decoded"][..., : 3 * FRAME], 1e-4)
     assert mx.array_equal(whole.encode(golden["pcm"]), golden["codes"])
+
+
+def test_weights_may_be_set_one_by_one(golden):
+    # As Kyutai's own loader did, and copies of it in other programs still do.
+    loaded, mimi = Mimi(config()), Mimi(config())
+    loaded.load_pytorch_weights(file())
+    mimi.warmup()  # what is computed from weights is there when others come
+    told = []
+
+    def update(module: nn.Module, name: str, _: object) -> bool:
+        if isinstance(module, EuclideanCodebook) and name == "initialized":
+            told.append(module.update_in_place())
+        if isinstance(module, ConvTranspose1d) and name == "weight":
+            told.append(module.update_in_place())
+        return True
+
+    weights: Any = tree_flatten(loaded.parameters())
+    mimi.load_weights(weights, strict=False)
+    mimi.filter_and_map(update)
+    assert len(told) > 8
+    assert mx.array_equal(mimi.encode(golden["pcm"]), golden["codes"])
+    assert_close(mimi.decode(golden["codes"]), golden["decoded"], 1e-4)
 
 
 def test_weights_that_are_not_the_codecs_are_let_through_when_not_strict(
