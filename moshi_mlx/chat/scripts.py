@@ -1,6 +1,7 @@
 """Many scripts at once: a line of JSON each, spoken in batches, a file each."""
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -12,11 +13,12 @@ import numpy as np
 
 from ..audio.files import write_wav
 from ..errors import ConfigError, MoshiError
-from ..models.tts import Entry, SpeechRun, TTSModel
+from ..models.tts import Entry, SpeechRun, TTSModel, without_unknown
 from ..models.tts.run import Row
 from ..modules.conditioner import ConditionAttributes
 from ..utils.sampling import new_seed
 
+logger = logging.getLogger(__name__)
 KEYS = {"turns": list, "voices": list, "id": str}
 
 
@@ -160,7 +162,15 @@ class Reader:
 
     def _prepare(self, request: Request) -> Speech:
         tts = self.tts
-        entries = tts.prepare_script(request.turns, self._padding_between)
+        known = [without_unknown(tts.tokenizer, turn) for turn in request.turns]
+        if unknown := dict.fromkeys(
+            letter for _, letters in known for letter in letters
+        ):
+            left_out = " ".join(unknown)
+            logger.warning(
+                "line %d: the model cannot say %s: left out", request.line, left_out
+            )
+        entries = tts.prepare_script([turn for turn, _ in known], self._padding_between)
         if not any(entry.tokens for entry in entries):
             raise ConfigError("the text has no words: give something to say.")
         paths = [tts.get_voice_path(voice) for voice in request.voices]

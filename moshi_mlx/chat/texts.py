@@ -56,13 +56,24 @@ class Source:
 
 
 def spoken(session: SpeechSession, source: Source, dialogue: bool) -> Iterator[Pcm]:
-    """Frames of sound, as early as the text allows.
+    """Frames of sound, as early as the text allows; none before there is a word.
 
     Args:
         dialogue: every line that is not empty is another speaker's turn.
 
     Raises: ConfigError for a text without words.
     """
+    early: list[Pcm] = []
+    for pcm in _said(session, source, dialogue):
+        early.append(pcm)
+        if session.has_words:
+            yield from early
+            early.clear()
+    if not session.has_words:
+        raise ConfigError("the text has no words: give something to say.")
+
+
+def _said(session: SpeechSession, source: Source, dialogue: bool) -> Iterator[Pcm]:
     turn, fresh = 0, True
     for piece in source.pieces():
         for part in piece.splitlines(keepends=True) if dialogue else [piece]:
@@ -73,8 +84,6 @@ def spoken(session: SpeechSession, source: Source, dialogue: bool) -> Iterator[P
             yield from session.feed(part)
             fresh = fresh or part.endswith("\n")
     yield from session.finish()
-    if not session.words:
-        raise ConfigError("the text has no words: give something to say.")
 
 
 def words_as_json(words: Sequence[Word]) -> str:

@@ -94,10 +94,11 @@ def complete(
     seed = new_seed() if seed is None else seed
     sampler = Sampler() if temp is None else Sampler(temp)
     printer, pieces = RawPrinter(), []
+    continuation = run(lm, reader, start, steps, sampler, seed)
     if not json_:
         printer.print_token(start)
     started = time.perf_counter()
-    for piece in run(lm, reader, start, steps, sampler, seed):
+    for piece in continuation:
         pieces.append(piece)
         if not json_:
             printer.print_token(piece)

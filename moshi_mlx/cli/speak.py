@@ -192,6 +192,7 @@ def speak(
     <break time="0.5s"/> in a text is a pause. A .jsonl file holds a script a line, as
     {"turns": ["..."], "voices": ["..."], "id": "name-of-the-file"}.
     """
+    from ..audio.device import find_device
     from ..chat.texts import Source, check_form
 
     source = Source(text, jsonl)  # a file that is none is said before loading
@@ -201,6 +202,8 @@ def speak(
     check_outputs(read, {"-o": out, "--words": words})
     if not (source.jsonl or out or play):
         raise ConfigError("nothing to do with the speech: add -o OUT.wav, or --play.")
+    if play and not source.jsonl:
+        find_device("output", speaker)
     from ..chat.family import load_tts
     from ..checkpoint.info import CheckpointInfo
     from ..models.tts import DEFAULT_DSM_TTS_REPO, DEFAULT_DSM_TTS_VOICE_REPO
@@ -271,25 +274,24 @@ def speak_one(
     rate = int(tts.mimi.sample_rate)
     session = tts.session(voices or [DEFAULT_VOICE], **speech)
     dialogue = len(voices or []) > 1
-    first_s, samples = None, 0
+    first_s, samples, sinks = None, 0, []
     with ExitStack() as stack:
-        sinks = []
-        if out is not None:
-            sinks.append(stack.enter_context(WavWriter(out, 1, rate)).write)
-        if play is not None:
-            player = Player(*play)
-            stack.callback(player.finish)
-            sinks.append(player.play)
+        if words is not None:  # also of what was said before Ctrl-C
+            stack.callback(lambda: session.words and write_words(words, session.words))
         started = time.perf_counter()
         for pcm in spoken(session, source, dialogue):
             if first_s is None:
                 first_s = time.perf_counter() - started
+                if out is not None:  # a text that cannot be said overwrites nothing
+                    sinks.append(stack.enter_context(WavWriter(out, 1, rate)).write)
+                if play is not None:
+                    player = Player(*play)
+                    stack.callback(player.finish)
+                    sinks.append(player.play)
             samples += len(pcm)
             for sink in sinks:
                 sink(pcm)
         wall_s = time.perf_counter() - started
-    if words is not None:
-        write_words(words, session.words)
     summary = {
         "output": None if out is None else str(out),
         "words": [vars(word) for word in session.words],

@@ -15,6 +15,7 @@ from . import options
 from .console import RawPrinter, make_log, progress, status
 from .outputs import check_outputs, make_folder
 
+MICROPHONE = Path("microphone")  # what its texts are called
 EXAMPLES = """
 moshi-mlx transcribe talk.mp3
 moshi-mlx transcribe *.wav -f srt -f json --out-folder texts
@@ -98,6 +99,7 @@ def transcribe(
 
     Recordings of hours work in constant memory: at pauses the model listens afresh.
     """
+    from ..audio.device import find_device
     from ..chat.family import DEFAULT_STT_REPO, load_stt
     from ..chat.texts import FORMS
     from ..checkpoint.info import CheckpointInfo
@@ -115,13 +117,15 @@ def transcribe(
     }
     texts = {
         f"the {form} of {path}": text_file(path, form, out_folder)
-        for path in dict.fromkeys(files or [])
+        for path in dict.fromkeys(files or [MICROPHONE])
         for form in dict.fromkeys(forms or [])
-        if path.exists()  # the others are named when they are read
+        if mic or path.exists()  # the others are named when they are read
     }
     if forms and out_folder is not None:
         make_folder(out_folder)
     check_outputs(files, texts)
+    if mic:
+        find_device("input", microphone)
     name = model or DEFAULT_STT_REPO
     with status(f"loading {name}"):
         info = CheckpointInfo.find(
@@ -133,10 +137,10 @@ def transcribe(
             bits=quantized,
         )
         stt = load_stt(info=info, quantize=quantized)
-    if mic:
-        listen(stt, microphone, listening)
-        return
     work = Work(stt, forms or [], out_folder, json_, listening)
+    if mic:
+        work.microphone(microphone)
+        return
     failed = work.all_files(files or [], batch_size)
     if failed:
         raise typer.Exit(1)
@@ -198,20 +202,37 @@ class Work:
                 failed |= len(sounds) < len(batch)
                 batch_s = sum(map(len, sounds.values())) / self._stt.sample_rate
                 share = len(sounds) / (batch_s or 1.0)  # of a file, per second
-                found = self._stt.transcribe_all(
-                    list(sounds.values()),
-                    on_event=None if lines is None else lines.print_event,
-                    on_progress=lambda s, share=share: advance(s * share),
-                    **self._listening,
-                )
-                for path, transcript in zip(sounds, found, strict=True):
-                    self._report(path, transcript, lines, len(files))
+                kept = Kept(len(sounds), lines)
+                try:
+                    found = self._stt.transcribe_all(
+                        list(sounds.values()),
+                        on_event=kept.notice,
+                        on_progress=lambda s, share=share: advance(s * share),
+                        **self._listening,
+                    )
+                except KeyboardInterrupt:  # what was heard so far is written down
+                    self._report_all(list(sounds), kept.transcripts(), lines)
+                    raise
+                self._report_all(list(sounds), found, lines, several=len(files) > 1)
                 total_s += batch_s
         wall_s = time.perf_counter() - started
         if total_s and not self._as_json:
             speed = f"{total_s:.1f} s of sound in {wall_s:.1f} s"
             print(make_log("info", speed), file=sys.stderr)
         return failed
+
+    def microphone(self, choice: str | None) -> None:
+        """What is said into it, until Ctrl-C."""
+        from ..chat.devices import hear
+
+        session = self._stt.session(**self._listening)
+        lines = None if self._as_json else Lines()
+        kept = Kept(1, lines)
+        with hear(choice) as blocks:
+            print(make_log("info", "listening, Ctrl-C ends"), file=sys.stderr)
+            for event in heard(session, blocks):
+                kept.notice(0, event)
+        self._report_all([MICROPHONE], kept.transcripts(session.time_s), lines)
 
     def _read(self, files: list[Path]) -> dict[Path, Any]:
         """The sound of files; those that cannot be read are named and left out."""
@@ -225,8 +246,18 @@ class Work:
                 print(make_log("error", str(error)), file=sys.stderr)
         return sounds
 
+    def _report_all(
+        self,
+        paths: list[Path],
+        transcripts: list[Any],
+        lines: "Lines | None",
+        several: bool = False,
+    ) -> None:
+        for path, transcript in zip(paths, transcripts, strict=True):
+            self._report(path, transcript, lines, several)
+
     def _report(
-        self, path: Path, transcript: Any, lines: "Lines | None", count: int
+        self, path: Path, transcript: Any, lines: "Lines | None", several: bool
     ) -> None:
         from ..chat.texts import write_words
 
@@ -237,7 +268,7 @@ class Work:
         elif lines is not None:
             lines.end()
         elif not self._forms:
-            if count > 1:
+            if several:
                 print(f"{path}:")
             print("\n".join(turn.text for turn in transcript.turns))
         if not transcript.words:
@@ -291,17 +322,35 @@ class Lines:
         self._begun, self._turn_ends_s = False, None
 
 
-def listen(stt: Any, microphone: str | None, listening: dict[str, Any]) -> None:
-    """The microphone, until it is interrupted."""
-    from ..chat.devices import hear
+class Kept:
+    """What was noticed in each sound so far.
 
-    session = stt.session(**listening)
-    with hear(microphone) as blocks:
-        print(make_log("info", "listening, Ctrl-C ends"), file=sys.stderr)
-        lines = Lines()
-        for event in heard(session, blocks):
-            lines.print_event(0, event)
-        lines.end()
+    Args:
+        count: sounds.
+        lines: are shown it, where there are any.
+    """
+
+    def __init__(self, count: int, lines: Lines | None):
+        self._lines = lines
+        self._events: list[list[Any]] = [[] for _ in range(count)]
+
+    def notice(self, row: int, event: Any) -> None:
+        from ..models.stt import EndOfTurn, Word
+
+        if isinstance(event, Word | EndOfTurn):
+            self._events[row].append(event)
+        if self._lines is not None:
+            self._lines.print_event(row, event)
+
+    def transcripts(self, duration_s: float = 0.0) -> list[Any]:
+        """So far; a sound is at least as long as what was noticed in it."""
+        from ..models.stt import Transcript, Word
+
+        found = []
+        for events in self._events:
+            ends = [event.end_s for event in events if isinstance(event, Word)]
+            found.append(Transcript.of(events, max([duration_s, *ends])))
+        return found
 
 
 def heard(session: Any, blocks: Iterator[Any]) -> Iterator[Any]:

@@ -88,6 +88,7 @@ def translate(
     model says so. --cfg-coef keeps it away from bad translations (1: off).
     """
     from ..audio import frames
+    from ..audio.device import find_device
     from ..chat.family import DEFAULT_TRANSLATION_REPO
     from ..chat.moshi import load
     from ..chat.texts import check_form
@@ -100,6 +101,10 @@ def translate(
         check_form(words)
     check_outputs(infile, {"OUT.wav": outfile, "--both": both, "--words": words})
     recorded = None if infile is None else frames(infile)
+    if mic:
+        find_device("input", microphone)
+    if play:
+        find_device("output", speaker)
     if verbose:
         log_to_stderr(logging.INFO)
     name = model or DEFAULT_TRANSLATION_REPO
@@ -135,8 +140,8 @@ def translate(
         "model": name,
         "seed": seed,
     }
+    result = Translation(about, RawPrinter() if not json_ else None)
     with ExitStack() as stack:
-        result = Translation(about, RawPrinter() if not json_ else None)
         result.open(stack, outfile, both, (speaker,) if play else None)
         if recorded is not None:
             exchanges = from_file(session, recorded, moshi)
@@ -144,10 +149,12 @@ def translate(
             blocks = stack.enter_context(microphone_blocks(microphone))
             exchanges = live(session, blocks)
         started = time.perf_counter()
+        # also after Ctrl-C, with what was translated so far
+        stack.callback(
+            lambda: result.finish(words, time.perf_counter() - started, json_)
+        )
         for exchange in exchanges:
             result.add(exchange)
-        wall_s = time.perf_counter() - started
-    result.finish(words, wall_s, json_)
 
 
 def from_file(session: Any, recorded: Iterator[Any], moshi: Any) -> Iterator[Any]:

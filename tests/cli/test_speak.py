@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlx.core as mx
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from moshi_mlx.audio.files import read
 from moshi_mlx.chat.scripts import Failure, Request, read_requests
+from moshi_mlx.errors import AudioError
 from moshi_mlx.models.tts import SpeechRun
 from tests.family import run
 from tests.speech import EXPECTED, PREFIX, TTS
@@ -111,6 +113,42 @@ def test_refusals_are_one_sentence(tmp_path, capsys, args, sentence):
     assert len(errors) == 1 and sentence in errors[0]
 
 
+def test_a_text_that_cannot_be_said_overwrites_nothing(tmp_path):
+    out = tmp_path / "a.wav"
+    assert run("speak", "hello", *SPEAK, *VOICE, "-o", out) == 0
+    before = out.read_bytes()
+    assert run("speak", "\u4f60\u597d", *SPEAK, *VOICE, "-o", out) == 1
+    assert out.read_bytes() == before
+
+
+def test_ctrl_c_keeps_what_was_spoken_on_disk(tmp_path, monkeypatch):
+    pieces = iter([f"{TEXT} {TEXT} ".encode()])
+
+    def read1(_size: int) -> bytes:
+        try:
+            return next(pieces)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr(
+        sys, "stdin", SimpleNamespace(buffer=SimpleNamespace(read1=read1))
+    )
+    out, words = tmp_path / "a.wav", tmp_path / "a.json"
+    assert run("speak", "-", *SPEAK, *VOICE, "-o", out, "--words", words) == 130
+    kept = [word["text"] for word in json.loads(words.read_text())]
+    assert kept == [*TEXT.split(), *TEXT.split()][: len(kept)] and len(kept) > 6
+    assert len(wave(out)) > 24000
+
+
+def test_without_a_loudspeaker_nothing_is_loaded(capsys, monkeypatch):
+    def nothing(*_):
+        raise AudioError("this machine has no loudspeaker")
+
+    monkeypatch.setattr("moshi_mlx.audio.device.find_device", nothing)
+    assert run("speak", "hello", "--play", "--model", "no/such-model") == 1
+    assert "no loudspeaker" in capsys.readouterr().err
+
+
 def test_nothing_to_do_is_said_before_loading(capsys):
     assert run("speak", "hello", "--model", "no/such-model") == 1
     assert "add -o OUT.wav" in capsys.readouterr().err
@@ -135,6 +173,7 @@ def test_scripts_in_batches_are_what_they_are_alone(tmp_path, capsys):
         "",
         script("one", "again"),
         script("../up", "hello"),
+        script("mixed", "hello \u4f60\u597d there"),
     ]
     path = tmp_path / "s.jsonl"
     path.write_text("\n".join(lines))
@@ -149,6 +188,9 @@ def test_scripts_in_batches_are_what_they_are_alone(tmp_path, capsys):
     assert "no words" in failed[5] and "used before" in failed[7]
     assert "names no file here" in failed[8]
     assert "line 4: " in output.err
+    assert "line 9: the model cannot say \u4f60 \u597d: left out" in output.err
+    mixed = json.loads((together / "mixed.json").read_text())["transcript"]
+    assert [word for word, _ in mixed] == ["hello", "there"]
     assert run(*args, alone) == 1
     for name in ("one", "folder/two.x"):
         mine = wave(together / f"{name}.wav")

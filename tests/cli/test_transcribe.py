@@ -1,6 +1,7 @@
 """`moshi-mlx transcribe`: texts, files of words, refusals."""
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlx.core as mx
@@ -12,6 +13,8 @@ from moshi_mlx.audio.files import write_wav
 from moshi_mlx.chat.family import load_stt
 from moshi_mlx.cli.transcribe import heard
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.models.stt import Transcript
+from moshi_mlx.models.stt.rows import Rows
 from tests.family import listening, run, with_codec
 from tests.listening import CONFIG, echo, noise
 from tests.speech import TTS
@@ -153,6 +156,47 @@ def test_ctrl_c_at_the_microphone_brings_the_last_words(model):
     events = list(heard(session, blocks()))
     again = stt.session()
     assert events == [*again.feed(pcm), *again.flush()]
+
+
+def test_ctrl_c_keeps_what_was_heard_on_disk(model, sounds, tmp_path, monkeypatch):
+    told = load_stt(model).transcribe(sounds[0]).words
+    steps, step = [], Rows.step
+
+    def interrupted(self):
+        steps.append(1)
+        if len(steps) > 20:
+            raise KeyboardInterrupt
+        return step(self)
+
+    monkeypatch.setattr(Rows, "step", interrupted)
+    args = ("--model", model, "-f", "json", "--out-folder", tmp_path / "texts")
+    assert run("transcribe", sounds[0], *args) == 130
+    kept = json.loads((tmp_path / "texts" / "0.json").read_text())
+    assert kept and kept == [vars(word) for word in told[: len(kept)]]
+
+
+def test_the_microphones_words_are_written_too(model, tmp_path, monkeypatch, capsys):
+    pcm = noise(1.2)
+
+    @contextmanager
+    def microphone(_choice):
+        def blocks():
+            yield pcm
+            raise KeyboardInterrupt
+
+        yield blocks()
+
+    monkeypatch.setattr("moshi_mlx.chat.devices.hear", microphone)
+    monkeypatch.setattr("moshi_mlx.audio.device.find_device", lambda *_: None)
+    args = ("--mic", "--model", model, "-f", "srt", "--out-folder", tmp_path, "--json")
+    assert run("transcribe", *args) == 0
+    found = json.loads(capsys.readouterr().out)
+    session = load_stt(model).session()
+    events = [*session.feed(pcm), *session.flush()]
+    expected = Transcript.of(events, 1.2)
+    assert found["text"] == expected.text and found["input"] == "microphone"
+    assert found["duration_s"] == pytest.approx(1.2)
+    assert expected.words[0].text in (tmp_path / "microphone.srt").read_text()
 
 
 def test_a_folder_of_another_kind_is_refused_by_the_api():

@@ -12,6 +12,7 @@ from moshi_mlx.audio import frames
 from moshi_mlx.audio.files import read, write_wav
 from moshi_mlx.chat.moshi import load
 from moshi_mlx.chat.respond import EOS, respond
+from moshi_mlx.chat.session import DuplexSession
 from moshi_mlx.checkpoint.build import load_mimi
 from moshi_mlx.checkpoint.info import CheckpointInfo
 from moshi_mlx.cli.translate import live
@@ -143,6 +144,26 @@ def test_a_live_translation_answers_frame_by_frame_until_ctrl_c(model):
     session = moshi.session(seed=1, first="silence")
     for exchange in exchanges:
         assert session.step(exchange.heard).text == exchange.reply.text
+
+
+def test_ctrl_c_keeps_what_was_translated_on_disk(
+    model, speech, tmp_path, monkeypatch, capsys
+):
+    out, words = tmp_path / "out.wav", tmp_path / "words.json"
+    args = ("--model", model, "--seed", 3, "--words", words, "--json")
+    steps, step = [], DuplexSession.step
+
+    def interrupted(self, frame):
+        steps.append(1)
+        if len(steps) > 25:
+            raise KeyboardInterrupt
+        return step(self, frame)
+
+    monkeypatch.setattr(DuplexSession, "step", interrupted)
+    assert run("translate", speech, out, *args) == 130
+    found = json.loads(capsys.readouterr().out)
+    assert found["words"] == json.loads(words.read_text()) != []
+    assert found["audio_s"] == pytest.approx(len(read(out)[0]) / 24000, abs=0.2)
 
 
 @pytest.mark.parametrize(

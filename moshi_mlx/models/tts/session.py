@@ -101,6 +101,11 @@ class SpeechSession:
         return self.tts.delay_steps + self.run.gen.max_delay + self._prefix_steps
 
     @property
+    def has_words(self) -> bool:
+        """Whether a word has been taken."""
+        return bool(self._state.transcript)
+
+    @property
     def words(self) -> list[Word]:
         """The words taken so far; the last one ends where the next will start."""
         state, rate = self._state, self.tts.mimi.frame_rate
