@@ -86,6 +86,7 @@ class Conversation:
         on_end: called where the conversation cannot go on, with the reason.
         recording: gets both sides and the text.
         trace: gets the stages that are not the session's.
+        sound: makes its ears and mouth; others than the devices' are for measuring.
     """
 
     def __init__(
@@ -98,8 +99,9 @@ class Conversation:
         on_end: Callable[[Exception], None],
         recording: Recording | None = None,
         trace: Trace | None = None,
+        sound: type[Sound] = Sound,
     ):
-        self.sound = Sound(options, self._on_frame, on_notice, on_end)
+        self.sound = sound(options, self._on_frame, on_notice, on_end)
         self.line = thread.open(make, self._on_answer, on_end)
         self.step_ms: deque[float] = deque(maxlen=100_000)
         self._on_text = on_text

@@ -18,6 +18,7 @@ moshi-mlx bench --size 7B --bits 16,q8,q4,mixed --plot bench.html
 moshi-mlx bench --size 100M --batch 1,2,4,8,16,32 --growth --json
 moshi-mlx bench --task stt,tts,translation,text
 moshi-mlx bench --task stt --size tiny --hour
+moshi-mlx bench --live --model demo --soak 600
 """
 TASKS = ["stt", "tts", "translation", "text"]
 
@@ -84,6 +85,28 @@ def bench(
             "memory stays.",
         ),
     ] = False,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live",
+            help="Instead: the delay from microphone to loudspeaker, part by part, and "
+            "what the loop costs while nobody speaks. Nothing is recorded or heard.",
+        ),
+    ] = False,
+    soak: Annotated[
+        float,
+        typer.Option(
+            "--soak",
+            metavar="SECONDS",
+            min=0.0,
+            help="With --live: also a conversation of that length, with its figures "
+            "every minute.",
+        ),
+    ] = 0.0,
+    seconds: Annotated[
+        float,
+        typer.Option("--seconds", min=3.0, help="With --live: of each measurement."),
+    ] = 20.0,
     plot: Annotated[
         Path | None,
         typer.Option("--plot", metavar="FILE.html", help="Write a page with charts."),
@@ -98,6 +121,13 @@ def bench(
     if task is not None:
         tasks = _several(task, "task", TASKS)
         bench_tasks(model, tasks, size or "published", (frames, hour), json_)
+        return
+    if live or soak:
+        from ..checkpoint.memory import fitting_moshi
+        from .bench_live import bench_live
+
+        [engine] = _several(codec, "codec", ["native", "rust"])[:1]
+        bench_live(model or fitting_moshi(), engine, seconds, soak, json_)
         return
     from ..bench import charts
     from ..bench.sweep import Outcome, Plan, available_devices, page, run
@@ -226,6 +256,7 @@ def _print_table(
 ) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -236,6 +267,8 @@ def _print_table(
         table.add_row(*cells)
     console = Console()
     console.print(f"{machine()}; milliseconds of the whole batch", highlight=False)
-    console.print(table)
+    # in a narrow window lines break, but no figure is cut
+    wide = Measurement.get(console, console.options.update(width=999), table).maximum
+    Console(width=max(wide, console.width)).print(table)
     for note in notes:
         console.print(note, highlight=False)

@@ -1,0 +1,319 @@
+"""What a live conversation adds to the model's own time, on this machine's devices.
+
+Nothing is recorded and nothing is heard. Silence with clicks, or recorded questions,
+takes the place of what the microphone gives, when it gives it; the loudspeaker gets
+silence when it asks. The model hears every frame and answers it; the clicks are said
+back in the answer's place, so that the way through the whole loop can be timed.
+"""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..audio.framing import SAMPLE_RATE
+from ..audio.resample import resample
+from ..chat.live import Conversation, Snapshot
+from ..chat.moshi import Moshi
+from ..chat.policy import FRAME_MS
+from ..chat.sound import Sound, SoundOptions
+from ..chat.trace import percentile
+from ..chat.worker import ModelThread
+
+Pcm = NDArray[np.float32]
+
+SETTLE_S = 4.0  # until devices and buffers run steadily
+_CLICK_EVERY_S = 1.0
+_CLICK_S = 0.001
+_LOUD = 0.1  # of full scale: a click
+
+
+@dataclass(frozen=True)
+class Delay:
+    """From a sample at the microphone to the one that answers it, in milliseconds.
+
+    Attributes:
+        clicks: that were timed.
+        frame: a model hears whole frames.
+        acoustic: by which the model says a frame's sound after its text.
+        computation: from a frame's last sample to its answer: waiting and computing.
+        buffer: what the loudspeaker waits, for frames that come later than others.
+        rest: of what was measured: resampling, and blocks that do not meet.
+        measured, measured_p95: of the loop, from callback to callback.
+        microphone, speaker: what the devices add, as they say.
+        dropped: frames that the model was too slow to hear.
+    """
+
+    clicks: int
+    frame: float
+    acoustic: float
+    computation: float
+    buffer: float
+    rest: float
+    measured: float
+    measured_p95: float
+    microphone: float
+    speaker: float
+    dropped: int
+
+    @property
+    def total(self) -> float:
+        """All of it, at the median."""
+        return self.measured + self.acoustic + self.microphone + self.speaker
+
+    def to_json(self) -> dict[str, float]:
+        return {
+            k: round(v, 1) for k, v in {**asdict(self), "total": self.total}.items()
+        }
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How a long conversation stands.
+
+    Attributes:
+        resident_mib: memory that the process has now.
+        answered: answers known to be right, so far.
+    """
+
+    snapshot: Snapshot
+    resident_mib: float
+    answered: int
+
+    def to_json(self) -> dict[str, float]:
+        s = self.snapshot
+        return {
+            "elapsed_s": round(s.elapsed_s),
+            "frames": s.frames,
+            "lag_p50_ms": round(s.lag_p50, 1),
+            "lag_p95_ms": round(s.lag_p95, 1),
+            "dropped": s.dropped.total,
+            "gaps": s.gaps,
+            "resident_mib": round(self.resident_mib, 1),
+            "answered": self.answered,
+        }
+
+
+class Probe(Sound):
+    """Hears ``track``, float32 ``[S]`` at 24 kHz, again and again; is silent itself."""
+
+    track: Pcm = np.zeros(SAMPLE_RATE, np.float32)
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self.came: list[float] = []  # when clicks were in the air, and will be
+        self.went: list[float] = []
+        self._given = 0
+        self._track: Pcm = np.zeros(0, np.float32)
+
+    def _hear(self, block: Pcm) -> None:
+        assert self.microphone is not None
+        rate = self.microphone.rate
+        if not len(self._track):
+            self._track = resample(self.track[None], SAMPLE_RATE, rate)[0]
+        places = np.arange(self._given, self._given + len(block))
+        self._given += len(block)
+        block = np.take(self._track, places, mode="wrap")
+        super()._hear(block)
+        _note(self.came, block, rate, time.perf_counter() - len(block) / rate)
+
+    def _read(self, num_samples: int) -> Pcm:
+        block = super()._read(num_samples)
+        assert self.speaker is not None
+        _note(self.went, block, self.speaker.rate, time.perf_counter())
+        return np.zeros_like(block)
+
+
+class Clicks(Probe):
+    """Silence with a click every second."""
+
+    track = np.zeros(round(_CLICK_EVERY_S * SAMPLE_RATE), np.float32)
+    track[: round(_CLICK_S * SAMPLE_RATE)] = 0.8
+
+
+class DevicesAlone(Sound):
+    """Opens the devices and does nothing with them."""
+
+    def _hear(self, block: Pcm) -> None:  # noqa: ARG002
+        self._heard_at = time.perf_counter()
+
+    def _read(self, num_samples: int) -> Pcm:
+        self._read_at = time.perf_counter()
+        return np.zeros(num_samples, np.float32)
+
+
+class Parrot:
+    """A session that computes its answers and says what it heard instead."""
+
+    def __init__(self, moshi: Moshi):
+        self._session = moshi.session(seed=0, first="silence")
+
+    def step(self, frame: Pcm) -> Any:
+        return replace(self._session.step(frame), pcm=frame)
+
+
+def delay(thread: ModelThread[Moshi], seconds: float, options: SoundOptions) -> Delay:
+    """Time clicks through a conversation for so long.
+
+    Raises: AudioError where there is no device, or where no click came back.
+    """
+    talk, errors = _talk(thread, Parrot, replace(options, echo=False), Clicks)
+    try:
+        _wait(SETTLE_S, errors)
+        _wait(seconds, errors)
+        s, sound = talk.snapshot(), talk.sound
+        assert isinstance(sound, Probe)
+        ends = sound.microphone, sound.speaker
+        device = [1000 * end.latency_s if end else 0.0 for end in ends]
+        target = 1000 * sound.jitter.target_s if sound.jitter else 0.0
+    finally:
+        talk.stop()
+    ways = _ways(sound.came, sound.went, SETTLE_S)
+    measured = percentile(ways, 50)
+    steps = thread.call(lambda moshi: moshi.lm.cfg.max_delay).result()
+    return Delay(
+        clicks=len(ways),
+        frame=FRAME_MS,
+        acoustic=steps * FRAME_MS,
+        computation=s.lag_p50,
+        buffer=target,
+        rest=measured - FRAME_MS - s.lag_p50 - target,
+        measured=measured,
+        measured_p95=percentile(ways, 95),
+        microphone=device[0],
+        speaker=device[1],
+        dropped=s.dropped.total,
+    )
+
+
+def idle(seconds: float, options: SoundOptions) -> dict[str, float]:
+    """CPU of the loop without a model while nobody speaks, in percent of a core.
+
+    That of the devices alone, the callbacks of PortAudio into Python, is in the others.
+    """
+    kinds: dict[str, tuple[type[Sound], bool]] = {
+        "devices alone": (DevicesAlone, False),
+        "loop": (Probe, False),
+        "loop with echo cancellation": (Probe, True),
+    }
+    return {
+        name: round(_share(kind, replace(options, echo=echo), seconds), 2)
+        for name, (kind, echo) in kinds.items()
+    }
+
+
+def soak(
+    thread: ModelThread[Moshi],
+    seconds: float,
+    options: SoundOptions,
+    questions: Sequence[tuple[Pcm, str]],
+    every_s: float = 60.0,
+) -> Iterator[Mark]:
+    """Ask ``questions`` (sound at 24 kHz and right answer) in turn for so long.
+
+    Yields how it stands, every so often and at the end.
+    """
+    said: list[str] = []
+    asked = np.concatenate([_padded(pcm, 10.0) for pcm, _ in questions])
+    kind = type("Questions", (Probe,), {"track": asked})
+
+    def make(moshi: Moshi) -> Any:
+        return moshi.session(seed=0, temp=0, temp_text=0, first="silence")
+
+    talk, errors = _talk(thread, make, options, kind, said.append)
+    try:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            _wait(min(every_s, left), errors)
+            text = "".join(said)
+            answered = sum(text.count(answer) for _, answer in questions)
+            yield Mark(talk.snapshot(), resident_mib(), answered)
+    finally:
+        talk.stop()
+
+
+def resident_mib() -> float:
+    """Memory that this process has now, in MiB."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        pages = int(statm.read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    command = ["ps", "-o", "rss=", "-p", str(os.getpid())]
+    return int(subprocess.check_output(command)) / 2**10
+
+
+def _talk(
+    thread: ModelThread[Moshi],
+    make: Callable[[Moshi], Any],
+    options: SoundOptions,
+    kind: type[Sound],
+    on_text: Callable[[str], None] = lambda _: None,
+) -> tuple[Conversation, list[Exception]]:
+    """A conversation that runs, and where its errors come."""
+    errors: list[Exception] = []
+    talk = Conversation(
+        *(thread, make, options, on_text, lambda _: None, errors.append), sound=kind
+    )
+    try:
+        talk.start()
+    except BaseException:
+        talk.stop()
+        raise
+    return talk, errors
+
+
+def _wait(seconds: float, errors: list[Exception]) -> None:
+    time.sleep(seconds)
+    if errors:
+        raise errors[0]
+
+
+def _share(kind: type[Sound], options: SoundOptions, seconds: float) -> float:
+    sound = kind(options, lambda *_: None, lambda _: None)
+    sound.start()
+    try:
+        time.sleep(SETTLE_S)
+        cpu, wall = time.process_time(), time.perf_counter()
+        time.sleep(seconds)
+        used = time.process_time() - cpu
+        return 100 * used / (time.perf_counter() - wall)
+    finally:
+        sound.stop()
+
+
+def _padded(pcm: Pcm, seconds: float) -> Pcm:
+    """With silence to a length of ``seconds``."""
+    return np.pad(pcm, (0, max(0, round(seconds * SAMPLE_RATE) - len(pcm))))
+
+
+def _note(times: list[float], block: Pcm, rate: int, start_s: float) -> None:
+    """Add when a click's first sample, in a block that begins then, is in the air."""
+    loud = np.abs(block) > _LOUD
+    if loud.any():
+        at = start_s + int(np.argmax(loud)) / rate
+        if not times or at - times[-1] > _CLICK_EVERY_S / 2:
+            times.append(at)
+
+
+def _ways(came: list[float], went: list[float], settle_s: float) -> list[float]:
+    """How long each click took after the first ``settle_s``, in milliseconds."""
+    from ..errors import AudioError
+
+    ways = [
+        1000 * (min(after) - at)
+        for at in came
+        if at > came[0] + settle_s
+        and (after := [w for w in went if at < w < at + 0.9 * _CLICK_EVERY_S])
+    ]
+    if not ways:
+        raise AudioError(
+            "no sound came through the conversation in time: the model is too slow for "
+            "this machine (see moshi-mlx doctor), or --seconds too short."
+        )
+    return ways
