@@ -255,13 +255,15 @@ def _conditioners(
                 f"fuser uses conditioner {name!r} of type {kind} as it is not meant: "
                 "'lut' is summed, 'tensor' is attended to."
             )
+        counts = not fuser or name in fused
         if kind == "lut":
             result[name] = LutConditionerConfig(
                 n_bins=own["n_bins"],
                 dim=own["dim"],
                 tokenizer=own.get("tokenizer", "noop"),
                 possible_values=own.get("possible_values"),
+                fused=counts,
             )
         else:
-            result[name] = TensorConditionerConfig(own["dim"], scale)
+            result[name] = TensorConditionerConfig(own["dim"], scale, fused=counts)
     return result

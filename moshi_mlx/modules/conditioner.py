@@ -91,10 +91,14 @@ def dropout_all_conditions(
 
 @dataclass
 class TensorConditionerConfig:
-    """``pos_emb_scale``: factor of the sinusoids that ``condition`` adds (fuser)."""
+    """``pos_emb_scale``: factor of the sinusoids that ``condition`` adds (fuser).
+
+    ``fused``: whether the fuser names the condition; it has no effect otherwise.
+    """
 
     dim: int
     pos_emb_scale: float = 1.0
+    fused: bool = True
 
 
 @dataclass
@@ -105,6 +109,7 @@ class LutConditionerConfig:
     dim: int
     tokenizer: str
     possible_values: Sequence[str] | Mapping[str, int] | None = None
+    fused: bool = True
 
 
 class _Conditioner(nn.Module):
@@ -215,6 +220,7 @@ class ConditionProvider(nn.Module):
             lut = isinstance(c, LutConditionerConfig)
             kind = LutConditioner if lut else TensorConditioner
             self.conditioners[name] = kind(output_dim, c)  # type: ignore[arg-type]
+        self._fused = tuple(name for name, c in cfg.items() if c.fused)
 
     def condition_tensor(self, name: str, value: str | None) -> ConditionTensor:
         """The summed condition ``[1, D]`` of one text attribute, None for its null.
@@ -231,11 +237,8 @@ class ConditionProvider(nn.Module):
 
     def null(self) -> ConditionTensor | None:
         """The sum of all text conditions' null values, None where there are none."""
-        nulls = [
-            c.condition(None)
-            for c in self.conditioners.values()
-            if isinstance(c, LutConditioner)
-        ]
+        fused = (self.conditioners[name] for name in self._fused)
+        nulls = [c.condition(None) for c in fused if isinstance(c, LutConditioner)]
         return ConditionTensor(sum(nulls[1:], nulls[0])) if nulls else None
 
     def fuse(
@@ -264,7 +267,7 @@ class ConditionProvider(nn.Module):
         return None if total is None else ConditionTensor(total), cross
 
     def _given(self, named: Iterable[Mapping[str, object]]) -> list[str]:
-        """Conditions that any row names, in the model's order."""
+        """Conditions with an effect that any row names, in the model's order."""
         names = {name for names in named for name in names}
         unknown = sorted(names - set(self.conditioners))
         if unknown:
@@ -272,4 +275,4 @@ class ConditionProvider(nn.Module):
             raise ValueError(
                 f"condition {unknown[0]!r} is unknown: the model has {known}."
             )
-        return [name for name in self.conditioners if name in names]
+        return [name for name in self._fused if name in names]

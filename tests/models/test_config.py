@@ -3,11 +3,18 @@
 import logging
 from typing import Any
 
+import mlx.core as mx
 import pytest
 
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.models.config import LmConfig
-from moshi_mlx.modules.conditioner import LutConditionerConfig, TensorConditionerConfig
+from moshi_mlx.models.lm import Lm
+from moshi_mlx.modules.conditioner import (
+    ConditionAttributes,
+    LutConditionerConfig,
+    TensorCondition,
+    TensorConditionerConfig,
+)
 from tests.released import HIBIKI_ZERO_3B, MOSHI_7B, RELEASED, STT_2_6B, TTS_1_6B
 from tests.tiny import BASE, CONDITIONED
 
@@ -157,6 +164,29 @@ def test_few_words_out_start_with_the_same_initial_token():
 def test_padding_tokens_are_the_model_s():
     cfg = read(existing_text_padding_id=7, existing_text_end_padding_id=2)
     assert (cfg.text_padding_token, cfg.text_end_padding_token) == (7, 2)
+
+
+def test_conditions_that_the_fuser_does_not_name_are_not_fused():
+    """As in PyTorch: such a model has their weights and gives them no effect."""
+    table = {"type": "lut", "lut": {"n_bins": 2, "dim": 4}}
+    entries: Config = {
+        "mood": table,
+        "name": table,
+        "voice": {"type": "tensor", "tensor": {"dim": 3}},
+    }
+    fuser = {"sum": ["name"], "cross": []}
+    made = Lm(read(conditioners=entries, fuser=fuser)).condition_provider
+    assert made is not None and set(made.conditioners) == set(entries)
+    voice = TensorCondition.from_tensor(mx.ones((1, 2, 3)))
+    given = ConditionAttributes({"mood": "a", "name": "b"}, {"voice": voice})
+    total, cross = made.fuse([given])
+    assert total is not None and cross is None
+    assert mx.array_equal(total.tensor, made.condition_tensor("name", "b").tensor)
+    null = made.null()
+    assert null is not None
+    assert mx.array_equal(null.tensor, made.condition_tensor("name", None).tensor)
+    everything = Lm(read(conditioners=entries)).condition_provider  # 0.3.0's: no fuser
+    assert everything is not None and everything.fuse([given])[1] is not None
 
 
 def test_the_fuser_orders_conditions_and_scales_their_positions():
