@@ -198,12 +198,9 @@ def chat(
             os._exit(INTERRUPTED)
         seed = new_seed() if seed is None else seed
         timing = Trace(events=_TRACE_EVENTS if trace else 0)
-        sampling = {
-            "temp": temp if audio_temperature is None else audio_temperature,
-            "temp_text": temp if text_temperature is None else text_temperature,
-            "top_k": audio_topk,
-            "top_k_text": text_topk,
-        }
+        sampling = options.sampling(
+            temp, text_temperature, audio_temperature, text_topk, audio_topk
+        )
 
         def make(moshi: "Moshi") -> Any:
             return moshi.session(seed, first="silence", trace=timing, **sampling)

@@ -5,7 +5,7 @@ A command writes ``model: Model = None``; None means that the checkpoint decides
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -181,3 +181,19 @@ Json = Annotated[
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Say more about what happens.")
 ]
+
+
+def sampling(
+    temp: float | None,
+    text_temperature: float | None,
+    audio_temperature: float | None,
+    text_topk: int | None,
+    audio_topk: int | None,
+) -> dict[str, Any]:
+    """These options as ``Moshi.session`` takes them; --temp is for text and audio."""
+    return {
+        "temp": temp if audio_temperature is None else audio_temperature,
+        "temp_text": temp if text_temperature is None else text_temperature,
+        "top_k": audio_topk,
+        "top_k_text": text_topk,
+    }

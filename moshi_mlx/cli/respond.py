@@ -114,11 +114,10 @@ def respond(
     trace = Trace()
     session = moshi.session(
         seed,
-        temp=temp if audio_temperature is None else audio_temperature,
-        temp_text=temp if text_temperature is None else text_temperature,
-        top_k=audio_topk,
-        top_k_text=text_topk,
         cfg_coef=cfg_coef,
+        **options.sampling(
+            temp, text_temperature, audio_temperature, text_topk, audio_topk
+        ),
         trace=trace,
     )
     answer = Answer(infile, name, seed)

@@ -128,11 +128,10 @@ def translate(
     seed = new_seed() if seed is None else seed
     session = moshi.session(
         seed,
-        temp=temp if audio_temperature is None else audio_temperature,
-        temp_text=temp if text_temperature is None else text_temperature,
-        top_k=audio_topk,
-        top_k_text=text_topk,
         cfg_coef=cfg_coef,
+        **options.sampling(
+            temp, text_temperature, audio_temperature, text_topk, audio_topk
+        ),
         first="twice" if recorded is not None else "silence",
     )
     about = {
