@@ -1,7 +1,7 @@
 """The message sequences of the published clients, against a running server.
 
-Sources: kyutai-labs/moshi at e6a55d2: client/src (the web page), moshi/client.py,
-rust/moshi-cli/src/multistream.rs.
+Sources: kyutai-labs/moshi at e6a55d2: client/src (the web page), moshi/client.py and
+client_gradio.py, rust/moshi-cli/src/multistream.rs.
 """
 
 import asyncio
@@ -139,6 +139,24 @@ def test_the_rust_client(serve, first_restart):  # noqa: F811
 
     decoder = asyncio.run(run())
     assert (3 in decoder.kinds) is first_restart
+
+
+def test_the_pytorch_packages_gradio_client(serve):  # noqa: F811
+    """Sends a message per 20 ms, whose sound is empty until sphn has a whole page."""
+
+    async def run() -> tuple[int, int]:
+        decoder, writer, empty = Decoder(), sphn.OpusStreamWriter(24000), 0
+        async with connect(serve().chat("").rstrip("?")) as socket:
+            for start in range(0, 8 * 1920, 480):
+                tone = 0.3 * np.sin(np.arange(start, start + 480) / 10)
+                sound = bytes(writer.append_pcm(tone.astype(np.float32)))
+                empty += not sound
+                await socket.send(b"\x01" + sound)
+            await _until_heard(socket, decoder, 7 * 1920)
+        return decoder.samples, empty
+
+    samples, empty = asyncio.run(run())
+    assert samples >= 7 * 1920 and empty > 0
 
 
 def test_the_handshake_has_the_two_numbers_of_the_rust_server(serve):  # noqa: F811
