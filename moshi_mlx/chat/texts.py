@@ -20,7 +20,8 @@ class Source:
 
     Args:
         text: the text, a file's name, or "-" for standard input.
-        jsonl: whether it is a file of scripts, whatever its name.
+        jsonl: whether it is a file of scripts (or holds some, where it is "-"),
+            whatever its name.
 
     Raises: ConfigError for the name of a file that is not there.
     """
@@ -32,12 +33,15 @@ class Source:
         self.path = path if named and not self.live and path.is_file() else None
         self.jsonl = jsonl or (named and path.suffix == ".jsonl")
         looks_like_file = named and " " not in text and path.suffix in (".txt", ".md")
-        if self.path is None and (self.jsonl or looks_like_file):
+        scripts = self.jsonl and not self.live
+        if self.path is None and (scripts or looks_like_file):
             raise ConfigError(f"there is no file {text}: check the name and folder.")
         self._text = text
 
     def read(self) -> str:
         """All of it. Raises: ConfigError for a file that holds no text."""
+        if self.live:
+            return sys.stdin.buffer.read().decode("utf-8", "replace")
         if self.path is None:
             return self._text
         try:

@@ -156,7 +156,7 @@ def speak(
         bool,
         typer.Option(
             "--jsonl",
-            help="TEXT is a .jsonl file, whatever it is called.",
+            help="TEXT is a .jsonl file, whatever it is called; - is standard input.",
             rich_help_panel=BATCH_PANEL,
         ),
     ] = False,

@@ -227,6 +227,15 @@ def test_who_has_ended_makes_room_for_the_next_script(tmp_path, monkeypatch):
         np.testing.assert_allclose(mine, wanted, atol=2e-4)
 
 
+def test_scripts_from_standard_input(tmp_path, monkeypatch):
+    lines = f"{script('a', 'hello')}\n{script('b', 'in paris')}\n"
+    source = type("Stdin", (), {"buffer": io.BytesIO(lines.encode())})()
+    monkeypatch.setattr(sys, "stdin", source)
+    args = ("--jsonl", "--only-wav", "--out-folder", tmp_path / "out")
+    assert run("speak", "-", *SPEAK, *args) == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.wav", "b.wav"]
+
+
 def test_broken_lines_are_named_and_the_others_read():
     good = '{"turns": ["a"], "voices": ["v"], "id": "x"}'
     bad = ['["a"]', '{"turns": ["a"]}', good.replace('["a"]', "[1]"), good + "}"]
