@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ..errors import ConfigError
 
-WIDTH, ROW, LABEL, VALUE = 760, 22, 210, 90  # pixels
-PLOT_HEIGHT, MARGIN = 220, 56
+WIDTH, ROW, LABEL, VALUE = 760, 22, 210, 130  # pixels
+PLOT_HEIGHT, MARGIN, ABOVE = 220, 56, 12
+LEGEND, LEGEND_ROW = 175, 20  # a name's place, four beside each other
 COLOURS = ("#2f6fde", "#d9742b", "#2d9a57", "#a14fc2", "#b8324a", "#58707f")
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8">
@@ -20,9 +21,11 @@ body {{ max-width: 800px; margin: 2rem auto; padding: 0 1rem; }}
 svg {{ max-width: 100%; height: auto; display: block; margin: .5rem 0 1.5rem; }}
 svg text {{ fill: currentColor; font-size: 13px; }}
 svg .grid {{ stroke: currentColor; opacity: .18; }}
-table {{ border-collapse: collapse; margin-bottom: 1.5rem; }}
+.wide {{ overflow-x: auto; margin-bottom: 1.5rem; }}
+table {{ border-collapse: collapse; }}
 th, td {{ padding: .15rem .8rem .15rem 0; text-align: right; }}
 th:first-child, td:first-child {{ text-align: left; }}
+td {{ white-space: nowrap; }}
 .note {{ opacity: .75; }}
 </style>
 <h1>{title}</h1>
@@ -94,12 +97,19 @@ def lines(
         )
         parts.append(
             f'<polyline points="{places}" fill="none" stroke="{colour}" '
-            f'stroke-width="2"/><rect x="{MARGIN + 150 * i}" y="{base + 36}" '
-            f'width="10" height="10" fill="{colour}"/>'
-            f'<text x="{MARGIN + 150 * i + 15}" y="{base + 46}">{escape(name)}</text>'
+            f'stroke-width="2"/>{_legend(i, name, colour, base + 36)}'
         )
     axes = f"{title} ({y_name} over {x_name})"
-    return _figure(axes, PLOT_HEIGHT + 24, parts)
+    rows = ceil(len(series) / 4)
+    return _figure(axes, PLOT_HEIGHT + 4 + LEGEND_ROW * rows, parts, ABOVE)
+
+
+def _legend(i: int, name: str, colour: str, top: float) -> str:
+    x, y = MARGIN + LEGEND * (i % 4), top + LEGEND_ROW * (i // 4)
+    return (
+        f'<rect x="{x}" y="{y}" width="10" height="10" fill="{colour}"/>'
+        f'<text x="{x + 15}" y="{y + 10}">{escape(name)}</text>'
+    )
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -109,7 +119,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
         for row in rows
     )
-    return f"<table><tr>{top}</tr>{body}</table>"
+    return f'<div class="wide"><table><tr>{top}</tr>{body}</table></div>'
 
 
 def ticks(top: float) -> list[float]:
@@ -124,9 +134,9 @@ def short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _figure(title: str, height: float, parts: Sequence[str]) -> str:
-    name = escape(title)
+def _figure(title: str, height: float, parts: Sequence[str], above: int = 0) -> str:
+    name, tall = escape(title), f"{height + above:.0f}"
     return (
-        f'<h2>{name}</h2><svg viewBox="0 0 {WIDTH} {height:.0f}" width="{WIDTH}" '
+        f'<h2>{name}</h2><svg viewBox="0 {-above} {WIDTH} {tall}" width="{WIDTH}" '
         f'role="img" aria-label="{name}">{"".join(parts)}</svg>'
     )

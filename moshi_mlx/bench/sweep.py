@@ -151,15 +151,15 @@ def row(result: Result) -> list[str]:
     """Cells for ``HEAD``; times in milliseconds, medians where nothing else is said."""
     stages, frame = result.stages, result.stages["frame"]
     medians = [
-        f"{stages[name].p50_ms:.1f}" if name in stages else "-"
+        charts.short(stages[name].p50_ms) if name in stages else "-"
         for name in ("encode", "step", "decode")
     ]
     return [
         title(result),
         *medians,
-        *(f"{ms:.1f}" for ms in (frame.p50_ms, frame.p95_ms, frame.max_ms)),
-        f"{result.first_ms:.1f}",
-        f"{result.times_real_time:.1f}",
+        *(charts.short(ms) for ms in (frame.p50_ms, frame.p95_ms, frame.max_ms)),
+        charts.short(result.first_ms),
+        charts.short(result.times_real_time),
         f"{result.tokens_hz:,.0f}",
         f"{(result.memory['weights'] + result.memory['conversations']) / 1e9:.2f}",
     ]

@@ -23,11 +23,22 @@ def outline(info: CheckpointInfo) -> tuple[Lm, bool]:
         return open_lm(info, as_stored=True), True
     lm = Lm(info.lm_config)
     lm.set_dtype(mx.bfloat16)
+    share_sets(lm)
     if info.quantization:
         apply(lm, plan(lm, _as_stated(info.quantization)).layers)
     elif bits := _named_bits(info):
         apply(lm, plan(lm, lambda _path, _layer: Choice.of(bits)).layers)
     return lm, False
+
+
+def share_sets(lm: Lm) -> None:
+    """Let depth steps on one set of weights share its arrays, as in loaded models."""
+    dep, first = lm.cfg.depformer, dict[int, int]()
+    for step, part in enumerate(lm.depformer.slices):
+        if dep.weight_set(step) == dep.input_set(step):
+            owner = lm.depformer.slices[first.setdefault(dep.weight_set(step), step)]
+            part.linear_in.update(owner.linear_in.parameters())
+            part.transformer.update(owner.transformer.parameters())
 
 
 def files_are_here(info: CheckpointInfo) -> bool:

@@ -30,6 +30,18 @@ def test_lines_go_through_their_points():
     assert x1 > x0 and (bottom - y1) == pytest.approx(2 * (bottom - y0), rel=0.01)
 
 
+def test_everything_stays_within_the_picture():
+    names = {f"series {i}": [(1.0, 10.0 + i)] for i in range(9)}
+    drawn = figure(lines("Many", names, "step", "ms"))
+    x, y, wide, tall = map(float, drawn.attrib["viewBox"].split())
+    for text in drawn.iter("text"):
+        assert x <= float(text.attrib["x"]) < x + wide - 100 or text.text not in names
+        assert y + 10 <= float(text.attrib["y"]) <= y + tall
+    drawn = figure(bars("Long", {"a": 0.000398, "b": 1.234e-05}, "nats"))
+    ends = [text for text in drawn.iter("text") if "nats" in (text.text or "")]
+    assert all(float(text.attrib["x"]) + 110 < 760 for text in ends)
+
+
 def test_a_page_needs_nothing_from_elsewhere():
     text = page("A & B", "note", [table(["a", "b"], [["1", "<2>"]])])
     assert "A &amp; B" in text and "<td>&lt;2&gt;</td>" in text
