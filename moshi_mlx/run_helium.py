@@ -3,9 +3,11 @@
 import sys
 
 from .cli.main import run_command
+from .run_inference import SEED
 
 # What 0.3.0 took where nothing was said; what is said later on the line wins.
 DEFAULTS = ["--prompt", "Aujourd'hui, il est temps", "--steps", "20"]
+DEFAULTS += ["--seed", str(SEED)]
 QUANTIZED = ["--quantize-group-size", "64"]
 
 

@@ -3,11 +3,12 @@
 import sys
 
 from .cli.main import run_command
+from .run_inference import SEED
 
 
 def main() -> int:
-    """Run ``speak`` on a file of scripts."""
-    args = ["--jsonl", *sys.argv[1:]]
+    """Run ``speak`` on a file of scripts, with 0.3.0's seed unless another is given."""
+    args = ["--seed", str(SEED), "--jsonl", *sys.argv[1:]]
     return run_command("speak", args, "python -m moshi_mlx.run_tts")
 
 

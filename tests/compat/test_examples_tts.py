@@ -277,6 +277,24 @@ def test_run_helium_takes_all_flags_of_0_3_0(tmp_path):
     assert (tmp_path / "saved.safetensors").is_file()
 
 
+def test_run_tts_and_run_helium_say_the_same_every_time(tmp_path):
+    request = {"turns": ["hello there"], "voices": ["voice_a.wav"], "id": "x"}
+    (tmp_path / "in.txt").write_text(json.dumps(request) + "\n")
+    spoken = []
+    for out in ("a", "b", "c"):
+        flags = ("--hf-repo", TTS, "--voice-repo", TTS, "--out-folder", tmp_path / out)
+        more = ("--seed", 5) if out == "c" else ()
+        done = python("-m", "moshi_mlx.run_tts", *flags, *more, tmp_path / "in.txt")
+        assert done.returncode == 0, done.stderr
+        spoken.append((tmp_path / out / "x.wav").read_bytes())
+    assert spoken[0] == spoken[1] != spoken[2]
+    folder = writing(tmp_path / "helium")
+    texts = {
+        python("-m", "moshi_mlx.run_helium", "--hf-repo", folder).stdout for _ in "ab"
+    }
+    assert len(texts) == 1 and texts != {""}
+
+
 def test_run_heliums_own_loop_reads_the_prompt_causally(tmp_path):
     from moshi_mlx.checkpoint.build import load_lm
     from moshi_mlx.checkpoint.info import CheckpointInfo
