@@ -14,7 +14,7 @@ from ..codec import Codec, make_codec
 from ..errors import ConfigError
 from ..models.lm import Lm
 from . import charts
-from .synthetic import FULL, synthetic_codec, synthetic_lm
+from .synthetic import FULL, check_size, recipe_of, synthetic_codec, synthetic_lm
 from .timing import FRAME_MS, Result, growth, measure
 
 HEAD = (
@@ -66,6 +66,7 @@ def run(plan: Plan) -> Iterator[tuple[str, Outcome]]:
     Raises: CheckpointError for a model that does not fit, ConfigError for settings that
         do not go together.
     """
+    _check(plan)
     outcome, before = Outcome(), mx.default_device()
     try:
         for device in plan.devices or available_devices():
@@ -86,6 +87,21 @@ def run(plan: Plan) -> Iterator[tuple[str, Outcome]]:
                 mx.clear_cache()
     finally:
         mx.set_default_device(before)
+
+
+def _check(plan: Plan) -> None:
+    """What is wrong with random models is said before the first is timed."""
+    if plan.info is not None:
+        return
+    for size in plan.sizes:
+        check_size(size)
+    for bits in plan.bits:
+        recipe_of(bits)
+    if "rust" in plan.codecs:
+        raise ConfigError(
+            "the rust codec needs the weights of a real one: name a checkpoint with "
+            "--model."
+        )
 
 
 def _settings(
@@ -122,11 +138,6 @@ def _models(plan: Plan) -> Iterator[tuple[str, str, Lm, Make]]:
 def _random_codec(
     native: Callable[[int], Codec] | None, name: str
 ) -> Callable[[int], Codec] | None:
-    if name == "rust":
-        raise ConfigError(
-            "the rust codec needs the weights of a real one: name a checkpoint with "
-            "--model."
-        )
     return native if name == "native" else None
 
 

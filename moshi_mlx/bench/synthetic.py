@@ -8,7 +8,7 @@ import mlx.core as mx
 from ..checkpoint.cost import cost
 from ..checkpoint.info import MOSHI_7B
 from ..checkpoint.memory import check_memory
-from ..checkpoint.quantize import materialise, quantize
+from ..checkpoint.quantize import Recipe, materialise, quantize
 from ..checkpoint.recipes import recipe_named
 from ..codec import Codec, NativeCodec
 from ..errors import ConfigError
@@ -47,6 +47,22 @@ SIZES = {
 }
 
 
+def check_size(size: str) -> None:
+    """Raise a ConfigError for a size that is none of ``SIZES``."""
+    if size not in SIZES:
+        raise ConfigError(f"size {size!r} is unknown: use one of {', '.join(SIZES)}.")
+
+
+def recipe_of(bits: str) -> Recipe | None:
+    """The recipe of a number of bits or a name; None is not quantised.
+
+    Raises: ConfigError for what is neither.
+    """
+    if bits == FULL:
+        return None
+    return recipe_named(f"q{bits}" if bits.isdigit() else bits)
+
+
 def synthetic_lm(size: str, bits: str = FULL, kv_bits: int | None = None) -> Lm:
     """A random model of a size, in the types that this machine computes with.
 
@@ -56,16 +72,15 @@ def synthetic_lm(size: str, bits: str = FULL, kv_bits: int | None = None) -> Lm:
 
     Raises: ConfigError for an unknown size, CheckpointError for one that does not fit.
     """
-    if size not in SIZES:
-        raise ConfigError(f"size {size!r} is unknown: use one of {', '.join(SIZES)}.")
+    check_size(size)
+    recipe = recipe_of(bits)
     lm = Lm(LmConfig.from_config_dict(SIZES[size]).with_kv_bits(kv_bits))
     cpu = mx.default_device().type == mx.DeviceType.cpu
     lm.set_dtype(mx.float32 if cpu else mx.bfloat16)
-    if bits == FULL:
+    if recipe is None:
         check_memory(cost(lm).nbytes, f"the {size} model", "measure it with --bits 4")
         materialise(lm)
         return lm
-    recipe = recipe_named(f"q{bits}" if bits.isdigit() else bits)
     narrow = 0.35 if bits in ("2", "3", "4", "q4", "mixed") else 0.55  # at most, of 16
     check_memory(
         int(narrow * 2 * cost(lm).parameters), f"the {size} model", "take a smaller one"

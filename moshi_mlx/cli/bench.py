@@ -10,6 +10,7 @@ import typer
 
 from . import options
 from .console import status
+from .outputs import check_outputs
 
 EXAMPLES = """
 moshi-mlx bench --model demo
@@ -134,6 +135,7 @@ def bench(
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.memory import fitting_moshi
 
+    check_outputs(None, {"--plot": plot})
     sizes = _several(size or "", "size", None)
     name = None if sizes else model or fitting_moshi()
     plan = Plan(

@@ -40,6 +40,15 @@ def test_a_checkpoint_with_its_codec(capsys, monkeypatch):
     assert "needs a released Mimi file" in capsys.readouterr().err
 
 
+def test_packed_keys_and_values_are_named_and_no_figure_is_cut(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setitem(synthetic.SIZES, "10M", {**BASE, "num_heads": 1})
+    args = ["--size", "10M", "--codec", "none", "--frames", "5", "--device", "cpu"]
+    assert main(["bench", *args, "--kv-bits", "8", "--growth"]) == 0
+    shown = capsys.readouterr().out
+    assert "10M 16 kv8 cpu none x1" in shown and "\u2026" not in shown
+
+
 @pytest.mark.parametrize(
     "args, word",
     [
@@ -48,12 +57,16 @@ def test_a_checkpoint_with_its_codec(capsys, monkeypatch):
         (["--size", "10M", "--batch", "0"], "--batch '0' is no batch size"),
         (["--size", "10M", "--codec", "opus"], "--codec 'opus' is unknown"),
         (["--size", "10M", "--device", "tpu"], "--device 'tpu' is unknown"),
-        (["--size", "10M", "--codec", "rust"], "rust codec needs the weights"),
+        (["--size", "10M", "--codec", "none,rust"], "rust codec needs the weights"),
+        (["--size", "10M,3B", "--codec", "none"], "size '3B' is unknown"),
+        (["--size", "10M", "--bits", "16,foo", "--codec", "none"], "'foo' is unknown"),
+        (["--size", "10M", "--plot", "nodir/b.html"], "there is no folder nodir"),
     ],
 )
 def test_mistakes_are_one_line(capsys, args, word):
     assert main(["bench", *args]) == 1
-    assert word in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert word in told and "x1" not in told  # before anything is timed
 
 
 def test_the_cpu_is_always_there():
