@@ -16,7 +16,7 @@ ALLOWED: dict[str, set[str]] = {
     "utils": {"errors"},
     "audio": {"errors"},
     "modules": {"errors"},
-    "models": {"errors", "modules", "utils", "audio.files"},
+    "models": {"errors", "modules", "utils", "audio.files", "audio.long"},
     "checkpoint": {"errors", "utils", "modules", "models"},
     "codec": {"errors", "utils", "audio", "modules", "models", "checkpoint"},
 }

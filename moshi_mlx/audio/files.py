@@ -38,14 +38,19 @@ def read(
     pcm, source_rate = _decode(path, _head(path))
     if not pcm.size:
         raise AudioError(f"{path} holds no sound: record or export it again.")
+    check_samples(path, pcm)
+    if mono:
+        pcm = pcm.mean(axis=0, keepdims=True, dtype=np.float32)
+    return resample(pcm, source_rate, sample_rate)
+
+
+def check_samples(path: Path, pcm: np.ndarray) -> None:
+    """Raises: AudioError for samples that are no numbers."""
     if not np.isfinite(pcm).all():
         raise AudioError(
             f"{path} holds samples that are no numbers (NaN or infinite): "
             "export it again, as 16-bit PCM if you can."
         )
-    if mono:
-        pcm = pcm.mean(axis=0, keepdims=True, dtype=np.float32)
-    return resample(pcm, source_rate, sample_rate)
 
 
 def frames(path: str | Path) -> Iterator[np.ndarray]:

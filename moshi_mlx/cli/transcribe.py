@@ -236,12 +236,12 @@ class Work:
 
     def _read(self, files: list[Path]) -> dict[Path, Any]:
         """The sound of files; those that cannot be read are named and left out."""
-        from ..audio.files import read
+        from ..audio.long import open_sound
 
         sounds: dict[Path, Any] = {}
         for path in files:
             try:
-                sounds[path] = read(path, sample_rate=self._stt.sample_rate)[0]
+                sounds[path] = open_sound(path, self._stt.sample_rate)
             except MoshiError as error:
                 print(make_log("error", str(error)), file=sys.stderr)
         return sounds

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ...audio.long import LongWav
 from .rows import FRAME_S, Frame, is_loud
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ PIECE_FRAMES = 16  # encoded at once
 
 
 def encoded(
-    stt: STTModel, sounds: Sequence[Pcm], lead: Pcm
+    stt: STTModel, sounds: Sequence[Pcm | LongWav], lead: Pcm
 ) -> Iterator[list[list[Frame]]]:
     """The next frames of every sound, after ``lead`` and with silence behind it."""
     size, before = stt.mimi.frame_size, len(lead)
@@ -37,11 +38,10 @@ def encoded(
         yield [
             [
                 _frame(
-                    stt,
                     codes[b, :, i],
                     pcm[b, 0, i * size :][:size],
                     (start + i) * FRAME_S - before / stt.sample_rate,
-                    s,
+                    len(s) / stt.sample_rate,
                 )
                 for i in range(min(PIECE_FRAMES, max(totals[b] - start, 0)))
             ]
@@ -49,10 +49,7 @@ def encoded(
         ]
 
 
-def _frame(
-    stt: STTModel, codes: NDArray[np.int32], pcm: Pcm, start_s: float, sound: Pcm
-) -> Frame:
+def _frame(codes: NDArray[np.int32], pcm: Pcm, start_s: float, last_s: float) -> Frame:
     """A frame; times before and after the sound are its ends."""
-    last_s = len(sound) / stt.sample_rate
     times = [min(max(t, 0.0), last_s) for t in (start_s, start_s + FRAME_S)]
     return Frame(codes, times[0], times[1], is_loud(pcm))

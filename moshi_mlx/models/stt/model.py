@@ -10,7 +10,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from ...audio.files import read
+from ...audio.long import LongWav, open_sound
 from ...errors import AudioError, ConfigError
 from ...utils.text import Tokenizer
 from ..lm import Lm
@@ -24,7 +24,7 @@ from .session import Pcm, STTSession
 from .transcript import Transcript
 
 PAUSE_LENGTHS_S = (0.5, 1.0, 2.0, 3.0)  # of the extra heads of Kyutai's models
-Sound = str | Path | Pcm
+Sound = str | Path | Pcm | LongWav
 Codes = NDArray[np.int32]
 
 
@@ -121,7 +121,7 @@ class STTModel:
             )
         before = self.silence_before
         if prompt_sound is not None:
-            before = np.concatenate([before, self._samples(prompt_sound)])
+            before = np.concatenate([before, self._samples(prompt_sound)[:]])
         lead = self._codes(before)
         if prompt_sound is not None:
             check_length(lead, self.lm.cfg.transformer.context, FRAME_S)
@@ -219,9 +219,11 @@ class STTModel:
         codes = self.encode(pcm[None, None, :whole], self.mimi.make_state())
         return list(codes[0].T)
 
-    def _samples(self, sound: Sound) -> Pcm:
+    def _samples(self, sound: Sound) -> Pcm | LongWav:
+        if isinstance(sound, LongWav):
+            return sound
         if not isinstance(sound, np.ndarray):
-            return read(sound, sample_rate=self.sample_rate)[0]
+            return open_sound(sound, self.sample_rate)
         if sound.ndim != 1 or not np.issubdtype(sound.dtype, np.floating):
             raise AudioError(
                 f"transcribe got an array {list(sound.shape)} of {sound.dtype}: give "

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from moshi_mlx.audio import long
 from moshi_mlx.audio.files import write_wav
 from moshi_mlx.errors import AudioError, ConfigError
 from moshi_mlx.models.stt import EndOfTurn, Event, STTModel, Transcript, Word
@@ -29,6 +30,16 @@ def test_live_words_are_the_files_words_for_any_block_size(prefix_s: float):
         for a, b in zip(found.words, expected.words, strict=True):
             assert a.start_s == pytest.approx(b.start_s, abs=0.01)
             assert a.end_s == pytest.approx(b.end_s, abs=0.01)
+
+
+def test_a_long_file_is_read_while_it_is_heard(tmp_path, monkeypatch):
+    stt, pcm = listener(), noise(7.4)
+    write_wav(tmp_path / "a.wav", pcm)
+    whole = stt.transcribe(tmp_path / "a.wav")
+    monkeypatch.setattr(long, "LONG_S", 1.0)
+    monkeypatch.setattr(long, "PIECE_S", 2)
+    assert isinstance(long.open_sound(tmp_path / "a.wav"), long.LongWav)
+    assert stt.transcribe(tmp_path / "a.wav") == whole
 
 
 @pytest.mark.parametrize("delay_s, prefix_s", [(0.5, 0.0), (2.5, 1.0)])
