@@ -2,12 +2,11 @@
 
 import sys
 
-from .cli.main import run_command
-from .run_inference import SEED
+from .cli.main import OLD_SEED, run_command
 
 # What 0.3.0 took where nothing was said; what is said later on the line wins.
 DEFAULTS = ["--prompt", "Aujourd'hui, il est temps", "--steps", "20"]
-DEFAULTS += ["--seed", str(SEED)]
+DEFAULTS += ["--seed", str(OLD_SEED)]
 QUANTIZED = ["--quantize-group-size", "64"]
 
 

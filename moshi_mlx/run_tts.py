@@ -2,13 +2,12 @@
 
 import sys
 
-from .cli.main import run_command
-from .run_inference import SEED
+from .cli.main import OLD_SEED, run_command
 
 
 def main() -> int:
     """Run ``speak`` on a file of scripts, with 0.3.0's seed unless another is given."""
-    args = ["--seed", str(SEED), "--jsonl", *sys.argv[1:]]
+    args = ["--seed", str(OLD_SEED), "--jsonl", *sys.argv[1:]]
     return run_command("speak", args, "python -m moshi_mlx.run_tts")
 
 

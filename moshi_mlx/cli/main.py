@@ -34,6 +34,7 @@ COMMANDS = {
     "bench": ("This machine", "Time every stage of a frame."),
 }
 INTERRUPTED = 130  # exit code of a program that SIGINT has ended
+OLD_SEED = 299792458  # 0.3.0's programs draw the same every time
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
 
