@@ -49,6 +49,8 @@ def hear(choice: str | None = None) -> Iterator[Iterator[Pcm]]:
 class Player:
     """Plays sound as it is made, without gaps once it has begun.
 
+    As a context it plays all at its end, or after an error (Ctrl-C) stops at once.
+
     Args:
         choice: the loudspeaker's number or name; None is the system's.
         ahead_s: sound to have before playing begins.
@@ -65,6 +67,15 @@ class Player:
         self._moved = threading.Condition()
         self._playing = False
         self._gone = False
+
+    def __enter__(self) -> "Player":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self._speaker.close()
 
     def play(self, pcm: Pcm) -> None:
         """Append ``pcm [S]`` at 24 kHz; waits while much is to be played still."""

@@ -285,9 +285,7 @@ def speak_one(
                 if out is not None:  # a text that cannot be said overwrites nothing
                     sinks.append(stack.enter_context(WavWriter(out, 1, rate)).write)
                 if play is not None:
-                    player = Player(*play)
-                    stack.callback(player.finish)
-                    sinks.append(player.play)
+                    sinks.append(stack.enter_context(Player(*play)).play)
             samples += len(pcm)
             for sink in sinks:
                 sink(pcm)

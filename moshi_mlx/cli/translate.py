@@ -218,9 +218,7 @@ class Translation:
         if both is not None:
             self._both = stack.enter_context(Recording(both, about=self._about))
         if play is not None:
-            player = Player(*play)
-            stack.callback(player.finish)
-            self._sinks.append(player.play)
+            self._sinks.append(stack.enter_context(Player(*play)).play)
 
     def add(self, exchange: Any) -> None:
         """Take a frame of both sides."""

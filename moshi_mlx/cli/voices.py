@@ -78,7 +78,6 @@ def play_voice(name: str, repo: str, speaker: str | None) -> None:
     from ..models.tts.voices import find_voice
 
     pcm = read(find_voice(name, repo, ""))[0]
-    player = Player(speaker)
-    for start in range(0, len(pcm), FRAME):
-        player.play(pcm[start : start + FRAME])
-    player.finish()
+    with Player(speaker) as player:
+        for start in range(0, len(pcm), FRAME):
+            player.play(pcm[start : start + FRAME])

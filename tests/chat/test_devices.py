@@ -1,0 +1,65 @@
+"""A loudspeaker as a command uses it: all is played, unless the user has had enough."""
+
+from collections.abc import Callable
+from threading import Thread
+
+import numpy as np
+import pytest
+
+from moshi_mlx.chat import devices
+from moshi_mlx.chat.devices import Player
+
+
+class Speaker:
+    """A loudspeaker that plays as fast as it can."""
+
+    rate, latency_s = 24000, 0.0
+
+    def __init__(self, _device: object, read: Callable, *_: object):
+        self._read = read
+        self.heard: list[np.ndarray] = []
+        self.closed = False
+        self._thread = Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self.closed:
+            self.heard.append(self._read(480))
+
+    def close(self) -> None:
+        self.closed = True
+        if self._thread.ident is not None:
+            self._thread.join()
+
+
+@pytest.fixture
+def speakers(monkeypatch) -> list[Speaker]:
+    made: list[Speaker] = []
+
+    def make(*args):
+        made.append(Speaker(*args))
+        return made[-1]
+
+    monkeypatch.setattr(devices, "find_device", lambda *_: None)
+    monkeypatch.setattr(devices, "Speaker", make)
+    return made
+
+
+def test_all_is_played_before_the_device_goes_back(speakers):
+    pcm = np.linspace(-1, 1, 24000, dtype=np.float32)
+    with Player(ahead_s=10.0) as player:
+        for start in range(0, len(pcm), 1920):
+            player.play(pcm[start : start + 1920])
+    heard = np.concatenate(speakers[0].heard)
+    first = int(np.flatnonzero(heard)[0])
+    np.testing.assert_array_equal(heard[first : first + len(pcm)], pcm)
+    assert speakers[0].closed
+
+
+def test_ctrl_c_stops_at_once(speakers):
+    with pytest.raises(KeyboardInterrupt), Player(ahead_s=10.0) as player:
+        player.play(np.ones(24000, np.float32))
+        raise KeyboardInterrupt
+    assert speakers[0].closed and not speakers[0].heard
