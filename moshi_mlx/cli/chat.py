@@ -12,6 +12,7 @@ import typer
 from . import options
 from .console import RawPrinter, status
 from .main import INTERRUPTED
+from .outputs import check_outputs, make_folder
 
 if TYPE_CHECKING:
     from ..chat.live import Conversation
@@ -177,7 +178,11 @@ def chat(
             *(microphone, speaker, aec, half_duplex, noise_suppression, gain_control),
             buffer_ms=device_buffer,
         )
-        check_devices(sound)  # said before gigabytes are loaded
+        # Said before gigabytes are loaded.
+        check_outputs(None, {"--trace": trace})
+        if record is not None:
+            make_folder(record)
+        check_devices(sound)
         files = {
             "config": lm_config,
             "moshi_weights": moshi_weights,

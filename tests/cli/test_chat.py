@@ -1,5 +1,7 @@
 """The chat command's options, and the old name of it."""
 
+from pathlib import Path
+
 import pytest
 
 from moshi_mlx.cli.main import main
@@ -32,3 +34,13 @@ def test_the_help_names_the_keys_and_every_old_flag_is_taken(
     assert "m mutes" in text and "--half-duplex" in text
     for flag in ("--tokenizer", "--moshi-weight", "--mimi-weight", "--hf-repo"):
         assert flag in text
+
+
+def test_a_file_that_cannot_be_written_is_said_before_anything_else(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    assert main(["chat", "--trace", str(tmp_path / "no" / "trace.json")]) == 1
+    assert "trace.json cannot be written" in capsys.readouterr().err
+    (tmp_path / "talks").touch()
+    assert main(["chat", "--record", str(tmp_path / "talks")]) == 1
+    assert "talks" in capsys.readouterr().err
