@@ -200,9 +200,15 @@ def speak(
         check_form(words)
     read = [path for path in (source.path, *map(Path, voice or [])) if path is not None]
     check_outputs(read, {"-o": out, "--words": words})
+    single = {"-o": out, "--play": play, "--words": words, "--voice": voice}
+    if source.jsonl and (given := [name for name, value in single.items() if value]):
+        raise ConfigError(
+            f"{', '.join(given)} is for one text: scripts name their own voices, and "
+            "their files go to --out-folder."
+        )
     if not (source.jsonl or out or play):
         raise ConfigError("nothing to do with the speech: add -o OUT.wav, or --play.")
-    if play and not source.jsonl:
+    if play:
         find_device("output", speaker)
     from ..chat.family import load_tts
     from ..checkpoint.info import CheckpointInfo

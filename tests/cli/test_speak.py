@@ -113,6 +113,12 @@ def test_refusals_are_one_sentence(tmp_path, capsys, args, sentence):
     assert len(errors) == 1 and sentence in errors[0]
 
 
+def test_options_of_one_text_are_refused_for_scripts(tmp_path, capsys):
+    (tmp_path / "s.jsonl").write_text(script("a", "hello"))
+    assert run("speak", tmp_path / "s.jsonl", *SPEAK, *VOICE, "--play") == 1
+    assert "--play, --voice is for one text" in capsys.readouterr().err
+
+
 def test_a_text_that_cannot_be_said_overwrites_nothing(tmp_path):
     out = tmp_path / "a.wav"
     assert run("speak", "hello", *SPEAK, *VOICE, "-o", out) == 0
