@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..audio.defaults import system_defaults
 from ..audio.device import BLOCK_MS, Microphone, Speaker, find_device, refresh
 from ..audio.framing import SAMPLE_RATE, Framer
 from ..audio.resample import Resampler
@@ -30,6 +31,7 @@ Event = tuple[Literal["heard", "played", "answer", "lost"], Pcm | str, float]
 _MOST_EVENTS = 64  # over half a second of both devices and of answers
 _BLOCK_S = BLOCK_MS["input"] / 1000
 _STALLED_S = 4.0  # without a block: a microphone that sleeps, or never woke up
+_LOOK_S = 2.0  # between looks whether the system's default is another
 _RETRY_S = 1.0  # between looks for a device that came back
 _CLOSE_S = 5.0
 _SPEAKING_RMS = 0.004  # full scale is 1
@@ -108,6 +110,8 @@ class Sound:
         self._played: list[Pcm] = []  # by the loudspeaker, since the last block heard
         self._lock = threading.Lock()  # guards opening and closing of devices
         self._heard_at = self._read_at = 0.0  # the devices' last signs of life
+        self._defaults = system_defaults()
+        self._looked_at = 0.0
         self._speaking_until = 0.0
 
     # From any thread
@@ -154,6 +158,7 @@ class Sound:
 
     def _open(self, microphone: str | int | None, speaker: str | int | None) -> None:
         with self._lock:
+            self._defaults = system_defaults()
             found = find_device("input", microphone), find_device("output", speaker)
             buffer_s = self.options.buffer_s
             self.speaker = Speaker(
@@ -299,6 +304,22 @@ class Sound:
         for name, at in (("microphone", self._heard_at), ("speaker", self._read_at)):
             if now - at > _STALLED_S:
                 self._pause(f"the {name} has stopped")
+                return
+        if now - self._looked_at > _LOOK_S:
+            self._looked_at = now
+            self._follow(system_defaults())
+
+    def _follow(self, defaults: tuple[int, int] | None) -> None:
+        """Go on with the system's new default where the user has named no device."""
+        if defaults is None or self._defaults is None:
+            return
+        chosen = self.options.microphone, self.options.speaker
+        names = ("microphone", "speaker")
+        for name, choice, now, before in zip(
+            names, chosen, defaults, self._defaults, strict=True
+        ):
+            if choice is None and now != before:
+                self._pause(f"the system has chosen another {name}")
                 return
 
     def _pause(self, why: str) -> None:

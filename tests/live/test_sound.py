@@ -168,7 +168,11 @@ def test_a_dead_sound_system_is_waited_for(pulse: Pulse, rooms):
     assert rms(room.hear()) > 0.005
 
 
-def test_a_sound_system_that_hangs_is_noticed(pulse: Pulse, rooms):
+def test_a_sound_system_that_hangs_is_noticed(
+    pulse: Pulse, rooms, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("moshi_mlx.chat.sound._STALLED_S", 2.0)
+    monkeypatch.setattr("moshi_mlx.audio.device._CLOSE_S", 1.0)
     room = rooms()
     pulse.daemon.send_signal(signal.SIGSTOP)
     try:
@@ -177,6 +181,26 @@ def test_a_sound_system_that_hangs_is_noticed(pulse: Pulse, rooms):
         pulse.daemon.send_signal(signal.SIGCONT)
     assert "going on with" in room.notices.get(timeout=2 * WAIT)
     room.settle()
+
+
+def test_a_new_default_device_is_followed_unless_one_was_named(
+    pulse: Pulse, rooms, monkeypatch: pytest.MonkeyPatch
+):
+    defaults = [(1, 2)]  # as Core Audio says; on Linux the system moves streams itself
+    monkeypatch.setattr("moshi_mlx.chat.sound.system_defaults", lambda: defaults[0])
+    monkeypatch.setattr("moshi_mlx.chat.sound._LOOK_S", 0.1)
+    named = rooms(SoundOptions(speaker="headset"))
+    defaults[0] = (1, 3)
+    named.wait_frames(5)
+    assert named.notices.empty()
+    named.sound.stop()
+    room = rooms()
+    defaults[0] = (1, 4)
+    notice = "the system has chosen another speaker: looking for another ..."
+    assert room.notices.get(timeout=WAIT) == notice
+    assert "going on with" in room.notices.get(timeout=WAIT)
+    room.settle()
+    assert room.notices.empty()
 
 
 def test_a_loudspeaker_that_is_pulled_out_ends_nothing(pulse: Pulse, rooms):
