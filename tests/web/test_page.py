@@ -5,6 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -224,10 +225,45 @@ def test_a_refused_microphone_is_explained(browser, serve):
     visit.context.close()
 
 
+def test_a_server_that_is_gone_is_named_and_takes_nothing_along(browser, serve):
+    server = serve(limits=Limits())
+    visit = Visit(browser, server.url("/"))
+    visit.page.click("#talk")
+    visit.expect_state("talking")
+    visit.expect_words("#transcript", "Jupiter is the biggest planet.")
+    visit.page.click("#talk")
+    visit.expect_state("idle")
+    server.stop()
+    visit.page.click("#talk")
+    visit.expect_state("failed")
+    visit.expect_words("#status", "The server cannot be reached")
+    visit.expect_words("#transcript", "Jupiter is the biggest planet.")
+    expect(visit.page.locator("#save-audio")).to_be_visible()
+    assert not visit.errors
+    visit.context.close()
+
+
 def test_a_page_that_is_not_secure_says_what_to_do(browser, serve):
     server = serve(policy=Policy(origins=["http://moshi.test"]))
     visit = Visit(browser, f"http://moshi.test:{server.port}/", may_listen=False)
     visit.expect_words("#status", "start the server with --https")
+    visit.context.close()
+
+
+@pytest.mark.parametrize("width, height", [(320, 568), (1280, 400)])
+def test_a_long_status_covers_nothing(browser, serve, width, height):
+    screen = {"width": width, "height": height}
+    visit = Visit(browser, serve().url("/"), may_listen=False, viewport=screen)
+    visit.page.click("#talk")
+    visit.expect_words("#status", "The microphone is blocked")
+    boxes = [
+        visit.page.locator(name).bounding_box()
+        for name in ("#orbs", ".who-you", "#status", "#transcript")
+    ]
+    for above, below in pairwise(boxes):
+        assert above and below
+        assert above["y"] + above["height"] <= below["y"] + 1  # a pixel of rounding
+    assert not visit.errors
     visit.context.close()
 
 

@@ -2,7 +2,7 @@
 
 import { Orbs } from "./orbs.js";
 import { Recording, save } from "./recording.js";
-import { level, listDevices, microphoneTrouble, openSound, pageTrouble } from "./sound.js";
+import { level, listDevices, openSound, pageTrouble, soundTrouble } from "./sound.js";
 import { connect } from "./wire.js";
 
 const $ = (id) => document.getElementById(id);
@@ -18,6 +18,7 @@ let muted = false;
 let retries = 0;
 let retryTimer = 0;
 let lastWords = ""; // the server's, before it closed
+let fresh = false; // the last conversation is kept until the next one begins
 let since = 0; // when the conversation began
 let figures = {};
 let playback = { heldMs: 0, late: 0 };
@@ -60,26 +61,31 @@ async function switchDevices() {
     sound = await openDevices();
     await old.close();
   } catch (error) {
-    stop("failed", microphoneTrouble(error));
+    stop("failed", soundTrouble(error));
   }
 }
 
 async function start() {
   const trouble = pageTrouble();
   if (trouble) return show("failed", trouble);
-  recording.clear();
-  $("transcript").replaceChildren();
-  line = null;
+  fresh = true;
   show("joining", "Asking for the microphone …");
   try {
     sound = await openDevices();
   } catch (error) {
-    return stop("failed", microphoneTrouble(error));
+    return stop("failed", soundTrouble(error));
   }
   if (state !== "joining") return sound?.close(); // stopped meanwhile
   retries = 0;
   listDevices($("input-device"), $("output-device"));
   join("Connecting …");
+}
+
+function forget() {
+  fresh = false;
+  recording.clear();
+  $("transcript").replaceChildren();
+  line = null;
 }
 
 function join(words) {
@@ -94,6 +100,7 @@ function join(words) {
     ready() {
       retries = 0;
       since = performance.now();
+      if (fresh) forget();
       show("talking", "Speak: Moshi listens.");
       setMuted(muted);
     },

@@ -46,12 +46,12 @@ export class Orbs {
     const pen = canvas.getContext("2d");
     pen.setTransform(scale, 0, 0, scale, 0, 0);
     pen.clearRect(0, 0, width, height);
-    const radius = Math.min(width / 6.4, (height - 70) / 3.2);
+    const radius = Math.min(width / 6.4, Math.max(0, height - 20) / 3.2);
     const seconds = this.still.matches ? 0 : now / 1000;
     for (const [who, x] of [["you", 0.25], ["moshi", 0.75]]) {
       const rise = this.wanted[who] > this.shown[who] ? 0.5 : 0.15;
       this.shown[who] += (this.wanted[who] - this.shown[who]) * rise;
-      this.orb(pen, width * x, (height - 50) / 2, radius, this.colours[who], this.shown[who], seconds);
+      this.orb(pen, width * x, height / 2, radius, this.colours[who], this.shown[who], seconds);
     }
   }
 

@@ -1,8 +1,10 @@
 // Microphone and loudspeaker of the browser.
 
-/** What went wrong with the microphone, in words that help. */
-export function microphoneTrouble(error) {
+/** What went wrong with the devices, in words that help. */
+export function soundTrouble(error) {
   switch (error.name) {
+    case "ServerGone":
+      return "The server cannot be reached. Start it again, then press Start.";
     case "NotAllowedError":
       return "The microphone is blocked. Allow it for this page in the browser's address bar (and in the system's privacy settings), then press Start again.";
     case "NotFoundError":
@@ -29,11 +31,16 @@ export function pageTrouble() {
 /** Opens both; `onFrame` gets the microphone in Float32Arrays of 1920 samples. */
 export async function openSound({ input, output, onFrame, onPlayback, onLost }) {
   const context = new AudioContext({ latencyHint: "interactive" });
-  const stream = await openMicrophone(input).catch(async (error) => {
+  let stream;
+  try {
+    await context.audioWorklet.addModule("worklet.js").catch(({ message }) => {
+      throw new DOMException(message, "ServerGone");
+    });
+    stream = await openMicrophone(input); // last: what fails before leaves it closed
+  } catch (error) {
     await context.close();
     throw error;
-  });
-  await context.audioWorklet.addModule("worklet.js");
+  }
   await context.resume();
   const source = context.createMediaStreamSource(stream);
   const microphone = new AudioWorkletNode(context, "microphone", {
