@@ -205,9 +205,15 @@ def _explain(
             f"{repo!r} is no hub name: write OWNER/NAME, or the path of a folder."
         )
     if _is_outage(error):
+        talks = "moshi" in repo.lower()  # the demo does nothing else
+        instead = (
+            "use '--model demo', which is built in"
+            if talks
+            else "name a folder that holds it"
+        )
         return CheckpointError(
             f"{name} is not on this machine and the hub cannot be reached: connect "
-            "once to download it, or use '--model demo', which is built in."
+            f"once to download it, or {instead}."
         )
     if isinstance(error, hub.EntryNotFoundError):
         return NotInRepoError(

@@ -137,7 +137,13 @@ def test_without_the_hub_the_cache_serves(hub, monkeypatch, how):
 def test_without_the_hub_and_cache_the_demo_is_named(hub, monkeypatch, how):
     break_hub(hub, monkeypatch, how)
     with pytest.raises(CheckpointError, match=r"not on this machine .* .--model demo"):
-        hf_get("config.json", REPO)
+        hf_get("config.json", "kyutai/moshiko-mlx-q4")
+
+
+def test_the_demo_is_not_named_where_it_cannot_stand_in(hub, monkeypatch):
+    break_hub(hub, monkeypatch, "setting")
+    with pytest.raises(CheckpointError, match=r"or name a folder that holds it\.$"):
+        hf_get("config.json", "kyutai/tts-1.6b-en_fr")
 
 
 def break_hub(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
