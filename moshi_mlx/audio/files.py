@@ -17,7 +17,8 @@ _log = logging.getLogger(__name__)
 _EXACT_LENGTH = (b"RIFF", b"fLaC", b"FORM", b"caff")  # their headers do not estimate
 _HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")  # RIFF, its one format chunk, data
 _MAX_UINT32 = 2**32 - 1
-_COMPRESSED = {".aac", ".flac", ".m4a", ".mp3", ".mp4", ".ogg", ".opus"}
+_OTHER_FORMATS = {".aac", ".flac", ".m4a", ".mp3", ".mp4", ".ogg", ".opus"}
+_OTHER_FORMATS |= {".html", ".json", ".srt", ".txt", ".vtt"}  # what goes beside sound
 _STREAMED = (
     0x7FFF_0000  # RIFF sizes from here on mean "not known when this was written"
 )
@@ -70,6 +71,10 @@ def _frames(pcm: np.ndarray) -> Iterator[np.ndarray]:
 
 def _head(path: Path) -> bytes:
     """The first bytes of a file that is there and can be opened."""
+    if str(path) == "-":
+        raise AudioError(
+            "sound cannot be read from standard input (-): name a sound file."
+        )
     if path.is_dir():
         raise AudioError(f"{path} is a folder: name one sound file in it.")
     if not path.exists():
@@ -160,7 +165,11 @@ class WavWriter:
         self.channels = channels
         self.sample_rate = sample_rate
         self.num_samples = 0  # of each channel
-        if self.path.suffix.lower() in _COMPRESSED:
+        if str(path) == "-":
+            raise AudioError(
+                "sound cannot be written to standard output (-): name a WAV file."
+            )
+        if self.path.suffix.lower() in _OTHER_FORMATS:
             raise AudioError(
                 f"{path} cannot be written, only WAV can: name it "
                 f"{self.path.with_suffix('.wav')}."

@@ -122,6 +122,12 @@ def test_places_that_cannot_be_written_are_named(tmp_path):
         audio.write_wav(tmp_path / "nowhere" / "x.wav", tone())
     with pytest.raises(AudioError, match=r"only WAV can: name it .*x\.wav"):
         audio.write_wav(tmp_path / "x.mp3", tone())
+    with pytest.raises(AudioError, match=r"only WAV can: name it .*talk\.wav"):
+        audio.write_wav(tmp_path / "talk.txt", tone())  # a recording's words go there
+    with pytest.raises(AudioError, match=r"standard output \(-\): name a WAV file"):
+        audio.write_wav("-", tone())
+    with pytest.raises(AudioError, match=r"standard input \(-\): name a sound file"):
+        audio.read("-")
     with audio.WavWriter(tmp_path / "x.wav", channels=2) as file:  # noqa: SIM117
         with pytest.raises(AudioError, match=r"2 channel.*\[1920\]"):
             file.write(np.zeros(1920))
