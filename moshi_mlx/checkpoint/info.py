@@ -245,6 +245,8 @@ class CheckpointInfo:
             return self.source.get(named)
         path = self.source.first([default])
         if path is None:
+            if self.source.folder is not None:
+                _ = self.moshi_weights  # raises: a folder without a model is no model
             logger.info("%s has no %s of its own: using %s's", self.name, part, repo)
             path = hf_get(default, repo)
         return path

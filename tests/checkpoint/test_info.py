@@ -236,6 +236,13 @@ def test_a_folder_without_weights_is_named(tmp_path):
         _ = info.moshi_weights
 
 
+def test_nothing_is_fetched_for_a_folder_without_weights(hub, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match=r"holds no language model: expected"):
+        _ = CheckpointInfo.find(tmp_path / "empty").tokenizer
+    assert not hub.requests
+
+
 def test_a_file_that_the_config_names_must_be_there(tmp_path):
     info = CheckpointInfo.find(config(tmp_path, **BASE, moshi_name="gone.safetensors"))
     with pytest.raises(CheckpointError, match=r"has no file 'gone\.safetensors'"):
