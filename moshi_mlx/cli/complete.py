@@ -21,7 +21,7 @@ moshi-mlx complete "The first rule of the sea is" --steps 100 -q 4
 
 def complete(
     text: Annotated[
-        str | None, typer.Argument(metavar="[PROMPT]", help="The text's beginning.")
+        str | None, typer.Argument(metavar="PROMPT", help="The text's beginning.")
     ] = None,
     prompt: Annotated[
         str | None, typer.Option("--prompt", help="The same, as an option.")

@@ -21,7 +21,7 @@ moshi-mlx info my-finetune/ --json
 def info(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME|FOLDER|demo]", help="The checkpoint."),
+        typer.Argument(metavar="NAME|FOLDER|demo", help="The checkpoint."),
     ] = None,
     model: options.Model = None,
     lm_config: options.LmConfigFile = None,

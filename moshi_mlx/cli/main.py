@@ -5,14 +5,16 @@ docstring is its help, and ``EXAMPLES``, lines to type. Adding one is adding its
 and its line in ``COMMANDS``.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from ..errors import MoshiError
 from .console import log_to_stderr, make_log
@@ -34,6 +36,8 @@ COMMANDS = {
     "bench": ("This machine", "Time every stage of a frame."),
 }
 INTERRUPTED = 130  # exit code of a program that SIGINT has ended
+FULL = (errno.ENOSPC, errno.EDQUOT)
+NO_ROOM = "there is no room for what is written: make some, or choose another disk."
 OLD_SEED = 299792458  # 0.3.0's programs draw the same every time
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
@@ -71,6 +75,11 @@ def guard(run: Callable[[], None]) -> int:
     except MoshiError as error:
         print(make_log("error", " ".join(str(error).split())), file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(make_log("error", NO_ROOM), file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0
@@ -79,6 +88,17 @@ def guard(run: Callable[[], None]) -> int:
 def available() -> list[str]:
     """Names of the commands that this version has."""
     return [name for name in COMMANDS if find_spec(f"{__package__}.{name}")]
+
+
+class _Command(TyperCommand):
+    """Help that shows no "<bool>" behind options which take no value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params = super().get_params(ctx)
+        for param in params:
+            if getattr(param, "is_flag", False):
+                param.metavar = ""
+        return params
 
 
 def _typer() -> typer.Typer:
@@ -113,6 +133,7 @@ def _add(app: typer.Typer, name: str) -> None:
         rich_help_panel=COMMANDS[name][0],
         context_settings=HELP_NAMES,
         no_args_is_help=False,
+        cls=_Command,
     )(getattr(module, name))
 
 

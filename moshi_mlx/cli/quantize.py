@@ -31,7 +31,7 @@ def quantize(
     ],
     out: Annotated[
         Path | None,
-        typer.Argument(metavar="[OUT]", help="Folder to write, which loads again."),
+        typer.Argument(metavar="OUT", help="Folder to write, which loads again."),
     ] = None,
     recipe: Annotated[
         str | None,

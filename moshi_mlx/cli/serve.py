@@ -9,6 +9,7 @@ import typer
 
 from . import options
 from .console import status
+from .outputs import make_folder
 
 if TYPE_CHECKING:
     from ..chat.moshi import Moshi
@@ -161,6 +162,8 @@ def serve(
         context = tls.from_folder(ssl)
     elif https:
         context, fingerprint = tls.made_on_the_spot(tls.own_names())
+    if record is not None:
+        make_folder(record)
     server.log_lines(verbose)
 
     files = {

@@ -27,11 +27,11 @@ moshi-mlx translate --mic --play
 def translate(
     infile: Annotated[
         Path | None,
-        typer.Argument(metavar="[IN]", help="The speech: any sound file, at any rate."),
+        typer.Argument(metavar="IN", help="The speech: any sound file, at any rate."),
     ] = None,
     outfile: Annotated[
         Path | None,
-        typer.Argument(metavar="[OUT.wav]", help="Where the translation goes."),
+        typer.Argument(metavar="OUT.wav", help="Where the translation goes."),
     ] = None,
     mic: Annotated[
         bool, typer.Option("--mic", help="Translate the microphone, until Ctrl-C.")

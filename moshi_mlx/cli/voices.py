@@ -21,7 +21,7 @@ def voices(
     search: Annotated[
         str | None,
         typer.Argument(
-            metavar="[WORD]",
+            metavar="WORD",
             help="List voices whose names hold this, or are most like it.",
         ),
     ] = None,

@@ -198,6 +198,8 @@ def log_lines(verbose: bool) -> None:
     handler.setFormatter(
         logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
     )
+    # A port that cannot be had: run_server says that in words.
+    handler.addFilter(lambda record: not isinstance(record.msg, OSError))
     for name in ("moshi_mlx", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]

@@ -1,5 +1,6 @@
 """The frame of the command line: listing, errors, exit codes. Real processes."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -40,6 +41,7 @@ def test_every_command_shows_examples_of_itself(name):
     assert done.returncode == 0, done.stderr
     examples = done.stdout.split("Examples:")[1]
     assert f"moshi-mlx {name}" in examples
+    assert "<bool>" not in done.stdout and "[[" not in done.stdout
 
 
 def test_listing_loads_no_command_and_no_heavy_package():
@@ -100,6 +102,15 @@ def test_an_error_of_ours_keeps_its_traceback(command):
 
     with pytest.raises(ZeroDivisionError):
         command(fail)("x")
+
+
+def test_a_full_disk_is_one_line(command, capsys):
+    def fail(word, times):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert command(fail)("x") == 1
+    err = capsys.readouterr().err
+    assert "no room" in err and err.count("\n") == 1
 
 
 def test_ctrl_c_ends_with_130(command):

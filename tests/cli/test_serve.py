@@ -17,6 +17,7 @@ OLD_FLAGS = ["--steps", "4000", "--no-browser", "--port", "0", "--host", "localh
     [
         (["--static", "/nowhere"], "no index.html"),
         (["--ssl", "/nowhere"], "no cert.pem"),
+        (["--record", __file__], "test_serve.py cannot be made: File exists"),
         (["--token", "short"], "5 characters"),
         (["--allow-origin", "friend.example"], "is no origin"),
         (["--model", "/nowhere/at/all"], "/nowhere/at/all"),
@@ -66,7 +67,8 @@ def test_a_port_that_is_taken_is_one_sentence(capsys):
         port = str(taken.getsockname()[1])
         args = ["--host", "127.0.0.1", "--port", port, "--no-browser"]
         assert main(["serve", "--model", "demo", *args]) == 1
-    assert f"127.0.0.1:{port} cannot be listened on" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert f"127.0.0.1:{port} cannot be listened on" in err and err.count("\n") == 1
 
 
 def test_addresses_carry_scheme_and_token():
