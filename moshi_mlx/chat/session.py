@@ -1,6 +1,7 @@
 """One conversation: the user's frame in, Moshi's frame and text out."""
 
 from dataclasses import dataclass
+from threading import Lock
 
 import mlx.core as mx
 import numpy as np
@@ -33,6 +34,8 @@ class Reply:
 
 class DuplexSession:
     """A conversation with state of its own; any number may share one model.
+
+    Threads that talk at once each need a session of their own.
 
     The model hears nothing of the very first frame it is given, so the session gives it
     one more: ``first`` says which.
@@ -69,6 +72,7 @@ class DuplexSession:
         self._conditions = ct, cross_attention_src
         self._first = first
         self._started = False
+        self._free = Lock()  # two steps at once would mix up the state of both
 
     @property
     def frame_size(self) -> int:
@@ -85,7 +89,8 @@ class DuplexSession:
 
         Raises: ValueError for a frame of another length, for samples that are whole
             numbers (16-bit sound as it lies in a file), NaN or infinite: one of them
-            would deafen the codec for its whole window.
+            would deafen the codec for its whole window. RuntimeError where
+            another thread is in the middle of a step.
         """
         given = np.asarray(frame)
         if given.dtype.kind != "f" or not np.isfinite(given).all():
@@ -104,6 +109,17 @@ class DuplexSession:
                 f"session.step got an array of shape {list(frame.shape)}: give one "
                 f"frame, float32 [{self.frame_size}] (see moshi_mlx.audio.frames)."
             )
+        if not self._free.acquire(blocking=False):
+            raise RuntimeError(
+                "session.step was called while another thread is in it: step a session "
+                "in one thread, and begin one for each."
+            )
+        try:
+            return self._hear(frame)
+        finally:
+            self._free.release()
+
+    def _hear(self, frame: NDArray[np.float32]) -> Reply:
         if not self._started and self._first == "silence":
             self.step_codes(self._encode(np.zeros_like(frame)))
         with self.trace.stage("frame"):

@@ -1,5 +1,8 @@
 """One conversation: what it hears first, what it returns, what it refuses."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -87,6 +90,29 @@ def test_samples_that_are_no_sound_are_refused(moshi, value):
 def test_a_seed_that_cannot_be_is_named(moshi, seed):
     with pytest.raises(ValueError, match=f"the seed {seed}"):
         moshi.session(seed)
+
+
+def test_two_threads_at_once_are_refused_and_one_after_another_are_not(moshi):
+    session = moshi.session(temp=0, temp_text=0)
+    alone = moshi.session(temp=0, temp_text=0)
+    inside, leave = Event(), Event()
+    encode_step = session.codec.encode_step
+
+    def slow_encode(pcm: np.ndarray) -> np.ndarray:
+        inside.set()
+        assert leave.wait(10)
+        return encode_step(pcm)
+
+    session.codec.encode_step = slow_encode
+    with ThreadPoolExecutor(1) as other:
+        first = other.submit(session.step, SILENCE)
+        assert inside.wait(10)
+        with pytest.raises(RuntimeError, match="another thread is in it"):
+            session.step(SILENCE)
+        leave.set()
+        said = [first.result(), *(session.step(SILENCE) for _ in range(3))]
+    expected = [alone.step(SILENCE).text_token for _ in said]
+    assert [reply.text_token for reply in said] == expected
 
 
 def test_an_unknown_first_is_refused(moshi):
