@@ -171,6 +171,7 @@ Guidance = Annotated[
     typer.Option(
         "--cfg-coef",
         metavar="C",
+        min=0.0,  # refuses NaN too
         help="Guidance: how far to go from what the condition is not (1: no guidance).",
         rich_help_panel=SAMPLING_PANEL,
     ),

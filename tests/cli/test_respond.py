@@ -70,6 +70,14 @@ def test_bad_input_is_one_sentence(args, sentence, capsys):
     assert len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("option", ["--cfg-coef", "--temp", "--tail"])
+@pytest.mark.parametrize("value", ["nan", "-1"])
+def test_numbers_that_cannot_be_are_usage_errors(option, value, capsys):
+    args = ["respond", str(QUESTIONS[0].path), "--model", "demo", option, value]
+    assert main(args) == 2
+    assert option in capsys.readouterr().err
+
+
 def test_no_file_is_written_over_another(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     question = tmp_path / "question.wav"
