@@ -144,6 +144,19 @@ def write_wav(
         file.write(pcm)
 
 
+def check_wav_name(path: Path) -> None:
+    """Raise AudioError for the name of something else than a WAV file."""
+    if str(path) == "-":
+        raise AudioError(
+            "sound cannot be written to standard output (-): name a WAV file."
+        )
+    if path.suffix.lower() in _OTHER_FORMATS:
+        raise AudioError(
+            f"{path} cannot be written, only WAV can: name it "
+            f"{path.with_suffix('.wav')}."
+        )
+
+
 class WavWriter:
     """A 16-bit WAV file that is whole after every write, even if the process is killed.
 
@@ -165,15 +178,7 @@ class WavWriter:
         self.channels = channels
         self.sample_rate = sample_rate
         self.num_samples = 0  # of each channel
-        if str(path) == "-":
-            raise AudioError(
-                "sound cannot be written to standard output (-): name a WAV file."
-            )
-        if self.path.suffix.lower() in _OTHER_FORMATS:
-            raise AudioError(
-                f"{path} cannot be written, only WAV can: name it "
-                f"{self.path.with_suffix('.wav')}."
-            )
+        check_wav_name(self.path)
         try:
             self._file = self.path.open("wb")
         except OSError as error:

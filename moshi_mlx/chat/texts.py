@@ -23,10 +23,12 @@ class Source:
         jsonl: whether it is a file of scripts (or holds some, where it is "-"),
             whatever its name.
 
-    Raises: ConfigError for the name of a file that is not there.
+    Raises: ConfigError for no text, and for the name of a file that is not there.
     """
 
     def __init__(self, text: str, jsonl: bool = False):
+        if not text.strip():
+            raise ConfigError("the text has no words: give something to say.")
         self.live = text == "-"
         path = Path(text)
         named = len(text) <= MOST_NAME and "\n" not in text

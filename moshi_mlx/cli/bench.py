@@ -106,7 +106,9 @@ def bench(
     ] = 0.0,
     seconds: Annotated[
         float,
-        typer.Option("--seconds", min=3.0, help="With --live: of each measurement."),
+        typer.Option(
+            "--seconds", metavar="S", min=3.0, help="With --live: of each measurement."
+        ),
     ] = 20.0,
     plot: Annotated[
         Path | None,

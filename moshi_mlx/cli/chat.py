@@ -127,7 +127,9 @@ def chat(
     ] = None,
     max_seconds: Annotated[
         float | None,
-        typer.Option("--max-seconds", min=0.0, help="End after that time."),
+        typer.Option(
+            "--max-seconds", metavar="S", min=0.0, help="End after that time."
+        ),
     ] = None,
     steps: Annotated[
         int | None,

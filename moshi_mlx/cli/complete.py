@@ -24,11 +24,14 @@ def complete(
         str | None, typer.Argument(metavar="PROMPT", help="The text's beginning.")
     ] = None,
     prompt: Annotated[
-        str | None, typer.Option("--prompt", help="The same, as an option.")
+        str | None,
+        typer.Option("--prompt", metavar="TEXT", help="The same, as an option."),
     ] = None,
     steps: Annotated[
         int,
-        typer.Option("--steps", "--nsteps", min=1, help="Tokens to write at most."),
+        typer.Option(
+            "--steps", "--nsteps", metavar="N", min=1, help="Tokens to write at most."
+        ),
     ] = 100,
     model: options.Model = None,
     seed: options.Seed = None,
@@ -46,6 +49,7 @@ def complete(
         int | None,
         typer.Option(
             *("--group-size", "--quantize-group-size"),
+            metavar="N",
             help="Weights that share a scale, where -q quantises.",
             rich_help_panel=options.MODEL_PANEL,
         ),

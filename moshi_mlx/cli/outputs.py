@@ -8,19 +8,29 @@ from ..errors import AudioError
 
 
 def check_outputs(
-    read: Path | Iterable[Path] | None, written: Mapping[str, Path | None]
+    read: Path | Iterable[Path] | None,
+    written: Mapping[str, Path | None] | None = None,
+    sound: Mapping[str, Path | None] | None = None,
 ) -> None:
     """Check that files can be written, and are neither files to read nor each other.
 
     Args:
         read: what is read while the others are written: a recording, or several files.
         written: what the user calls each file, and its name; None is not asked for.
+        sound: likewise, of WAV files.
 
-    Raises: AudioError where two are one file, a folder is not there, or one is closed.
+    Raises: AudioError where two are one file, a folder is not there, one is closed, or
+        the name of a sound file is that of another format.
     """
+    from ..audio.files import check_wav_name
+
+    sound = sound or {}
+    for path in sound.values():
+        if path is not None:
+            check_wav_name(path)
     inputs = [read] if isinstance(read, Path) else read or ()
     names = {_real(path): "the input itself" for path in inputs}
-    for what, path in written.items():
+    for what, path in {**sound, **(written or {})}.items():
         if path is None:
             continue
         _check_place(path)

@@ -91,8 +91,8 @@ def respond(
     from ..checkpoint.memory import fitting_moshi
     from ..utils.sampling import new_seed
 
-    written = {"OUT.wav": outfile, "--recording": recording, "--report": report}
-    check_outputs(infile, written)
+    sound = {"OUT.wav": outfile, "--recording": recording}
+    check_outputs(infile, {"--report": report}, sound)
     heard = frames(infile)  # a file that is none is said before anything is loaded
     printer = RawPrinter()
     if verbose:

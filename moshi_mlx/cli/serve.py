@@ -30,6 +30,7 @@ def serve(
     host: Annotated[
         str,
         typer.Option(
+            metavar="ADDRESS",
             help="Address to listen on; 0.0.0.0 for the whole network.",
             rich_help_panel=WEB_PANEL,
         ),
@@ -37,6 +38,7 @@ def serve(
     port: Annotated[
         int,
         typer.Option(
+            metavar="N",
             min=0,
             max=65535,
             help="Port to listen on; 0 takes a free one.",
@@ -46,6 +48,7 @@ def serve(
     max_sessions: Annotated[
         int,
         typer.Option(
+            metavar="N",
             min=1,
             max=64,
             help="Conversations at a time; whoever comes next may wait in a queue.",
@@ -55,6 +58,7 @@ def serve(
     max_seconds: Annotated[
         float | None,
         typer.Option(
+            metavar="S",
             min=1,
             help="The longest a conversation may take.",
             rich_help_panel=WEB_PANEL,
@@ -103,6 +107,7 @@ def serve(
     token: Annotated[
         str | None,
         typer.Option(
+            metavar="WORD",
             envvar="MOSHI_TOKEN",
             help="Secret that clients must show; made where one is needed, which is "
             "when --host is not this machine alone.",

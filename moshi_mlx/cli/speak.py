@@ -77,6 +77,7 @@ def speak(
         typer.Option(
             "--cfg-coef",
             "--guidance",
+            metavar="NUMBER",
             min=1.0,
             help="How closely to follow voice and text, 1 to 4 in steps of a half.",
             rich_help_panel=VOICE_PANEL,
@@ -86,6 +87,7 @@ def speak(
         int,
         typer.Option(
             "--padding-between",
+            metavar="N",
             min=0,
             help="Least steps of 80 ms between words.",
             rich_help_panel=PACE_PANEL,
@@ -95,6 +97,7 @@ def speak(
         float,
         typer.Option(
             "--padding-bonus",
+            metavar="NUMBER",
             help="-2 to 2: above 0 speaks more slowly.",
             rich_help_panel=PACE_PANEL,
         ),
@@ -103,6 +106,7 @@ def speak(
         int,
         typer.Option(
             "--max-padding",
+            metavar="N",
             min=1,
             help="Most steps of pause that the model may choose.",
             rich_help_panel=PACE_PANEL,
@@ -112,6 +116,7 @@ def speak(
         int,
         typer.Option(
             "--initial-padding",
+            metavar="N",
             min=0,
             help="Steps before the first word.",
             rich_help_panel=PACE_PANEL,
@@ -121,6 +126,7 @@ def speak(
         int,
         typer.Option(
             "--final-padding",
+            metavar="N",
             min=0,
             help="Steps after the last word.",
             rich_help_panel=PACE_PANEL,
@@ -139,6 +145,7 @@ def speak(
         int,
         typer.Option(
             "--batch-size",
+            metavar="N",
             min=1,
             help="Scripts to say at once.",
             rich_help_panel=BATCH_PANEL,
@@ -165,6 +172,7 @@ def speak(
         int,
         typer.Option(
             "--nq",
+            metavar="N",
             min=1,
             help="Codebooks to generate: fewer are faster and rougher.",
             rich_help_panel=options.MODEL_PANEL,
@@ -199,7 +207,7 @@ def speak(
     if words is not None:
         check_form(words)
     read = [path for path in (source.path, *map(Path, voice or [])) if path is not None]
-    check_outputs(read, {"-o": out, "--words": words})
+    check_outputs(read, {"--words": words}, sound={"-o": out})
     single = {"-o": out, "--play": play, "--words": words, "--voice": voice}
     if source.jsonl and (given := [name for name, value in single.items() if value]):
         raise ConfigError(

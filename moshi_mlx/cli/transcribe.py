@@ -86,7 +86,10 @@ def transcribe(
         ),
     ] = False,
     batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, help="Files to work on at once.")
+        int,
+        typer.Option(
+            "--batch-size", metavar="N", min=1, help="Files to work on at once."
+        ),
     ] = 8,
     model: options.Model = None,
     quantized: options.Quantized = None,
@@ -100,6 +103,7 @@ def transcribe(
 
     Recordings of hours work in constant memory: at pauses the model listens afresh.
     """
+    from ..audio import frames
     from ..audio.device import find_device
     from ..chat.family import DEFAULT_STT_REPO, load_stt
     from ..chat.texts import FORMS
@@ -127,6 +131,8 @@ def transcribe(
     check_outputs(files, texts)
     if mic:
         find_device("input", microphone)
+    elif not any(path.exists() for path in files or []):
+        frames((files or [])[0])  # says so
     name = model or DEFAULT_STT_REPO
     with status(f"loading {name}"):
         info = CheckpointInfo.find(

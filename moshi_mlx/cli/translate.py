@@ -99,7 +99,8 @@ def translate(
         raise ConfigError("name a sound file, or use --mic for the microphone.")
     if words is not None:
         check_form(words)
-    check_outputs(infile, {"OUT.wav": outfile, "--both": both, "--words": words})
+    sound = {"OUT.wav": outfile, "--both": both}
+    check_outputs(infile, {"--words": words}, sound)
     recorded = None if infile is None else frames(infile)
     if mic:
         find_device("input", microphone)

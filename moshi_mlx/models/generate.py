@@ -149,8 +149,8 @@ class LmGen:
                 f"LmGen got {len(seeds)} seeds for a batch of {self.batch_size}."
             )
         for one in seeds:
-            if not 0 <= one < 2**64:
-                raise ValueError(f"LmGen got the seed {one}: give 0 to 2**64 - 1.")
+            if not hasattr(one, "__index__") or not 0 <= one < 2**64:
+                raise ValueError(f"LmGen got the seed {one!r}: give 0 to 2**64 - 1.")
         return seeds
 
     def reset(self, rows: Sequence[int] | None = None, seed: int | None = None) -> None:

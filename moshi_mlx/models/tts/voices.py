@@ -18,6 +18,7 @@ from ...utils.loaders import NotInRepoError, hf_get
 SPEAKER = "speaker_wavs"  # the condition, and the tensor in a voice file
 SOUND = (".wav", ".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac", ".aiff")
 EMBEDDED = ".safetensors"
+TIMEOUT_S = 10.0  # of the hub
 VOICE_FRAMES = 125  # of an embedding: 10 s
 CLONING = (
     "Only Kyutai can make the embeddings that this model takes as voices; a recording "
@@ -92,7 +93,9 @@ def _files_in_repo(repo: str) -> list[str]:
 
     if not constants.HF_HUB_OFFLINE:
         try:
-            return hub.HfApi().list_repo_files(repo)
+            # one request: list_repo_files would try for 20 s where there is no network
+            about = hub.HfApi().model_info(repo, timeout=TIMEOUT_S)
+            return [file.rfilename for file in about.siblings or []]
         except Exception:  # offline, or no such repository: what is here counts
             pass
     snapshots = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
