@@ -8,13 +8,14 @@ as few steps as possible. Nothing else in the package asks which device it runs 
 import math
 import shutil
 from functools import lru_cache
+from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
 
 SMALL_WEIGHT = 2**18  # numbers; below it, a kernel more costs more than it saves
 FEW_ROWS = 256  # above it, the order of a product makes no difference
-SMALL_PRODUCT = 10**6  # multiplications: up to here OpenBLAS copies nothing first
+SMALL_PRODUCT = 10**6  # multiplications: up to here small kernels do the work
 PACK_WIDTH = 64
 ELU_FLOOR = 17.5  # exp(-17.5) is less than float32 can take from 1
 ELU_DOUBLINGS = 5
@@ -31,6 +32,17 @@ def on_gpu() -> bool:
 def compiles() -> bool:
     """Whether compiled functions work here: on CPU MLX runs g++ for them."""
     return on_gpu() or shutil.which("g++") is not None
+
+
+@lru_cache
+def small_kernels() -> bool:
+    """Whether OpenBLAS multiplies small matrices without copying them first.
+
+    It does with AVX-512 alone. Elsewhere a product by few rows costs two readings of
+    the weight, and least where the weight lies transposed.
+    """
+    cpu = Path("/proc/cpuinfo")
+    return cpu.exists() and "avx512f" in cpu.read_text()
 
 
 def silu(x: mx.array) -> mx.array:
@@ -81,9 +93,9 @@ def linear(
     """``x @ weight.T + bias``: ``[..., K]`` by ``[N, K]`` gives ``[..., N]``.
 
     A few rows cost what it costs to read the weight. OpenBLAS first copies the operands
-    of a product, except of small ones: cut into those, a weight is read two to three
-    times as fast, and as fast again from its ``pack``. Where that cannot be, it is read
-    fastest as the left operand.
+    of a product, except where it has ``small_kernels``: cut into small products, a
+    weight is read two to three times as fast there, and as fast again from its
+    ``pack``. Where that cannot be, it is read fastest as the left operand.
     """
     lead, (n, k) = x.shape[:-1], weight.shape
     rows = x.size // k
@@ -103,12 +115,13 @@ def linear(
 
 
 def pack(weight: mx.array) -> mx.array | None:
-    """A copy of ``[N, K]`` as ``[N / 64, K, 64]``, for ``linear``; None where it is of
-    no use."""
+    """A copy of ``[N, K]`` as ``[N / W, K, W]``, for ``linear``; None where it is of no
+    use. W is 64 for ``small_kernels``, else all of N."""
     n, k = weight.shape
     if on_gpu() or n % PACK_WIDTH or weight.dtype != mx.float32:
         return None
-    packed = mx.contiguous(weight.reshape(-1, PACK_WIDTH, k).swapaxes(1, 2))
+    width = PACK_WIDTH if small_kernels() else n
+    packed = mx.contiguous(weight.reshape(-1, width, k).swapaxes(1, 2))
     mx.eval(packed)
     return packed
 
@@ -130,6 +143,8 @@ def _packed(layer: nn.Module) -> mx.array | None:
 @lru_cache
 def _block_height(rows: int, n: int, k: int) -> int:
     """Rows of a weight's blocks whose products are small, 0 where there are none."""
+    if not small_kernels():
+        return 0
     heights = [h for h in (128, 64, 32, 16) if n % h == 0]
     return next((h for h in heights if h * rows * k <= SMALL_PRODUCT), 0)
 
