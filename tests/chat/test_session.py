@@ -86,9 +86,9 @@ def test_samples_that_are_no_sound_are_refused(moshi, value):
         moshi.session().step(np.full(FRAME, value))
 
 
-@pytest.mark.parametrize("seed", [-1, 2**64])
+@pytest.mark.parametrize("seed", [-1, 2**64, "x"])
 def test_a_seed_that_cannot_be_is_named(moshi, seed):
-    with pytest.raises(ValueError, match=f"the seed {seed}"):
+    with pytest.raises(ValueError, match=f"the seed {seed!r}"):
         moshi.session(seed)
 
 

@@ -17,7 +17,10 @@ from moshi_mlx.models.stt import Transcript
 from moshi_mlx.models.stt.rows import Rows
 from tests.family import listening, run, with_codec
 from tests.listening import CONFIG, echo, noise
+from tests.questions import QUESTIONS
 from tests.speech import TTS
+
+DEMO_WAV = str(QUESTIONS[0].path)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +109,8 @@ def test_silence_is_said_to_hold_no_words(tmp_path, capsys):
         (("a.wav", "-f", "doc"), "no form 'doc'"),
         (("a.wav", "--prompt-file", "b.wav"), "needs its text"),
         (("a.wav", "--prompt", "hello", "--prompt-file", "b.wav"), "no file b.wav"),
-        (("a.wav", "--model", str(TTS)), "is a tts model and does not write down"),
+        (("a.wav", "--model", "no/model/x"), "no file a.wav"),  # before the model
+        ((DEMO_WAV, "--model", str(TTS)), "is a tts model and does not write down"),
     ],
 )
 def test_refusals_are_one_sentence(capsys, args, sentence):
