@@ -144,6 +144,19 @@ def write_wav(
         file.write(pcm)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder for files to be written, where it is not there.
+
+    Raises: AudioError where that cannot be.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AudioError(
+            f"the folder {path} cannot be made: {error.strerror}. Choose another place."
+        ) from error
+
+
 def check_wav_name(path: Path) -> None:
     """Raise AudioError for the name of something else than a WAV file."""
     if str(path) == "-":

@@ -8,7 +8,7 @@ from types import TracebackType
 
 import numpy as np
 
-from ..audio.files import WavWriter
+from ..audio.files import WavWriter, make_folder
 from ..audio.framing import FRAME, SAMPLE_RATE
 from ..errors import AudioError
 from .transcript import Timed, begins_cue, begins_word, held, srt_cue, txt_line
@@ -59,12 +59,7 @@ class Recording:
     ) -> "Recording":
         """A recording named by the time; ``folder`` is made where it is missing."""
         folder = Path(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise AudioError(
-                f"the folder {folder} cannot be made: {error.strerror}."
-            ) from error
+        make_folder(folder)
         name = f"{datetime.now():moshi-%Y%m%d-%H%M%S}"
         path, again = folder / f"{name}.wav", 2
         while path.exists():

@@ -12,7 +12,7 @@ import typer
 from . import options
 from .console import RawPrinter, status
 from .main import INTERRUPTED
-from .outputs import check_outputs, make_folder
+from .outputs import check_outputs
 
 if TYPE_CHECKING:
     from ..chat.live import Conversation
@@ -183,6 +183,8 @@ def chat(
         # Said before gigabytes are loaded.
         check_outputs(None, {"--trace": trace})
         if record is not None:
+            from ..audio.files import make_folder
+
             make_folder(record)
         check_devices(sound)
         files = {

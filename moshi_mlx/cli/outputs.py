@@ -39,19 +39,6 @@ def check_outputs(
             raise AudioError(f"{path} is {other}: give {what} a name of its own.")
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder for files to be written, where it is not there.
-
-    Raises: AudioError where that cannot be.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AudioError(
-            f"the folder {path} cannot be made: {error.strerror}. Choose another place."
-        ) from error
-
-
 def _check_place(path: Path) -> None:
     folder = path.absolute().parent
     if not folder.is_dir():

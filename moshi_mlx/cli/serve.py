@@ -9,7 +9,6 @@ import typer
 
 from . import options
 from .console import status
-from .outputs import make_folder
 
 if TYPE_CHECKING:
     from ..chat.moshi import Moshi
@@ -168,6 +167,8 @@ def serve(
     elif https:
         context, fingerprint = tls.made_on_the_spot(tls.own_names())
     if record is not None:
+        from ..audio.files import make_folder
+
         make_folder(record)
     server.log_lines(verbose)
 

@@ -12,7 +12,7 @@ import typer
 from ..errors import ConfigError
 from . import options
 from .console import RawPrinter, make_log, progress, status
-from .outputs import check_outputs, make_folder
+from .outputs import check_outputs
 
 EXAMPLES = """
 moshi-mlx speak "Hey, how are you?" -o hey.wav
@@ -329,6 +329,7 @@ def speak_all(
     settings: tuple[float, int, bool, int | None, dict[str, Any]],
 ) -> dict[str, Any]:
     """Say the scripts of a JSONL text; those that fail are named by line."""
+    from ..audio.files import make_folder
     from ..chat.scripts import Failure, Reader, Request, read_requests
 
     found = list(read_requests(text))

@@ -14,7 +14,7 @@ from ..errors import ConfigError, MoshiError
 from . import options
 from .console import make_log, progress, status
 from .lines import Kept, Lines
-from .outputs import check_outputs, make_folder
+from .outputs import check_outputs
 
 MICROPHONE = Path("microphone")  # what its texts are called
 EXAMPLES = """
@@ -105,6 +105,7 @@ def transcribe(
     """
     from ..audio import frames
     from ..audio.device import find_device
+    from ..audio.files import make_folder
     from ..chat.family import DEFAULT_STT_REPO, load_stt
     from ..chat.texts import FORMS
     from ..checkpoint.info import CheckpointInfo
