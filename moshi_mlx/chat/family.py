@@ -19,6 +19,7 @@ def load_tts(
     *,
     quantize: int | None = None,
     revision: str | None = None,
+    kv_bits: int | None = None,
     info: CheckpointInfo | None = None,
     **settings: Any,
 ) -> TTSModel:
@@ -27,13 +28,16 @@ def load_tts(
     Args:
         name: a folder, or a repository of the hub.
         quantize: bits to quantise an unquantised model to while loading.
+        kv_bits: 8 (or 4) keeps keys and values in so many bits.
         info: a checkpoint that was found already, instead of ``name``.
         settings: of ``TTSModel``: ``temp``, ``n_q``, ``voice_repo`` ...
 
     Raises: CheckpointError or ConfigError, in one sentence, for whatever is wrong.
     """
     if info is None:
-        info = CheckpointInfo.find(name, revision=revision, bits=quantize)
+        info = CheckpointInfo.find(
+            name, revision=revision, bits=quantize, kv_bits=kv_bits
+        )
     _check_kind(info, "tts_config", "does not speak texts", DEFAULT_DSM_TTS_REPO)
     lm, mimi = load_lm(info, bits=quantize), load_mimi(info)
     tokenizer = load_tokenizer(info)
@@ -45,11 +49,14 @@ def load_stt(
     *,
     quantize: int | None = None,
     revision: str | None = None,
+    kv_bits: int | None = None,
     info: CheckpointInfo | None = None,
 ) -> STTModel:
     """Load a model that listens: as ``load_tts``."""
     if info is None:
-        info = CheckpointInfo.find(name, revision=revision, bits=quantize)
+        info = CheckpointInfo.find(
+            name, revision=revision, bits=quantize, kv_bits=kv_bits
+        )
     _check_kind(info, "stt_config", "does not write down speech", DEFAULT_STT_REPO)
     lm, mimi = load_lm(info, bits=quantize), load_mimi(info)
     return STTModel(lm, mimi, load_tokenizer(info), info.config)

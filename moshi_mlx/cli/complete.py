@@ -54,6 +54,7 @@ def complete(
             rich_help_panel=options.MODEL_PANEL,
         ),
     ] = None,
+    kv_bits: options.KvBits = None,
     save_quantized: Annotated[
         Path | None,
         typer.Option(
@@ -88,7 +89,7 @@ def complete(
     if save_quantized is not None and bits is None:
         raise ConfigError("nothing is quantised to be saved: add -q BITS.")
     check_outputs(weights, {"--save-quantized": save_quantized})
-    info = find(model, weights, tokenizer, lm_config, bits)
+    info = find(model, weights, tokenizer, lm_config, bits, kv_bits)
     with status(f"loading {info.name}"):
         lm = load(info, bits, group_size)
         reader = load_tokenizer(info)
@@ -125,6 +126,7 @@ def find(
     tokenizer: Path | None,
     lm_config: Path | None,
     bits: int | None,
+    kv_bits: int | None,
 ) -> Any:
     """The checkpoint; nothing is fetched where all files are given."""
     from ..chat.family import DEFAULT_TEXT_REPO
@@ -135,13 +137,16 @@ def find(
     name = model or DEFAULT_TEXT_REPO
     if model is None and lm_config is None and weights and tokenizer:
         given = {"moshi": weights, "tokenizer": tokenizer}
-        return CheckpointInfo(name, Source.named(name), dict(HELIUM_2B), given)
+        return CheckpointInfo(
+            name, Source.named(name), dict(HELIUM_2B), given, kv_bits=kv_bits
+        )
     return CheckpointInfo.find(
         name,
         config=lm_config,
         moshi_weights=weights,
         tokenizer=tokenizer,
         bits=bits,
+        kv_bits=kv_bits,
     )
 
 

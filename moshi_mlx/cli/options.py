@@ -47,8 +47,8 @@ KvBits = Annotated[
     typer.Option(
         "--kv-bits",
         metavar="BITS",
-        help="Keep the keys and values of a conversation in 8 bits (or 4): half the "
-        "memory, and half of it to read in each step. Default: as computed.",
+        help="Keep keys and values (what the model remembers) in 8 bits (or 4): half "
+        "the memory, and half of it to read in each step. Default: as computed.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]

@@ -189,6 +189,7 @@ def speak(
             rich_help_panel=options.MODEL_PANEL,
         ),
     ] = None,
+    kv_bits: options.KvBits = None,
     moshi_weights: options.MoshiWeights = None,
     mimi_weights: options.MimiWeights = None,
     tokenizer: options.Tokenizer = None,
@@ -232,6 +233,7 @@ def speak(
             mimi_weights=mimi_weights,
             tokenizer=tokenizer,
             bits=quantize,
+            kv_bits=kv_bits,
         )
         tts = load_tts(
             info=info,

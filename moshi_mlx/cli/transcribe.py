@@ -93,6 +93,7 @@ def transcribe(
     ] = 8,
     model: options.Model = None,
     quantized: options.Quantized = None,
+    kv_bits: options.KvBits = None,
     moshi_weights: options.MoshiWeights = None,
     mimi_weights: options.MimiWeights = None,
     tokenizer: options.Tokenizer = None,
@@ -143,6 +144,7 @@ def transcribe(
             mimi_weights=mimi_weights,
             tokenizer=tokenizer,
             bits=quantized,
+            kv_bits=kv_bits,
         )
         stt = load_stt(info=info, quantize=quantized)
     work = Work(stt, forms or [], out_folder, json_, listening)
