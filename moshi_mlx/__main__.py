@@ -2,6 +2,6 @@
 
 import sys
 
-from .cli.main import main
+from moshi_mlx_start import moshi_mlx
 
-sys.exit(main())
+sys.exit(moshi_mlx())

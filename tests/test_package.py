@@ -10,6 +10,7 @@ import pytest
 import moshi_mlx
 
 ROOT = Path(__file__).parents[1]
+PACKED = ("moshi_mlx", "moshi_mlx_start.py")
 WHEEL_LIMIT = 20 * 2**20  # bytes
 
 
@@ -114,9 +115,9 @@ def test_the_wheel_has_every_file_of_the_package_and_nothing_else(tmp_path):
     with zipfile.ZipFile(path) as wheel:
         names = [name for name in wheel.namelist() if ".dist-info/" not in name]
         (commands,) = (n for n in wheel.namelist() if n.endswith("entry_points.txt"))
-        assert "moshi-mlx = moshi_mlx.cli.main:main" in wheel.read(commands).decode()
+        assert "moshi-mlx = moshi_mlx_start:moshi_mlx" in wheel.read(commands).decode()
     tracked = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "moshi_mlx"],
+        ["git", "ls-files", "-co", "--exclude-standard", *PACKED],
         check=True,
         capture_output=True,
         text=True,

@@ -41,4 +41,4 @@ def test_its_scripts_and_folders_exist():
     for line in tree.splitlines():
         name = line.split()[0]
         inside = ROOT / "moshi_mlx" if line.startswith("  ") else ROOT
-        assert (inside / name).is_dir(), name
+        assert (inside / name).exists(), name

@@ -120,6 +120,34 @@ def test_ctrl_c_ends_with_130(command):
     assert command(fail)("x") == 130
 
 
+@pytest.mark.parametrize("program", ["moshi_mlx", "local", "local_web"])
+@pytest.mark.parametrize("module", ["moshi_mlx", "mlx.core", "typer"])
+def test_ctrl_c_while_the_program_loads_is_quiet(program, module):
+    code = (
+        "import os, signal, sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        f"from moshi_mlx_start import {program}\n"
+        f"sys.exit({program}())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_ctrl_c_stays_ignored_where_a_shell_has_it_so():
+    code = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "from moshi_mlx_start import moshi_mlx\n"
+        "sys.argv = ['moshi-mlx', '--version']; code = moshi_mlx()\n"
+        "os.kill(os.getpid(), signal.SIGINT); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     "args", [(), ("x", "--times", "0"), ("x", "--times", "many"), ("x", "--tmies", "2")]
 )

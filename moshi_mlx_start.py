@@ -1,0 +1,41 @@
+"""Where the programs start: Ctrl-C is quiet from the first moment on.
+
+Loading the package loads MLX, which may take a second, and an interrupt meanwhile would
+show a traceback of imports: hence a module beside the package.
+"""
+
+import os
+import signal
+from importlib import import_module
+from typing import Any
+
+INTERRUPTED = 130  # exit code of a program that SIGINT has ended
+
+
+def moshi_mlx() -> int:
+    """`moshi-mlx`; returns the exit code."""
+    return start("moshi_mlx.cli.main")
+
+
+def local() -> int:
+    """`moshi-local`."""
+    return start("moshi_mlx.local")
+
+
+def local_web() -> int:
+    """`moshi-local-web`."""
+    return start("moshi_mlx.local_web")
+
+
+def start(module: str) -> int:
+    """Load ``module`` and run its ``main``, which sees to Ctrl-C itself."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # a shell may have it ignored: let it be
+        signal.signal(signal.SIGINT, _leave)
+    main = import_module(module).main
+    signal.signal(signal.SIGINT, before)
+    return main()
+
+
+def _leave(*_: Any) -> None:
+    os._exit(INTERRUPTED)  # nothing is open yet; an exception would pass the imports
