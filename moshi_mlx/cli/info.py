@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
+from .chips import summary, table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 moshi-mlx info demo
 moshi-mlx info kyutai/moshiko-mlx-q4
+moshi-mlx info kyutai/moshiko-mlx-q8 --chips
 moshi-mlx info my-finetune/ --json
 """
 
@@ -26,6 +28,10 @@ def info(
     model: options.Model = None,
     lm_config: options.LmConfigFile = None,
     kv_bits: options.KvBits = None,
+    chips: Annotated[
+        bool,
+        typer.Option("--chips", help="List every Apple chip with its bandwidth."),
+    ] = False,
     json_: options.Json = False,
 ) -> None:
     """Say what a checkpoint holds: network, layers, bits, files, memory.
@@ -46,7 +52,7 @@ def info(
         return
     from rich.console import Console
 
-    show(facts, Console())
+    show(facts, Console(), chips)
 
 
 def describe(found: Any) -> dict[str, Any]:
@@ -175,8 +181,10 @@ def _voices(found: Any) -> dict[str, Any] | None:
     return {"repository": "kyutai/tts-voices", "ending": end, "in_folder": own}
 
 
-def show(facts: dict[str, Any], console: "Console") -> None:
-    """The same for people."""
+def show(facts: dict[str, Any], console: "Console", all_chips: bool) -> None:
+    """The same for people; ``all_chips`` in a table of their own."""
+    from ..checkpoint.bandwidth import STEPS_HZ
+
     _show_network(facts, console)
     console.print(_parts(facts["parts"]))
     memory, out = facts["memory_bytes"], console.print
@@ -191,12 +199,15 @@ def show(facts: dict[str, Any], console: "Console") -> None:
     )
     if facts["unquantised"]:
         out(f"unquantised layers: {', '.join(facts['unquantised'])}")
+    read = facts["step_bytes"]
     out(
-        f"\nA step reads {size(facts['step_bytes'])}, with codec and caches. Live "
-        "sound needs 12.5 steps a second.\nComputed from published bandwidths, not "
-        "measured; 'yes' where 70 % of a bandwidth are enough:"
+        f"\nA step reads {size(read)}, with codec and caches: live sound, "
+        f"{STEPS_HZ} steps a second, needs {read * STEPS_HZ / 1e9:.1f} GB/s.\n"
+        "Apple's chips, computed from published bandwidths, not measured"
+        + (":" if all_chips else " (each: --chips):")
     )
-    out(_chips(facts["chips_computed_not_measured"]))
+    rows = facts["chips_computed_not_measured"]
+    out(table(rows) if all_chips else summary(rows))
 
 
 def _show_network(facts: dict[str, Any], console: "Console") -> None:
@@ -234,19 +245,6 @@ def _parts(parts: dict[str, dict[str, Any]]) -> "Table":
         parameters = f"{part['parameters'] / 1e6:,.1f} M"
         read = size(part["step_bytes"])
         table.add_row(name, parameters, size(part["bytes"]), read, layers)
-    return table
-
-
-def _chips(rows: list[dict[str, Any]]) -> "Table":
-    from rich.table import Table
-
-    table = Table("chip")
-    for column in ("GB/s", "steps/s at most", "live"):
-        table.add_column(column, justify="right")
-    table.add_column("published by")
-    for row in rows:
-        steps, gb = f"{row['steps_hz_at_most']:,.1f}", f"{row['gb_per_s']:g}"
-        table.add_row(row["chip"], gb, steps, row["live"], row["source"])
     return table
 
 

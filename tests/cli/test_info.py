@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from moshi_mlx.checkpoint.bandwidth import CHIPS, reach
 from moshi_mlx.checkpoint.info import CheckpointInfo
 from moshi_mlx.checkpoint.source import Source
+from moshi_mlx.cli.chips import VERDICTS, names_of
 from moshi_mlx.cli.info import describe, size
 from moshi_mlx.cli.main import main
 from tests.checkpoint.folders import write
@@ -31,8 +33,29 @@ def test_people_get_tables(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     assert main(["info", "demo"]) == 0
     shown = capsys.readouterr().out
-    for word in ("temporal transformer", "M3 Ultra", "not measured", "11.6 M"):
+    for word in ("temporal transformer", "not measured", "11.6 M"):
         assert word in shown.replace("\n", " ")
+    assert "fast enough  all" in shown and "M3 Ultra" not in shown
+
+
+def test_every_chip_is_listed_where_asked(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main(["info", "demo", "--chips"]) == 0
+    shown = capsys.readouterr().out
+    for chip in CHIPS:
+        assert f" {chip.name} " in shown and chip.source in shown
+
+
+def test_chips_are_grouped_by_whether_they_keep_up():
+    rows = [{"chip": r.chip.name, "live": r.verdict} for r in reach(26 * 10**9)]
+    grouped = {verdict: names_of(rows, verdict) for verdict in VERDICTS}
+    assert grouped["yes"][:2] == ["M1 Ultra", "M2 Ultra"]
+    assert "M4 Max (40-core GPU)" in grouped["yes"]  # its versions differ
+    assert "M4 Max (32-core GPU)" in grouped["tight"]
+    assert "A18 Pro" in grouped["no"]
+    rows = [{"chip": r.chip.name, "live": r.verdict} for r in reach(15 * 10**9)]
+    assert names_of(rows, "yes").count("M3 Max") == 1  # these agree
+    assert names_of([{"chip": "M1", "live": "yes"}], "yes") == ["all"]
 
 
 def test_pytorch_files_conditions_and_voices(capsys, tmp_path):

@@ -1,0 +1,56 @@
+"""Which Apple chips a model's reading leaves live, for people: in lines, or in full."""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Rows = list[dict[str, Any]]
+# Of checkpoint/bandwidth.py; "tight" would take more than 70 % of a bandwidth.
+VERDICTS = {"yes": "fast enough", "tight": "tight (over 70 %)", "no": "too slow"}
+
+
+def summary(rows: Rows) -> "Table":
+    """A line for each verdict that chips got."""
+    from rich.table import Table
+
+    lines = Table.grid(padding=(0, 2))
+    for verdict, words in VERDICTS.items():
+        if names := names_of(rows, verdict):
+            lines.add_row(f"  {words}", ", ".join(names))
+    return lines
+
+
+def names_of(rows: Rows, verdict: str) -> list[str]:
+    """Chips of a verdict; the versions of one that agree are named once.
+
+    Returns ["all"] where every chip got it.
+    """
+    mine = [row["chip"] for row in rows if row["live"] == verdict]
+    if len(mine) == len(rows):
+        return ["all"]
+    versions = Counter(_family(row["chip"]) for row in rows)
+    agreeing = Counter(map(_family, mine))
+    whole = {name for name, count in agreeing.items() if count == versions[name]}
+    names = (_family(chip) if _family(chip) in whole else chip for chip in mine)
+    return list(dict.fromkeys(names))
+
+
+def _family(chip: str) -> str:
+    """ "M3 Max" of "M3 Max (30-core GPU)"."""
+    return chip.split(" (")[0]
+
+
+def table(rows: Rows) -> "Table":
+    """Every chip, with its bandwidth and who published it."""
+    from rich.table import Table
+
+    found = Table("chip")
+    for column in ("GB/s", "steps/s at most", "live"):
+        found.add_column(column, justify="right")
+    found.add_column("published by")
+    for row in rows:
+        steps, gb = f"{row['steps_hz_at_most']:,.1f}", f"{row['gb_per_s']:g}"
+        found.add_row(row["chip"], gb, steps, VERDICTS[row["live"]], row["source"])
+    return found
