@@ -1,6 +1,7 @@
 """Charts as SVG in one self-contained HTML page: bars and lines, light and dark."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log10
 from pathlib import Path
@@ -21,6 +22,7 @@ body {{ max-width: 800px; margin: 2rem auto; padding: 0 1rem; }}
 svg {{ max-width: 100%; height: auto; display: block; margin: .5rem 0 1.5rem; }}
 svg text {{ fill: currentColor; font-size: 13px; }}
 svg .grid {{ stroke: currentColor; opacity: .18; }}
+svg .mark {{ stroke: currentColor; opacity: .7; stroke-dasharray: 5 4; }}
 .wide {{ overflow-x: auto; margin-bottom: 1.5rem; }}
 table {{ border-collapse: collapse; }}
 th, td {{ padding: .15rem .8rem .15rem 0; text-align: right; }}
@@ -33,6 +35,14 @@ td {{ white-space: nowrap; }}
 {body}
 </html>
 """
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A value that a dashed line shows where the chart reaches it, and what it is."""
+
+    value: float
+    name: str
 
 
 def page(title: str, note: str, parts: Sequence[str]) -> str:
@@ -48,7 +58,9 @@ def write(path: Path, text: str) -> None:
         raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
 
 
-def bars(title: str, values: Mapping[str, float], unit: str = "") -> str:
+def bars(
+    title: str, values: Mapping[str, float], unit: str = "", mark: Mark | None = None
+) -> str:
     """One horizontal bar per name, from 0."""
     top = max(values.values(), default=0) or 1.0
     rows = []
@@ -61,7 +73,15 @@ def bars(title: str, values: Mapping[str, float], unit: str = "") -> str:
             f'<text x="{LABEL + long + 6:.1f}" y="{y + 15}">{short(value)} '
             f"{escape(unit)}</text>"
         )
-    return _figure(title, len(values) * ROW + 4, rows)
+    tall = len(values) * ROW + 4
+    if mark is not None and mark.value <= top:
+        x = LABEL + (WIDTH - LABEL - VALUE) * mark.value / top
+        rows.append(
+            f'<path class="mark" d="M{x:.1f} 0V{tall}"/><text x="{x:.1f}" '
+            f'y="{tall + 14}" text-anchor="middle">{escape(mark.name)}</text>'
+        )
+        tall += ROW
+    return _figure(title, tall, rows)
 
 
 def lines(
@@ -69,6 +89,7 @@ def lines(
     series: Mapping[str, Sequence[tuple[float, float]]],
     x_name: str,
     y_name: str,
+    mark: Mark | None = None,
 ) -> str:
     """One line per name through points ``(x, y)``; both axes begin at 0."""
     points = [point for line in series.values() for point in line]
@@ -88,6 +109,12 @@ def lines(
         parts.append(
             f'<text x="{x:.1f}" y="{base + 18}" text-anchor="middle">'
             f"{short(value)}</text>"
+        )
+    if mark is not None and mark.value <= top:
+        y = base * (1 - mark.value / top)
+        parts.append(
+            f'<path class="mark" d="M{MARGIN} {y:.1f}H{WIDTH - 10}"/><text '
+            f'x="{MARGIN + 6}" y="{y - 4:.1f}">{escape(mark.name)}</text>'
         )
     for i, (name, line) in enumerate(series.items()):
         colour = COLOURS[i % len(COLOURS)]

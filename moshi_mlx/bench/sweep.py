@@ -23,6 +23,9 @@ HEAD = (
 )
 
 
+LIVE = charts.Mark(FRAME_MS, f"{FRAME_MS:.0f} ms: real time")
+
+
 @dataclass(frozen=True)
 class Plan:
     """What to time.
@@ -181,16 +184,18 @@ def page(machine: str, outcome: Outcome) -> str:
     results = outcome.results
     medians = {title(r): r.stages["frame"].p50_ms for r in results}
     parts = [charts.table(HEAD, [row(r) for r in results])]
-    parts.append(charts.bars("Median of a frame", medians, "ms"))
+    parts.append(charts.bars("Median of a frame", medians, "ms", LIVE))
     batches: dict[str, list[tuple[float, float]]] = {}
     for r in results:
         step = r.batch, r.stages["step"].p50_ms
         batches.setdefault(" ".join(r.label.values()), []).append(step)
     if any(len(line) > 1 for line in batches.values()):
-        parts.append(charts.lines("LM step by batch", batches, "conversations", "ms"))
+        name = "LM step by batch"
+        parts.append(charts.lines(name, batches, "conversations", "ms", LIVE))
     if outcome.growth:
         lines = {name: [*line] for name, line in outcome.growth.items()}
-        parts.append(charts.lines("LM step by position", lines, "steps heard", "ms"))
+        name = "LM step by position"
+        parts.append(charts.lines(name, lines, "steps heard", "ms", LIVE))
     note = (
         f"{machine}. A frame is {FRAME_MS:.0f} ms of sound: what takes longer is late. "
         "Times in milliseconds, of the whole batch."

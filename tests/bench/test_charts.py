@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from moshi_mlx.bench.charts import bars, lines, page, short, table, ticks, write
+from moshi_mlx.bench.charts import Mark, bars, lines, page, short, table, ticks, write
 from moshi_mlx.errors import ConfigError
 
 
@@ -30,9 +30,39 @@ def test_lines_go_through_their_points():
     assert x1 > x0 and (bottom - y1) == pytest.approx(2 * (bottom - y0), rel=0.01)
 
 
+def marked(drawn: ElementTree.Element) -> list[float]:
+    """Where a dashed line lies: x of an upright one, y of a level one."""
+    found = [p.attrib["d"] for p in drawn.iter("path") if p.attrib["class"] == "mark"]
+    numbers = [re.split("[MVH ]", path)[1:3] for path in found]
+    return [
+        float(x if "V" in d else y) for d, (x, y) in zip(found, numbers, strict=True)
+    ]
+
+
+def test_a_mark_lies_at_its_value_where_the_chart_reaches_it():
+    values, limit = {"q4": 40.0, "q8": 160.0}, Mark(80.0, "80 ms: real time")
+    drawn = figure(bars("Frame", values, "ms", limit))
+    short_, long = (float(bar.attrib["width"]) for bar in drawn.iter("rect"))
+    left = float(next(drawn.iter("rect")).attrib["x"])
+    assert marked(drawn) == [pytest.approx(left + 2 * short_, abs=0.2)]
+    assert left + 2 * short_ < left + long
+    series = {"q4": [(0.0, 40.0), (9.0, 80.0)], "q8": [(0.0, 20.0), (9.0, 100.0)]}
+    drawn = figure(lines("Step", series, "step", "ms", limit))
+    points = next(drawn.iter("polyline")).attrib["points"]
+    assert marked(drawn) == [float(points.split(",")[-1])]
+    for text in (
+        bars("Frame", values, "ms", limit),
+        lines("Step", series, "", "", limit),
+    ):
+        assert "80 ms: real time" in [t.text for t in figure(text).iter("text")]
+    far = Mark(1000.0, "far")
+    assert "far" not in bars("Frame", values, "ms", far)
+    assert "far" not in lines("Step", series, "step", "ms", far)
+
+
 def test_everything_stays_within_the_picture():
     names = {f"series {i}": [(1.0, 10.0 + i)] for i in range(9)}
-    drawn = figure(lines("Many", names, "step", "ms"))
+    drawn = figure(lines("Many", names, "step", "ms", Mark(9.0, "limit")))
     x, y, wide, tall = map(float, drawn.attrib["viewBox"].split())
     for text in drawn.iter("text"):
         assert x <= float(text.attrib["x"]) < x + wide - 100 or text.text not in names
