@@ -121,21 +121,16 @@ def respond(
         trace=trace,
     )
     answer = Answer(infile, name, seed)
-    started = time.perf_counter()
     with ExitStack() as stack:
         answer.open(stack, outfile, recording)
+        if report is not None:
+            report.unlink(missing_ok=True)  # it told of sound that is gone now
+        # also after Ctrl-C, of what was answered so far
+        stack.callback(answer.finish, time.perf_counter(), trace, report, json_)
         for exchange in run(session, heard, moshi, tail_s=tail):
             answer.add(exchange)
             if not json_:
                 printer.print_token(exchange.reply.text)
-    answer.finish(time.perf_counter() - started, trace)
-    if report is not None:
-        answer.write_report(report, trace)
-    if json_:
-        print(json.dumps(answer.summary, ensure_ascii=False))
-    else:
-        print(flush=True)
-        print(answer.timing(), file=sys.stderr)
 
 
 class Answer:
@@ -187,8 +182,21 @@ class Answer:
         if self._recording is not None:
             self._recording.add(exchange.heard, reply.pcm, reply.text)
 
-    def finish(self, wall_s: float, trace: Any) -> None:
-        """Sum up the timing."""
+    def finish(
+        self, started: float, trace: Any, report: Path | None, as_json: bool
+    ) -> None:
+        """Write the report and say how it went."""
+        self._sum_up(time.perf_counter() - started, trace)
+        if report is not None and self._heard:
+            self._write_report(report, trace)
+        if as_json:
+            print(json.dumps(self.summary, ensure_ascii=False))
+        else:
+            print(flush=True)
+            print(self._timing(), file=sys.stderr)
+
+    def _sum_up(self, wall_s: float, trace: Any) -> None:
+        """Words and timing."""
         from ..audio import FRAME, SAMPLE_RATE
         from ..chat.transcript import words
 
@@ -206,7 +214,7 @@ class Answer:
             },
         }
 
-    def timing(self) -> str:
+    def _timing(self) -> str:
         """The summary in a line for people."""
         stages = ", ".join(
             f"{name} {ms['p50']:.1f} / {ms['p95']:.1f} ms"
@@ -217,7 +225,7 @@ class Answer:
             "time); p50 / p95 a frame: {stages}; seed {seed}"
         ).format(**{**self.summary, "stages": stages})
 
-    def write_report(self, path: Path, trace: Any) -> None:
+    def _write_report(self, path: Path, trace: Any) -> None:
         """The page with waveforms, text and latencies."""
         from ..chat.report import write_report
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.audio import files
+from moshi_mlx.chat.session import DuplexSession
 from moshi_mlx.cli.main import main
 from tests.questions import QUESTIONS
 from tests.recogniser import hear
@@ -36,6 +37,39 @@ def test_question_in_answer_out_with_recording_and_report(tmp_path, capsys):
     page = report.read_text()
     assert "http" not in page.replace("http://www.w3.org", "")
     assert "holiday?" in page
+
+
+@pytest.mark.parametrize("frames", [0, 20])
+def test_ctrl_c_leaves_a_report_of_the_sound_that_is_there(
+    frames, tmp_path, capsys, monkeypatch
+):
+    reply, report = tmp_path / "reply.wav", tmp_path / "report.html"
+    report.write_text("of another answer")
+    steps, step = [], DuplexSession.step
+
+    def interrupted(self, frame):
+        steps.append(reply.exists())  # the warm-up came before
+        if sum(steps) > frames:
+            raise KeyboardInterrupt
+        return step(self, frame)
+
+    monkeypatch.setattr(DuplexSession, "step", interrupted)
+    args = [str(QUESTIONS[2].path), str(reply), "--report", str(report), "--json"]
+    assert main(["respond", *GREEDY, *args]) == 130
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["frames"] == frames and summary["audio_s"] == frames * 0.08
+    assert report.exists() == (frames > 0)
+    if frames:
+        assert "1.6 s" in report.read_text()  # nothing of the other answer
+        assert 0 < files.read(reply)[0].size <= frames * 1920
+
+
+def test_what_cannot_be_written_leaves_the_report_of_what_is_there(tmp_path):
+    report = tmp_path / "report.html"
+    report.write_text("of another answer")
+    args = [str(QUESTIONS[2].path), "/proc/no.wav", "--report", str(report)]
+    assert main(["respond", *GREEDY, *args]) == 1
+    assert report.read_text() == "of another answer"
 
 
 def test_json_is_the_only_output(capsys):
