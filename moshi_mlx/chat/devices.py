@@ -2,13 +2,13 @@
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..audio.device import Microphone, Speaker, find_device
+from ..audio.device import Device, Microphone, Speaker, find_device
 from ..audio.framing import SAMPLE_RATE, PlaybackRing
 from ..audio.resample import Resampler
 from ..errors import AudioError
@@ -17,6 +17,21 @@ Pcm = NDArray[np.float32]
 Block = Pcm | None
 WAITING_S = 30  # of sound that may wait for the model, or for the loudspeaker
 _BUFFER_S = 0.3  # nobody waits for an answer here: a busy machine shall not crackle
+
+
+def lacking(devices: Sequence[Device]) -> str | None:
+    """What a conversation lacks with these devices, and what to do; None: nothing."""
+    kinds = {
+        "microphone": any(device.inputs for device in devices),
+        "loudspeaker": any(device.outputs for device in devices),
+    }
+    missing = [name for name, there in kinds.items() if not there]
+    if not missing:
+        return None
+    return (
+        f"no {' and no '.join(missing)} was found: plug one in, allow it in the "
+        "system's settings, or talk in the browser, with moshi-mlx serve."
+    )
 
 
 @contextmanager

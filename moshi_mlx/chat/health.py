@@ -22,6 +22,7 @@ from ..errors import MoshiError
 from ..models.mimi import Mimi, mimi_202407
 from ..models.presets import config_v0_1
 from ..modules.transformer import Transformer
+from .devices import lacking
 from .moshi import load
 from .policy import FRAME_MS
 from .sound import rms
@@ -135,7 +136,10 @@ def _sound(opened: bool) -> Iterator[Finding]:
     except MoshiError as error:
         yield Finding("PortAudio", "error", str(error))
         return
-    yield Finding("PortAudio", "ok", f"{len(devices)} devices")
+    if sentence := lacking(devices):
+        yield Finding("PortAudio", "error" if opened else "warning", sentence)
+    else:
+        yield Finding("PortAudio", "ok", f"{len(devices)} devices")
     if opened:
         yield _guarded("microphone", _microphone)
         yield _guarded("speaker", _speaker)

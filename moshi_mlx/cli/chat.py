@@ -11,6 +11,7 @@ import typer
 
 from . import options
 from .console import RawPrinter, status
+from .devices import print_devices
 from .main import INTERRUPTED
 from .outputs import check_outputs
 
@@ -370,29 +371,6 @@ class Run:
         )
         if recording is not None:
             printer.log("info", f"recorded in {recording.path}, with text and report")
-
-
-def print_devices() -> None:
-    """A table of what can be chosen."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from ..audio.device import list_devices
-
-    table = Table(box=None, pad_edge=False)
-    for title in ("number", "name", "microphone", "speaker", "rate", "system"):
-        table.add_column(title)
-
-    def channels(count: int, default: bool) -> str:
-        return f"{count} channels{' (default)' if default else ''}" if count else ""
-
-    for d in list_devices():
-        ends = (
-            channels(d.inputs, d.default_input),
-            channels(d.outputs, d.default_output),
-        )
-        table.add_row(str(d.number), d.name, *ends, f"{d.rate} Hz", d.host)
-    Console().print(table)
 
 
 def check_devices(sound: Any) -> None:

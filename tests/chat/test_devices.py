@@ -6,8 +6,25 @@ from threading import Thread
 import numpy as np
 import pytest
 
+from moshi_mlx.audio.device import Device
 from moshi_mlx.chat import devices
-from moshi_mlx.chat.devices import Player
+from moshi_mlx.chat.devices import Player, lacking
+
+
+def device(inputs: int, outputs: int) -> Device:
+    return Device(0, "a", "ALSA", inputs, outputs, 48000, False, False)
+
+
+def test_what_is_lacking_is_named_with_what_to_do():
+    assert lacking([device(1, 0), device(0, 2)]) is None
+    for devices_, words in [
+        ([], "no microphone and no loudspeaker was found"),
+        ([device(0, 2)], "no microphone was found"),
+        ([device(1, 0)], "no loudspeaker was found"),
+    ]:
+        sentence = lacking(devices_)
+        assert sentence is not None and sentence.startswith(words)
+        assert "plug one in" in sentence and "moshi-mlx serve" in sentence
 
 
 class Speaker:

@@ -1,9 +1,13 @@
 """The chat command's options, and the old name of it."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from moshi_mlx.chat import health
 from moshi_mlx.cli.main import main
 from moshi_mlx.local import default_model
 
@@ -34,6 +38,63 @@ def test_the_help_names_the_keys_and_every_old_flag_is_taken(
     assert "m mutes" in text and "--half-duplex" in text
     for flag in ("--tokenizer", "--moshi-weight", "--mimi-weight", "--hf-repo"):
         assert flag in text
+
+
+@pytest.fixture
+def plug(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Gives PortAudio devices of so many (inputs, outputs)."""
+
+    def install(*channels: tuple[int, int]) -> None:
+        found = [
+            {
+                "name": f"device {number}",
+                "hostapi": 0,
+                "max_input_channels": inputs,
+                "max_output_channels": outputs,
+                "default_samplerate": 48000.0,
+            }
+            for number, (inputs, outputs) in enumerate(channels)
+        ]
+        portaudio = SimpleNamespace(
+            query_hostapis=lambda: [{"name": "ALSA"}],
+            query_devices=lambda: found,
+            default=SimpleNamespace(device=(0, 0)),
+        )
+        monkeypatch.setattr("moshi_mlx.audio.device.portaudio", lambda: portaudio)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    "channels, code, sentence",
+    [
+        ([(1, 2)], 0, ""),
+        ([], 1, "no microphone and no loudspeaker was found"),
+        ([(0, 2)], 1, "no microphone was found"),
+    ],
+)
+def test_devices_are_listed_and_those_that_lack_are_named(
+    plug, capsys: pytest.CaptureFixture[str], channels, code, sentence
+):
+    plug(*channels)
+    assert main(["chat", "--list-devices"]) == code
+    out, err = capsys.readouterr()
+    assert ("device 0" in out and "48000 Hz" in out) == bool(channels)
+    assert sentence in err and len(err.splitlines()) == (1 if sentence else 0)
+
+
+@pytest.mark.parametrize(
+    "options, code, state", [([], 1, "error"), (["--no-sound"], 0, "warning")]
+)
+def test_the_doctor_fails_a_machine_without_devices(
+    plug, capsys: pytest.CaptureFixture[str], monkeypatch, options, code, state
+):
+    plug()
+    monkeypatch.setattr(health, "_seven_b", lambda: iter(()))  # slow, and tested
+    assert main(["doctor", "--json", *options]) == code
+    found = {f["what"]: f for f in json.loads(capsys.readouterr().out)}
+    assert found["PortAudio"]["state"] == state
+    assert "no microphone and no loudspeaker" in found["PortAudio"]["text"]
 
 
 def test_a_file_that_cannot_be_written_is_said_before_anything_else(
