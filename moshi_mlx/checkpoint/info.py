@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass, field
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,12 @@ class CheckpointInfo:
             "tokenizer": tokenizer,
             "lora": lora_weights,
         }
-        local = Path(str(name)).expanduser()
+        if not isinstance(name, str | PathLike) or not str(name).strip():
+            raise CheckpointError(
+                f"a model's name is wanted, not {name!r}: give a folder, a hub "
+                "repository OWNER/NAME, or 'demo', which is built in."
+            )
+        local = Path(name).expanduser()
         if local.suffix == ".safetensors" and local.is_file():
             given["moshi"] = given["moshi"] or local
             name = local.parent

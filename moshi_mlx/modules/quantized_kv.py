@@ -39,7 +39,7 @@ def group_size(head_dim: int, bits: int) -> int:
     """
     if bits not in KV_BITS:
         raise ValueError(
-            f"keys and values cannot be kept in {bits} bits: use "
+            f"keys and values cannot be kept in {bits!r} bits: use "
             f"{' or '.join(map(str, KV_BITS))}."
         )
     found = next((group for group in GROUPS if head_dim % group == 0), None)

@@ -1,11 +1,13 @@
 """A checkpoint is found by name; what it leaves out is known; files come when asked."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import moshi_mlx
 from moshi_mlx.checkpoint import source as source_module
 from moshi_mlx.checkpoint.info import BASE_REPO, MIMI_NAME, MOSHI_7B, CheckpointInfo
 from moshi_mlx.errors import CheckpointError, ConfigError
@@ -222,6 +224,14 @@ def test_the_demo_is_in_the_package(tmp_path, monkeypatch):
     monkeypatch.setattr(source_module, "DEMO_FOLDER", tmp_path / "gone")
     with pytest.raises(CheckpointError, match="lacks the built-in model"):
         CheckpointInfo.find("demo")
+
+
+@pytest.mark.parametrize("name", [None, "", " ", 3, b"demo"])
+def test_what_is_no_name_at_all_is_said_to_be_none(name):
+    sentence = rf"a model's name is wanted, not {re.escape(repr(name))}: .* 'demo'"
+    for load in (moshi_mlx.load, moshi_mlx.load_stt, moshi_mlx.load_tts):
+        with pytest.raises(CheckpointError, match=sentence):
+            load(name)
 
 
 @pytest.mark.parametrize("name", ["moshiko", "./models/x", "/no/such/folder", "a/b/c"])
