@@ -77,23 +77,33 @@ def test_linux_computes_with_openblas_and_others_with_their_own(imports: str):
     code = (
         f"{imports}\n"
         "from moshi_mlx import _blas\n"
-        "path = _blas.install()\n"
-        "if path:\n"
-        "    import ctypes\n"
-        "    cast = lambda f: ctypes.cast(f, ctypes.c_void_p).value\n"
-        "    slots = dict(_blas.slots(_blas.mappings('libmlx.so')[0][0]))\n"
-        "    calls = ctypes.c_void_p.from_address(slots['cblas_sgemm']).value\n"
-        "    assert calls == cast(ctypes.CDLL(path).scipy_cblas_sgemm)\n"
+        "paths = _blas.install()\n"  # once more, which changes nothing
+        "if paths:\n"
+        "    from ctypes import CDLL, c_void_p, cast\n"
+        "    openblas, products = map(CDLL, paths)\n"
+        "    called = _blas.slots('libmlx.so')['cblas_sgemm'].value\n"
+        "    others = c_void_p.in_dll(products, 'other_sgemm').value\n"
+        "    address = lambda function: cast(function, c_void_p).value\n"
+        "    assert called == address(products.few_rows_sgemm)\n"
+        "    assert others == address(openblas.scipy_cblas_sgemm)\n"
         "a = mx.arange(6.0, stream=mx.cpu).reshape(2, 3)\n"
-        "print(bool(path), mx.matmul(a, a.T, stream=mx.cpu).tolist())"
+        "print(bool(paths), mx.matmul(a, a.T, stream=mx.cpu).tolist())"
     )
     expected = f"{sys.platform == 'linux'} [[5.0, 14.0], [14.0, 50.0]]"
-    assert python(code) == expected, "the extra `cpu` is not installed"
+    assert python(code) == expected, "the extra `cpu` or a C compiler is missing"
 
 
 def test_mlx_keeps_its_own_blas_where_asked(monkeypatch):
     monkeypatch.setenv("MOSHI_MLX_NO_OPENBLAS", "1")
-    assert python("from moshi_mlx import _blas; print(_blas.install())") == "None"
+    assert python("from moshi_mlx import _blas; print(_blas.install())") == "[]"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS brings a fast BLAS")
+def test_without_a_c_compiler_openblas_does_all_the_work(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = python("from moshi_mlx import _blas; print(_blas.install())")
+    assert "openblas" in found and "products" not in found
 
 
 def test_without_mlx_the_error_says_what_to_install():

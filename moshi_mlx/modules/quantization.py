@@ -17,18 +17,13 @@ from .derived import Derived
 EPSILON = 1e-5  # least usage of a code: unused codes stay finite
 
 
-def nearest(
-    x: mx.array,
-    embedding: mx.array,
-    norms: mx.array,
-    packed: mx.array | None = None,
-) -> mx.array:
+def nearest(x: mx.array, embedding: mx.array, norms: mx.array) -> mx.array:
     """The row of ``embedding`` nearest to each ``x``, the first of equals.
 
     As ``|x - e|^2 = |x|^2 - 2 (x.e - |e|^2 / 2)``, it is where the bracket is largest;
-    ``norms`` are ``-|e|^2 / 2``, ``packed`` is ``ops.pack(embedding)``.
+    ``norms`` are ``-|e|^2 / 2``.
     """
-    scores = ops.linear(x, embedding, norms, packed)
+    scores = ops.linear(x, embedding, norms)
     return mx.argmax(scores, axis=-1).astype(mx.int32)
 
 
@@ -72,7 +67,7 @@ class _Tables:
     """What a chain computes from its codebooks once."""
 
     joined: mx.array  # [K * codebook_size, D]
-    books: list[tuple[mx.array, mx.array, mx.array | None]]  # arguments of ``nearest``
+    books: list[tuple[mx.array, mx.array]]  # arguments of ``nearest``
 
 
 class VectorQuantization(nn.Module):
@@ -102,8 +97,7 @@ class ResidualVectorQuantization(nn.Module):
         joined = mx.stack([book.embedding for book in self._books])
         views, norms = list(joined), list(half_norms(joined))
         mx.eval(joined, views, norms)
-        packed = [ops.pack(view) for view in views]
-        books = list(zip(views, norms, packed, strict=True))
+        books = list(zip(views, norms, strict=True))
         joined = joined.flatten(0, 1)
         mx.eval(joined)
         return _Tables(joined, books)
@@ -117,8 +111,8 @@ class ResidualVectorQuantization(nn.Module):
 
     def encode(self, x: mx.array, n: int) -> mx.array:
         codes: list[mx.array] = []
-        for embedding, norms, packed in self._tables.books[:n]:
-            codes.append(nearest(x, embedding, norms, packed))
+        for embedding, norms in self._tables.books[:n]:
+            codes.append(nearest(x, embedding, norms))
             if len(codes) < n:
                 x = x - embedding[codes[-1]]
         return mx.stack(codes, axis=1)

@@ -1,48 +1,46 @@
-"""Products of few rows, by the forms that CPU runs best: all the same product."""
+"""Products as MLX's CPU backend computes them here: on Linux through `_products.c`.
+
+Rows and widths around its bounds: few rows and many, streams that divide a weight and
+that do not, vectors that fill a row and that do not.
+"""
 
 import mlx.core as mx
-import mlx.nn as nn
+import numpy as np
 import pytest
 
-from moshi_mlx.modules import ops
-from tests.tiny import assert_close
-
-# Small enough for blocks of 128 and 16 rows; too large for any; no whole blocks.
-SHAPES = [(1536, 512), (1024, 8192), (64, 40_000), (100, 30)]
+ROWS = [1, 2, 3, 4, 5, 7, 8, 11, 12, 13]
+SHAPES = [(1, 1), (3, 5), (64, 64), (67, 130), (2048, 7), (5, 4099)]
 
 
-@pytest.fixture(params=[True, False], ids=["small kernels", "none"], autouse=True)
-def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """With AVX-512 and without: the forms differ, all must be right everywhere."""
-    monkeypatch.setattr(ops, "small_kernels", lambda: request.param)
-    ops._block_height.cache_clear()
-    return request.param
+def near(found: mx.array, expected: np.ndarray, size: np.ndarray) -> bool:
+    """Within float32's rounding of sums whose terms add up to ``size``."""
+    return bool((np.abs(np.array(found) - expected) <= 1e-6 * size + 1e-6).all())
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("rows", [1, 2, 7])
-@pytest.mark.parametrize("bias", [False, True])
-def test_blocks_of_a_weight_give_the_whole_product(shape, rows, bias):
-    x, weight = mx.random.normal((1, rows, shape[1])), mx.random.normal(shape)
-    b = mx.random.normal(shape[:1]) if bias else None
-    expected = x @ weight.T if b is None else x @ weight.T + b
-    assert_close(ops.linear(x, weight, b), expected)
-    assert_close(ops.linear(x, weight, b, ops.pack(weight)), expected)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("rows", ROWS)
+def test_products_of_few_rows_are_exact(rows: int, shape: tuple[int, int]):
+    x, weight = mx.random.normal((rows, shape[1])), mx.random.normal(shape)
+    exact = np.array(x, np.float64) @ np.array(weight, np.float64).T
+    size = np.abs(np.array(x)) @ np.abs(np.array(weight)).T
+    assert near(x @ weight.T, exact, size)
+    bias = mx.random.normal((rows, shape[0]))
+    assert near(mx.addmm(bias, x, weight.T), exact + np.array(bias), size)
+    assert near(mx.addmm(bias, x, weight.T, 0.5, 2), exact / 2 + 2 * bias, size)
 
 
-def test_only_what_is_worth_it_is_packed(processor: bool):
-    assert ops.pack(mx.zeros((100, 30))) is None  # no whole blocks
-    assert ops.pack(mx.zeros((128, 30), mx.bfloat16)) is None
-    packed = ops.pack(mx.zeros((128, 30)))
-    expected = (2, 30, 64) if processor else (1, 30, 128)
-    assert packed is not None and packed.shape == expected
+@pytest.mark.parametrize("rows", [2, 20])
+def test_products_of_parts_of_arrays_leave_the_rest_alone(rows: int):
+    x, weight = mx.random.normal((rows, 80))[:, 3:70], mx.random.normal((90, 80))
+    part = weight[5:81, 11:78]
+    exact = np.array(x, np.float64) @ np.array(part, np.float64).T
+    assert near(x @ part.T, exact, np.full(exact.shape, 80.0))
+    q, k = mx.random.normal((4, rows, 16)), mx.random.normal((4, 30, 16))[::-1]
+    exact = np.einsum("hnd,hmd->hnm", np.array(q), np.array(k))
+    assert near(q @ k.swapaxes(-1, -2), exact, np.full(exact.shape, 40.0))
 
 
-def test_a_pack_serves_the_weight_it_was_made_of():
-    block = nn.Sequential(nn.Linear(512, 640, bias=False))
-    layer, x = block.layers[0], mx.random.normal((2, 512))
-    ops.keep_packed(block)
-    assert_close(ops.project(x, layer), x @ layer.weight.T)
-    layer.weight = layer.weight + 1  # the pack is of the old weight now
-    assert_close(ops.project(x, layer), x @ layer.weight.T)
-    assert list(layer.parameters()) == ["weight"]
+def test_what_is_not_a_number_stays_so_and_old_memory_is_not_read():
+    x = mx.array([[1.0, mx.nan, 0.0], [1.0, 2.0, mx.inf]])
+    y = np.array(x @ mx.ones((5, 3)).T)
+    assert np.isnan(y[0]).all() and np.isinf(y[1]).all()
