@@ -10,13 +10,14 @@ codes ``[B, K, T]`` int32. Inside it is NLC.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from ..modules import ops
+from ..modules.compiled import Compiled
 from ..modules.conv import State
 from ..modules.quantization import SplitResidualVectorQuantizer
 from ..modules.resample import ConvDownsample1d, ConvTrUpsample1d
@@ -59,6 +60,7 @@ class Mimi(nn.Module):
         self.quantizer = SplitResidualVectorQuantizer(
             cfg.quantizer_dim, dim, dim, cfg.quantizer_nq, cfg.quantizer_bins
         )
+        self._encoding, self._decoding = Compiled(self), Compiled(self)
         self._state: MimiState | None = None
 
     @property
@@ -134,7 +136,7 @@ class Mimi(nn.Module):
                 f"{self.frame_size}, so collect them first."
             )
         half = self._state_for(state, pcm.shape[0]).encoder
-        return self.quantizer.encode(self._latent(pcm, half, active))
+        return self._codes(self._latent(pcm, half, active), self.num_codebooks)
 
     def decode_step(
         self,
@@ -169,7 +171,7 @@ class Mimi(nn.Module):
         half = self._encoder_state(pcm.shape[0])
         parts = [mx.zeros((pcm.shape[0], n, 0), mx.int32)]
         for piece in self._pieces(pcm, self.frame_size):
-            parts.append(self.quantizer.encode(self._latent(piece, half), n))
+            parts.append(self._codes(self._latent(piece, half), n))
             mx.eval(parts[-1], half.arrays)  # or the whole signal's graph is held
         return mx.concatenate(parts, axis=-1)
 
@@ -200,10 +202,12 @@ class Mimi(nn.Module):
         return mx.concatenate(parts, axis=-1)
 
     def warmup(self) -> None:
-        """Run a frame each way, so that the first real one does not wait for set-up."""
+        """Run two frames each way, so that the first real one does not wait for set-up:
+        the first lays out weights, the second compiles."""
         state = self.make_state()
         pcm = mx.zeros((1, self.cfg.channels, self.frame_size))
-        mx.eval(self.decode_step(self.encode_step(pcm, state), state))
+        for _ in range(2):
+            mx.eval(self.decode_step(self.encode_step(pcm, state), state))
 
     def set_dtype(
         self,
@@ -219,7 +223,7 @@ class Mimi(nn.Module):
         for name, w in dict(tree_flatten(self.parameters())).items():
             if ".codebook." not in name and chosen(w.dtype):
                 super().load_weights([(name, w.astype(dtype))], strict=False)
-        self._lay_out()
+        self._refresh()
         self.reset_state()
 
     def load_weights(
@@ -251,13 +255,13 @@ class Mimi(nn.Module):
         own = dict(tree_flatten(self.parameters()))
         weights = fitted(weights, own, self.cfg, what, strict)
         super().load_weights(list(weights.items()), strict=False)
-        self._lay_out()
+        self._refresh()
         return self
 
-    def _lay_out(self) -> None:
-        """Give new weights the memory layout that live frames are computed from."""
-        ops.keep_packed(self.encoder_transformer)
-        ops.keep_packed(self.decoder_transformer)
+    def _refresh(self) -> None:
+        """Notice weights that were replaced since: new streams call this first."""
+        self._encoding.refresh()
+        self._decoding.refresh()
 
     def _latent(
         self, pcm: mx.array, half: HalfState, active: Sequence[bool] | None = None
@@ -265,29 +269,47 @@ class Mimi(nn.Module):
         """The next latents ``[B, T, D]`` of a stream."""
         before = half.before(active)
         *convs, last = half.convs
-        x = self.encoder(pcm.swapaxes(1, 2), convs)
-        x = self.encoder_transformer(x, half.caches, None, active)[0]
-        x = self.downsample(x, last)
+        run = self._encoding
+        run.begin()
+        x = run.stage("encoder", self.encoder, pcm.swapaxes(1, 2), convs)
+        x = self.encoder_transformer(x, half.caches, None, active, run)[0]
+        x = run.stage("downsample", self._downsampled, x, [last])
         half.hold(before, active)
         return x
+
+    def _downsampled(self, x: mx.array, states: list[State]) -> mx.array:
+        return self.downsample(x, states[0])
+
+    def _codes(self, latent: mx.array, n: int) -> mx.array:
+        """Codes ``[B, n, T]``."""
+        return self._encoding(n, partial(self.quantizer.encode, num_codebooks=n))(
+            latent
+        )
 
     def _sound(
         self, codes: mx.array, half: HalfState, active: Sequence[bool] | None = None
     ) -> mx.array:
         before = half.before(active)
         first, *convs = half.convs
-        x = self.upsample(self.quantizer.decode(codes), first)
-        x = self.decoder_transformer(x, half.caches, None, active)[0]
-        x = self.decoder(x, convs)
+        run = self._decoding
+        run.begin()
+        x = run.stage("upsample", self._upsampled, codes, [first])
+        x = self.decoder_transformer(x, half.caches, None, active, run)[0]
+        x = run.stage("decoder", self.decoder, x, convs)
         half.hold(before, active)
         return x.swapaxes(1, 2)
 
+    def _upsampled(self, codes: mx.array, states: list[State]) -> mx.array:
+        return self.upsample(self.quantizer.decode(codes), states[0])
+
     def _encoder_state(self, batch_size: int) -> HalfState:
+        self._encoding.refresh()
         convs = self.encoder.make_state(batch_size)
         last = self.downsample.make_state(batch_size)
         return _half([*convs, last], self.encoder_transformer)
 
     def _decoder_state(self, batch_size: int) -> HalfState:
+        self._decoding.refresh()
         first = self.upsample.make_state(batch_size)
         convs = self.decoder.make_state(batch_size)
         return _half([first, *convs], self.decoder_transformer)

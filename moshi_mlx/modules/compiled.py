@@ -13,8 +13,9 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from . import ops
+from .conv import State
 
-Function = Callable[..., tuple[mx.array, ...]]
+Function = Callable[..., Any]  # of arrays and None, or trees of them, to the same
 
 
 class Compiled:
@@ -48,7 +49,7 @@ class Compiled:
             self._weights = [weakref.ref(array) for array in self._arrays()]
 
     def __call__(self, key: Hashable, function: Function) -> Function:
-        """``function`` of arrays and None, compiled where that works here.
+        """``function``, compiled where that works here.
 
         Args:
             key: tells it from the module's other functions; what it takes from
@@ -59,6 +60,24 @@ class Compiled:
         if key not in self._functions:
             self._functions[key] = mx.compile(function)
         return self._functions[key]
+
+    def stage(
+        self,
+        key: Hashable,
+        function: Callable[[mx.array, list[State]], mx.array],
+        x: mx.array,
+        states: list[State],
+    ) -> mx.array:
+        """``function(x, states)``, which changes the states in place; compiled too."""
+
+        def pure(x: mx.array, states: list[State]) -> tuple[mx.array, list[State]]:
+            states = [dict(state) for state in states]
+            return function(x, states), states
+
+        x, after = self(key, pure)(x, states)
+        for state, new in zip(states, after, strict=True):
+            state.update(new)
+        return x
 
     def _arrays(self) -> list[mx.array]:
         leaves: Any = tree_flatten(self._module.parameters())

@@ -13,7 +13,7 @@ import mlx.nn as nn
 
 from . import ops
 from .attention import Attention, CrossAttention, LayerCache, make_heads
-from .compiled import Compiled
+from .compiled import Compiled, Function
 from .heads import Table
 from .kv_cache import KVCache, RotatingKVCache
 from .norm import make_norm
@@ -266,7 +266,7 @@ class Transformer(nn.Module):
         y: mx.array | None = None
         condition: tuple[mx.array, ...] = ()
         for i in range(len(self.layers) + 1):
-            part = partial(self._between_attentions, i, b, t)
+            part: Function = partial(self._between_attentions, i, b, t)
             if compiled is not None:
                 part = compiled((i, b, t), part)
             x, *qkv = part(x, table, y, *condition)
@@ -344,12 +344,13 @@ class ProjectedTransformer(nn.Module):
         cache: Sequence[LayerCache] | None = None,
         cross_attention_src: mx.array | None = None,
         active: Sequence[bool] | None = None,
+        compiled: Compiled | None = None,
     ) -> list[mx.array]:
         if self.conv_layout:
             x = x.swapaxes(1, 2)
         if self.input_proj is not None:
             x = self.input_proj(x)
-        x = self.transformer(x, cache, cross_attention_src, active)
+        x = self.transformer(x, cache, cross_attention_src, active, compiled)
         outs = [x if proj is None else proj(x) for proj in self.output_projs]
         return [y.swapaxes(1, 2) for y in outs] if self.conv_layout else outs
 

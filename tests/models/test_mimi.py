@@ -261,6 +261,19 @@ def test_what_left_the_window_of_every_layer_is_forgotten():
     assert not mx.array_equal(codes[0][..., -20:-16], codes[1][..., -20:-16])
 
 
+def test_weights_replaced_in_any_way_are_heard_in_the_next_stream(golden):
+    mimi, io = golden
+    loud = Mimi(mimi.cfg)
+    loud.update(mimi.parameters())
+    for _ in range(2):  # the codec is compiled by now
+        decoded(loud, io["codes"][..., :3], 1, loud.make_state())
+    last = loud.decoder.final_conv1d.conv.conv
+    last.weight, last.bias = 2 * last.weight, 2 * last.bias
+    found = decoded(loud, io["codes"], 1, loud.make_state())
+    assert_close(found, 2 * io["decoded"], 2e-4)
+    assert_close(loud.decode(io["codes"]), 2 * io["decoded"], 2e-4)
+
+
 def test_variants_of_the_architecture_stream_too():
     several = changed(
         seanet={"n_residual_layers": 2, "true_skip": False},
