@@ -14,10 +14,9 @@ _ROLLOFF = 0.95  # of the lower Nyquist frequency: middle of the filter's slope
 _KAISER_BETA = 9.0  # about 90 dB under the signal
 _MIN_HOP = 32  # source samples in a block, at least
 _MAX_PERIOD = 640  # odd ratios are replaced by the next one below 640 / 640 (3 ppm)
-_ROWS = 1024  # blocks per product: bounds memory for long files
-# Multiply-adds in one product of a live stream. BLAS takes threads for more (OpenBLAS
-# from 2**18 on), which spin and wait for each other: a busy machine lost sound by that.
-_LIGHT = 2**17
+# Multiply-adds in one product. OpenBLAS takes threads for more, which spin and wait for
+# each other: a busy machine lost sound by that, and files took several times as long.
+_LIGHT = 2**18
 
 
 class Resampler:
@@ -87,13 +86,14 @@ class Resampler:
         self._pending = x[:, blocks * self._hop_in :].copy()
         out = np.empty((self._channels, blocks, self._hop_out), np.float32)
         if blocks:
-            light = max(1, _LIGHT // self._matrix.size)
-            rows = light if blocks < 16 * light else _ROWS
-            windows = np.lib.stride_tricks.sliding_window_view(x, span, axis=1)
-            windows = windows[:, :: self._hop_in]
+            rows = max(1, _LIGHT // self._matrix.size)
+            # Not sliding_window_view: on a live block it costs as much as the products.
+            shape, (row, step) = (self._channels, blocks, span), x.strides
+            strides = (row, self._hop_in * step, step)
+            windows = np.ndarray(shape, np.float32, x, 0, strides)
             for i in range(0, blocks, rows):
                 part = slice(i, min(i + rows, blocks))
-                out[:, part] = windows[:, part] @ self._matrix
+                np.matmul(windows[:, part], self._matrix, out=out[:, part])
         return out.reshape(self._channels, -1)
 
 
