@@ -6,8 +6,9 @@
         ...
 """
 
-from .files import WavWriter, frames, read, write_wav
+from .files import WavWriter, read, write_wav
 from .framing import FRAME, SAMPLE_RATE, Framer, PlaybackRing
+from .long import frames
 from .resample import Resampler, resample
 
 __all__ = [

@@ -2,14 +2,13 @@
 
 import logging
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
 from ..errors import AudioError
-from .framing import FRAME, SAMPLE_RATE, Framer
+from .framing import SAMPLE_RATE
 from .resample import resample
 
 _log = logging.getLogger(__name__)
@@ -52,21 +51,6 @@ def check_samples(path: Path, pcm: np.ndarray) -> None:
             f"{path} holds samples that are no numbers (NaN or infinite): "
             "export it again, as 16-bit PCM if you can."
         )
-
-
-def frames(path: str | Path) -> Iterator[np.ndarray]:
-    """A sound file as mono frames ``[1920]`` at 24 kHz, the last filled with silence.
-
-    The file is read at once, so a bad one raises here and not at the first frame.
-    """
-    return _frames(read(path)[0])
-
-
-def _frames(pcm: np.ndarray) -> Iterator[np.ndarray]:
-    framer = Framer(FRAME)
-    yield from framer.push(pcm)
-    if (last := framer.flush()) is not None:
-        yield last
 
 
 def _head(path: Path) -> bytes:

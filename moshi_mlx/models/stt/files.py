@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ...audio.long import LongWav
+from ...audio.long import LongSound
 from .rows import FRAME_S, Frame, is_loud
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ PIECE_FRAMES = 16  # encoded at once
 
 
 def encoded(
-    stt: STTModel, sounds: Sequence[Pcm | LongWav], lead: Pcm
+    stt: STTModel, sounds: Sequence[Pcm | LongSound], lead: Pcm
 ) -> Iterator[list[list[Frame]]]:
     """The next frames of every sound, after ``lead`` and with silence behind it."""
     size, before = stt.mimi.frame_size, len(lead)

@@ -10,7 +10,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from ...audio.long import LongWav, open_sound
+from ...audio.long import LongSound, open_sound
 from ...errors import AudioError, ConfigError
 from ...utils.text import Tokenizer
 from ..lm import Lm
@@ -24,7 +24,7 @@ from .session import Pcm, STTSession
 from .transcript import Transcript
 
 PAUSE_LENGTHS_S = (0.5, 1.0, 2.0, 3.0)  # of the extra heads of Kyutai's models
-Sound = str | Path | Pcm | LongWav
+Sound = str | Path | Pcm | LongSound
 Codes = NDArray[np.int32]
 
 
@@ -219,8 +219,8 @@ class STTModel:
         codes = self.encode(pcm[None, None, :whole], self.mimi.make_state())
         return list(codes[0].T)
 
-    def _samples(self, sound: Sound) -> Pcm | LongWav:
-        if isinstance(sound, LongWav):
+    def _samples(self, sound: Sound) -> Pcm | LongSound:
+        if isinstance(sound, LongSound):
             return sound
         if not isinstance(sound, np.ndarray):
             return open_sound(sound, self.sample_rate)

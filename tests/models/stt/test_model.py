@@ -38,7 +38,7 @@ def test_a_long_file_is_read_while_it_is_heard(tmp_path, monkeypatch):
     whole = stt.transcribe(tmp_path / "a.wav")
     monkeypatch.setattr(long, "LONG_S", 1.0)
     monkeypatch.setattr(long, "PIECE_S", 2)
-    assert isinstance(long.open_sound(tmp_path / "a.wav"), long.LongWav)
+    assert isinstance(long.open_sound(tmp_path / "a.wav"), long.LongSound)
     assert stt.transcribe(tmp_path / "a.wav") == whole
 
 
