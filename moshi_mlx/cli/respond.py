@@ -120,13 +120,13 @@ def respond(
         ),
         trace=trace,
     )
-    answer = Answer(infile, name, seed)
+    answer = Answer(infile, name, seed, report)
     with ExitStack() as stack:
         answer.open(stack, outfile, recording)
         if report is not None:
             report.unlink(missing_ok=True)  # it told of sound that is gone now
         # also after Ctrl-C, of what was answered so far
-        stack.callback(answer.finish, time.perf_counter(), trace, report, json_)
+        stack.callback(answer.finish, time.perf_counter(), trace, json_)
         for exchange in run(session, heard, moshi, tail_s=tail):
             answer.add(exchange)
             if not json_:
@@ -134,15 +134,21 @@ def respond(
 
 
 class Answer:
-    """What came of a recording: its files, its words and how long they took."""
+    """What came of a recording: its files, its words and how long they took.
 
-    def __init__(self, infile: Path, model: str, seed: int):
+    Args:
+        report: the page to write; only for it is the sound kept in memory.
+    """
+
+    def __init__(self, infile: Path, model: str, seed: int, report: Path | None):
         self.summary: dict[str, Any] = {
             "input": str(infile),
             "model": model,
             "seed": seed,
             "text": "",
         }
+        self._report = report
+        self._frames = 0
         self._heard: list[np.ndarray] = []
         self._said: list[np.ndarray | None] = []
         self._pieces: list[Any] = []
@@ -170,9 +176,11 @@ class Answer:
         from ..chat.transcript import Timed
 
         reply = exchange.reply
-        start_s = len(self._heard) * FRAME / SAMPLE_RATE
-        self._heard.append(exchange.heard)
-        self._said.append(reply.pcm)
+        start_s = self._frames * FRAME / SAMPLE_RATE
+        self._frames += 1
+        if self._report is not None:
+            self._heard.append(exchange.heard)
+            self._said.append(reply.pcm)
         if reply.text:
             end_s = start_s + FRAME / SAMPLE_RATE
             self._pieces.append(Timed(reply.text, start_s, end_s))
@@ -182,13 +190,11 @@ class Answer:
         if self._recording is not None:
             self._recording.add(exchange.heard, reply.pcm, reply.text)
 
-    def finish(
-        self, started: float, trace: Any, report: Path | None, as_json: bool
-    ) -> None:
+    def finish(self, started: float, trace: Any, as_json: bool) -> None:
         """Write the report and say how it went."""
         self._sum_up(time.perf_counter() - started, trace)
-        if report is not None and self._heard:
-            self._write_report(report, trace)
+        if self._report is not None and self._heard:
+            self._write_report(self._report, trace)
         if as_json:
             print(json.dumps(self.summary, ensure_ascii=False))
         else:
@@ -200,11 +206,11 @@ class Answer:
         from ..audio import FRAME, SAMPLE_RATE
         from ..chat.transcript import words
 
-        audio_s = len(self._heard) * FRAME / SAMPLE_RATE
+        audio_s = self._frames * FRAME / SAMPLE_RATE
         self.summary |= {
             "text": self.summary["text"].strip(),
             "words": [_rounded(word) for word in words(self._pieces)],
-            "frames": len(self._heard),
+            "frames": self._frames,
             "audio_s": round(audio_s, 3),
             "wall_s": round(wall_s, 3),
             "times_real_time": round(audio_s / wall_s, 2) if wall_s else 0.0,

@@ -2,13 +2,16 @@
 
 import json
 import wave
+import weakref
 
 import numpy as np
 import pytest
 
 from moshi_mlx.audio import files
-from moshi_mlx.chat.session import DuplexSession
+from moshi_mlx.chat.respond import Exchange
+from moshi_mlx.chat.session import DuplexSession, Reply
 from moshi_mlx.cli.main import main
+from moshi_mlx.cli.respond import Answer
 from tests.questions import QUESTIONS
 from tests.recogniser import hear
 
@@ -62,6 +65,16 @@ def test_ctrl_c_leaves_a_report_of_the_sound_that_is_there(
     if frames:
         assert "1.6 s" in report.read_text()  # nothing of the other answer
         assert 0 < files.read(reply)[0].size <= frames * 1920
+
+
+def test_sound_stays_in_memory_only_for_a_report(tmp_path):
+    for report in (None, tmp_path / "report.html"):
+        answer = Answer(QUESTIONS[0].path, "demo", 0, report)
+        frame = np.zeros(1920, np.float32)
+        kept = weakref.ref(frame)
+        answer.add(Exchange(frame, Reply(None, "", 3, None)))
+        del frame
+        assert (kept() is None) == (report is None)
 
 
 def test_what_cannot_be_written_leaves_the_report_of_what_is_there(tmp_path):
