@@ -1,5 +1,6 @@
 """Cut a stream of sound into the codec's frames, and queue frames for a loudspeaker."""
 
+import math
 import threading
 
 import numpy as np
@@ -18,6 +19,11 @@ def as_mono(pcm: np.ndarray) -> np.ndarray:
             "take a channel or the mean of them."
         )
     return pcm.astype(np.float32, copy=False)
+
+
+def rms(pcm: np.ndarray) -> float:
+    """Loudness of samples ``[S]``, 1 being full scale; 0 where there are none."""
+    return math.sqrt(float(pcm @ pcm) / len(pcm)) if len(pcm) else 0.0
 
 
 class Framer:

@@ -119,7 +119,7 @@ class _Played:
         self._owing: deque[int] = deque(maxlen=_PATIENCE)  # after the last takes
         self._ahead: deque[int] = deque(maxlen=4 * _PATIENCE)
         self._begun = False
-        self._past = np.zeros(round(_HISTORY_S * SAMPLE_RATE), np.float32)
+        self._past = Recent(round(_HISTORY_S * SAMPLE_RATE))
 
     def push(self, pcm: Pcm) -> None:
         skipped = min(self._owed, len(pcm))
@@ -131,11 +131,12 @@ class _Played:
         if not self._begun:
             self._begun = True
             self._drop(len(self._waiting) - num_samples - _AHEAD)
-        out, self._waiting = np.split(self._waiting, [num_samples])
+        out, self._waiting = self._waiting[:num_samples], self._waiting[num_samples:]
         lacking = num_samples - len(out)
-        self._owed += lacking
-        out = np.concatenate([out, np.zeros(lacking, np.float32)])
-        self._past = np.concatenate([self._past, out])[num_samples:]
+        if lacking:
+            self._owed += lacking
+            out = np.concatenate([out, np.zeros(lacking, np.float32)])
+        self._past.push(out)
         return out, self._recount()
 
     def _recount(self) -> bool:
@@ -158,8 +159,33 @@ class _Played:
 
     def delayed(self, num_samples: int, by: int) -> Pcm:
         """What ``take`` gave, ``by`` samples earlier."""
-        end = len(self._past) - min(by, len(self._past) - num_samples)
-        return self._past[end - num_samples : end]
+        return self._past.last(num_samples, min(by, self._past.size - num_samples))
+
+
+class Recent:
+    """The newest ``size`` samples of a stream, silence before it began.
+
+    Pushing copies what is pushed, and all that is kept once in ``size`` samples.
+    """
+
+    def __init__(self, size: int):
+        self.size = size
+        self._buffer = np.zeros(2 * size, np.float32)
+        self._end = size
+
+    def push(self, pcm: Pcm) -> None:
+        """Append ``pcm [S]``."""
+        pcm = pcm[-self.size :]
+        if self._end + len(pcm) > len(self._buffer):
+            self._buffer[: self.size] = self.last(self.size)
+            self._end = self.size
+        self._buffer[self._end : self._end + len(pcm)] = pcm
+        self._end += len(pcm)
+
+    def last(self, num_samples: int, before: int = 0) -> Pcm:
+        """The ``[num_samples]`` that end ``before`` samples ago; valid until a push."""
+        end = self._end - before
+        return self._buffer[end - num_samples : end]
 
 
 class DelayEstimator:
@@ -172,16 +198,15 @@ class DelayEstimator:
     def __init__(self) -> None:
         self.delay_s: float | None = None
         self._rate = SAMPLE_RATE // _DECIMATE
-        size = round((_WINDOW_S + _MOST_DELAY_S) * self._rate)
-        self._near = np.zeros(size, np.float32)
-        self._far = np.zeros(size, np.float32)
+        size = round((_WINDOW_S + _MOST_DELAY_S) * SAMPLE_RATE)
+        self._near, self._far = Recent(size), Recent(size)
         self._fresh = 0
         self._last_s: float | None = None
 
     def look(self, near: Pcm, far: Pcm) -> bool:
         """Take blocks ``[S]`` of both sides; True where the delay has changed."""
-        self._near = _append(self._near, near)
-        self._far = _append(self._far, far)
+        self._near.push(near)
+        self._far.push(far)
         self._fresh += len(near)
         if self._fresh < SAMPLE_RATE:
             return False
@@ -196,10 +221,10 @@ class DelayEstimator:
 
     def _correlate(self) -> float | None:
         most = round(_MOST_DELAY_S * self._rate)
-        far = self._far
+        far = _decimated(self._far)
         if np.sqrt(np.mean(np.square(far[:-most]))) < _AUDIBLE:
             return None
-        near = self._near.copy()
+        near = _decimated(self._near)
         near[:most] = 0  # its cause may lie before the window
         if np.sqrt(np.mean(np.square(near))) < _FAINT:
             return None
@@ -213,7 +238,10 @@ class DelayEstimator:
         return peak / self._rate
 
 
-def _append(past: Pcm, pcm: Pcm) -> Pcm:
-    """``past`` with ``pcm``, decimated by means, at its end; same length."""
-    coarse = pcm[: len(pcm) // _DECIMATE * _DECIMATE].reshape(-1, _DECIMATE).mean(1)
-    return np.concatenate([past, coarse])[len(coarse) :]
+def _decimated(recent: Recent) -> Pcm:
+    """All of it at a lower rate, by means."""
+    pcm = recent.last(recent.size)
+    coarse = pcm[::_DECIMATE].copy()
+    for i in range(1, _DECIMATE):
+        coarse += pcm[i::_DECIMATE]
+    return coarse / _DECIMATE

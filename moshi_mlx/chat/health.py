@@ -16,6 +16,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from ..audio.device import Microphone, Speaker, find_device, list_devices
+from ..audio.framing import rms
 from ..checkpoint.memory import fitting_moshi, machine_memory
 from ..codec.native import NativeCodec
 from ..errors import MoshiError
@@ -25,7 +26,6 @@ from ..modules.transformer import Transformer
 from .devices import lacking
 from .moshi import load
 from .policy import FRAME_MS
-from .sound import rms
 from .speed import Speed, measure
 from .trace import percentile
 

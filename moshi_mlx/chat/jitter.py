@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..audio.framing import FRAME, SAMPLE_RATE
+from .trace import percentile
 
 Pcm = NDArray[np.float32]
 
@@ -86,8 +87,7 @@ class JitterBuffer:
     def read(self, num_samples: int) -> Pcm:
         """The next ``[num_samples]``; a gap is filled, then silent."""
         with self._lock:
-            out = self._sound[:num_samples]
-            self._sound = self._sound[num_samples:]
+            out, self._sound = self._sound[:num_samples], self._sound[num_samples:]
             lacking = num_samples - len(out)
             if not lacking:
                 return out
@@ -115,9 +115,9 @@ class JitterBuffer:
         self._lags.append(lag_s)
         if len(self._lags) < 8:
             return
-        base, late = np.percentile(self._lags, [5, 95])
-        self._base_s = float(base)
-        self.jitter_s = min(float(late - base), _MOST_JITTER_S)
+        self._base_s = percentile(self._lags, 5)
+        late_s = percentile(self._lags, 95) - self._base_s
+        self.jitter_s = min(late_s, _MOST_JITTER_S)
 
     def _resume(self, pcm: Pcm, wait: int) -> Pcm:
         """Sound after a gap: what is left to wait, then a fade in."""
@@ -170,13 +170,12 @@ def period_of(pcm: Pcm, rate: int) -> int:
     coarse = pcm[-2 * longest :: step].astype(np.float64)
     last = coarse[-(longest // step) :]
     lags = np.arange(shortest // step, longest // step)
-    size = len(last)
-    past = np.stack([coarse[len(coarse) - size - lag :][:size] for lag in lags])
-    energy = np.sqrt((past**2).sum(axis=1)) + 1e-9
-    # Not past @ last: from 9216 products on BLAS takes threads, which spin and wait for
+    past = coarse[-len(last) - lags[-1] : -lags[0]]  # the longest lag comes first
+    # Many short products: of large ones BLAS makes threads, which spin and wait for
     # each other. On a busy machine that took half of this thread's time.
-    alike = (past * last).sum(axis=1)
-    return int(lags[np.argmax(alike / energy)]) * step
+    alike = np.correlate(past, last, "valid")
+    energy = np.sqrt(np.correlate(past**2, np.ones_like(last), "valid")) + 1e-9
+    return int(lags[np.argmax((alike / energy)[::-1])]) * step
 
 
 def conceal(pcm: Pcm, rate: int) -> Pcm:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..audio.framing import FRAME, SAMPLE_RATE
+from ..audio.framing import FRAME, SAMPLE_RATE, rms
+from .trace import percentile
 
 FRAME_MS = 1000 * FRAME / SAMPLE_RATE  # 80
 _FLOOR_FRAMES = 125  # 10 s: how far back the quietest frames are looked for
@@ -44,9 +45,9 @@ class SilenceGate:
 
     def __call__(self, frame: NDArray[np.float32]) -> bool:
         """Whether nobody speaks in ``frame [S]``; learns the room's noise from it."""
-        level = float(np.sqrt(np.mean(np.square(frame), dtype=np.float64)))
+        level = rms(frame)
         self._levels.append(level)
-        floor = float(np.percentile(self._levels, 10))
+        floor = percentile(self._levels, 10)
         return level < _SILENCE_RMS or level < min(
             _FLOOR_RISE * floor, 10 * _SILENCE_RMS
         )

@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from ..audio.framing import SAMPLE_RATE, Framer
+from ..audio.framing import SAMPLE_RATE, Framer, rms
 from .moshi import Moshi
 from .session import DuplexSession, Reply
 
@@ -125,8 +125,3 @@ def _transcribe(
     for pcm in chain([before], frames, [after]):
         for frame in framer.push(pcm):
             yield Exchange(frame, session.step(frame))
-
-
-def rms(pcm: NDArray[np.float32]) -> float:
-    """Loudness of samples, 1 being full scale."""
-    return float(np.sqrt(np.mean(np.square(pcm)))) if pcm.size else 0.0

@@ -14,6 +14,7 @@ import threading
 import time
 from array import array
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -152,7 +153,7 @@ class Trace:
         Path(path).write_text(json.dumps({"traceEvents": rows}), encoding="utf-8")
 
 
-def percentile(values: list[float], percent: float) -> float:
+def percentile(values: Iterable[float], percent: float) -> float:
     """The smallest value that ``percent`` of all do not exceed (nearest rank)."""
     ordered = sorted(values)
     return ordered[max(0, ceil(len(ordered) * percent / 100) - 1)]

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moshi_mlx.audio import FRAME, SAMPLE_RATE, Framer, PlaybackRing
+from moshi_mlx.audio.framing import rms
 from moshi_mlx.errors import AudioError
 
 SIZES = st.lists(st.integers(0, 50), max_size=30)
@@ -63,3 +64,8 @@ def test_the_ring_is_a_queue_that_forgets_its_oldest(moves):
             assert np.array_equal(ring.read(num), np.array(want, np.float32))
         assert len(ring) == len(model)
     assert (ring.dropped, ring.missing) == (dropped, missing)
+
+
+def test_loudness_is_that_of_the_whole_and_none_where_there_is_nothing():
+    assert rms(np.full(1920, -0.5, np.float32)) == pytest.approx(0.5)
+    assert rms(np.zeros(0, np.float32)) == 0

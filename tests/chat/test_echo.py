@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.audio import SAMPLE_RATE
-from moshi_mlx.chat.echo import DelayEstimator, EchoCanceller
+from moshi_mlx.chat.echo import DelayEstimator, EchoCanceller, Recent
 from moshi_mlx.errors import AudioError
 
 RATE = SAMPLE_RATE
@@ -191,3 +191,14 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "pywebrtc_audio", None)
     with pytest.raises(AudioError, match="pip install pywebrtc-audio"):
         EchoCanceller()
+
+
+@pytest.mark.parametrize("size", [1, 7, 50, 99, 100, 230])
+def test_the_recent_past_is_what_was_pushed_last(size: int):
+    stream, recent = np.arange(1, 901, dtype=np.float32), Recent(100)
+    assert not recent.last(100).any()
+    for i in range(0, len(stream), size):
+        recent.push(stream[i : i + size])
+        told = np.concatenate([np.zeros(100, np.float32), stream[: i + size]])
+        np.testing.assert_array_equal(recent.last(100), told[-100:])
+        np.testing.assert_array_equal(recent.last(30, before=70), told[-100:-70])
