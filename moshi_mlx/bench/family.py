@@ -6,7 +6,7 @@ in memory as an hour of steps goes by.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -149,9 +149,17 @@ class Result:
 
 
 def measure(
-    model: Model, label: dict[str, str], steps: int = 50, hour: bool = False
+    model: Model,
+    label: dict[str, str],
+    steps: int = 50,
+    hour: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Result:
-    """Time a stream's steps after a warm-up; with ``hour`` go on for 45,000 steps."""
+    """Time a stream's steps after a warm-up; with ``hour`` go on for 45,000 steps.
+
+    Args:
+        tell: is told how far the hour is.
+    """
     warm = begin(model)
     while not warm.step():
         pass
@@ -164,7 +172,10 @@ def measure(
     for _ in range(steps):
         with trace.stage("step"):
             run.step()
-    memory = list(an_hour(run)) if hour else []
+    memory = []
+    for look in an_hour(run) if hour else ():
+        memory.append(look)
+        tell(f"{' '.join(label.values())}, {look[0]:.0f} min of sound")
     return Result(label, trace.summary()["step"], first_s, nbytes(model.lm), memory)
 
 
@@ -221,8 +232,11 @@ def run_tasks(
     size: str,
     steps: int = 50,
     hour: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Result]:
     """Measure a checkpoint's own task, or random models for several, on this device.
+
+    ``tell`` as in ``measure``.
 
     Raises: ConfigError for an unknown task, or one that is not the checkpoint's.
     """
@@ -232,9 +246,9 @@ def run_tasks(
         if tasks and list(tasks) != [task]:
             raise ConfigError(f"{info.name} is for the task {task}: leave --task out.")
         label = {"task": task, "model": info.name, "device": device}
-        yield measure(model, label, steps, hour)
+        yield measure(model, label, steps, hour, tell)
         return
     for task in tasks:
         label = {"task": task, "model": size, "device": device}
-        yield measure(random_model(task, size), label, steps, hour)
+        yield measure(random_model(task, size), label, steps, hour, tell)
         mx.clear_cache()

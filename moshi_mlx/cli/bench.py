@@ -82,8 +82,8 @@ def bench(
         bool,
         typer.Option(
             "--hour",
-            help="With --task: go on for an hour of sound (45,000 steps) and show that "
-            "memory stays.",
+            help="With --task: go on for an hour of sound (45,000 steps, some "
+            "minutes even of tiny models) and show that memory stays.",
         ),
     ] = False,
     live: Annotated[
@@ -180,9 +180,13 @@ def bench_tasks(
 
     info = None if model is None else CheckpointInfo.find(model)
     results = []
+
+    def tell(done: str) -> None:
+        typer.echo(done, err=True)
+
     with status("timing"):
-        for result in run_tasks(info, tasks, size, *steps):
-            typer.echo(" ".join(result.label.values()), err=True)
+        for result in run_tasks(info, tasks, size, *steps, tell):
+            tell(" ".join(result.label.values()))
             results.append(result)
     if as_json:
         found = [result.to_json() for result in results]
