@@ -12,6 +12,7 @@ from collections.abc import Callable
 import mlx.core as mx
 import mlx.nn as nn
 
+from ..modules import ops
 from ..modules.embedding import ScaledEmbedding
 from ..modules.joined import JoinedLinear
 from ..modules.kv_cache import KVCache
@@ -41,7 +42,7 @@ class DepFormerSlice(nn.Module):
             self.norm = make_norm(dep.norm, dim)
 
     def logits(self, x: mx.array) -> mx.array:
-        return self.linear_out(self.norm(x) if "norm" in self else x)
+        return ops.project(self.norm(x) if "norm" in self else x, self.linear_out)
 
 
 class DepFormer(nn.Module):

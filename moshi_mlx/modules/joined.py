@@ -6,9 +6,12 @@ cast, quantised) are joined again at the next call.
 """
 
 from collections.abc import Sequence
+from copy import copy
 
 import mlx.core as mx
 import mlx.nn as nn
+
+from . import ops
 
 PARTS = ("weight", "scales", "biases")
 
@@ -94,21 +97,13 @@ class JoinedLinear(_Joined):
 
     def __call__(self, layers: Sequence[nn.Module], x: mx.array) -> list[mx.array]:
         """``[B, T, D_in] -> `` ``[B, T, D_out]`` per layer."""
-        arrays = self.arrays(layers)
-        if not arrays:
+        if not self.arrays(layers):
             return [layer(x) for layer in layers]
-        if "scales" in arrays:
-            layer = layers[0]
-            y = mx.quantized_matmul(
-                x,
-                arrays["weight"],
-                scales=arrays["scales"],
-                biases=arrays.get("biases"),
-                transpose=True,
-                group_size=layer.group_size,
-                bits=layer.bits,
-                mode=layer.mode,  # type: ignore[arg-type]
-            )
-        else:
-            y = x @ arrays["weight"].T
-        return list(mx.split(y, len(layers), axis=-1))
+        return list(mx.split(ops.project(x, self._whole), len(layers), axis=-1))
+
+    def _join(self, layers: Sequence[nn.Module]) -> dict[str, mx.array]:
+        joined = super()._join(layers)
+        self._whole = copy(layers[0])  # of the same kind, with all rows
+        for name, array in joined.items():
+            self._whole[name] = array
+        return joined

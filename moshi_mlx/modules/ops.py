@@ -12,6 +12,7 @@ from functools import lru_cache
 import mlx.core as mx
 import mlx.nn as nn
 
+SMALL_WEIGHT = 2**20  # numbers
 ELU_FLOOR = 17.5  # exp(-17.5) is less than float32 can take from 1
 ELU_DOUBLINGS = 5
 # Taylor series of expm1(x / 32), highest power first.
@@ -39,29 +40,52 @@ def gelu(x: mx.array) -> mx.array:
     return nn.gelu(x) if on_gpu() else x * (mx.erf(x * 0.5**0.5) + 1) * 0.5
 
 
-def _turned(layer: nn.Module) -> mx.array:
-    """A layer's weight transposed; the view is made once."""
+def _turned(layer: nn.Module, dtype: mx.Dtype) -> mx.array | None:
+    """What an ``x`` of ``dtype`` is multiplied by: a weight transposed, made once.
+
+    None for quantised weights, except small ones on CPU: MLX multiplies by those ten
+    times as slowly as by float32 there, so that they are kept as float32 beside.
+    """
+    if "scales" in layer and dtype != mx.float32:
+        return None
     weight = layer["weight"]
     kept = layer.get("_turned")
     if kept is None or kept[0] is not weight:
-        view = weight.T
-        mx.eval(view)
-        kept = layer["_turned"] = (weight, view)
+        turned = weight.T if "scales" not in layer else _dequantised(layer)
+        mx.eval(turned)
+        kept = layer["_turned"] = (weight, turned)
     return kept[1]
 
 
+def _dequantised(layer: nn.Module) -> mx.array | None:
+    """The transposed float32 weight of a small quantised layer, on CPU."""
+    size = layer["scales"].size * layer.group_size
+    if on_gpu() or size >= SMALL_WEIGHT:
+        return None
+    weight = mx.dequantize(
+        layer["weight"],
+        layer["scales"],
+        layer.get("biases"),
+        group_size=layer.group_size,
+        bits=layer.bits,
+        mode=layer.mode,  # type: ignore[arg-type]
+        dtype=mx.float32,
+    )
+    return weight.T
+
+
 def project(x: mx.array, layer: nn.Module) -> mx.array:
-    """``layer(x)`` of an ``nn.Linear``, plain or quantised, for ``x [N, K]``."""
-    if "scales" in layer or "bias" in layer:
+    """``layer(x)`` of an ``nn.Linear``, plain or quantised, for ``x [..., K]``."""
+    if "bias" in layer or (weight := _turned(layer, x.dtype)) is None:
         return layer(x)
-    return x @ _turned(layer)
+    return x @ weight
 
 
 def project_add(x: mx.array, residual: mx.array, layer: nn.Module) -> mx.array:
     """``residual + layer(x)``, in one kernel where the layer is a plain matrix."""
-    if "scales" in layer or "bias" in layer:
+    if "bias" in layer or (weight := _turned(layer, x.dtype)) is None:
         return residual + layer(x)
-    return mx.addmm(residual, x, _turned(layer))
+    return mx.addmm(residual, x, weight)
 
 
 def linear(x: mx.array, weight: mx.array, bias: mx.array | None = None) -> mx.array:

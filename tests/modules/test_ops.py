@@ -52,6 +52,23 @@ def test_project_through_biases_and_quantised_layers():
         assert_close(ops.project_add(x, residual, part), residual + part(x))
 
 
+@pytest.mark.parametrize("mode, bits, group", [("affine", 4, 32), ("mxfp4", 4, 32)])
+@pytest.mark.parametrize("shape", [(7, 64), (2048, 512)], ids=["small", "large"])
+def test_project_by_quantised_weights(
+    shape: tuple[int, int], mode: str, bits: int, group: int
+):
+    layer = nn.Linear(shape[1], shape[0], bias=False).to_quantized(group, bits, mode)
+    x, residual = mx.random.normal((3, shape[1])), mx.random.normal((3, shape[0]))
+    names = set(layer.parameters())
+    for _ in range(2):
+        assert_close(ops.project(x, layer), layer(x), 1e-5)
+        assert_close(ops.project_add(x, residual, layer), residual + layer(x), 1e-5)
+        layer["weight"] = layer["weight"][::-1]  # another one, from here on
+    half = x.astype(mx.bfloat16)
+    assert ops.project(half, layer).dtype == layer(half).dtype
+    assert set(layer.parameters()) == names
+
+
 def test_project_follows_a_replaced_weight():
     layer, x = nn.Linear(8, 5, bias=False), mx.ones((2, 8))
     ops.project(x, layer)
