@@ -66,7 +66,8 @@ def transcribe(
         typer.Option(
             "--prompt",
             metavar="TEXT",
-            help="What is said first, written as the rest should be: names, spelling.",
+            help="What is said first, written as the rest should be: names, spelling. "
+            "Given up where nothing like it is said for ten seconds.",
         ),
     ] = "",
     prompt_file: Annotated[

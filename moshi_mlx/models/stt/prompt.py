@@ -74,6 +74,14 @@ class Prompts:
             left.clear()
         return PAD if aside else token
 
+    def begins(self, row: int) -> bool:
+        """Whether the sound is still expected to begin with the text."""
+        return not self._before and bool(self._left[row])
+
+    def give_up(self, row: int) -> None:
+        """Let the row write what it hears."""
+        self._left[row].clear()
+
     def restart(self, row: int) -> None:
         """The row listens afresh: a recording is given again, a beginning is over."""
         self._left[row] = deque(self._tokens if self._before else ())

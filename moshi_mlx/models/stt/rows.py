@@ -155,7 +155,7 @@ class Rows:
         frame = row.waiting.popleft()
         row.given.append(frame)
         row.steps += 1
-        if len(row.given) > self._kept:
+        while len(row.given) > self._kept and not self._begins(b):
             row.given.popleft()
         if self._bias is not None:
             self._bias.heard(b, token)
@@ -173,6 +173,10 @@ class Rows:
         if new:
             events += self._turn(row, scores, time_s)
         return events + self._listen_afresh(b, row, time_s)
+
+    def _begins(self, b: int) -> bool:
+        """Whether only the prompt's text may be written yet."""
+        return self._prompts is not None and self._prompts.begins(b)
 
     def _turn(
         self, row: Row, scores: NDArray[np.float32], time_s: float
@@ -210,9 +214,14 @@ class Rows:
         half_full = row.steps >= self._window // 2 and row.steps > 2 * self._kept
         full = row.steps >= max(self._window, 4 * self._kept)
         if self._refresh and (full or stalled or (half_full and pausing)):
-            # A word that has begun is heard again, from a little before it.
-            from_s = row.words.start_s - FRAME_S if row.words.open else time_s - PAUSE_S
+            from_s = time_s - PAUSE_S
+            if row.words.open:  # it is heard again, from a little before it
+                from_s = row.words.start_s - FRAME_S
+            elif self._begins(b):  # the prompt kept everything else from being written
+                from_s = 0.0
             self.restart(b, max(from_s, row.words.end_s))
+        elif stalled and self._begins(b) and self._prompts is not None:
+            self._prompts.give_up(b)
         return [Stalled(time_s)] if stalled else []
 
     def restart(self, b: int, from_s: float) -> None:

@@ -49,10 +49,30 @@ def test_whatever_is_heard_the_prompt_is_written_first(seed: int):
         assert len(mine) > len(tokens) and mine[: len(tokens)] == tokens
 
 
-def test_a_prompt_that_is_not_said_is_given_up_with_the_stall():
+@pytest.mark.parametrize("delay_s, stalls", [(0.0, False), (2.2, True)])
+def test_a_prompt_that_is_not_said_is_given_up_and_costs_no_word(delay_s, stalls):
+    """At the stall, or with a small window and little delay at the first pause."""
     talk = sentence("how", "are", "you") + [3] * 130 + sentence("in", "paris", "today")
-    (events,) = listen(prompted(), talk, loud=True)
-    assert any(isinstance(event, Stalled) for event in events)
+    rows = Rows(echo(), tokenizer(), delay_s, prompt=TEXT)
+    (events,) = listen(rows, talk, loud=True)
+    assert any(isinstance(event, Stalled) for event in events) == stalls
+    assert words(events) == ["how", "are", "you", "in", "paris", "today"]
+    (plain,) = listen(Rows(echo(), tokenizer(), delay_s), talk, loud=True)
+    assert [e for e in events if isinstance(e, Word)] == [
+        e for e in plain if isinstance(e, Word)
+    ]
+    assert len(rows.rows[0].given) <= 39 + delay_s / 0.08  # 3 s and the delay, as ever
+
+
+def test_a_prompt_of_which_half_is_said_costs_no_word():
+    talk = [PAUSING, *sentence("hello"), *sentence("how", "are")] + [3] * 130
+    (events,) = listen(prompted(), talk + sentence("you"), loud=True)
+    assert words(events) == ["hello", "how", "are", "you"]
+
+
+def test_a_prompt_that_is_not_said_is_given_up_without_refresh_too():
+    talk = sentence("how", "are", "you") + [3] * 130 + sentence("in", "paris", "today")
+    (events,) = listen(prompted(refresh=False), talk, loud=True)
     assert words(events) == ["in", "paris", "today"]
 
 
