@@ -1,0 +1,164 @@
+"""What `moshi-mlx chat` does once its options are read: load, talk, sum up."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .console import RawPrinter
+
+if TYPE_CHECKING:
+    from ..chat.live import Conversation
+    from ..chat.moshi import Moshi
+    from ..chat.recording import Recording
+    from ..chat.talk import Outcome
+    from ..chat.trace import Trace
+    from ..chat.worker import ModelThread
+
+
+class Loader:
+    """Loads and times the model, on the model thread; keeps what to tell the user."""
+
+    def __init__(self, name: str, codec: str | None, files: dict[str, Any]):
+        self.name = name
+        self.notices: list[str] = []
+        self.speed: Any = None
+        self._codec = codec
+        self._files = files
+
+    def __call__(self) -> "Moshi":
+        from ..chat.moshi import load
+        from ..chat.speed import advice, measure, with_faster_codec
+        from ..checkpoint.info import CheckpointInfo
+
+        info = CheckpointInfo.find(self.name, **self._files)
+        moshi = load(
+            info=info, codec=self._codec or "native", quantize=self._files["bits"]
+        )
+        self.speed = measure(moshi)
+        if self._codec is None:
+            moshi, self.speed, notice = with_faster_codec(moshi, self.speed)
+            self.notices += [notice] if notice else []
+        slow = advice(self.speed, moshi)
+        self.notices += [slow] if slow else []
+        return moshi
+
+
+class Run:
+    """One conversation, from the first word to the summary."""
+
+    def __init__(
+        self,
+        thread: "ModelThread[Moshi]",
+        loader: Loader,
+        about: dict[str, object],
+        record: Path | None,
+        trace: "Trace",
+        as_json: bool,
+    ):
+        self._thread = thread
+        self._loader = loader
+        self._about = about
+        self._record = record
+        self._trace = trace
+        self._json = as_json
+        self._text: list[str] = []
+
+    def __call__(
+        self,
+        make: Callable[["Moshi"], Any],
+        sound: Any,
+        max_seconds: float | None,
+        max_frames: int | None,
+    ) -> "Outcome":
+        from ..chat.live import Conversation
+        from ..chat.recording import Recording
+        from ..chat.talk import Talk
+
+        recording = None
+        if self._record is not None:
+            recording = Recording.in_folder(self._record, about=self._about)
+        talk = Talk(self._screen(), max_seconds, max_frames)
+
+        def on_text(piece: str) -> None:
+            self._text.append(piece)
+            talk.on_text(piece)
+
+        conversation = Conversation(
+            self._thread,
+            make,
+            sound,
+            on_text if self._json else talk.on_text,
+            talk.on_notice,
+            talk.on_end,
+            recording,
+            self._trace,
+        )
+        for notice in self._loader.notices:
+            talk.on_notice(notice)
+        try:
+            outcome = talk.run(conversation)
+        finally:
+            if recording is not None:
+                self._report(recording, conversation)
+        self._sum_up(outcome, recording)
+        return outcome
+
+    def _screen(self) -> Any:
+        from rich.console import Console
+
+        from ..chat.screen import LiveScreen, PlainScreen
+
+        if self._json:
+            return PlainScreen(sys.stderr)
+        console = Console()
+        if console.is_terminal and not console.is_dumb_terminal:
+            return LiveScreen(self._loader.name, console)
+        return PlainScreen()
+
+    def _report(self, recording: "Recording", conversation: "Conversation") -> None:
+        from ..chat.recording import read_words
+        from ..chat.report import write_report
+
+        path = recording.path
+        write_report(
+            path.with_suffix(".html"),
+            path,
+            title=f"A conversation with {self._loader.name}",
+            pieces=read_words(path.with_suffix(".json")),
+            frame_ms=list(conversation.step_ms),
+            stages=self._trace.summary(),
+            facts=self._about,
+        )
+
+    def _sum_up(self, outcome: "Outcome", recording: "Recording | None") -> None:
+        s = outcome.snapshot
+        figures = {
+            **self._about,
+            "elapsed_s": round(s.elapsed_s, 2),
+            "frames": s.frames,
+            "lag_ms": {"p50": round(s.lag_p50, 1), "p95": round(s.lag_p95, 1)},
+            "step_ms": {"p50": round(s.step_p50, 1), "p95": round(s.step_p95, 1)},
+            "dropped": {"silent": s.dropped.silent, "spoken": s.dropped.spoken},
+            "gaps": s.gaps,
+            "buffer_ms": round(s.jitter, 1),
+            "response_ms": round(s.response_ms, 1),
+            "device_ms": round(s.device, 1),
+            "echo_delay_ms": None if s.echo_delay is None else round(s.echo_delay, 1),
+            "memory_mib": round(s.memory_mib, 1),
+        }
+        if self._json:
+            figures["text"] = "".join(self._text).strip()
+            figures["recording"] = str(recording.path) if recording else None
+            print(json.dumps(figures, ensure_ascii=False))
+            return
+        printer = RawPrinter()
+        printer.log(
+            "info",
+            "{elapsed_s:.0f} s, {frames} frames; ".format(**figures)
+            + f"lag p50 {s.lag_p50:.0f}, p95 {s.lag_p95:.0f} ms; {s.dropped.total} "
+            f"frames dropped; {s.gaps} gaps; seed {self._about['seed']}",
+        )
+        if recording is not None:
+            printer.log("info", f"recorded in {recording.path}, with text and report")
