@@ -149,9 +149,9 @@ class _Stream:
         self.channels, self.rate = self._settings(sounddevice)
         block_s = BLOCK_MS[self.kind] / 1000
         make = (
-            sounddevice.InputStream
+            sounddevice.RawInputStream
             if self.kind == "input"
-            else sounddevice.OutputStream
+            else sounddevice.RawOutputStream
         )
         try:
             self._stream: Any = make(
@@ -233,7 +233,8 @@ class _Stream:
             "programs that hold it, or choose another (see --list-devices)."
         )
 
-    def _callback(self, data: Block, frames: int, times: object, status: Any) -> None:
+    def _callback(self, data: Any, frames: int, times: object, status: Any) -> None:
+        """PortAudio's: ``data`` is its own memory, ``[frames, channels]`` samples."""
         raise NotImplementedError
 
     def _finished(self) -> None:
@@ -266,11 +267,14 @@ class Microphone(_Stream):
         self._on_block = on_block
         super().__init__(device, on_lost, buffer_s)
 
-    def _callback(self, data: Block, frames: int, times: object, status: Any) -> None:  # noqa: ARG002
-        if status.input_overflow:
+    def _callback(self, data: Any, frames: int, times: object, status: Any) -> None:  # noqa: ARG002
+        if status and status.input_overflow:
             self.hiccups += 1
-        mono = data.mean(axis=1) if self.channels > 1 else data[:, 0].copy()
-        self._on_block(mono)
+        block = np.frombuffer(data, np.float32)
+        if self.channels > 1:
+            self._on_block(block.reshape(-1, self.channels).mean(axis=1))
+        else:
+            self._on_block(block.copy())
 
 
 class Speaker(_Stream):
@@ -297,7 +301,7 @@ class Speaker(_Stream):
         self._read = read
         super().__init__(device, on_lost, buffer_s)
 
-    def _callback(self, data: Block, frames: int, times: object, status: Any) -> None:  # noqa: ARG002
-        if status.output_underflow:
+    def _callback(self, data: Any, frames: int, times: object, status: Any) -> None:  # noqa: ARG002
+        if status and status.output_underflow:
             self.hiccups += 1
-        data[:] = self._read(frames)[:, None]
+        data[:] = np.repeat(self._read(frames), self.channels)

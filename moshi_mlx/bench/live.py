@@ -113,8 +113,8 @@ class Probe(Sound):
         self._track: Pcm = np.zeros(0, np.float32)
 
     def _hear(self, block: Pcm) -> None:
-        assert self.microphone is not None
-        rate = self.microphone.rate
+        assert self.ends.microphone is not None
+        rate = self.ends.microphone.rate
         if not len(self._track):
             self._track = resample(self.track[None], SAMPLE_RATE, rate)[0]
         places = np.arange(self._given, self._given + len(block))
@@ -125,8 +125,8 @@ class Probe(Sound):
 
     def _read(self, num_samples: int) -> Pcm:
         block = super()._read(num_samples)
-        assert self.speaker is not None
-        _note(self.went, block, self.speaker.rate, time.perf_counter())
+        assert self.ends.speaker is not None
+        _note(self.went, block, self.ends.speaker.rate, time.perf_counter())
         return np.zeros_like(block)
 
 
@@ -140,11 +140,10 @@ class Clicks(Probe):
 class DevicesAlone(Sound):
     """Opens the devices and does nothing with them."""
 
-    def _hear(self, block: Pcm) -> None:  # noqa: ARG002
-        self._heard_at = time.perf_counter()
+    def _hear(self, block: Pcm) -> None:
+        pass
 
     def _read(self, num_samples: int) -> Pcm:
-        self._read_at = time.perf_counter()
         return np.zeros(num_samples, np.float32)
 
 
@@ -169,7 +168,7 @@ def delay(thread: ModelThread[Moshi], seconds: float, options: SoundOptions) -> 
         _wait(seconds, errors)
         s, sound = talk.snapshot(), talk.sound
         assert isinstance(sound, Probe)
-        ends = sound.microphone, sound.speaker
+        ends = sound.ends.microphone, sound.ends.speaker
         device = [1000 * end.latency_s if end else 0.0 for end in ends]
         target = 1000 * sound.jitter.target_s if sound.jitter else 0.0
     finally:
@@ -199,8 +198,8 @@ def idle(seconds: float, options: SoundOptions) -> dict[str, float]:
     """
     kinds: dict[str, tuple[type[Sound], bool]] = {
         "devices alone": (DevicesAlone, False),
-        "loop": (Probe, False),
-        "loop with echo cancellation": (Probe, True),
+        "loop": (Sound, False),
+        "loop with echo cancellation": (Sound, True),
     }
     return {
         name: round(_share(kind, replace(options, echo=echo), seconds), 2)

@@ -147,7 +147,7 @@ class Conversation:
             buffered=1000 * jitter.waiting_s if jitter else 0.0,
             jitter=1000 * jitter.target_s if jitter else 0.0,
             dropped=self._dropped,
-            device=1000 * self.sound.device_latency_s,
+            device=1000 * self.sound.ends.latency_s,
             gaps=jitter.gaps if jitter else 0,
             echo_delay=None if delay_s is None else 1000 * delay_s,
             heard_level=self.sound.heard_level,

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from moshi_mlx import audio
-from moshi_mlx.chat.sound import Sound, SoundOptions, rms
+from moshi_mlx.audio.framing import rms
+from moshi_mlx.chat.sound import Sound, SoundOptions
 from moshi_mlx.errors import AudioError
 from tests.live.pulse import BUFFER_MS, Pulse, wait_for
 
@@ -99,7 +100,7 @@ def test_the_voice_comes_in_frames(pulse: Pulse, rooms):
         if match > 0.9:
             break
     assert match > 0.9
-    assert room.sound.lost_blocks == 0
+    assert room.sound.lost_frames == 0
 
 
 def test_the_echo_goes_and_the_users_voice_stays(pulse: Pulse, rooms):
@@ -171,7 +172,7 @@ def test_a_dead_sound_system_is_waited_for(pulse: Pulse, rooms):
 def test_a_sound_system_that_hangs_is_noticed(
     pulse: Pulse, rooms, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("moshi_mlx.chat.sound._STALLED_S", 2.0)
+    monkeypatch.setattr("moshi_mlx.chat.ends._STALLED_S", 2.0)
     monkeypatch.setattr("moshi_mlx.audio.device._CLOSE_S", 1.0)
     room = rooms()
     pulse.daemon.send_signal(signal.SIGSTOP)
@@ -187,8 +188,8 @@ def test_a_new_default_device_is_followed_unless_one_was_named(
     pulse: Pulse, rooms, monkeypatch: pytest.MonkeyPatch
 ):
     defaults = [(1, 2)]  # as Core Audio says; on Linux the system moves streams itself
-    monkeypatch.setattr("moshi_mlx.chat.sound.system_defaults", lambda: defaults[0])
-    monkeypatch.setattr("moshi_mlx.chat.sound._LOOK_S", 0.1)
+    monkeypatch.setattr("moshi_mlx.chat.ends.system_defaults", lambda: defaults[0])
+    monkeypatch.setattr("moshi_mlx.chat.ends._LOOK_S", 0.1)
     named = rooms(SoundOptions(speaker="headset"))
     defaults[0] = (1, 3)
     named.wait_frames(5)
