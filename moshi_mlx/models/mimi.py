@@ -10,7 +10,6 @@ codes ``[B, K, T]`` int32. Inside it is NLC.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from os import PathLike
 
 import mlx.core as mx
@@ -136,7 +135,7 @@ class Mimi(nn.Module):
                 f"{self.frame_size}, so collect them first."
             )
         half = self._state_for(state, pcm.shape[0]).encoder
-        return self._codes(self._latent(pcm, half, active), self.num_codebooks)
+        return self.quantizer.encode(self._latent(pcm, half, active))
 
     def decode_step(
         self,
@@ -171,7 +170,7 @@ class Mimi(nn.Module):
         half = self._encoder_state(pcm.shape[0])
         parts = [mx.zeros((pcm.shape[0], n, 0), mx.int32)]
         for piece in self._pieces(pcm, self.frame_size):
-            parts.append(self._codes(self._latent(piece, half), n))
+            parts.append(self.quantizer.encode(self._latent(piece, half), n))
             mx.eval(parts[-1], half.arrays)  # or the whole signal's graph is held
         return mx.concatenate(parts, axis=-1)
 
@@ -273,18 +272,9 @@ class Mimi(nn.Module):
         run.begin()
         x = run.stage("encoder", self.encoder, pcm.swapaxes(1, 2), convs)
         x = self.encoder_transformer(x, half.caches, None, active, run)[0]
-        x = run.stage("downsample", self._downsampled, x, [last])
+        x = self.downsample(x, last)
         half.hold(before, active)
         return x
-
-    def _downsampled(self, x: mx.array, states: list[State]) -> mx.array:
-        return self.downsample(x, states[0])
-
-    def _codes(self, latent: mx.array, n: int) -> mx.array:
-        """Codes ``[B, n, T]``."""
-        return self._encoding(n, partial(self.quantizer.encode, num_codebooks=n))(
-            latent
-        )
 
     def _sound(
         self, codes: mx.array, half: HalfState, active: Sequence[bool] | None = None
@@ -293,14 +283,11 @@ class Mimi(nn.Module):
         first, *convs = half.convs
         run = self._decoding
         run.begin()
-        x = run.stage("upsample", self._upsampled, codes, [first])
+        x = self.upsample(self.quantizer.decode(codes), first)
         x = self.decoder_transformer(x, half.caches, None, active, run)[0]
         x = run.stage("decoder", self.decoder, x, convs)
         half.hold(before, active)
         return x.swapaxes(1, 2)
-
-    def _upsampled(self, codes: mx.array, states: list[State]) -> mx.array:
-        return self.upsample(self.quantizer.decode(codes), states[0])
 
     def _encoder_state(self, batch_size: int) -> HalfState:
         self._encoding.refresh()
