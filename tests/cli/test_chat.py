@@ -1,6 +1,7 @@
 """The chat command's options, and the old name of it."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -105,3 +106,11 @@ def test_a_file_that_cannot_be_written_is_said_before_anything_else(
     (tmp_path / "talks").touch()
     assert main(["chat", "--record", str(tmp_path / "talks")]) == 1
     assert "talks" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others compute on the GPU")
+def test_doctor_says_what_would_make_a_cpu_faster(monkeypatch: pytest.MonkeyPatch):
+    assert "gcc" not in health._mlx().text
+    monkeypatch.setattr("moshi_mlx._blas.install", lambda: [])
+    found = health._mlx()
+    assert found.state == "warning" and "gcc, g++ and pip install" in found.text
