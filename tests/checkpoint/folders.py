@@ -40,8 +40,9 @@ def tensors(lm: nn.Module) -> Weights:
 
 def assert_equal(found: Lm, expected: Lm) -> None:
     """The same tensors under the same names, bit by bit."""
-    assert tensors(found).keys() == tensors(expected).keys()
-    for name, tensor in tensors(expected).items():
-        other = tensors(found)[name]
+    others, wanted = tensors(found), tensors(expected)
+    assert others.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        other = others[name]
         assert other.dtype == tensor.dtype, name
         assert mx.array_equal(other, tensor), name
