@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.models.mimi import Mimi
+from moshi_mlx.modules import ops
 from tests.tiny import assert_close, number
 from tests.tiny_mimi import (
     FRAME,
@@ -59,6 +60,15 @@ def test_streams_are_pytorchs_whole_file(golden, frames):
     assert_close(decoded(mimi, codes, frames, state), io["decoded"], 1e-4)
     half = decoded(mimi, codes[:, :4], frames, mimi.make_state())
     assert_close(half, io["decoded_half"], 1e-4)
+
+
+def test_what_a_gpu_computes_is_pytorchs_too(golden, monkeypatch):
+    io = golden[1]
+    monkeypatch.setattr(ops, "on_gpu", lambda: True)  # its operations, on CPU
+    mimi = golden_mimi()
+    codes = encoded(mimi, io["pcm"], 1, mimi.make_state())
+    assert mx.array_equal(codes, io["codes"])
+    assert_close(decoded(mimi, codes, 1, mimi.make_state()), io["decoded"], 1e-4)
 
 
 def test_a_batch_is_its_rows(golden):
