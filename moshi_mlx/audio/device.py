@@ -304,4 +304,4 @@ class Speaker(_Stream):
     def _callback(self, data: Any, frames: int, times: object, status: Any) -> None:  # noqa: ARG002
         if status and status.output_underflow:
             self.hiccups += 1
-        data[:] = np.repeat(self._read(frames), self.channels)
+        data[:] = self._read(frames).repeat(self.channels)

@@ -87,6 +87,9 @@ class JitterBuffer:
     def read(self, num_samples: int) -> Pcm:
         """The next ``[num_samples]``; a gap is filled, then silent."""
         with self._lock:
+            if self._starved and not len(self._tail):
+                self.missing += num_samples
+                return np.zeros(num_samples, np.float32)
             out, self._sound = self._sound[:num_samples], self._sound[num_samples:]
             lacking = num_samples - len(out)
             if not lacking:

@@ -108,6 +108,7 @@ class Conversation:
         self._recorder = None if recording is None else _Recorder(recording, on_notice)
         self._trace = trace
         self._lags: deque[float] = deque(maxlen=_NEWEST)
+        self._steps: deque[float] = deque(maxlen=_NEWEST)
         self._frames = 0
         self._dropped = Dropped()
         self._began_at = time.perf_counter()
@@ -133,7 +134,7 @@ class Conversation:
 
     def snapshot(self) -> Snapshot:
         """How it stands now."""
-        lags, steps = list(self._lags), list(self.step_ms)[-_NEWEST:]
+        lags, steps = list(self._lags), list(self._steps)
         jitter = self.sound.jitter
         delay_s = self.sound.echo_delay_s
         return Snapshot(
@@ -168,6 +169,7 @@ class Conversation:
             self.sound.play(reply.pcm, answer.heard_at)
         self._frames += 1
         self._lags.append(1000 * answer.lag_s)
+        self._steps.append(1000 * answer.step_s)
         self.step_ms.append(1000 * answer.step_s)
         if self._trace is not None:
             self._trace.add("wait", answer.heard_at, answer.began_at)
