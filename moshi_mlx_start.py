@@ -9,7 +9,7 @@ import signal
 from importlib import import_module
 from typing import Any
 
-INTERRUPTED = 130  # exit code of a program that SIGINT has ended
+INTERRUPTED = 130  # as in moshi_mlx/cli/main.py, which knows nothing of this file
 
 
 def moshi_mlx() -> int:

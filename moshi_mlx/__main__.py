@@ -2,6 +2,6 @@
 
 import sys
 
-from moshi_mlx_start import moshi_mlx
+from .cli.main import main
 
-sys.exit(moshi_mlx())
+sys.exit(main())

@@ -28,8 +28,6 @@ ALLOWED["cli"] = ALLOWED["web"] | {"web", "bench"}
 ENTRIES = ["client_utils", "local", "local_web", "run_inference", "run_tts"]
 ALLOWED |= {name: {"cli"} for name in [*ENTRIES, "run_helium", "__main__"]}
 
-OURS = {"moshi_mlx", "moshi_mlx_start"}  # the second is where the programs start
-
 # Loaded only by the functions that use them, so that importing stays quick and works
 # on machines that lack, say, PortAudio.
 ON_USE = {"sounddevice", "sphn", "rustymimi", "sentencepiece", "huggingface_hub"}
@@ -109,7 +107,7 @@ def test_only_declared_packages_are_imported():
     for name, tree in FILES:
         for full in imports(tree, f"moshi_mlx.{name}"):
             top = full.split(".")[0]
-            if top not in {*OURS, *sys.stdlib_module_names}:
+            if top not in {"moshi_mlx", *sys.stdlib_module_names}:
                 assert f'"{top.lower()}' in declared, (
                     f"{name} imports {top}: declare it"
                 )

@@ -16,8 +16,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from moshi_mlx_start import INTERRUPTED
-
 from ..errors import MoshiError
 from .console import log_to_stderr, make_log
 
@@ -37,6 +35,7 @@ COMMANDS = {
     "doctor": ("This machine", "Check what could keep Moshi from running here."),
     "bench": ("This machine", "Time every stage of a frame."),
 }
+INTERRUPTED = 130  # exit code of a program that SIGINT has ended
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_ROOM = "there is no room for what is written: make some, or choose another disk."
 OLD_SEED = 299792458  # 0.3.0's programs draw the same every time
