@@ -13,6 +13,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 SMALL_WEIGHT = 2**20  # numbers
+MANY_ROWS = 4  # more of them take longer than to dequantise
 ELU_FLOOR = 17.5  # exp(-17.5) is less than float32 can take from 1
 ELU_DOUBLINGS = 5
 # Taylor series of expm1(x / 32), highest power first.
@@ -40,28 +41,30 @@ def gelu(x: mx.array) -> mx.array:
     return nn.gelu(x) if on_gpu() else x * (mx.erf(x * 0.5**0.5) + 1) * 0.5
 
 
-def _turned(layer: nn.Module, dtype: mx.Dtype) -> mx.array | None:
-    """What an ``x`` of ``dtype`` is multiplied by: a weight transposed, made once.
+def _factor(x: mx.array, layer: nn.Module) -> mx.array | None:
+    """What ``x`` is multiplied by: the layer's weight transposed.
 
-    None for quantised weights, except small ones on CPU: MLX multiplies by those ten
-    times as slowly as by float32 there, so that they are kept as float32 beside.
+    None for quantised weights, which a GPU is best at. MLX's CPU backend multiplies by
+    them ten times as slowly as by float32, and by each row anew: there small ones are
+    kept as float32 beside, large ones are dequantised for many rows.
     """
-    if "scales" in layer and dtype != mx.float32:
-        return None
+    if "scales" in layer:
+        if on_gpu() or x.dtype != mx.float32:
+            return None
+        if layer["scales"].size * layer.group_size >= SMALL_WEIGHT:
+            many = x.size > MANY_ROWS * x.shape[-1]
+            return _dequantised(layer) if many else None
     weight = layer["weight"]
-    kept = layer.get("_turned")
+    kept = layer.get("_factor")
     if kept is None or kept[0] is not weight:
-        turned = weight.T if "scales" not in layer else _dequantised(layer)
-        mx.eval(turned)
-        kept = layer["_turned"] = (weight, turned)
+        factor = _dequantised(layer) if "scales" in layer else weight.T
+        mx.eval(factor)
+        kept = layer["_factor"] = (weight, factor)
     return kept[1]
 
 
-def _dequantised(layer: nn.Module) -> mx.array | None:
-    """The transposed float32 weight of a small quantised layer, on CPU."""
-    size = layer["scales"].size * layer.group_size
-    if on_gpu() or size >= SMALL_WEIGHT:
-        return None
+def _dequantised(layer: nn.Module) -> mx.array:
+    """The transposed weight of a quantised layer, in float32."""
     weight = mx.dequantize(
         layer["weight"],
         layer["scales"],
@@ -76,16 +79,16 @@ def _dequantised(layer: nn.Module) -> mx.array | None:
 
 def project(x: mx.array, layer: nn.Module) -> mx.array:
     """``layer(x)`` of an ``nn.Linear``, plain or quantised, for ``x [..., K]``."""
-    if "bias" in layer or (weight := _turned(layer, x.dtype)) is None:
+    if "bias" in layer or (factor := _factor(x, layer)) is None:
         return layer(x)
-    return x @ weight
+    return x @ factor
 
 
 def project_add(x: mx.array, residual: mx.array, layer: nn.Module) -> mx.array:
     """``residual + layer(x)``, in one kernel where the layer is a plain matrix."""
-    if "bias" in layer or (weight := _turned(layer, x.dtype)) is None:
+    if "bias" in layer or (factor := _factor(x, layer)) is None:
         return residual + layer(x)
-    return mx.addmm(residual, x, weight)
+    return mx.addmm(residual, x, factor)
 
 
 def linear(x: mx.array, weight: mx.array, bias: mx.array | None = None) -> mx.array:

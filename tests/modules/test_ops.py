@@ -54,11 +54,12 @@ def test_project_through_biases_and_quantised_layers():
 
 @pytest.mark.parametrize("mode, bits, group", [("affine", 4, 32), ("mxfp4", 4, 32)])
 @pytest.mark.parametrize("shape", [(7, 64), (2048, 512)], ids=["small", "large"])
+@pytest.mark.parametrize("rows", [3, 6])
 def test_project_by_quantised_weights(
-    shape: tuple[int, int], mode: str, bits: int, group: int
+    rows: int, shape: tuple[int, int], mode: str, bits: int, group: int
 ):
     layer = nn.Linear(shape[1], shape[0], bias=False).to_quantized(group, bits, mode)
-    x, residual = mx.random.normal((3, shape[1])), mx.random.normal((3, shape[0]))
+    x, residual = mx.random.normal((rows, shape[1])), mx.random.normal((rows, shape[0]))
     names = set(layer.parameters())
     for _ in range(2):
         assert_close(ops.project(x, layer), layer(x), 1e-5)
