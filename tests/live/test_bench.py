@@ -15,7 +15,7 @@ def test_the_delay_is_the_sum_of_its_parts(
     pulse: Pulse, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(live, "SETTLE_S", 1.0)
-    args = ["--model", "demo", "--seconds", "4", "--soak", "2"]
+    args = ["--model", "demo", "--seconds", "3", "--soak", "2"]
     ear = pulse.listen()
     assert main(["bench", "--live", *args, "--json"]) == 0
     assert not ear.stop().any()  # nothing is heard
