@@ -15,7 +15,7 @@
 #else
 #define WIDTH 8
 #endif
-#define MOST_ROWS 12 /* from here on the copy pays */
+#define MOST_ROWS 12 /* with more of them the copy pays */
 
 enum { ROW_MAJOR = 101, AS_IT_IS = 111, TRANSPOSED = 112 };
 
@@ -32,26 +32,39 @@ static inline float sum(vector v) {
   return s;
 }
 
+/* The first n numbers of a vector, then zeros. */
+static inline vector part(const float *numbers, int n) {
+  vector v = {0};
+  for (int i = 0; i < n; i++) v[i] = numbers[i];
+  return v;
+}
+
 /* ROWS rows of a, `lda` apart, by STREAMS rows of b, `ldb` apart: ROWS x STREAMS
-   numbers of c, `ldc` and `step` apart. */
+   numbers of c, `ldc` and `step` apart. All of these functions sum alike: a row of a
+   batch gives what it gives alone. */
 #define BLOCK(ROWS, STREAMS)                                                        \
   static void block_##ROWS##_##STREAMS(int k, const float *a, size_t lda,           \
                                        const float *b, size_t ldb, float beta,      \
                                        float *c, size_t ldc, size_t step) {         \
-    vector sums[ROWS][STREAMS] = {0};                                               \
+    vector sums[ROWS][STREAMS] = {0}, w[STREAMS], x;                                \
     int p = 0;                                                                      \
     for (; p + WIDTH <= k; p += WIDTH) {                                            \
-      vector w[STREAMS];                                                            \
       for (int j = 0; j < STREAMS; j++) w[j] = *(const vector *)(b + j * ldb + p);  \
       for (int i = 0; i < ROWS; i++) {                                              \
-        vector x = *(const vector *)(a + i * lda + p);                              \
+        x = *(const vector *)(a + i * lda + p);                                     \
+        for (int j = 0; j < STREAMS; j++) sums[i][j] += x * w[j];                   \
+      }                                                                             \
+    }                                                                               \
+    if (p < k) {                                                                    \
+      for (int j = 0; j < STREAMS; j++) w[j] = part(b + j * ldb + p, k - p);        \
+      for (int i = 0; i < ROWS; i++) {                                              \
+        x = part(a + i * lda + p, k - p);                                           \
         for (int j = 0; j < STREAMS; j++) sums[i][j] += x * w[j];                   \
       }                                                                             \
     }                                                                               \
     for (int i = 0; i < ROWS; i++)                                                  \
       for (int j = 0; j < STREAMS; j++) {                                           \
         float y = sum(sums[i][j]), *out = c + i * ldc + j * step;                   \
-        for (int q = p; q < k; q++) y += a[i * lda + q] * b[j * ldb + q];           \
         *out = beta == 0 ? y : y + beta * *out;                                     \
       }                                                                             \
   }

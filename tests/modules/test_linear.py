@@ -4,6 +4,8 @@ Rows and widths around its bounds: few rows and many, streams that divide a weig
 that do not, vectors that fill a row and that do not.
 """
 
+import sys
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -44,3 +46,12 @@ def test_what_is_not_a_number_stays_so_and_old_memory_is_not_read():
     x = mx.array([[1.0, mx.nan, 0.0], [1.0, 2.0, mx.inf]])
     y = np.array(x @ mx.ones((5, 3)).T)
     assert np.isnan(y[0]).all() and np.isinf(y[1]).all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="computed by macOS's Accelerate")
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_row_of_few_gives_what_it_gives_alone(shape: tuple[int, int]):
+    x, weight = mx.random.normal((11, shape[1])), mx.random.normal(shape)
+    alone = mx.concatenate([x[i : i + 1] @ weight.T for i in range(11)])
+    for rows in range(2, 12):
+        assert mx.array_equal(x[:rows] @ weight.T, alone[:rows])
