@@ -195,10 +195,8 @@ class Lm(nn.Module):
         if ct is not None:
             tensor = ct.tensor if ct.tensor.ndim == 3 else ct.tensor[:, None]
             x = x + tensor.astype(x.dtype)
-        compiled = self._compiled if live else None
-        if compiled is not None:
-            compiled.begin()
-        x = self.transformer(x, cache, cross_attention_src, active, compiled)
+        self._compiled.begin(live)
+        x = self.transformer(x, cache, cross_attention_src, active, self._compiled)
         return self.out_norm(x)
 
     def text_logits(self, hidden: mx.array) -> mx.array:

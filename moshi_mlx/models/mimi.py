@@ -269,7 +269,7 @@ class Mimi(nn.Module):
         before = half.before(active)
         *convs, last = half.convs
         run = self._encoding
-        run.begin()
+        run.begin(live=pcm.shape[-1] <= PIECE_FRAMES * self.frame_size)
         x = run.stage("encoder", self.encoder, pcm.swapaxes(1, 2), convs)
         x = self.encoder_transformer(x, half.caches, None, active, run)[0]
         x = self.downsample(x, last)
@@ -282,7 +282,7 @@ class Mimi(nn.Module):
         before = half.before(active)
         first, *convs = half.convs
         run = self._decoding
-        run.begin()
+        run.begin(live=codes.shape[-1] <= PIECE_FRAMES)
         x = self.upsample(self.quantizer.decode(codes), first)
         x = self.decoder_transformer(x, half.caches, None, active, run)[0]
         x = run.stage("decoder", self.decoder, x, convs)

@@ -28,6 +28,7 @@ class Compiled:
 
     def __init__(self, module: nn.Module):
         self._module = module
+        self._live = False
         self._frames = 0
         self._weights: list[weakref.ref[mx.array]] = []
         self._functions: dict[Hashable, Function] = {}
@@ -42,11 +43,14 @@ class Compiled:
             self._frames = 0
             self._functions.clear()
 
-    def begin(self) -> None:
-        """A frame begins."""
-        self._frames += 1
-        if self._frames == 2:
-            self._weights = [weakref.ref(array) for array in self._arrays()]
+    def begin(self, live: bool = True) -> None:
+        """A frame begins, or something else that is not ``live``: whose shape may not
+        come again, so that it is not worth to be compiled."""
+        self._live = live
+        if live:
+            self._frames += 1
+            if self._frames == 2:
+                self._weights = [weakref.ref(array) for array in self._arrays()]
 
     def __call__(self, key: Hashable, function: Function) -> Function:
         """``function``, compiled where that works here.
@@ -55,7 +59,7 @@ class Compiled:
             key: tells it from the module's other functions; what it takes from
                 elsewhere must follow from the key.
         """
-        if self._frames < 2 or not ops.compiles():
+        if not self._live or self._frames < 2 or not ops.compiles():
             return function
         if key not in self._functions:
             self._functions[key] = mx.compile(function)

@@ -111,3 +111,13 @@ def test_a_refresh_without_a_change_keeps_what_is_compiled():
     kept = compiled("key", lambda: ())
     compiled.refresh()
     assert (compiled("key", lambda: ()) is kept) is ops.compiles()
+
+
+def test_what_is_not_live_runs_plain():
+    compiled = Compiled(stack())
+    function = lambda: ()  # noqa: E731
+    for live in (True, True, False):
+        compiled.begin(live)
+    assert compiled("key", function) is function
+    compiled.begin()
+    assert (compiled("key", function) is function) is not ops.compiles()
