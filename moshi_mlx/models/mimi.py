@@ -32,6 +32,7 @@ __all__ = ["Mimi", "MimiConfig", "MimiState", "mimi_202407"]
 # Frames of a whole signal at a time, over all rows. On CPU 32 are half as fast as 8,
 # whose arrays stay in its caches.
 PIECE_FRAMES = 8
+MOST_COMPILED = 16  # frames in a call; of longer ones each might be another graph
 
 
 class Mimi(nn.Module):
@@ -269,7 +270,7 @@ class Mimi(nn.Module):
         before = half.before(active)
         *convs, last = half.convs
         run = self._encoding
-        run.begin(live=pcm.shape[-1] <= PIECE_FRAMES * self.frame_size)
+        run.begin(live=pcm.shape[-1] <= MOST_COMPILED * self.frame_size)
         x = run.stage("encoder", self.encoder, pcm.swapaxes(1, 2), convs)
         x = self.encoder_transformer(x, half.caches, None, active, run)[0]
         x = self.downsample(x, last)
@@ -282,7 +283,7 @@ class Mimi(nn.Module):
         before = half.before(active)
         first, *convs = half.convs
         run = self._decoding
-        run.begin(live=codes.shape[-1] <= PIECE_FRAMES)
+        run.begin(live=codes.shape[-1] <= MOST_COMPILED)
         x = self.upsample(self.quantizer.decode(codes), first)
         x = self.decoder_transformer(x, half.caches, None, active, run)[0]
         x = run.stage("decoder", self.decoder, x, convs)
