@@ -74,10 +74,9 @@ def _openblas() -> ctypes.CDLL | None:
 def _products() -> ctypes.CDLL | None:
     """`_products.c`, compiled where it was not yet, into the user's cache."""
     with open("/proc/cpuinfo") as info:
-        lines = [
-            line for line in info if line.lower().startswith(("flags", "features"))
-        ]
-    key = hashlib.sha256(f"{COMPILE}{lines[:1]}".encode() + SOURCE.read_bytes())
+        named = ("flags", "Features")  # on x86, on ARM: of the first core
+        features = next((line for line in info if line.startswith(named)), "")
+    key = hashlib.sha256(f"{COMPILE}{features}".encode() + SOURCE.read_bytes())
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     path = cache / "moshi_mlx" / f"products-{key.hexdigest()[:16]}.so"
     with suppress(OSError):
