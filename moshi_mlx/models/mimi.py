@@ -259,7 +259,7 @@ class Mimi(nn.Module):
         return self
 
     def _refresh(self) -> None:
-        """Notice weights that were replaced since: new streams call this first."""
+        """Notice weights that were just replaced, also in streams that go on."""
         self._encoding.refresh()
         self._decoding.refresh()
 

@@ -80,16 +80,7 @@ class JoinedEmbedding(_Joined):
         found = {name: array[row] for name, array in arrays.items()}
         if "scales" not in found:
             return found["weight"].sum(axis=1)
-        layer = layers[0]
-        values = mx.dequantize(
-            found["weight"],
-            found["scales"],
-            found.get("biases"),
-            group_size=layer.group_size,
-            bits=layer.bits,
-            mode=layer.mode,  # type: ignore[arg-type]
-        )
-        return values.sum(axis=1)
+        return ops.dequantised(layers[0], found).sum(axis=1)
 
 
 class JoinedLinear(_Joined):

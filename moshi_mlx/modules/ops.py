@@ -7,6 +7,7 @@ as few steps as possible. Nothing else in the package asks which device it runs 
 
 import math
 import shutil
+from collections.abc import Mapping
 from functools import lru_cache
 
 import mlx.core as mx
@@ -53,28 +54,35 @@ def _factor(x: mx.array, layer: nn.Module) -> mx.array | None:
             return None
         if layer["scales"].size * layer.group_size >= SMALL_WEIGHT:
             many = x.size > MANY_ROWS * x.shape[-1]
-            return _dequantised(layer) if many else None
+            return dequantised(layer, layer, mx.float32).T if many else None
     weight = layer["weight"]
     kept = layer.get("_factor")
     if kept is None or kept[0] is not weight:
-        factor = _dequantised(layer) if "scales" in layer else weight.T
+        floats = weight
+        if "scales" in layer:
+            floats = dequantised(layer, layer, mx.float32)
+        factor = floats.T
         mx.eval(factor)
         kept = layer["_factor"] = (weight, factor)
     return kept[1]
 
 
-def _dequantised(layer: nn.Module) -> mx.array:
-    """The transposed weight of a quantised layer, in float32."""
-    weight = mx.dequantize(
-        layer["weight"],
-        layer["scales"],
-        layer.get("biases"),
+def dequantised(
+    layer: nn.Module, parts: Mapping[str, mx.array], dtype: mx.Dtype | None = None
+) -> mx.array:
+    """Floats of a quantised layer's weight, scales and biases, or of some rows.
+
+    ``dtype`` None is that of the scales, where they tell one.
+    """
+    return mx.dequantize(
+        parts["weight"],
+        parts["scales"],
+        parts.get("biases"),
         group_size=layer.group_size,
         bits=layer.bits,
         mode=layer.mode,  # type: ignore[arg-type]
-        dtype=mx.float32,
+        dtype=dtype,
     )
-    return weight.T
 
 
 def project(x: mx.array, layer: nn.Module) -> mx.array:
