@@ -7,7 +7,7 @@ import mlx.core as mx
 
 from ..models.generate import LmGen
 from ..models.lm import Lm
-from ..utils.sampling import RowNoise, Sampler
+from ..utils.sampling import RowNoise, Sampler, penalise_repeats
 
 MAX_REPETITION_CONTEXT = 256  # text tokens that a repetition penalty can look back at
 
@@ -146,7 +146,8 @@ class RowGen(LmGen):
         contexts = mx.array([s.repetition_context for s in self.sampling])[:, None]
         said = mx.where(age <= contexts, self._lately_said, -1)
         factors = mx.array([s.repetition_penalty for s in self.sampling])
-        logits[:] = self._penalised(logits, said, factors[:, None, None])
+        silent = self.model.cfg.silent_text
+        logits[:] = penalise_repeats(logits, said, factors[:, None, None], silent)
 
     def _remember(self, text: mx.array) -> None:
         """Hook: what the rows that speak have just said."""

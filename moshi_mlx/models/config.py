@@ -113,6 +113,11 @@ class LmConfig:
         return self.audio_vocab_size - 2
 
     @property
+    def silent_text(self) -> tuple[int, int]:
+        """Text tokens that say nothing: padding, and the end of padding."""
+        return self.text_padding_token, self.text_end_padding_token
+
+    @property
     def max_delay(self) -> int:
         return max([self.text_delay, *self.audio_delays])
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import mlx.core as mx
 
 from ..modules.conditioner import ConditionTensor
-from ..utils.sampling import RowNoise, Sampler
+from ..utils.sampling import RowNoise, Sampler, penalise_repeats
 from .depth import draw
 from .guidance import Guidance
 from .lm import Lm
@@ -309,7 +309,9 @@ class LmGen:
         logits = self.model.text_logits(hidden).astype(mx.float32)
         logits = self.guidance.text_logits(logits)
         if self.repetition_penalty != 1.0:
-            logits = self._penalised(logits, self._said, self.repetition_penalty)
+            logits = penalise_repeats(
+                logits, self._said, self.repetition_penalty, self.model.cfg.silent_text
+            )
         if self.on_text_logits_hook is not None:
             self.on_text_logits_hook(logits)
         text = draw(self.text_sampler, logits, noise)
@@ -333,23 +335,6 @@ class LmGen:
         if missing:
             audio = mx.pad(audio, [(0, 0), (0, missing), (0, 0)], constant_values=-1)
         return audio
-
-    def _penalised(
-        self, logits: mx.array, said: mx.array, factor: float | mx.array
-    ) -> mx.array:
-        """Logits with the words ``said [B, n]`` made less likely, by row's factor."""
-        cfg = self.model.cfg
-        b, _, v = logits.shape
-        padding = (cfg.text_padding_token, cfg.text_end_padding_token)
-        plain = (said < 0) | (said == padding[0]) | (said == padding[1]) | (said >= v)
-        seen = mx.put_along_axis(
-            mx.zeros((b, v + 1), mx.bool_),
-            mx.where(plain, v, said),
-            mx.array(True),
-            axis=1,
-        )[:, None, :v]
-        lowered = mx.where(logits > 0, logits / factor, logits * factor)
-        return mx.where(seen, lowered, logits)
 
 
 def _noise_size(sampler: Sampler, vocab: int) -> int:

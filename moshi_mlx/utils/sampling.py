@@ -1,10 +1,14 @@
 """Choosing a token from logits, on the device, with noise that may come from outside.
 
 A draw is ``argmax(logits / temperature + Gumbel noise)`` over the tokens that a filter
-leaves; that is exactly a draw from their renormalised softmax.
+leaves, which is exactly a draw from their renormalised softmax. Every token has noise
+of its own, so tokens with equal logits are equally likely; filters compute in float32
+whatever the logits are.
 """
 
+import math
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -22,10 +26,40 @@ def keep_top_p(logits: mx.array, top_p: float) -> mx.array:
 
 def keep_min_p(logits: mx.array, min_p: float, min_tokens: int) -> mx.array:
     """-inf for tokens less likely than ``min_p`` times the likeliest."""
-    best = logits.max(axis=-1, keepdims=True)
-    limit = best + mx.log(mx.array(min_p))
-    kth = mx.sort(logits, axis=-1)[..., -min_tokens][..., None]
-    return mx.where(logits < mx.minimum(limit, kth), -mx.inf, logits)
+    limit = logits.max(axis=-1, keepdims=True) + math.log(min_p)
+    if min_tokens > 1:
+        likeliest = mx.topk(logits, min(min_tokens, logits.shape[-1]), axis=-1)
+        limit = mx.minimum(limit, likeliest.min(axis=-1, keepdims=True))
+    return mx.where(logits < limit, -mx.inf, logits)
+
+
+def penalise_repeats(
+    logits: mx.array,
+    said: mx.array,
+    factor: float | mx.array,
+    exempt: Sequence[int] = (),
+) -> mx.array:
+    """Make tokens that were said lately less likely.
+
+    Args:
+        logits: ``[B, 1, V]``.
+        said: tokens ``[B, n]``; those below 0 or not below V count as none.
+        factor: positive logits are divided by it, negative ones multiplied; one for
+            all rows or ``[B, 1, 1]``.
+        exempt: tokens that are never penalised.
+    """
+    b, _, v = logits.shape
+    ignored = (said < 0) | (said >= v)
+    for token in exempt:
+        ignored = ignored | (said == token)
+    seen = mx.put_along_axis(
+        mx.zeros((b, v + 1), mx.bool_),
+        mx.where(ignored, v, said),
+        mx.array(True),
+        axis=1,
+    )[:, None, :v]
+    lowered = mx.where(logits > 0, logits / factor, logits * factor)
+    return mx.where(seen, lowered, logits)
 
 
 @dataclass
@@ -95,14 +129,14 @@ class Sampler:
             return mx.argmax(logits, axis=-1)
         if noise is None:
             noise = mx.random.gumbel((*logits.shape[:-1], size))
-        scaled = logits * (1 / self.temp)
+        scaled = logits.astype(mx.float32) * (1 / self.temp)
         if self.top_k:
-            # Sorting values is several times as fast as sorting places: look up the
-            # place of the one that wins.
-            kept = mx.topk(scaled, size, axis=-1)
+            # Draw places, never values: logits of 16 bits often tie, and each of the
+            # tied tokens has a chance of its own. Exactly top_k places are kept.
+            places = mx.argpartition(scaled, -size, axis=-1)[..., -size:]
+            kept = mx.take_along_axis(scaled, places, axis=-1)
             best = mx.argmax(kept + noise, axis=-1, keepdims=True)
-            chosen = mx.take_along_axis(kept, best, axis=-1)
-            return mx.argmax(scaled == chosen, axis=-1)
+            return mx.take_along_axis(places, best, axis=-1).squeeze(-1)
         if 0 < self.top_p < 1:
             scaled = keep_top_p(scaled, self.top_p)
         elif self.min_p > 0:

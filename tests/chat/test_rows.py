@@ -135,3 +135,23 @@ def test_each_row_is_drawn_by_its_own_sampler():
         own = noise[row : row + 1, :, :4] if sampler.temp else None
         expected, _ = sampler(logits[row : row + 1], own)
         assert tokens[row].item() == expected[0].item()
+
+
+def test_samplers_of_a_batch_draw_tied_bfloat16_tokens_alike():
+    """Every token of a tie has its chance, whichever sampler draws a row."""
+    samplers = [Sampler(1.0, top_k=6), Sampler(1.0, top_p=0.99), Sampler(0.7, top_k=6)]
+    values = [0.0, 2.0, 2.0, -9.0, 2.0, 0.0, 1.0, -9.0]
+    logits = mx.broadcast_to(mx.array(values, dtype=mx.bfloat16), (3, 1, 8))
+    draw, counts = RowSampler(samplers), np.zeros((3, 8))
+    noise = mx.random.gumbel((3000, 3, 1, 8), key=mx.random.key(3))
+    for one in noise:
+        tokens = np.array(draw(logits, one)[0])[:, 0]
+        counts[np.arange(3), tokens] += 1
+    for row, sampler in enumerate(samplers):
+        kept = np.where(
+            np.array(values) > -9, np.exp(np.array(values) / sampler.temp), 0
+        )
+        wanted = 3000 * kept / kept.sum()
+        spread = ((counts[row] - wanted)[kept > 0] ** 2 / wanted[kept > 0]).sum()
+        assert spread < 5 + 6 * 10**0.5
+        assert counts[row][kept == 0].sum() == 0

@@ -4,7 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moshi_mlx.utils.sampling import RowNoise, Sampler
+from moshi_mlx.utils.sampling import RowNoise, Sampler, penalise_repeats
 from tests.tiny import number
 
 V = 12
@@ -17,9 +17,9 @@ def softmax(logits: np.ndarray, temp: float) -> np.ndarray:
     return e / e.sum()
 
 
-def expected(sampler: Sampler) -> np.ndarray:
-    """The distribution that a sampler draws from, filtered and renormalised."""
-    probs = softmax(np.array(LOGITS, dtype=np.float64), sampler.temp)
+def distribution(sampler: Sampler, logits: np.ndarray) -> np.ndarray:
+    """What a sampler draws from: filtered and renormalised, ties at the edge kept."""
+    probs = softmax(logits, sampler.temp)
     order = np.argsort(-probs)
     kept = order
     if sampler.top_k:
@@ -30,9 +30,15 @@ def expected(sampler: Sampler) -> np.ndarray:
     elif sampler.min_p > 0:
         count = int((probs >= sampler.min_p * probs.max()).sum())
         kept = order[: max(count, sampler.min_tokens_to_keep)]
-    filtered = np.zeros(V)
+    filtered = np.zeros(logits.size)
+    if not sampler.top_k:
+        kept = np.flatnonzero(probs >= probs[kept].min())
     filtered[kept] = probs[kept]
     return filtered / filtered.sum()
+
+
+def expected(sampler: Sampler) -> np.ndarray:
+    return distribution(sampler, np.array(LOGITS, dtype=np.float64))
 
 
 @pytest.mark.parametrize(
@@ -69,6 +75,106 @@ def test_draws_follow_the_filtered_distribution(sampler: Sampler):
     spread = np.sqrt(wanted * (1 - wanted) / DRAWS)
     assert (np.abs(counts / DRAWS - wanted) <= 5 * spread + 1e-9).all()
     assert (counts[wanted > 1e-3] > 0).all()
+
+
+TIED_V = 600
+TIED_DRAWS = 30_000
+TIED = (mx.random.normal((TIED_V,), key=mx.random.key(5)) * 2).astype(mx.bfloat16)
+
+
+def tied_logits(keep: int) -> mx.array:
+    """bfloat16 logits, many of them equal, with a step after the ``keep`` likeliest."""
+    values = np.array(TIED.astype(mx.float32))
+    values[np.argsort(-values, kind="stable")[keep:]] -= 1.0
+    return mx.array(values).astype(mx.bfloat16)
+
+
+def assert_drawn_from(tokens: mx.array, wanted: np.ndarray) -> None:
+    """A chi-square test of draws, expected counts below 5 taken together."""
+    counts = np.bincount(np.array(tokens).reshape(-1), minlength=wanted.size)
+    assert counts[wanted == 0].sum() == 0
+    expected_counts = wanted * counts.sum()
+    rare = expected_counts < 5
+    found = np.append(counts[~rare], counts[rare].sum())
+    hoped = np.append(expected_counts[~rare], expected_counts[rare].sum())
+    if hoped[-1] == 0:
+        found, hoped = found[:-1], hoped[:-1]
+    chi_square = ((found - hoped) ** 2 / hoped).sum()
+    freedom = hoped.size - 1
+    assert chi_square < freedom + 6 * (2 * freedom) ** 0.5
+
+
+TIED_SAMPLERS = [
+    Sampler(0.8, top_k=100),
+    Sampler(1.3, top_k=7),
+    Sampler(0.8, top_k=TIED_V),
+    Sampler(0.8, top_p=0.95),
+    Sampler(1.0, top_p=0.5),
+    Sampler(0.8, top_p=0),
+    Sampler(0.8, top_p=0, min_p=0.02),
+    Sampler(0.8, top_p=0, min_p=0.9, min_tokens_to_keep=40),
+]
+
+
+@pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float32], ids=str)
+@pytest.mark.parametrize("sampler", TIED_SAMPLERS, ids=str)
+def test_tied_tokens_are_drawn_as_often_as_one_another(
+    sampler: Sampler, dtype: mx.Dtype
+):
+    logits = tied_logits(sampler.top_k or 40)
+    exact = np.array(logits.astype(mx.float32)).astype(np.float64)
+    assert len(np.unique(exact)) < 0.8 * TIED_V
+    wanted = distribution(sampler, exact)
+    rows = mx.broadcast_to(logits.astype(dtype), (TIED_DRAWS // 10, TIED_V))
+    mx.random.seed(1)
+    draws = [sampler(rows)[0] for _ in range(10)]
+    assert_drawn_from(mx.stack(draws), wanted)
+
+
+def test_rows_of_a_batch_draw_tied_tokens_by_their_own_noise():
+    logits, sampler = tied_logits(100), Sampler(0.8, top_k=100)
+    noise = RowNoise([1, 2, 3])
+    draws = []
+    for _ in range(40):
+        values = noise.draw(250 * 100).reshape(3, 250, 100)
+        rows = mx.broadcast_to(logits, (3, 250, TIED_V))
+        draws.append(sampler(rows, values)[0])
+    exact = np.array(logits.astype(mx.float32)).astype(np.float64)
+    wanted = distribution(sampler, exact)
+    for row in range(3):
+        assert_drawn_from(mx.stack([tokens[row] for tokens in draws]), wanted)
+
+
+def test_penalised_tokens_are_drawn_as_often_as_they_should_be():
+    """A factor per row; tied tokens that were not said keep their chances."""
+    logits = mx.broadcast_to(tied_logits(100).astype(mx.float32), (2, 1, TIED_V))
+    likeliest = np.argsort(-np.array(logits[0, 0]), kind="stable")
+    said = [[int(t) for t in likeliest[:6]], [-1, TIED_V, 3, *likeliest[6:9].tolist()]]
+    factors = mx.array([1.5, 3.0])[:, None, None]
+    exempt = (int(likeliest[0]), 3)
+    lowered = penalise_repeats(logits, mx.array(said), factors, exempt)
+    sampler = Sampler(0.8, top_p=0)
+    for row, factor in enumerate((1.5, 3.0)):
+        wanted = np.array(logits[row, 0]).astype(np.float64)
+        for token in said[row]:
+            if 0 <= token < TIED_V and token not in exempt:
+                value = wanted[token]
+                wanted[token] = value / factor if value > 0 else value * factor
+        np.testing.assert_allclose(np.array(lowered[row, 0]), wanted, rtol=1e-6)
+        rows = mx.broadcast_to(lowered[row, 0], (TIED_DRAWS // 10, TIED_V))
+        draws = mx.stack([sampler(rows)[0] for _ in range(10)])
+        assert_drawn_from(draws, distribution(sampler, wanted))
+
+
+def test_top_k_keeps_exactly_k_tokens_when_more_are_tied():
+    for k in (1, 4, 50):
+        tokens, _ = Sampler(1.0, top_k=k)(mx.zeros((5000, 97)))
+        assert len(set(np.array(tokens).tolist())) == k
+
+
+def test_min_tokens_to_keep_above_the_vocabulary_keeps_all():
+    sampler = Sampler(top_p=0, min_p=0.99, min_tokens_to_keep=50)
+    assert len(set(np.array(sampler(mx.broadcast_to(LOGITS, (DRAWS, V)))[0]))) > 1
 
 
 def test_temperature_0_takes_the_likeliest():
