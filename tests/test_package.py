@@ -1,17 +1,22 @@
-"""What `import moshi_mlx` gives, what it costs, and what the wheel carries."""
+"""What `import moshi_mlx` gives and costs, what is installed, what is distributed."""
 
+import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
 import moshi_mlx
+from moshi_mlx.cli import main as cli
+from moshi_mlx.utils.extras import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 PACKED = ("moshi_mlx", "moshi_mlx_start.py")
 WHEEL_LIMIT = 20 * 2**20  # bytes
+SDIST_LIMIT = 30 * 2**20
 
 
 def python(code: str) -> str:
@@ -114,25 +119,100 @@ def test_without_mlx_the_error_says_what_to_install():
     assert "pip install 'moshi_mlx[cpu]'" in python(code)
 
 
-def test_the_wheel_has_every_file_of_the_package_and_nothing_else(tmp_path):
+def extras() -> dict[str, str]:
+    """The text of each extra in pyproject.toml (Python 3.10 has no tomllib)."""
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    table = project.split("[project.optional-dependencies]")[1].split("\n[")[0]
+    return dict(re.findall(r"^(\w+) = (\[.*?\])$", table, re.MULTILINE | re.DOTALL))
+
+
+def test_an_extra_brings_what_the_code_says_it_does():
+    told = extras()
+    for extra, modules in EXTRAS.items():
+        brought = re.findall(r'^\s*\[?"([\w-]+)', told[extra], re.MULTILINE)
+        assert sorted(brought) == sorted(modules)
+        assert extra in told["all"]
+
+
+@pytest.mark.parametrize("absent", EXTRAS["serve"])
+def test_a_command_that_lacks_an_extra_names_it_in_one_line(
+    absent, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, absent, None)
+    assert cli.main(["serve", "--model", "demo"]) == 1
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1 and absent in shown
+    assert "pip install 'moshi_mlx[serve]'" in shown
+
+
+def test_without_the_extras_everything_else_runs():
+    """A plain install: the modules of every extra are hidden, the demo answers."""
+    hidden = [name for modules in EXTRAS.values() for name in modules]
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({hidden}))\n"
+        "import moshi_mlx, numpy as np\n"
+        "session = moshi_mlx.load('demo').session(seed=0)\n"
+        "print(session.step(np.zeros(1920, np.float32)).pcm is not None)\n"
+        "from moshi_mlx.cli.main import COMMANDS, available, main\n"
+        "sys.stdout = open('/dev/null', 'w')\n"
+        "assert all(main([name, '--help']) == 0 for name in available())"
+    )
+    assert python(code) in ("True", "False")  # the first call may only fill delays
+
+
+@pytest.mark.parametrize("name", cli.available())
+def test_the_help_of_a_command_loads_nothing_that_takes_long(name):
+    """At most 0.4 s: MLX's own 20 ms are most of what may be loaded."""
+    heavy = ["numpy", "mlx.nn", "rich.live", "sphn", "sounddevice", "huggingface_hub"]
+    code = (
+        "import sys; from moshi_mlx.cli.main import main; out = sys.stdout\n"
+        f"sys.stdout = open('/dev/null', 'w'); main(['{name}', '--help'])\n"
+        f"print([name for name in {heavy} if name in sys.modules], file=out)"
+    )
+    assert python(code) == "[]"
+
+
+def build(what: str, folder: Path) -> Path:
     subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path],
+        [sys.executable, "-m", "hatchling", "build", "-t", what, "-d", folder],
         check=True,
         capture_output=True,
         cwd=ROOT,
     )
-    (path,) = tmp_path.iterdir()
-    with zipfile.ZipFile(path) as wheel:
-        names = [name for name in wheel.namelist() if ".dist-info/" not in name]
-        (commands,) = (n for n in wheel.namelist() if n.endswith("entry_points.txt"))
-        assert "moshi-mlx = moshi_mlx_start:moshi_mlx" in wheel.read(commands).decode()
-    tracked = subprocess.run(
+    (path,) = folder.iterdir()
+    return path
+
+
+def tracked() -> list[str]:
+    return subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", *PACKED],
         check=True,
         capture_output=True,
         text=True,
         cwd=ROOT,
     ).stdout.split()
-    assert sorted(names) == sorted(tracked)
+
+
+def test_the_wheel_has_every_file_of_the_package_and_nothing_else(tmp_path):
+    path = build("wheel", tmp_path)
+    with zipfile.ZipFile(path) as wheel:
+        names = [name for name in wheel.namelist() if ".dist-info/" not in name]
+        (commands,) = (n for n in wheel.namelist() if n.endswith("entry_points.txt"))
+        assert "moshi-mlx = moshi_mlx_start:moshi_mlx" in wheel.read(commands).decode()
+        (about,) = (n for n in wheel.namelist() if n.endswith("METADATA"))
+        told = wheel.read(about).decode()
+    assert sorted(names) == sorted(tracked())
     assert "moshi_mlx/py.typed" in names
     assert path.stat().st_size < WHEEL_LIMIT
+    for name in ["Homepage", "Documentation", "Source", "Issues", "Changelog"]:
+        assert f"Project-URL: {name}, https://" in told
+
+
+def test_the_source_distribution_holds_the_package_and_no_tests(tmp_path):
+    path = build("sdist", tmp_path)
+    with tarfile.open(path) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    assert set(tracked()) <= names
+    assert not [name for name in names if name.startswith(("tests/", "docs/"))]
+    assert {"README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml"} <= names
+    assert path.stat().st_size < SDIST_LIMIT

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NAMES = ["install", "check", "lint", "test", "demo"]
+NAMES = ["install", "check", "lint", "test", "demo", "address"]
 SCRIPTS = [*(f"scripts/{name}" for name in NAMES), ".ci/run"]
 
 
@@ -69,6 +69,31 @@ def test_install_runs_once_and_again_when_the_dependencies_change(project):
     assert log.read_text().count("pip install") == 3
     run(project, "scripts/install", PATH=path)  # dev holds all that use needs
     assert log.read_text().count("pip install") == 3
+
+
+@pytest.mark.parametrize("wrong", [[], ["me"], ["a/b/c"], ["me/"], ["me/x y"]])
+def test_an_address_that_is_none_is_refused_and_nothing_is_written(project, wrong):
+    before = (project / "pyproject.toml").read_text()
+    done = run(project, "scripts/address", *wrong)
+    assert (done.returncode, done.stdout) == (2, "") and "OWNER/NAME" in done.stderr
+    assert (project / "pyproject.toml").read_text() == before
+
+
+def test_the_address_is_written_everywhere_and_can_be_changed_again(project):
+    page = project / "README.md"
+    page.write_text(
+        "git+https://github.com/OWNER/moshi_mlx and OWNER.github.io/moshi_mlx/"
+    )
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    subprocess.run(["git", "add", "."], cwd=project, check=True)
+    for new, pages in [
+        ("me/voice", "me.github.io/voice/"),
+        ("us/v", "us.github.io/v/"),
+    ]:
+        assert run(project, "scripts/address", new).returncode == 0
+        assert page.read_text() == f"git+https://github.com/{new} and {pages}"
+        told = (project / "pyproject.toml").read_text()
+        assert f'Source = "https://github.com/{new}"' in told
 
 
 def test_install_without_a_fitting_python_says_so(project):

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Literal
 
 import mlx.core as mx
@@ -25,6 +24,7 @@ from ..models.mimi import Mimi, mimi_202407
 from ..models.presets import config_v0_1
 from ..modules import ops
 from ..modules.transformer import Transformer
+from ..utils.extras import how_to_install, missing
 from .devices import lacking
 from .moshi import load
 from .policy import FRAME_MS
@@ -39,10 +39,9 @@ _TIMED = 6  # calls of each part
 _LISTEN_S = 1.0
 _QUIET_RMS = 1e-5  # below, a microphone is switched off
 _BITS = {4: "q4", 8: "q8", 16: "bf16"}
-_OPTIONAL = {
-    "rustymimi": "the codec's second engine, --codec rust",
-    "pywebrtc_audio": "echo cancellation in moshi-mlx chat",
-    "uvicorn": "moshi-mlx serve",
+_EXTRAS = {
+    "serve": "moshi-mlx serve",
+    "rust": "the codec's second engine, --codec rust",
 }
 
 
@@ -133,13 +132,19 @@ def _memory() -> Finding:
 
 
 def _packages() -> Iterator[Finding]:
-    for name, what_for in _OPTIONAL.items():
-        if find_spec(name) is not None:
-            yield Finding(name, "ok", f"installed: {what_for}")
-        elif name == "rustymimi" and sys.version_info >= (3, 14):
-            yield Finding(name, "ok", "has no wheel for this Python, and is not needed")
+    for extra, what_for in _EXTRAS.items():
+        absent = missing(extra)
+        if not absent:
+            yield Finding(extra, "ok", f"installed: {what_for}")
+        elif extra == "rust" and sys.version_info >= (3, 14):
+            yield Finding(
+                extra, "ok", "has no wheel for this Python, and is not needed"
+            )
         else:
-            yield Finding(name, "warning", f"missing ({what_for}): pip install {name}")
+            yield Finding(
+                *(extra, "warning"),
+                f"not installed ({what_for}): {how_to_install(extra)}",
+            )
 
 
 def _sound(opened: bool) -> Iterator[Finding]:

@@ -6,14 +6,16 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from . import options
 from .console import RawPrinter, log_to_stderr, status
 from .outputs import check_outputs
+
+if TYPE_CHECKING:
+    import numpy as np
 
 EXAMPLES = """
 moshi-mlx respond --model demo question.wav reply.wav
@@ -233,6 +235,8 @@ class Answer:
 
     def _write_report(self, path: Path, trace: Any) -> None:
         """The page with waveforms, text and latencies."""
+        import numpy as np
+
         from ..chat.report import write_report
 
         silence = np.zeros_like(self._heard[0])

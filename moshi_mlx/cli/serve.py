@@ -144,6 +144,9 @@ def serve(
     python -m moshi.client and the Rust client can connect to /api/chat as well.
     """
     del steps
+    from ..utils.extras import require
+
+    require("serve", "moshi-mlx serve")
     from ..web import security, server, tls
     from ..web.limits import Limits
     from ..web.service import Service, describe, start_model

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CheckpointError, ConfigError
+from ..utils.extras import require
 from .base import check_codes
 
 SAMPLE_RATE = 24_000  # Hz, like all below what rustymimi has built in
@@ -22,6 +23,7 @@ FRAME = 1920  # samples: 80 ms
 POSITIONS = 2  # of its transformers per frame
 BINS = 2048  # codes of a codebook
 CODEBOOKS = 32
+INSTEAD = ", with Python below 3.14, or use the native codec"
 # Each position costs 512 bytes and 4 microseconds when an engine is made.
 HOURS = 2.0
 
@@ -91,13 +93,8 @@ class RustCodec:
                 self._encoded = self._decoded = 0
 
     def _make_engine(self) -> Any:
-        try:
-            rustymimi = import_module("rustymimi")
-        except ImportError as error:
-            raise ConfigError(
-                "the rust codec is not installed: pip install rustymimi, which needs "
-                "Python below 3.14, or use the native codec."
-            ) from error
+        require("rust", "the rust codec", INSTEAD)
+        rustymimi = import_module("rustymimi")
         try:
             return rustymimi.Tokenizer(
                 self.weights,

@@ -12,9 +12,8 @@ from tests.tiny_mimi import RELEASED_NAMES
 
 def test_without_the_wheel_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "rustymimi", None)
-    with pytest.raises(
-        ConfigError, match=r"pip install rustymimi, .* Python below 3\.14, .* native"
-    ):
+    told = r"extra 'rust'.*pip install 'moshi_mlx\[rust\]', .*below 3\.14, .* native"
+    with pytest.raises(ConfigError, match=told):
         make_codec("rust", weights=RELEASED_NAMES)
 
 
