@@ -1,13 +1,19 @@
 """Generation for a batch whose rows are strangers: each draws tokens in its own way."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import mlx.core as mx
 
 from ..models.generate import LmGen
 from ..models.lm import Lm
-from ..utils.sampling import RowNoise, Sampler, penalise_repeats
+from ..utils.sampling import (
+    RowNoise,
+    Sampler,
+    TokenSampler,
+    noise_size,
+    penalise_repeats,
+)
 
 MAX_REPETITION_CONTEXT = 256  # text tokens that a repetition penalty can look back at
 
@@ -23,21 +29,21 @@ class Sampling:
         repetition_context: text tokens that count as lately.
     """
 
-    text: Sampler = field(default_factory=Sampler)
-    audio: Sampler = field(default_factory=Sampler)
+    text: TokenSampler = field(default_factory=Sampler)
+    audio: TokenSampler = field(default_factory=Sampler)
     seed: int = 0
     repetition_penalty: float = 1.0
     repetition_context: int = 64
 
 
 class RowSampler:
-    """Draws each row of ``[B, 1, V]`` with its own sampler, like ones at once.
+    """Draws each row of ``[B, 1, V]`` with its own sampler; equal ones draw together.
 
     Args:
         samplers: one per row.
     """
 
-    def __init__(self, samplers: list[Sampler]):
+    def __init__(self, samplers: Sequence[TokenSampler]):
         self.samplers = samplers
         self._groups: list[list[int]] = []
         for row, sampler in enumerate(samplers):
@@ -46,6 +52,10 @@ class RowSampler:
                 alike[0].append(row)
             else:
                 self._groups.append([row])
+
+    def noise_size(self, vocab: int) -> int:
+        """The most that a row needs; each uses the first values of its own."""
+        return max(noise_size(sampler, vocab) for sampler in self.samplers)
 
     def __call__(
         self, logits: mx.array, noise: mx.array | None = None
@@ -57,19 +67,18 @@ class RowSampler:
         drawn: dict[int, tuple[mx.array, mx.array]] = {}
         for rows in self._groups:
             sampler, mine = self.samplers[rows[0]], mx.array(rows)
-            size, own = sampler.noise_size(logits.shape[-1]), None
-            if size and noise is not None:
-                own = noise[mine, :, :size]
-            tokens, probs = sampler(logits[mine], own)
+            size = noise_size(sampler, logits.shape[-1])
+            own = () if noise is None or not size else (noise[mine, :, :size],)
+            tokens, probs = sampler(logits[mine], *own)
             drawn |= {row: (tokens[i], probs[i]) for i, row in enumerate(rows)}
         ordered = [drawn[row] for row in range(len(self.samplers))]
         return mx.stack([t for t, _ in ordered]), mx.stack([p for _, p in ordered])
 
 
-def _together(samplers: list[Sampler]) -> Sampler:
-    """One sampler for a batch; LmGen takes any callable of a sampler's signature."""
+def _together(samplers: Sequence[TokenSampler]) -> TokenSampler:
+    """One sampler for a batch."""
     alike = all(sampler == samplers[0] for sampler in samplers)
-    return samplers[0] if alike else cast(Sampler, RowSampler(samplers))
+    return samplers[0] if alike else RowSampler(samplers)
 
 
 class RowGen(LmGen):
@@ -125,8 +134,8 @@ class RowGen(LmGen):
     def _sizes(self, row: int) -> tuple[int, int]:
         """How many values the row's text and each of its codebooks want."""
         cfg, sampling = self.model.cfg, self.sampling[row]
-        text = sampling.text.noise_size(cfg.text_out_vocab_size)
-        return text, sampling.audio.noise_size(cfg.audio_vocab_size - 1)
+        text = noise_size(sampling.text, cfg.text_out_vocab_size)
+        return text, noise_size(sampling.audio, cfg.audio_vocab_size - 1)
 
     def _draw(
         self, row: int, sizes: tuple[int, int], room: tuple[int, int]

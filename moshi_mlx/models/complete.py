@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import mlx.core as mx
 
 from ..errors import ConfigError
-from ..utils.sampling import RowNoise, Sampler
+from ..utils.sampling import RowNoise, Sampler, TokenSampler, draw, noise_size
 from ..utils.text import PieceReader, Tokenizer
 from .lm import Lm
 
@@ -18,7 +18,7 @@ def complete(
     tokenizer: Tokenizer,
     prompt: str,
     max_tokens: int,
-    sampler: Sampler | None = None,
+    sampler: TokenSampler | None = None,
     seed: int = 0,
 ) -> Iterator[str]:
     """What may follow ``prompt``, as it is found; ends with the model's own end.
@@ -48,20 +48,19 @@ def _complete(
     tokenizer: Tokenizer,
     prompt: str,
     max_tokens: int,
-    sampler: Sampler,
+    sampler: TokenSampler,
     noise: RowNoise,
 ) -> Iterator[str]:
     lm.refresh()
     cache = lm.transformer.make_rot_cache()
     reader = PieceReader(tokenizer, silent=())
-    size = sampler.noise_size(lm.cfg.text_out_vocab_size)
+    size = noise_size(sampler, lm.cfg.text_out_vocab_size)
 
     def choose(tokens: mx.array) -> mx.array:
-        """The token after ``tokens [1, T]``, ``[1, 1]``; not computed yet."""
+        """The token after ``tokens [1, T]``, ``[1, 1]``; computed from here on."""
         hidden = lm.hidden(tokens, None, cache, live=tokens.shape[1] == 1)
         logits = lm.text_linear(hidden[:, -1:]).astype(mx.float32)
-        drawn = noise.draw(size)[:, None] if size else None
-        token = sampler(logits, drawn)[0] if size else sampler(logits)[0]
+        token = draw(sampler, logits, noise.draw(size)[:, None] if size else None)
         mx.async_eval(token)
         return token
 
@@ -70,10 +69,12 @@ def _complete(
     for start in range(0, last, CHUNK):
         mx.eval(lm.hidden(tokens[:, start : start + CHUNK], None, cache))
     token = choose(tokens[:, last:])
-    for _ in range(max_tokens):
-        following = choose(token)  # computed while this one is printed
+    for written in range(1, max_tokens + 1):
+        # Wait for a step before the next one is built: a step that is launched while
+        # another still reads the keys and values would have to copy them.
         value = int(token.item())  # type: ignore[arg-type]
         if value == EOS:
             return
+        if written < max_tokens:
+            token = choose(token)  # computed while this piece is printed
         yield reader.read(value)
-        token = following

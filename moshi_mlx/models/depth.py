@@ -10,7 +10,7 @@ from functools import partial
 import mlx.core as mx
 
 from ..modules.compiled import Compiled
-from ..utils.sampling import Sampler
+from ..utils.sampling import TokenSampler, draw
 from .depformer import DepFormer
 from .guidance import Guidance
 
@@ -31,7 +31,7 @@ class DepthFrames:
         hidden: mx.array,
         text: mx.array,
         noise: mx.array | None,
-        sampler: Sampler,
+        sampler: TokenSampler,
         guidance: Guidance,
         steps: int,
     ) -> mx.array:
@@ -59,8 +59,3 @@ class DepthFrames:
 
     def _run(self, step: int, x: mx.array, *cache: mx.array) -> tuple[mx.array, ...]:
         return self._compiled(step, partial(self._depformer.step, step))(x, *cache)
-
-
-def draw(sampler: Sampler, logits: mx.array, noise: mx.array | None) -> mx.array:
-    """A token per row; other callables than ours are given the logits alone."""
-    return (sampler(logits) if noise is None else sampler(logits, noise))[0]

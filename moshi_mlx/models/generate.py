@@ -5,8 +5,14 @@ from collections.abc import Callable, Sequence
 import mlx.core as mx
 
 from ..modules.conditioner import ConditionTensor
-from ..utils.sampling import RowNoise, Sampler, penalise_repeats
-from .depth import draw
+from ..utils.sampling import (
+    RowNoise,
+    Sampler,
+    TokenSampler,
+    draw,
+    noise_size,
+    penalise_repeats,
+)
 from .guidance import Guidance
 from .lm import Lm
 from .streams import TokenStreams
@@ -29,7 +35,7 @@ class LmGen:
     Args:
         model: the weights.
         max_steps: accepted for moshi_mlx 0.3.0's programs; limits nothing.
-        text_sampler, audio_sampler: how tokens are drawn.
+        text_sampler, audio_sampler: how tokens are drawn: a ``Sampler`` by default.
         batch_size: rows B.
         cfg_coef: classifier-free guidance: logits are ``null + coef * (cond - null)``.
         check: validate the tokens of every call (waits for the device).
@@ -51,8 +57,8 @@ class LmGen:
         self,
         model: Lm,
         max_steps: int | None = None,
-        text_sampler: Sampler | None = None,
-        audio_sampler: Sampler | None = None,
+        text_sampler: TokenSampler | None = None,
+        audio_sampler: TokenSampler | None = None,
         batch_size: int = 1,
         cfg_coef: float = 1.0,
         check: bool = False,
@@ -291,8 +297,8 @@ class LmGen:
     ) -> tuple[mx.array | None, mx.array | None]:
         """Noise ``[B, 1, ...]`` of the text and of all codebooks, drawn at once."""
         cfg = self.model.cfg
-        text = _noise_size(self.text_sampler, cfg.text_out_vocab_size)
-        audio = _noise_size(self.audio_sampler, cfg.audio_vocab_size - 1)
+        text = noise_size(self.text_sampler, cfg.text_out_vocab_size)
+        audio = noise_size(self.audio_sampler, cfg.audio_vocab_size - 1)
         size = text + audio * self._steps
         if not size:
             return None, None
@@ -335,7 +341,3 @@ class LmGen:
         if missing:
             audio = mx.pad(audio, [(0, 0), (0, missing), (0, 0)], constant_values=-1)
         return audio
-
-
-def _noise_size(sampler: Sampler, vocab: int) -> int:
-    return sampler.noise_size(vocab) if isinstance(sampler, Sampler) else 0

@@ -10,6 +10,7 @@ import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import mlx.core as mx
 
@@ -60,6 +61,45 @@ def penalise_repeats(
     )[:, None, :v]
     lowered = mx.where(logits > 0, logits / factor, logits * factor)
     return mx.where(seen, lowered, logits)
+
+
+class TokenSampler(Protocol):
+    """What everything that draws tokens is: write these two methods for a new sampler.
+
+    Greedy decoding needs no noise. A callable without ``noise_size``, as programs of
+    moshi_mlx 0.3.0 may have, is given logits alone and draws as it likes.
+    """
+
+    def noise_size(self, vocab: int) -> int:
+        """How many Gumbel values a draw from ``vocab`` tokens needs; 0 for none."""
+        ...
+
+    def __call__(
+        self, logits: mx.array, noise: mx.array | None = None, /
+    ) -> tuple[mx.array, mx.array]:
+        """Draw a token from each row.
+
+        Args:
+            logits: ``[..., V]``, float32 from ``LmGen``.
+            noise: ``[..., noise_size(V)]``, independent standard Gumbel values that
+                come from the row's own generator.
+
+        Returns: tokens int32 ``[...]`` and log-probabilities ``[..., V]``.
+        """
+        ...
+
+
+def noise_size(sampler: TokenSampler, vocab: int) -> int:
+    """``sampler.noise_size(vocab)``, 0 for a plain callable."""
+    size = getattr(sampler, "noise_size", None)
+    return 0 if size is None else size(vocab)
+
+
+def draw(
+    sampler: TokenSampler, logits: mx.array, noise: mx.array | None = None
+) -> mx.array:
+    """The tokens alone; without noise the sampler is given logits alone."""
+    return (sampler(logits) if noise is None else sampler(logits, noise))[0]
 
 
 @dataclass

@@ -10,6 +10,7 @@ import pytest
 from moshi_mlx.checkpoint.build import load_lm
 from moshi_mlx.checkpoint.info import CheckpointInfo
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.models import Lm
 from moshi_mlx.models.complete import CHUNK, complete
 from moshi_mlx.utils.sampling import Sampler
 from tests.family import run, writing
@@ -59,6 +60,24 @@ def test_completions_do_not_touch_each_other(model):
         side[: min(map(len, alone))] for side in alone
     ]
     assert alone[0] != alone[1]
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_no_step_is_launched_ahead_of_the_one_that_runs(model, monkeypatch, ends):
+    """It would copy the keys and values; so the last token has no step after it."""
+    lm, steps, hidden = load_lm(CheckpointInfo.find(model)), [], Lm.hidden
+
+    def counted(*args, **options):
+        steps.append(options)
+        return hidden(lm, *args, **options)
+
+    def third_ends(logits: mx.array) -> tuple[mx.array, mx.array]:
+        return mx.array([[2 if ends and len(steps) == 3 else 5]]), logits
+
+    monkeypatch.setattr(lm, "hidden", counted)
+    written = list(complete(lm, tokenizer(), PROMPT, 6, third_ends))  # type: ignore
+    assert len(written) == (2 if ends else 6)
+    assert len(steps) == (3 if ends else 6)
 
 
 def test_a_model_that_hears_is_refused():

@@ -4,7 +4,15 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moshi_mlx.utils.sampling import RowNoise, Sampler, penalise_repeats
+from moshi_mlx.chat.rows import RowGen, Sampling
+from moshi_mlx.models import Lm, LmGen
+from moshi_mlx.utils.sampling import (
+    RowNoise,
+    Sampler,
+    TokenSampler,
+    penalise_repeats,
+)
+from tests import tiny
 from tests.tiny import number
 
 V = 12
@@ -288,3 +296,44 @@ def test_every_draw_is_new():
     noise = RowNoise([0])
     seen = {tuple(noise.draw(2)[0].tolist()) for _ in range(3 * RowNoise.BLOCK)}  # type: ignore
     assert len(seen) == 3 * RowNoise.BLOCK
+
+
+class TopNSigma:
+    """A sampler of one's own: tokens within n standard deviations of the likeliest."""
+
+    def __init__(self, n: float):
+        self.n = n
+
+    def noise_size(self, vocab: int) -> int:
+        return vocab
+
+    def __call__(
+        self, logits: mx.array, noise: mx.array | None = None, /
+    ) -> tuple[mx.array, mx.array]:
+        least = logits.max(axis=-1, keepdims=True) - self.n * mx.std(
+            logits, axis=-1, keepdims=True
+        )
+        kept = mx.where(logits < least, -mx.inf, logits)
+        if noise is None:
+            noise = mx.random.gumbel(logits.shape)
+        return mx.argmax(kept + noise, axis=-1).astype(mx.int32), logits
+
+
+def drawn_by(lm: Lm, text: TokenSampler, audio: TokenSampler, seed: int) -> list:
+    gen = LmGen(lm, text_sampler=text, audio_sampler=audio, seed=seed)
+    return tiny.run(gen, tiny.heard(lm, 1, 10)).tolist()
+
+
+def test_a_sampler_of_ones_own_draws_wherever_ours_do():
+    lm, own = tiny.lm(), TopNSigma(1.0)
+    alone = drawn_by(lm, own, own, 3)
+    assert alone == drawn_by(lm, TopNSigma(1.0), own, 3) != drawn_by(lm, own, own, 4)
+    assert drawn_by(lm, TopNSigma(0.0), TopNSigma(0.0), 3) == drawn_by(
+        lm, Sampler(0), Sampler(0), 3
+    )
+    batch = RowGen(lm, 2)
+    batch.begin(0, Sampling(own, own, seed=3))
+    batch.begin(1, Sampling(Sampler(0), Sampler(0.9, top_k=4), seed=3))
+    found = tiny.run(batch, mx.repeat(tiny.heard(lm, 1, 10), 2, axis=0))
+    assert found[:1].tolist() == alone
+    assert found[1:].tolist() == drawn_by(lm, Sampler(0), Sampler(0.9, top_k=4), 3)
