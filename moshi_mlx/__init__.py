@@ -13,7 +13,7 @@ Everything loads on first use: importing the package imports MLX and nothing els
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from . import _blas
+from .linux_cpu import blas
 
 try:
     import_module("mlx.core")
@@ -23,12 +23,12 @@ except ImportError as error:
         "own, so install it with pip install 'moshi_mlx[cpu]' (or 'mlx[cuda13]' for an "
         f"NVIDIA GPU). The loader said: {error}"
     ) from error
-_blas.install()
+blas.install()
 
 if TYPE_CHECKING:
     from . import audio, models, modules, utils
-    from .chat.family import load_stt, load_tts
-    from .chat.moshi import load
+    from .engines.duplex.engine import load
+    from .engines.load import load_stt, load_tts
 
 __version__ = "0.4.0"
 
@@ -42,12 +42,12 @@ __all__ = [
     "modules",
     "utils",
 ]
-_LOADERS = {"load": "moshi", "load_stt": "family", "load_tts": "family"}
+_LOADERS = {"load": "duplex.engine", "load_stt": "load", "load_tts": "load"}
 
 
 def __getattr__(name: str) -> object:
     if name in _LOADERS:
-        return getattr(import_module(f".chat.{_LOADERS[name]}", __name__), name)
+        return getattr(import_module(f".engines.{_LOADERS[name]}", __name__), name)
     if name in __all__:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module 'moshi_mlx' has no attribute '{name}'")

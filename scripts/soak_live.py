@@ -21,9 +21,9 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from moshi_mlx import audio  # noqa: E402
-from tests.live.pulse import Pulse  # noqa: E402
 from tests.questions import QUESTIONS  # noqa: E402
 from tests.recogniser import hear  # noqa: E402
+from tests.sound_devices.pulse import Pulse  # noqa: E402
 
 EVERY_S = 10.0  # a question
 SEED = 0

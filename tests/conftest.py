@@ -30,7 +30,11 @@ def _cpu_and_seed() -> Iterator[None]:
 
 # Tests against the clock of a sound card, a browser or an impatient server: whether the
 # machine gives them their time is not ours to decide, so each may try five times.
-REAL_TIME = ("tests/live/", "tests/web/test_page.py", "tests/web/test_robustness.py")
+REAL_TIME = (
+    "tests/sound_devices/",
+    "tests/serve/test_page.py",
+    "tests/serve/test_robustness.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,9 +7,9 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_map
 
+from moshi_mlx.engines.stt import STTModel, Word
+from moshi_mlx.engines.stt.rows import Frame, Rows
 from moshi_mlx.models import Lm, LmConfig
-from moshi_mlx.models.stt import STTModel, Word
-from moshi_mlx.models.stt.rows import Frame, Rows
 from tests import speech
 
 CARD = 97  # codes, and text tokens, of the echo

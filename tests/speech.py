@@ -8,9 +8,9 @@ from typing import Any
 import mlx.core as mx
 import sentencepiece
 
+from moshi_mlx.engines.tts import TTSModel
 from moshi_mlx.models import Lm, LmConfig
 from moshi_mlx.models.mimi import Mimi, MimiConfig
-from moshi_mlx.models.tts import TTSModel
 
 TTS = Path(__file__).parent / "data" / "tts"
 PREFIX = TTS / "prefix"

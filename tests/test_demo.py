@@ -13,8 +13,8 @@ import pytest
 
 import moshi_mlx
 from moshi_mlx.audio import files, frames
-from moshi_mlx.chat.moshi import Moshi
-from moshi_mlx.chat.respond import respond
+from moshi_mlx.engines.duplex.engine import Moshi
+from moshi_mlx.engines.duplex.files import respond
 from moshi_mlx.models import LmGen
 from moshi_mlx.utils import Sampler
 from tests.questions import QUESTIONS, Question

@@ -81,12 +81,12 @@ ORDERS = ["import moshi_mlx, mlx.core as mx", "import mlx.core as mx, moshi_mlx"
 def test_linux_computes_with_openblas_and_others_with_their_own(imports: str):
     code = (
         f"{imports}\n"
-        "from moshi_mlx import _blas\n"
-        "paths = _blas.install()\n"  # once more, which changes nothing
+        "from moshi_mlx.linux_cpu import blas\n"
+        "paths = blas.install()\n"  # once more, which changes nothing
         "if paths:\n"
         "    from ctypes import CDLL, c_void_p, cast\n"
         "    openblas, products = map(CDLL, paths)\n"
-        "    called = _blas.slots('libmlx.so')['cblas_sgemm'].value\n"
+        "    called = blas.slots('libmlx.so')['cblas_sgemm'].value\n"
         "    others = c_void_p.in_dll(products, 'other_sgemm').value\n"
         "    address = lambda function: cast(function, c_void_p).value\n"
         "    assert called == address(products.few_rows_sgemm)\n"
@@ -100,14 +100,14 @@ def test_linux_computes_with_openblas_and_others_with_their_own(imports: str):
 
 def test_mlx_keeps_its_own_blas_where_asked(monkeypatch):
     monkeypatch.setenv("MOSHI_MLX_NO_OPENBLAS", "1")
-    assert python("from moshi_mlx import _blas; print(_blas.install())") == "[]"
+    assert python("from moshi_mlx.linux_cpu import blas; print(blas.install())") == "[]"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS brings a fast BLAS")
 def test_without_a_c_compiler_openblas_does_all_the_work(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = python("from moshi_mlx import _blas; print(_blas.install())")
+    found = python("from moshi_mlx.linux_cpu import blas; print(blas.install())")
     assert "openblas" in found and "products" not in found
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..chat.moshi import Moshi
 from ..checkpoint.build import load_mimi, load_tokenizer, open_lm
 from ..checkpoint.cost import cost
 from ..checkpoint.info import CheckpointInfo
@@ -12,6 +11,7 @@ from ..checkpoint.quality import compare, computing, predict
 from ..checkpoint.quantize import Choice, Progress, Recipe, is_quantized, quantize
 from ..checkpoint.recipes import KINDS, only
 from ..codec import make_codec
+from ..engines.duplex.engine import Moshi
 from ..errors import ConfigError
 from ..models.lm import Lm
 from .report import Measured

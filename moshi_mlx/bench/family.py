@@ -14,15 +14,15 @@ import mlx.core as mx
 import numpy as np
 
 from ..audio import FRAME, SAMPLE_RATE
-from ..chat.trace import Timing, Trace
 from ..checkpoint.info import CheckpointInfo
 from ..checkpoint.quantize import nbytes
 from ..codec import NativeCodec
+from ..engines.stt import STTModel
+from ..engines.text.engine import complete
+from ..engines.tts import TTSModel
 from ..errors import ConfigError
-from ..models.complete import complete
-from ..models.stt import STTModel
-from ..models.tts import TTSModel
 from ..utils.sampling import Sampler
+from ..utils.trace import Timing, Trace
 from .family_models import Model, Translator, Writer, loaded_model, random_model
 from .sequences import shipped_recordings
 from .timing import FRAME_MS, Loop, process_peak

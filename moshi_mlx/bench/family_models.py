@@ -11,19 +11,19 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..chat.family import load_stt, load_tts
 from ..checkpoint.build import load_lm, load_mimi, load_tokenizer
 from ..checkpoint.cost import cost
 from ..checkpoint.helium import HELIUM_2B, helium_config
 from ..checkpoint.info import CheckpointInfo
 from ..checkpoint.memory import check_memory
 from ..checkpoint.quantize import materialise
+from ..engines.load import load_stt, load_tts
+from ..engines.stt import STTModel
+from ..engines.tts import TTSModel
 from ..errors import ConfigError
 from ..models.config import LmConfig
 from ..models.lm import Lm
 from ..models.mimi import Mimi, MimiConfig, mimi_202407
-from ..models.stt import STTModel
-from ..models.tts import TTSModel
 from ..utils.text import Tokenizer
 from .synthetic import SIZES
 

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from ..audio.framing import SAMPLE_RATE
 from ..audio.resample import resample
-from ..chat.live import Conversation, Snapshot
-from ..chat.moshi import Moshi
-from ..chat.policy import FRAME_MS
-from ..chat.sound import Sound, SoundOptions
-from ..chat.trace import percentile
-from ..chat.worker import ModelThread
+from ..engines.duplex.engine import Moshi
+from ..engines.queue import FRAME_MS
+from ..engines.thread import ModelThread
+from ..live.conversation import Conversation, Snapshot
+from ..live.sound import Sound, SoundOptions
+from ..utils.trace import percentile
 
 Pcm = NDArray[np.float32]
 

@@ -7,8 +7,8 @@ import mlx.core as mx
 import numpy as np
 
 from ..audio import FRAME, frames
-from ..chat.moshi import Moshi
 from ..checkpoint.quality import Streams
+from ..engines.duplex.engine import Moshi
 from ..errors import AudioError, ConfigError
 from ..models.generate import LmGen
 from ..modules.conditioner import ConditionAttributes, TensorCondition

@@ -6,11 +6,11 @@ from functools import partial
 
 import mlx.core as mx
 
-from ..chat.moshi import Moshi, load
 from ..checkpoint.build import load_mimi
 from ..checkpoint.info import CheckpointInfo
 from ..checkpoint.quantize import describe
 from ..codec import Codec, make_codec
+from ..engines.duplex.engine import Moshi, load
 from ..errors import ConfigError
 from ..models.lm import Lm
 from . import charts

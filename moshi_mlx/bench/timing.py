@@ -11,13 +11,13 @@ import mlx.core as mx
 import numpy as np
 
 from ..audio import FRAME, SAMPLE_RATE
-from ..chat.trace import Timing, Trace, percentile
 from ..checkpoint.quantize import nbytes
 from ..codec import Codec
 from ..models.generate import LmGen
 from ..models.lm import Lm
 from ..modules.kv_cache import Ring
 from ..utils.sampling import Sampler
+from ..utils.trace import Timing, Trace, percentile
 
 FRAME_MS = 1000 * FRAME / SAMPLE_RATE
 

@@ -7,7 +7,7 @@ from .console import status
 
 if TYPE_CHECKING:
     from ..bench.live import Delay, Mark
-    from ..chat.worker import ModelThread
+    from ..engines.thread import ModelThread
 
 
 def bench_live(
@@ -21,9 +21,9 @@ def bench_live(
 
     Raises: AudioError where there is no microphone or no loudspeaker.
     """
-    from ..chat.sound import SoundOptions
-    from ..chat.talk import quiet_c_libraries
-    from ..chat.worker import ModelThread
+    from ..engines.thread import ModelThread
+    from ..live.sound import SoundOptions
+    from ..live.talk import quiet_c_libraries
     from .bench import machine
     from .chat import Loader, check_devices
 

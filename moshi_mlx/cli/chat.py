@@ -14,7 +14,7 @@ from .main import INTERRUPTED
 from .outputs import check_outputs
 
 if TYPE_CHECKING:
-    from ..chat.moshi import Moshi
+    from ..engines.duplex.engine import Moshi
 
 EXAMPLES = """
 moshi-mlx chat
@@ -160,11 +160,11 @@ def chat(
     """
     from contextlib import nullcontext
 
-    from ..chat.sound import SoundOptions
-    from ..chat.talk import quiet_c_libraries
-    from ..chat.trace import Trace
-    from ..chat.worker import ModelThread
+    from ..engines.thread import ModelThread
+    from ..live.sound import SoundOptions
+    from ..live.talk import quiet_c_libraries
     from ..utils.sampling import new_seed
+    from ..utils.trace import Trace
 
     with nullcontext() if verbose else quiet_c_libraries():
         if list_devices:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from .console import RawPrinter
 
 if TYPE_CHECKING:
-    from ..chat.live import Conversation
-    from ..chat.moshi import Moshi
-    from ..chat.recording import Recording
-    from ..chat.talk import Outcome
-    from ..chat.trace import Trace
-    from ..chat.worker import ModelThread
+    from ..documents.recording import Recording
+    from ..engines.duplex.engine import Moshi
+    from ..engines.thread import ModelThread
+    from ..live.conversation import Conversation
+    from ..live.talk import Outcome
+    from ..utils.trace import Trace
 
 
 class Loader:
@@ -28,9 +28,9 @@ class Loader:
         self._files = files
 
     def __call__(self) -> "Moshi":
-        from ..chat.moshi import load
-        from ..chat.speed import advice, measure, with_faster_codec
+        from ..bench.speed import advice, measure, with_faster_codec
         from ..checkpoint.info import CheckpointInfo
+        from ..engines.duplex.engine import load
 
         info = CheckpointInfo.find(self.name, **self._files)
         moshi = load(
@@ -72,9 +72,9 @@ class Run:
         max_seconds: float | None,
         max_frames: int | None,
     ) -> "Outcome":
-        from ..chat.live import Conversation
-        from ..chat.recording import Recording
-        from ..chat.talk import Talk
+        from ..documents.recording import Recording
+        from ..live.conversation import Conversation
+        from ..live.talk import Talk
 
         recording = None
         if self._record is not None:
@@ -108,7 +108,7 @@ class Run:
     def _screen(self) -> Any:
         from rich.console import Console
 
-        from ..chat.screen import LiveScreen, PlainScreen
+        from ..live.screen import LiveScreen, PlainScreen
 
         if self._json:
             return PlainScreen(sys.stderr)
@@ -118,8 +118,8 @@ class Run:
         return PlainScreen()
 
     def _report(self, recording: "Recording", conversation: "Conversation") -> None:
-        from ..chat.recording import read_words
-        from ..chat.report import write_report
+        from ..documents.recording import read_words
+        from ..documents.report import write_report
 
         path = recording.path
         write_report(

@@ -80,7 +80,7 @@ def complete(
 ) -> None:
     """Continue a text. The model knows no chat: it goes on where the prompt ends."""
     from ..checkpoint.build import load_tokenizer
-    from ..models.complete import complete as run
+    from ..engines.text.engine import complete as run
     from ..utils.sampling import Sampler, new_seed
 
     start = text if prompt is None else prompt
@@ -129,10 +129,10 @@ def find(
     kv_bits: int | None,
 ) -> Any:
     """The checkpoint; nothing is fetched where all files are given."""
-    from ..chat.family import DEFAULT_TEXT_REPO
     from ..checkpoint.helium import HELIUM_2B
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.source import Source
+    from ..engines.load import DEFAULT_TEXT_REPO
 
     name = model or DEFAULT_TEXT_REPO
     if model is None and lm_config is None and weights and tokenizer:

@@ -12,7 +12,7 @@ def print_devices() -> None:
     from rich.table import Table
 
     from ..audio.device import list_devices
-    from ..chat.devices import lacking
+    from ..live.devices import lacking
 
     table = Table(box=None, pad_edge=False)
     for title in ("number", "name", "microphone", "speaker", "rate", "system"):

@@ -40,8 +40,8 @@ def doctor(
     from rich.table import Table
     from rich.text import Text
 
-    from ..chat.health import check
-    from ..chat.talk import quiet_c_libraries
+    from ..bench.health import check
+    from ..live.talk import quiet_c_libraries
 
     console = Console()
     findings = []

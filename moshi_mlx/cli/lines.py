@@ -15,7 +15,7 @@ class Lines:
         self._shown = ""  # of the newest word
 
     def print_event(self, _row: int, event: Any) -> None:
-        from ..models.stt import EndOfTurn, Stalled, Word, WordBegun
+        from ..engines.stt import EndOfTurn, Stalled, Word, WordBegun
 
         if isinstance(event, WordBegun):
             if self._turn_ends_s is not None and event.start_s >= self._turn_ends_s:
@@ -50,7 +50,7 @@ class Kept:
         self._events: list[list[Any]] = [[] for _ in range(count)]
 
     def notice(self, row: int, event: Any) -> None:
-        from ..models.stt import EndOfTurn, Word
+        from ..engines.stt import EndOfTurn, Word
 
         if isinstance(event, Word | EndOfTurn):
             self._events[row].append(event)
@@ -59,7 +59,7 @@ class Kept:
 
     def transcripts(self, duration_s: float = 0.0) -> list[Any]:
         """So far; a sound is at least as long as what was noticed in it."""
-        from ..models.stt import Transcript, Word
+        from ..engines.stt import Transcript, Word
 
         found = []
         for events in self._events:

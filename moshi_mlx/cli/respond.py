@@ -86,12 +86,12 @@ def respond(
     The text is printed as it comes; what is written is whole up to the last frame.
     """
     from ..audio import frames
-    from ..chat.moshi import load
-    from ..chat.respond import respond as run
-    from ..chat.trace import Trace
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.memory import fitting_moshi
+    from ..engines.duplex.engine import load
+    from ..engines.duplex.files import respond as run
     from ..utils.sampling import new_seed
+    from ..utils.trace import Trace
 
     sound = {"OUT.wav": outfile, "--recording": recording}
     check_outputs(infile, {"--report": report}, sound)
@@ -162,7 +162,7 @@ class Answer:
     ) -> None:
         """Open the files that were asked for."""
         from ..audio import SAMPLE_RATE, WavWriter
-        from ..chat.recording import Recording
+        from ..documents.recording import Recording
 
         if outfile is not None:
             self._voice = stack.enter_context(WavWriter(outfile, 1, SAMPLE_RATE))
@@ -175,7 +175,7 @@ class Answer:
     def add(self, exchange: Any) -> None:
         """Take one frame of both sides."""
         from ..audio import FRAME, SAMPLE_RATE
-        from ..chat.transcript import Timed
+        from ..documents.transcript import Timed
 
         reply = exchange.reply
         start_s = self._frames * FRAME / SAMPLE_RATE
@@ -206,7 +206,7 @@ class Answer:
     def _sum_up(self, wall_s: float, trace: Any) -> None:
         """Words and timing."""
         from ..audio import FRAME, SAMPLE_RATE
-        from ..chat.transcript import words
+        from ..documents.transcript import words
 
         audio_s = self._frames * FRAME / SAMPLE_RATE
         self.summary |= {
@@ -237,7 +237,7 @@ class Answer:
         """The page with waveforms, text and latencies."""
         import numpy as np
 
-        from ..chat.report import write_report
+        from ..documents.report import write_report
 
         silence = np.zeros_like(self._heard[0])
         said = [silence if pcm is None else pcm for pcm in self._said]

@@ -11,7 +11,7 @@ from . import options
 from .console import status
 
 if TYPE_CHECKING:
-    from ..chat.moshi import Moshi
+    from ..engines.duplex.engine import Moshi
 
 EXAMPLES = """
 moshi-mlx serve
@@ -147,9 +147,10 @@ def serve(
     from ..utils.extras import require
 
     require("serve", "moshi-mlx serve")
-    from ..web import security, server, tls
-    from ..web.limits import Limits
-    from ..web.service import Service, describe, start_model
+    from ..serve import server
+    from ..serve.gate import security, tls
+    from ..serve.gate.limits import Limits
+    from ..serve.service import Service, describe, start_model
 
     local = security.is_local(host)
     if token is None and not local:
@@ -213,9 +214,9 @@ def serve(
 def _load(
     model: str | None, quantized: int | None, codec: str, files: dict[str, Any]
 ) -> "Moshi":
-    from ..chat.moshi import load
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.memory import fitting_moshi
+    from ..engines.duplex.engine import load
 
     if model is None:
         by_bits = {4: "kyutai/moshiko-mlx-q4", 8: "kyutai/moshiko-mlx-q8"}
@@ -240,7 +241,7 @@ class Addresses:
 
     def urls(self, port: int) -> list[str]:
         """Addresses of the page, the one for this machine's own browser first."""
-        from ..web.tls import own_addresses
+        from ..serve.gate.tls import own_addresses
 
         everywhere = self.host in ("0.0.0.0", "::", "")
         hosts = ["localhost", *own_addresses()] if everywhere else [self.host]
@@ -251,7 +252,7 @@ class Addresses:
 
     def words(self, port: int) -> str:
         """What is printed when the server runs."""
-        from ..web.security import is_local
+        from ..serve.gate.security import is_local
 
         lines = [f"Moshi is at {self.urls(port)[0]}"]
         lines += [f"  from other machines: {url}" for url in self.urls(port)[1:]]

@@ -200,7 +200,7 @@ def speak(
     {"turns": ["..."], "voices": ["..."], "id": "name-of-the-file"}.
     """
     from ..audio.device import find_device
-    from ..chat.texts import Source, check_form
+    from ..engines.tts.texts import Source, check_form
 
     source = Source(text, jsonl)  # a file that is none is said before loading
     if words is not None:
@@ -217,9 +217,9 @@ def speak(
         raise ConfigError("nothing to do with the speech: add -o OUT.wav, or --play.")
     if play:
         find_device("output", speaker)
-    from ..chat.family import load_tts
     from ..checkpoint.info import CheckpointInfo
-    from ..models.tts import DEFAULT_DSM_TTS_REPO, DEFAULT_DSM_TTS_VOICE_REPO
+    from ..engines.load import load_tts
+    from ..engines.tts import DEFAULT_DSM_TTS_REPO, DEFAULT_DSM_TTS_VOICE_REPO
 
     name = model or DEFAULT_DSM_TTS_REPO
     repo = voice_repo or DEFAULT_DSM_TTS_VOICE_REPO

@@ -22,9 +22,9 @@ def speak_one(
         files: sound file, file of words, and (loudspeaker,) to play on.
     """
     from ..audio.files import WavWriter
-    from ..chat.devices import Player
-    from ..chat.texts import spoken, write_words
-    from ..models.tts import DEFAULT_VOICE
+    from ..engines.tts import DEFAULT_VOICE
+    from ..engines.tts.texts import spoken, write_words
+    from ..live.devices import Player
 
     out, words, play = files
     rate = int(tts.mimi.sample_rate)
@@ -72,7 +72,7 @@ def speak_all(
 ) -> dict[str, Any]:
     """Say the scripts of a JSONL text; those that fail are named by line."""
     from ..audio.files import make_folder
-    from ..chat.scripts import Failure, Reader, Request, read_requests
+    from ..engines.tts.scripts import Failure, Reader, Request, read_requests
 
     found = list(read_requests(text))
     requests = [r for r in found if isinstance(r, Request)]

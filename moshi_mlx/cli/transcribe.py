@@ -108,9 +108,9 @@ def transcribe(
     from ..audio import frames
     from ..audio.device import find_device
     from ..audio.files import make_folder
-    from ..chat.family import DEFAULT_STT_REPO, load_stt
-    from ..chat.texts import FORMS
     from ..checkpoint.info import CheckpointInfo
+    from ..engines.load import DEFAULT_STT_REPO, load_stt
+    from ..engines.tts.texts import FORMS
 
     if bool(files) == mic:
         raise ConfigError("name sound files, or use --mic for the microphone.")
@@ -234,7 +234,7 @@ class Work:
 
     def microphone(self, choice: str | None) -> None:
         """What is said into it, until Ctrl-C."""
-        from ..chat.devices import hear
+        from ..live.devices import hear
 
         session = self._stt.session(**self._listening)
         lines = None if self._as_json else Lines()
@@ -270,7 +270,7 @@ class Work:
     def _report(
         self, path: Path, transcript: Any, lines: Lines | None, several: bool
     ) -> None:
-        from ..chat.texts import write_words
+        from ..engines.tts.texts import write_words
 
         for form in self._forms:
             write_words(text_file(path, form, self._folder), transcript.words)

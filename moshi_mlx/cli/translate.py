@@ -89,10 +89,10 @@ def translate(
     """
     from ..audio import frames
     from ..audio.device import find_device
-    from ..chat.family import DEFAULT_TRANSLATION_REPO
-    from ..chat.moshi import load
-    from ..chat.texts import check_form
     from ..checkpoint.info import CheckpointInfo
+    from ..engines.duplex.engine import load
+    from ..engines.load import DEFAULT_TRANSLATION_REPO
+    from ..engines.tts.texts import check_form
     from ..utils.sampling import new_seed
 
     if (infile is None) != mic:
@@ -159,13 +159,13 @@ def translate(
 
 def from_file(session: Any, recorded: Iterator[Any], moshi: Any) -> Iterator[Any]:
     """The recording, its end, and what the model still has to say."""
-    from ..chat.respond import respond
+    from ..engines.duplex.files import respond
 
     return respond(session, recorded, moshi)
 
 
 def microphone_blocks(choice: str | None) -> Any:
-    from ..chat.devices import hear
+    from ..live.devices import hear
 
     return hear(choice)
 
@@ -173,7 +173,7 @@ def microphone_blocks(choice: str | None) -> Any:
 def live(session: Any, blocks: Iterator[Any]) -> Iterator[Any]:
     """The microphone, until Ctrl-C."""
     from ..audio.framing import Framer
-    from ..chat.respond import Exchange
+    from ..engines.duplex.files import Exchange
 
     print(make_log("info", "listening, Ctrl-C ends"), file=sys.stderr)
     framer = Framer(session.frame_size)
@@ -210,8 +210,8 @@ class Translation:
     ) -> None:
         """Open what was asked for."""
         from ..audio import SAMPLE_RATE, WavWriter
-        from ..chat.devices import Player
-        from ..chat.recording import Recording
+        from ..documents.recording import Recording
+        from ..live.devices import Player
 
         if outfile is not None:
             writer = stack.enter_context(WavWriter(outfile, 1, SAMPLE_RATE))
@@ -224,7 +224,7 @@ class Translation:
     def add(self, exchange: Any) -> None:
         """Take a frame of both sides."""
         from ..audio import FRAME, SAMPLE_RATE
-        from ..chat.transcript import Timed
+        from ..documents.transcript import Timed
 
         reply, frame_s = exchange.reply, FRAME / SAMPLE_RATE
         if reply.text:
@@ -241,9 +241,9 @@ class Translation:
     def finish(self, words: Path | None, wall_s: float, as_json: bool) -> None:
         """Write the words and say how it went."""
         from ..audio import FRAME, SAMPLE_RATE
-        from ..chat.texts import write_words
-        from ..chat.transcript import words as of_pieces
-        from ..models.words import Word
+        from ..documents.transcript import words as of_pieces
+        from ..documents.words import Word
+        from ..engines.tts.texts import write_words
 
         found = [Word(w.text, w.start_s, w.end_s) for w in of_pieces(self._pieces)]
         if words is not None:

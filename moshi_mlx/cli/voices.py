@@ -46,8 +46,8 @@ def voices(
 ) -> None:
     """List, search and play the voices of a model that speaks."""
     from ..checkpoint.info import CheckpointInfo
-    from ..models.tts import DEFAULT_DSM_TTS_REPO, DEFAULT_DSM_TTS_VOICE_REPO
-    from ..models.tts.voices import CLONING, nearest, voice_names, voice_suffix
+    from ..engines.tts import DEFAULT_DSM_TTS_REPO, DEFAULT_DSM_TTS_VOICE_REPO
+    from ..engines.tts.voices import CLONING, nearest, voice_names, voice_suffix
 
     repo = voice_repo or DEFAULT_DSM_TTS_VOICE_REPO
     if play is not None:
@@ -74,8 +74,8 @@ def play_voice(name: str, repo: str, speaker: str | None) -> None:
     """Play the recording from which a voice was made."""
     from ..audio.files import read
     from ..audio.framing import FRAME
-    from ..chat.devices import Player
-    from ..models.tts.voices import find_voice
+    from ..engines.tts.voices import find_voice
+    from ..live.devices import Player
 
     pcm = read(find_voice(name, repo, ""))[0]
     with Player(speaker) as player:

@@ -6,11 +6,11 @@ import pytest
 
 from moshi_mlx.bench.synthetic import SIZES, synthetic_lm
 from moshi_mlx.bench.timing import Loop, growth, measure, process_peak
-from moshi_mlx.chat.trace import Trace
 from moshi_mlx.checkpoint.cost import cost
 from moshi_mlx.checkpoint.quantize import describe
 from moshi_mlx.errors import CheckpointError, ConfigError
 from moshi_mlx.models import Lm, LmConfig
+from moshi_mlx.utils.trace import Trace
 from tests.tiny import lm as tiny_lm
 
 LABEL = {"model": "tiny", "bits": "16", "device": "cpu", "codec": "none"}

@@ -9,9 +9,9 @@ import pytest
 
 from moshi_mlx.checkpoint.build import load_lm
 from moshi_mlx.checkpoint.info import CheckpointInfo
+from moshi_mlx.engines.text.engine import CHUNK, complete
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.models import Lm
-from moshi_mlx.models.complete import CHUNK, complete
 from moshi_mlx.utils.sampling import Sampler
 from tests.family import run, writing
 from tests.speech import TTS, speaker, tokenizer

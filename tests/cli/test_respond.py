@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from moshi_mlx.audio import files
-from moshi_mlx.chat.respond import Exchange
-from moshi_mlx.chat.session import DuplexSession, Reply
 from moshi_mlx.cli.main import main
 from moshi_mlx.cli.respond import Answer
+from moshi_mlx.engines.duplex.files import Exchange
+from moshi_mlx.engines.duplex.session import DuplexSession, Reply
 from tests.questions import QUESTIONS
 from tests.recogniser import hear
 

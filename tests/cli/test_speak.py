@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from moshi_mlx.audio.files import read
-from moshi_mlx.chat.scripts import Failure, Request, read_requests
+from moshi_mlx.engines.tts import SpeechRun
+from moshi_mlx.engines.tts.scripts import Failure, Request, read_requests
 from moshi_mlx.errors import AudioError
-from moshi_mlx.models.tts import SpeechRun
 from tests.family import run
 from tests.speech import EXPECTED, PREFIX, TTS
 

@@ -10,11 +10,11 @@ import pytest
 from mlx.utils import tree_flatten
 
 from moshi_mlx.audio.files import write_wav
-from moshi_mlx.chat.family import load_stt
 from moshi_mlx.cli.transcribe import heard
+from moshi_mlx.engines.load import load_stt
+from moshi_mlx.engines.stt import Transcript
+from moshi_mlx.engines.stt.rows import Rows
 from moshi_mlx.errors import ConfigError
-from moshi_mlx.models.stt import Transcript
-from moshi_mlx.models.stt.rows import Rows
 from tests.family import listening, run, with_codec
 from tests.listening import CONFIG, echo, noise
 from tests.questions import QUESTIONS
@@ -190,7 +190,7 @@ def test_the_microphones_words_are_written_too(model, tmp_path, monkeypatch, cap
 
         yield blocks()
 
-    monkeypatch.setattr("moshi_mlx.chat.devices.hear", microphone)
+    monkeypatch.setattr("moshi_mlx.live.devices.hear", microphone)
     monkeypatch.setattr("moshi_mlx.audio.device.find_device", lambda *_: None)
     args = ("--mic", "--model", model, "-f", "srt", "--out-folder", tmp_path, "--json")
     assert run("transcribe", *args) == 0

@@ -10,12 +10,12 @@ import pytest
 
 from moshi_mlx.audio import frames
 from moshi_mlx.audio.files import read, write_wav
-from moshi_mlx.chat.moshi import load
-from moshi_mlx.chat.respond import EOS, respond
-from moshi_mlx.chat.session import DuplexSession
 from moshi_mlx.checkpoint.build import load_mimi
 from moshi_mlx.checkpoint.info import CheckpointInfo
 from moshi_mlx.cli.translate import live
+from moshi_mlx.engines.duplex.engine import load
+from moshi_mlx.engines.duplex.files import EOS, respond
+from moshi_mlx.engines.duplex.session import DuplexSession
 from tests.family import run, translating, with_codec
 from tests.listening import noise
 from tests.speech import TTS, golden
@@ -31,7 +31,7 @@ def model(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def speech(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr("moshi_mlx.chat.respond.HIBIKI_TAIL_S", 2.0)
+    monkeypatch.setattr("moshi_mlx.engines.duplex.files.HIBIKI_TAIL_S", 2.0)
     write_wav(tmp_path / "in.wav", noise(0.6))
     return tmp_path / "in.wav"
 

@@ -13,8 +13,8 @@ import pytest
 import sphn
 from websockets.asyncio.client import connect
 
-from tests.web.conftest import model_thread, serve  # noqa: F401
-from tests.web.ogg import TAGS, opus_head, page
+from tests.serve.conftest import model_thread, serve  # noqa: F401
+from tests.serve.ogg import TAGS, opus_head, page
 
 WEB_QUERY = (
     "worker_auth_id=&email=&text_temperature=0.7&text_topk=25&audio_temperature=0.8"

@@ -1,55 +1,82 @@
-"""Commands that only speak, or only listen, on a real sound system."""
+"""A loudspeaker as a command uses it: all is played, unless the user has had enough."""
+
+from collections.abc import Callable
+from threading import Thread
 
 import numpy as np
 import pytest
 
-from moshi_mlx.chat.devices import Player, hear
-from tests.family import run
-from tests.live.pulse import Pulse
-from tests.live.tones import clear, loudest_hz, speaking, tone
-from tests.speech import TTS, speaker
+from moshi_mlx.audio.device import Device
+from moshi_mlx.live import devices
+from moshi_mlx.live.devices import Player, lacking
 
 
-def test_sound_is_played_to_its_end(pulse: Pulse):
-    ear = pulse.listen()
-    player = Player()
-    sound = np.concatenate([tone(24_000, 1.2), 2 * tone(24_000, 0.3)])
-    for start in range(0, len(sound), 1920):
-        player.play(sound[start : start + 1920])
-    player.finish()
-    heard = ear.stop()
-    loud = np.flatnonzero(np.abs(heard) > 0.05)
-    # The device itself loses blocks where the machine is too busy for it.
-    assert len(loud) > 0.5 * len(sound)
-    assert np.abs(heard[loud[:2000]]).max() < 0.4 < np.abs(heard[loud[-2000:]]).max()
+def device(inputs: int, outputs: int) -> Device:
+    return Device(0, "a", "ALSA", inputs, outputs, 48000, False, False)
 
 
-def test_nothing_to_play_ends_at_once(pulse: Pulse):
-    Player().finish()
+def test_what_is_lacking_is_named_with_what_to_do():
+    assert lacking([device(1, 0), device(0, 2)]) is None
+    for devices_, words in [
+        ([], "no microphone and no loudspeaker was found"),
+        ([device(0, 2)], "no microphone was found"),
+        ([device(1, 0)], "no loudspeaker was found"),
+    ]:
+        sentence = lacking(devices_)
+        assert sentence is not None and sentence.startswith(words)
+        assert "plug one in" in sentence and "moshi-mlx serve" in sentence
 
 
-def test_the_microphone_gives_blocks_at_the_models_rate(pulse: Pulse):
-    heard, part = np.zeros(0, np.float32), None
-    with hear() as blocks, speaking(pulse, tone(24_000, 1.0)):
-        while part is None and len(heard) < 30 * 24_000:
-            heard = np.concatenate([heard, next(blocks)])
-            part = clear(heard, 24_000)
-    assert part is not None
-    assert loudest_hz(part, 24_000) == pytest.approx(440, abs=5)
+class Speaker:
+    """A loudspeaker that plays as fast as it can."""
+
+    rate, latency_s = 24000, 0.0
+
+    def __init__(self, _device: object, read: Callable, *_: object):
+        self._read = read
+        self.heard: list[np.ndarray] = []
+        self.closed = False
+        self._thread = Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self.closed:
+            self.heard.append(self._read(480))
+
+    def close(self) -> None:
+        self.closed = True
+        if self._thread.ident is not None:
+            self._thread.join()
 
 
-def test_speech_is_played_as_it_is_made(pulse: Pulse, tmp_path):
-    ear = pulse.listen()
-    args = ("--model", TTS, "--voice-repo", TTS, "--voice", "voice_a.wav")
-    assert run("speak", "hello there", *args, "--play", "--temp", 0) == 0
-    heard = ear.stop()
-    expected = speaker().say("hello there", "voice_a.wav").pcm
-    loud = np.flatnonzero(np.abs(heard) > 0.02)
-    assert loud[-1] - loud[0] > len(expected) / 2
+@pytest.fixture
+def speakers(monkeypatch) -> list[Speaker]:
+    made: list[Speaker] = []
+
+    def make(*args):
+        made.append(Speaker(*args))
+        return made[-1]
+
+    monkeypatch.setattr(devices, "find_device", lambda *_: None)
+    monkeypatch.setattr(devices, "Speaker", make)
+    return made
 
 
-def test_a_voices_recording_is_played(pulse: Pulse):
-    ear = pulse.listen()
-    args = ("--voice-repo", TTS, "--model", TTS)
-    assert run("voices", "--play", "voice.wav", *args) == 0
-    assert np.abs(ear.stop()).max() > 0.1
+def test_all_is_played_before_the_device_goes_back(speakers):
+    pcm = np.linspace(-1, 1, 24000, dtype=np.float32)
+    with Player(ahead_s=10.0) as player:
+        for start in range(0, len(pcm), 1920):
+            player.play(pcm[start : start + 1920])
+    heard = np.concatenate(speakers[0].heard)
+    first = int(np.flatnonzero(heard)[0])
+    np.testing.assert_array_equal(heard[first : first + len(pcm)], pcm)
+    assert speakers[0].closed
+
+
+def test_ctrl_c_stops_at_once(speakers):
+    with pytest.raises(KeyboardInterrupt), Player(ahead_s=10.0) as player:
+        player.play(np.ones(24000, np.float32))
+        raise KeyboardInterrupt
+    assert speakers[0].closed and not speakers[0].heard

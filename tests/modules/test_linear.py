@@ -1,4 +1,4 @@
-"""Products as MLX's CPU backend computes them here: on Linux through `_products.c`.
+"""Products as MLX's CPU backend computes them here: through `linux_cpu/products.c`.
 
 Rows and widths around its bounds: few rows and many, streams that divide a weight and
 that do not, vectors that fill a row and that do not.

@@ -4,7 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moshi_mlx.chat.rows import RowGen, Sampling
+from moshi_mlx.engines.duplex.rows import RowGen, Sampling
 from moshi_mlx.models import Lm, LmGen
 from moshi_mlx.utils.sampling import (
     RowNoise,

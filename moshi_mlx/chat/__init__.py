@@ -1,1 +1,0 @@
-"""A conversation: sessions, the thread that runs them, and the live loop."""

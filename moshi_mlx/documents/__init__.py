@@ -1,0 +1,1 @@
+"""What a conversation leaves behind: words, subtitles, recordings, reports."""

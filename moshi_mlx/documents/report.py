@@ -1,0 +1,202 @@
+"""A conversation as one HTML file: both voices, the text at its time, the latency.
+
+The file needs nothing from anywhere: the sound is in it, unless that is too long.
+"""
+
+import base64
+import io
+import wave
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from os.path import relpath
+from pathlib import Path
+from string import Template
+from typing import BinaryIO
+
+import numpy as np
+
+from ..audio.framing import FRAME, SAMPLE_RATE
+from ..errors import AudioError
+from ..utils.trace import Timing, percentile
+from .timeline import timeline
+from .transcript import Timed, cues, short_clock
+
+FRAME_MS = 1000 * FRAME / SAMPLE_RATE  # 80: a frame that takes longer is late
+_EMBED_BYTES = 12 * 2**20  # of sound; two minutes in stereo
+_PEAK_HZ = 200  # peaks a second that a waveform is drawn from
+_BLOCK_S = 10  # seconds of sound that are looked at together
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What the report needs of a stereo recording, however long.
+
+    Attributes:
+        duration_s: its length.
+        peaks: loudest sample of each side in 1 / 200 s, 0 to 1, ``[2, N]``.
+        source: for an audio element; None where there is nothing to play.
+        embedded: whether ``source`` holds the sound itself.
+    """
+
+    duration_s: float
+    peaks: np.ndarray
+    source: str | None
+    embedded: bool
+
+
+def write_report(
+    path: str | Path,
+    sound: str | Path | np.ndarray,
+    *,
+    title: str,
+    pieces: Iterable[Timed] = (),
+    frame_ms: Sequence[float] = (),
+    stages: Mapping[str, Timing] | None = None,
+    facts: Mapping[str, object] | None = None,
+    sample_rate: int = SAMPLE_RATE,
+) -> None:
+    """Write the report of a conversation to ``path``, one self-contained HTML file.
+
+    Args:
+        path: file to write.
+        sound: a ``Recording``'s WAV file, or ``[2, S]``: the user, then Moshi.
+        title: headline.
+        pieces: what was said, as the model says it, with its times.
+        frame_ms: what each frame took, in milliseconds, from the first on.
+        stages: what the parts of a frame took.
+        facts: further lines for the head: model, seed, ...
+        sample_rate: of ``sound`` where that is an array, in Hz.
+
+    Raises: AudioError where the file cannot be written.
+    """
+    path, pieces = Path(path), list(pieces)
+    heard = _read(sound, sample_rate, path.parent)
+    template = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
+    page = Template(template).substitute(
+        title=escape(title),
+        facts="".join(
+            f"<li>{escape(name)} <b>{escape(str(value))}</b></li>"
+            for name, value in (facts or {}).items()
+        ),
+        tiles="".join(_tiles(heard.duration_s, frame_ms)),
+        player=_player(heard),
+        timeline=timeline(heard.peaks, heard.duration_s, pieces, frame_ms, FRAME_MS),
+        said=_said(pieces),
+        stages=_stages(stages or {}),
+    )
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise AudioError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _read(sound: str | Path | np.ndarray, sample_rate: int, folder: Path) -> Sound:
+    if isinstance(sound, np.ndarray):
+        file = io.BytesIO()
+        with wave.open(file, "wb") as writer:
+            writer.setparams((2, 2, sample_rate, 0, "NONE", ""))
+            loud = np.rint(np.clip(sound.T, -1, 1) * 32767)
+            writer.writeframes(loud.astype("<i2").tobytes())
+        peaks, duration_s = _peaks(io.BytesIO(file.getvalue()))
+        data = file.getvalue() if file.tell() <= _EMBED_BYTES else None
+        link = None
+    else:
+        with Path(sound).open("rb") as file:
+            peaks, duration_s = _peaks(file)
+        small = Path(sound).stat().st_size <= _EMBED_BYTES
+        data = Path(sound).read_bytes() if small else None
+        link = Path(relpath(sound, folder)).as_posix()
+    if data is None:
+        return Sound(duration_s, peaks, link, False)
+    coded = base64.b64encode(data).decode()
+    return Sound(duration_s, peaks, f"data:audio/wav;base64,{coded}", True)
+
+
+def _peaks(file: BinaryIO) -> tuple[np.ndarray, float]:
+    """Peaks ``[2, N]`` and the duration of a 16-bit stereo WAV, read in blocks."""
+    with wave.open(file) as reader:
+        if (reader.getnchannels(), reader.getsampwidth()) != (2, 2):
+            raise AudioError("a report needs 16-bit stereo: the user, then Moshi.")
+        rate = reader.getframerate()
+        hop = rate // _PEAK_HZ
+        parts = [np.zeros((0, 2))]
+        while block := reader.readframes(_BLOCK_S * rate // hop * hop):
+            pcm = np.abs(np.frombuffer(block, "<i2").reshape(-1, 2) / 32768)
+            pcm = np.pad(pcm, ((0, -len(pcm) % hop), (0, 0)))
+            parts.append(pcm.reshape(-1, hop, 2).max(axis=1))
+        return np.concatenate(parts).T, reader.getnframes() / rate
+
+
+def _tiles(duration_s: float, frame_ms: Sequence[float]) -> Iterable[str]:
+    """The numbers at the top."""
+    yield _tile(_minutes(duration_s), "of conversation")
+    if not frame_ms:
+        return
+    ms = list(frame_ms)
+    late = sum(value > FRAME_MS for value in ms)
+    yield _tile(f"{percentile(ms, 50):.1f} ms", "median of the frames")
+    yield _tile(f"{percentile(ms, 95):.1f} ms", "95 % of the frames within")
+    speed = FRAME_MS * len(ms) / max(sum(ms), 1e-9)
+    yield _tile(f"{speed:.1f}×", "real time, frames alone", bad=speed < 1)  # noqa: RUF001
+    yield _tile(str(late), f"of {len(ms)} frames late", bad=late > 0)
+
+
+def _tile(number: str, meaning: str, bad: bool = False) -> str:
+    kind = "tile bad" if bad else "tile"
+    return f'<div class="{kind}"><b>{number}</b><small>{meaning}</small></div>'
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else f"{short_clock(seconds, 0)} min"
+
+
+def _player(sound: Sound) -> str:
+    if sound.source is None:
+        return '<p class="note">The sound is too long to be embedded here.</p>'
+    if not sound.embedded:  # browsers keep WebAudio off other files: no mixing
+        name = escape(sound.source)
+        return (
+            f'<p class="note">The sound is too long to be embedded: this plays {name}, '
+            f'which must stay beside this page.</p><div class="player">'
+            f'<audio controls preload="metadata" src="{name}"></audio></div>'
+        )
+    buttons = "".join(
+        f'<button value="{value}" aria-pressed="{pressed}">{label}</button>'
+        for value, pressed, label in [
+            ("both", "true", "Both"),
+            ("you", "false", "You"),
+            ("moshi", "false", "Moshi"),
+        ]
+    )
+    return (
+        f'<div class="player"><audio controls src="{sound.source}"></audio>'
+        f'<div class="sides" role="group" aria-label="Who is heard">{buttons}</div>'
+        "</div>"
+    )
+
+
+def _said(pieces: list[Timed]) -> str:
+    if not pieces:
+        return '<p class="note">Nothing.</p>'
+    lines = "".join(
+        f'<li data-from="{cue.start_s:.3f}" data-to="{cue.end_s:.3f}">'
+        f"<time>{short_clock(cue.start_s)}</time>"
+        f"<span>{escape(cue.text.strip())}</span></li>"
+        for cue in cues(pieces)
+    )
+    return f'<ol class="said">{lines}</ol>'
+
+
+def _stages(stages: Mapping[str, Timing]) -> str:
+    if not stages:
+        return '<p class="note">Not measured.</p>'
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td>{timing.p50_ms:.1f}</td>"
+        f"<td>{timing.p95_ms:.1f}</td><td>{timing.max_ms:.1f}</td></tr>"
+        f'<tr class="bars"><td colspan="4"><div class="bar"><i style="width:'
+        f'{min(100.0, 100 * timing.p50_ms / FRAME_MS):.1f}%"></i></div></td></tr>'
+        for name, timing in stages.items()
+    )
+    head = "<tr><th>stage, in ms</th><th>p50</th><th>p95</th><th>max</th></tr>"
+    return f"<table>{head}{rows}</table>"

@@ -1,0 +1,1 @@
+"""Everything that a loaded model can do: converse, transcribe, speak, write."""

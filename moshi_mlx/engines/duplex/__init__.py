@@ -1,0 +1,1 @@
+"""Models that listen and speak at once: Moshi and Hibiki."""

@@ -1,0 +1,106 @@
+"""One codec for a batch of conversations whose rows come and go."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...codec import Codec, NativeCodec
+
+Frame = NDArray[np.float32]
+Codes = NDArray[np.int32]
+
+
+class RowCodec(Protocol):
+    """A stream per row; rows that are not given stand still."""
+
+    @property
+    def frame_size(self) -> int:
+        """Samples per frame."""
+        ...
+
+    def begin(self, row: int) -> None:
+        """Make ``row`` a new stream."""
+        ...
+
+    def encode(self, frames: Mapping[int, Frame]) -> dict[int, Codes]:
+        """Codes ``[K]`` of the next frame ``[S]`` of some rows."""
+        ...
+
+    def decode(self, codes: Mapping[int, Codes]) -> dict[int, Frame]:
+        """Sound ``[S]`` of the next codes ``[K]`` of some rows."""
+        ...
+
+
+class SeparateCodecs:
+    """A codec for each row, one after another.
+
+    Args:
+        make: a codec with fresh state.
+        rows: how many.
+    """
+
+    def __init__(self, make: Callable[[], Codec], rows: int):
+        self._make = make
+        self._codecs = [make() for _ in range(rows)]
+
+    @property
+    def frame_size(self) -> int:
+        return self._codecs[0].frame_size
+
+    def begin(self, row: int) -> None:
+        self._codecs[row] = self._make()
+
+    def encode(self, frames: Mapping[int, Frame]) -> dict[int, Codes]:
+        return {
+            row: self._codecs[row].encode_step(frame[None, None])[0, :, 0]
+            for row, frame in frames.items()
+        }
+
+    def decode(self, codes: Mapping[int, Codes]) -> dict[int, Frame]:
+        return {
+            row: self._codecs[row].decode_step(mine[None, :, None])[0, 0]
+            for row, mine in codes.items()
+        }
+
+
+class JointCodec:
+    """One step for all rows, which on a GPU takes hardly longer than for one."""
+
+    def __init__(self, codec: NativeCodec):
+        self._codec = codec
+
+    @property
+    def frame_size(self) -> int:
+        return self._codec.frame_size
+
+    def begin(self, row: int) -> None:
+        self._codec.reset([row])
+
+    def encode(self, frames: Mapping[int, Frame]) -> dict[int, Codes]:
+        pcm = np.zeros((self._codec.batch_size, 1, self.frame_size), np.float32)
+        for row, frame in frames.items():
+            pcm[row, 0] = frame
+        codes = self._codec.encode_step(pcm, self._active(frames))
+        return {row: codes[row, :, 0] for row in frames}
+
+    def decode(self, codes: Mapping[int, Codes]) -> dict[int, Frame]:
+        num_codebooks = len(next(iter(codes.values())))
+        joined = np.zeros((self._codec.batch_size, num_codebooks, 1), np.int32)
+        for row, mine in codes.items():
+            joined[row, :, 0] = mine
+        pcm = self._codec.decode_step(joined, self._active(codes))
+        return {row: pcm[row, 0] for row in codes}
+
+    def _active(self, rows: Mapping[int, object]) -> list[bool] | None:
+        active = [row in rows for row in range(self._codec.batch_size)]
+        return None if all(active) else active
+
+
+def make_row_codec(make: Callable[[], Codec], rows: int, joint: bool) -> RowCodec:
+    """Streams for ``rows`` conversations; only the native codec can step jointly."""
+    codec = make()
+    if joint and rows > 1 and isinstance(codec, NativeCodec):
+        return JointCodec(NativeCodec(codec.mimi, rows))
+    return SeparateCodecs(make, rows)

@@ -1,0 +1,165 @@
+"""Generation for a batch whose rows are strangers: each draws tokens in its own way."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+
+from ...models.generate import LmGen
+from ...models.lm import Lm
+from ...utils.sampling import (
+    RowNoise,
+    Sampler,
+    TokenSampler,
+    noise_size,
+    penalise_repeats,
+)
+
+MAX_REPETITION_CONTEXT = 256  # text tokens that a repetition penalty can look back at
+
+
+@dataclass
+class Sampling:
+    """How one conversation's tokens are drawn.
+
+    Attributes:
+        text, audio: samplers.
+        seed: of the noise.
+        repetition_penalty: above 1 makes words said lately less likely.
+        repetition_context: text tokens that count as lately.
+    """
+
+    text: TokenSampler = field(default_factory=Sampler)
+    audio: TokenSampler = field(default_factory=Sampler)
+    seed: int = 0
+    repetition_penalty: float = 1.0
+    repetition_context: int = 64
+
+
+class RowSampler:
+    """Draws each row of ``[B, 1, V]`` with its own sampler; equal ones draw together.
+
+    Args:
+        samplers: one per row.
+    """
+
+    def __init__(self, samplers: Sequence[TokenSampler]):
+        self.samplers = samplers
+        self._groups: list[list[int]] = []
+        for row, sampler in enumerate(samplers):
+            alike = [g for g in self._groups if samplers[g[0]] == sampler]
+            if alike:
+                alike[0].append(row)
+            else:
+                self._groups.append([row])
+
+    def noise_size(self, vocab: int) -> int:
+        """The most that a row needs; each uses the first values of its own."""
+        return max(noise_size(sampler, vocab) for sampler in self.samplers)
+
+    def __call__(
+        self, logits: mx.array, noise: mx.array | None = None
+    ) -> tuple[mx.array, mx.array]:
+        """Tokens ``[B, 1]`` and log-probabilities ``[B, 1, V]``.
+
+        ``noise [B, 1, N]`` begins, in each row, with what its sampler wants.
+        """
+        drawn: dict[int, tuple[mx.array, mx.array]] = {}
+        for rows in self._groups:
+            sampler, mine = self.samplers[rows[0]], mx.array(rows)
+            size = noise_size(sampler, logits.shape[-1])
+            own = () if noise is None or not size else (noise[mine, :, :size],)
+            tokens, probs = sampler(logits[mine], *own)
+            drawn |= {row: (tokens[i], probs[i]) for i, row in enumerate(rows)}
+        ordered = [drawn[row] for row in range(len(self.samplers))]
+        return mx.stack([t for t, _ in ordered]), mx.stack([p for _, p in ordered])
+
+
+def _together(samplers: Sequence[TokenSampler]) -> TokenSampler:
+    """One sampler for a batch."""
+    alike = all(sampler == samplers[0] for sampler in samplers)
+    return samplers[0] if alike else RowSampler(samplers)
+
+
+class RowGen(LmGen):
+    """``LmGen`` for strangers: a row draws what an ``LmGen`` of its own would.
+
+    Each row has a generator of noise, used in the same portions as there.
+
+    Args:
+        model: the weights.
+        batch_size: rows B.
+        cfg_coef: guidance, the same for all rows.
+    """
+
+    def __init__(self, model: Lm, batch_size: int, cfg_coef: float = 1.0):
+        super().__init__(model, batch_size=batch_size, cfg_coef=cfg_coef, seed=0)
+        shape = batch_size, MAX_REPETITION_CONTEXT
+        self.sampling = [Sampling() for _ in range(batch_size)]
+        self._row_noise = [RowNoise([0]) for _ in range(batch_size)]
+        self._lately_said = mx.full(shape, -1, dtype=mx.int32)
+        self._speaking = [True] * batch_size
+
+    def begin(self, row: int, sampling: Sampling) -> None:
+        """Make ``row`` a new conversation; the others go on."""
+        self.reset([row])
+        self.sampling[row] = sampling
+        self._row_noise[row].reseed(0, sampling.seed)
+        self._lately_said[row] = -1
+        penalised = any(s.repetition_penalty != 1.0 for s in self.sampling)
+        self.on_text_logits_hook = self._repeat_less if penalised else None
+        self.on_text_hook = self._remember if penalised else None
+
+    def _noise(
+        self, active: list[bool] | None
+    ) -> tuple[mx.array | None, mx.array | None]:
+        """Noise ``[B, 1, ...]`` of the text and of all codebooks.
+
+        Rows that stand still are drawn along with one that speaks.
+        """
+        self._speaking = [True] * self.batch_size if active is None else active
+        leader = self._speaking.index(True)
+        who = [r if on else leader for r, on in enumerate(self._speaking)]
+        self.text_sampler = _together([self.sampling[r].text for r in who])
+        self.audio_sampler = _together([self.sampling[r].audio for r in who])
+        sizes = {r: self._sizes(r) for r in who}
+        text = max(size for size, _ in sizes.values())
+        audio = max(size for _, size in sizes.values())
+        drawn = {r: self._draw(r, sizes[r], (text, audio)) for r in sizes}
+        return (
+            mx.stack([drawn[r][0] for r in who])[:, None] if text else None,
+            mx.stack([drawn[r][1] for r in who])[:, None] if audio else None,
+        )
+
+    def _sizes(self, row: int) -> tuple[int, int]:
+        """How many values the row's text and each of its codebooks want."""
+        cfg, sampling = self.model.cfg, self.sampling[row]
+        text = noise_size(sampling.text, cfg.text_out_vocab_size)
+        return text, noise_size(sampling.audio, cfg.audio_vocab_size - 1)
+
+    def _draw(
+        self, row: int, sizes: tuple[int, int], room: tuple[int, int]
+    ) -> tuple[mx.array, mx.array]:
+        """The row's noise for one frame, each part filled up to its room."""
+        (text, audio), steps = sizes, self.model.dep_q
+        values = mx.zeros((0,))
+        if text + steps * audio:
+            values = self._row_noise[row].draw(text + steps * audio)[0]
+        codes = values[text:].reshape(steps, audio)
+        codes = mx.pad(codes, [(0, 0), (0, room[1] - audio)])
+        return mx.pad(values[:text], (0, room[0] - text)), codes.flatten()
+
+    def _repeat_less(self, logits: mx.array) -> None:
+        """Hook: the words of each row's last text tokens become less likely."""
+        age = mx.arange(MAX_REPETITION_CONTEXT, 0, -1)
+        contexts = mx.array([s.repetition_context for s in self.sampling])[:, None]
+        said = mx.where(age <= contexts, self._lately_said, -1)
+        factors = mx.array([s.repetition_penalty for s in self.sampling])
+        silent = self.model.cfg.silent_text
+        logits[:] = penalise_repeats(logits, said, factors[:, None, None], silent)
+
+    def _remember(self, text: mx.array) -> None:
+        """Hook: what the rows that speak have just said."""
+        said = mx.concatenate([self._lately_said[:, 1:], text], axis=1)
+        speaking = mx.array(self._speaking)[:, None]
+        self._lately_said = mx.where(speaking, said, self._lately_said)

@@ -1,0 +1,120 @@
+"""What happens when frames come faster than the model can hear them."""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..audio.framing import FRAME, SAMPLE_RATE, rms
+from ..utils.trace import percentile
+
+FRAME_MS = 1000 * FRAME / SAMPLE_RATE  # 80
+_FLOOR_FRAMES = 125  # 10 s: how far back the quietest frames are looked for
+_FLOOR_RISE = 2.0  # 6 dB above the room's noise is still silence
+_SILENCE_RMS = 10 ** (-55 / 20)  # full scale is 1; below this no one speaks
+
+
+def frames_in(milliseconds: float) -> int:
+    """Whole frames in ``milliseconds``, at least one."""
+    return max(1, int(milliseconds // FRAME_MS))
+
+
+@dataclass
+class Dropped:
+    """Frames of the user that the model never heard, and why.
+
+    Attributes:
+        silent: nobody spoke in them; they went so that the model could catch up.
+        spoken: speech that was lost, because only speech was waiting.
+    """
+
+    silent: int = 0
+    spoken: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.silent + self.spoken
+
+
+class SilenceGate:
+    """Tells silence from speech by level, above the noise of this very room."""
+
+    def __init__(self) -> None:
+        self._levels: deque[float] = deque(maxlen=_FLOOR_FRAMES)
+
+    def __call__(self, frame: NDArray[np.float32]) -> bool:
+        """Whether nobody speaks in ``frame [S]``; learns the room's noise from it."""
+        level = rms(frame)
+        self._levels.append(level)
+        floor = percentile(self._levels, 10)
+        return level < _SILENCE_RMS or level < min(
+            _FLOOR_RISE * floor, 10 * _SILENCE_RMS
+        )
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A frame on its way to the model.
+
+    Attributes:
+        frame: float32 ``[1920]``.
+        heard_at: when its last sample was there, in seconds of ``time.perf_counter``.
+        silent: nobody speaks in it.
+    """
+
+    frame: NDArray[np.float32]
+    heard_at: float
+    silent: bool
+
+
+class FrameQueue:
+    """Frames waiting for the model, never more than a stated time of them.
+
+    Up to ``calm_ms`` may wait: a short hiccup costs nothing. Beyond that the oldest
+    silent frames go, and beyond ``limit_ms`` the oldest frames, whatever is in them.
+    Not thread-safe: the model thread's lock guards it.
+
+    Args:
+        limit_ms: sound that may wait, at most.
+        calm_ms: sound that may wait before silence is left out.
+    """
+
+    def __init__(self, limit_ms: float = 480, calm_ms: float = 160):
+        self.dropped = Dropped()
+        self._limit = frames_in(limit_ms)
+        self._calm = min(frames_in(calm_ms), self._limit)
+        self._is_silent = SilenceGate()
+        self._waiting: deque[Waiting] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def waiting_ms(self) -> float:
+        """Sound that waits."""
+        return len(self) * FRAME_MS
+
+    def put(self, frame: NDArray[np.float32], heard_at: float) -> None:
+        """Append ``frame``; others may have to go."""
+        self._waiting.append(Waiting(frame, heard_at, self._is_silent(frame)))
+        while len(self) > self._calm and self._drop_silence():
+            self.dropped.silent += 1
+        while len(self) > self._limit:
+            self._waiting.popleft()
+            self.dropped.spoken += 1
+
+    def get(self) -> Waiting:
+        """The frame that has waited longest."""
+        return self._waiting.popleft()
+
+    def clear(self) -> None:
+        """Forget what waits, without counting it: a conversation starts anew."""
+        self._waiting.clear()
+
+    def _drop_silence(self) -> bool:
+        for i, waiting in enumerate(self._waiting):
+            if waiting.silent:
+                del self._waiting[i]
+                return True
+        return False

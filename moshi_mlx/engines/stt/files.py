@@ -1,0 +1,55 @@
+"""Sounds of different lengths, encoded side by side a second at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...audio.long import LongSound
+from .rows import FRAME_S, Frame, is_loud
+
+if TYPE_CHECKING:
+    from .engine import STTModel
+
+Pcm = NDArray[np.float32]
+PIECE_FRAMES = 16  # encoded at once
+
+
+def encoded(
+    stt: STTModel, sounds: Sequence[Pcm | LongSound], lead: Pcm
+) -> Iterator[list[list[Frame]]]:
+    """The next frames of every sound, after ``lead`` and with silence behind it."""
+    size, before = stt.mimi.frame_size, len(lead)
+    totals = [-(-(before + len(s)) // size) + stt.flush_frames for s in sounds]
+    state = stt.mimi.make_state(len(sounds))
+    for start in range(0, max(totals), PIECE_FRAMES):
+        pcm = np.zeros((len(sounds), 1, PIECE_FRAMES * size), np.float32)
+        first = start * size - before  # sample of the sounds
+        for row, sound in zip(pcm[:, 0], sounds, strict=True):
+            given = lead[start * size :][: len(row)]
+            row[: len(given)] = given
+            part = sound[max(first, 0) : max(first + len(row), 0)]
+            at = max(-first, 0)
+            row[at : at + len(part)] = part
+        codes = stt.encode(pcm, state)
+        yield [
+            [
+                _frame(
+                    codes[b, :, i],
+                    pcm[b, 0, i * size :][:size],
+                    (start + i) * FRAME_S - before / stt.sample_rate,
+                    len(s) / stt.sample_rate,
+                )
+                for i in range(min(PIECE_FRAMES, max(totals[b] - start, 0)))
+            ]
+            for b, s in enumerate(sounds)
+        ]
+
+
+def _frame(codes: NDArray[np.int32], pcm: Pcm, start_s: float, last_s: float) -> Frame:
+    """A frame; times before and after the sound are its ends."""
+    times = [min(max(t, 0.0), last_s) for t in (start_s, start_s + FRAME_S)]
+    return Frame(codes, times[0], times[1], is_loud(pcm))

@@ -1,0 +1,247 @@
+"""Listening to several sounds at once: frames queue up, tokens come out late.
+
+A model writes a word some time (its delay) after it was said. Each row keeps the frames
+of the last seconds, so that it can be made to listen afresh without missing a word: its
+state is renewed and those frames are given again.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import ceil
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from ...models.generate import LmGen
+from ...models.lm import Lm
+from ...utils.sampling import Sampler
+from ...utils.text import Tokenizer
+from .bias import WordBias
+from .events import EndOfTurn, Event, Pauses, Piece, Stalled
+from .prompt import Prompts
+from .reader import FRAME_S, WordReader
+from .turns import TurnDetector
+
+TURN_HEAD = 2  # the extra head that is asked for the end of a turn
+PAUSE_S = 0.8  # without words: a good moment to listen afresh
+KEPT_S = 3.0  # frames kept beyond the delay
+LOUD_RMS = 0.01  # full scale is 1
+STALL_S = 10.0  # of sound without words
+LATE_S = 1.0  # beyond the delay, when the last word is out
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Codes ``[K]`` of a frame, which part of the sound it is, and whether it is loud.
+
+    Silence that is only there for the model takes no time: it starts where it ends.
+    """
+
+    codes: NDArray[np.int32]
+    start_s: float
+    end_s: float
+    loud: bool = False
+
+
+@dataclass
+class Row:
+    """One sound: what waits, what was given, what was understood."""
+
+    words: WordReader
+    turns: TurnDetector = field(default_factory=TurnDetector)
+    waiting: deque[Frame] = field(default_factory=deque)
+    given: deque[Frame] = field(default_factory=deque)  # the newest, oldest first
+    steps: int = 0  # frames given since the state was new
+    loud: int = 0  # loud frames since the last piece of a word
+    said_s: float = 0.0  # when the last piece came
+    heard_s: float = 0.0  # up to where the sound was given
+
+
+class Rows:
+    """``B`` sounds on one model.
+
+    Args:
+        delay_s: how long after it was said a word is written.
+        refresh: listen afresh at pauses once half the model's window is full, and
+            anywhere before all of it is; false keeps one state for ever.
+        phrases: words to expect, see ``WordBias``.
+        lead: codes to be heard first when listening afresh: silence, a prompt's sound.
+        prompt: text that is known to be said first, see ``Prompts``.
+        aside: whether ``lead`` holds the prompt's sound, so that it is not told.
+    """
+
+    def __init__(
+        self,
+        lm: Lm,
+        tokenizer: Tokenizer,
+        delay_s: float,
+        batch_size: int = 1,
+        refresh: bool = True,
+        phrases: Sequence[str] = (),
+        lead: Sequence[NDArray[np.int32]] = (),
+        prompt: str = "",
+        aside: bool = False,
+    ):
+        self._lead = lead
+        self._delay = ceil(delay_s / FRAME_S)
+        self._bias = WordBias(tokenizer, phrases, batch_size) if phrases else None
+        self._prompts = None
+        if prompt.strip():
+            before = len(lead) if aside else 0
+            patience = before + self._delay + round(LATE_S / FRAME_S)
+            self._prompts = Prompts(tokenizer, prompt, batch_size, before, patience)
+        edited = self._bias is not None or self._prompts is not None
+        self._gen = LmGen(
+            lm,
+            None,
+            Sampler(0.0),
+            Sampler(0.0),
+            batch_size=batch_size,
+            on_text_logits_hook=self._on_logits if edited else None,
+        )
+        self._refresh = refresh
+        self._window = lm.cfg.transformer.context
+        self._rounded_s = self._delay * FRAME_S - delay_s
+        self._kept = self._delay + round(KEPT_S / FRAME_S)
+        self._nothing = np.full(lm.n_q, -1, np.int32)
+        self.rows = [Row(WordReader(tokenizer)) for _ in range(batch_size)]
+        self.refreshes = 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a step has something to do."""
+        return any(row.waiting for row in self.rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the model's state."""
+        return sum(layer.self_attn.nbytes for layer in self._gen.cache)
+
+    def step(self) -> list[list[Event]]:
+        """Give every row that has one its next frame; events by row."""
+        active = [bool(row.waiting) for row in self.rows]
+        fresh = [bool(row.waiting) and row.steps == 0 for row in self.rows]
+        if any(fresh):  # the first frame counts only when it is given again
+            self._run(fresh)
+        tokens, scores = self._run(active)
+        events: list[list[Event]] = []
+        for b, row in enumerate(self.rows):
+            events.append(self._took(b, row, tokens[b], scores[b]) if active[b] else [])
+        return events
+
+    def _on_logits(self, logits: mx.array) -> None:
+        if self._bias is not None:
+            self._bias.add_to(logits)
+        if self._prompts is not None:
+            self._prompts.restrict(logits)
+
+    def _run(self, active: list[bool]) -> tuple[list[int], NDArray[np.float32]]:
+        nothing = self._nothing
+        codes = [r.waiting[0].codes if r.waiting else nothing for r in self.rows]
+        given = mx.array(np.stack(codes))
+        text, heads = self._gen.step_with_extra_heads(given, active=active)
+        paused = [head[:, 0, :1].astype(mx.float32) for head in heads]
+        none = mx.zeros((len(active), 0))
+        scores = mx.concatenate(paused, axis=1) if paused else none
+        mx.eval(text, scores)
+        return np.array(text[:, 0]).tolist(), np.array(scores)
+
+    def _took(
+        self, b: int, row: Row, token: int, scores: NDArray[np.float32]
+    ) -> list[Event]:
+        """One row's events of a step."""
+        frame = row.waiting.popleft()
+        row.given.append(frame)
+        row.steps += 1
+        while len(row.given) > self._kept and not self._begins(b):
+            row.given.popleft()
+        if self._bias is not None:
+            self._bias.heard(b, token)
+        if self._prompts is not None:
+            token = self._prompts.wrote(b, token)
+        time_s = self._time_s(row)
+        events = row.words.read(token, time_s)
+        new = frame.end_s > row.heard_s  # and not given again, nor silence of ours
+        row.heard_s = max(row.heard_s, frame.end_s)
+        if any(isinstance(event, Piece) for event in events):
+            row.loud, row.said_s = 0, time_s
+            row.turns.heard(time_s)
+        elif new:
+            row.loud += frame.loud
+        if new:
+            events += self._turn(row, scores, time_s)
+        return events + self._listen_afresh(b, row, time_s)
+
+    def _begins(self, b: int) -> bool:
+        """Whether only the prompt's text may be written yet."""
+        return self._prompts is not None and self._prompts.begins(b)
+
+    def _turn(
+        self, row: Row, scores: NDArray[np.float32], time_s: float
+    ) -> list[Event]:
+        """Pauses, which are told at once, unlike words."""
+        if not len(scores):
+            ended = row.turns.pause(time_s)
+            return [EndOfTurn(time_s)] if ended else []
+        now_s = row.heard_s
+        pauses = Pauses(now_s, tuple(scores.tolist()))
+        head = min(TURN_HEAD, len(scores) - 1)
+        ended = row.turns.score(float(scores[head]), now_s)
+        return [pauses, EndOfTurn(now_s)] if ended else [pauses]
+
+    def _time_s(self, row: Row) -> float:
+        """Up to where the newest token tells of the sound."""
+        if row.steps <= self._delay:
+            return row.given[0].start_s
+        told = row.given[-1 - self._delay].end_s + self._rounded_s
+        return min(told, row.given[-max(self._delay, 1)].end_s)
+
+    def finish(self, b: int) -> list[Event]:
+        """Events of a row whose sound is over and was given to its end."""
+        row = self.rows[b]
+        events = row.words.close(row.heard_s)
+        ended = row.turns.end(row.heard_s)
+        return [*events, EndOfTurn(row.heard_s)] if ended else events
+
+    def _listen_afresh(self, b: int, row: Row, time_s: float) -> list[Event]:
+        """Renew a row's state where that is due; the sound not written yet stays."""
+        stalled = row.loud * FRAME_S > STALL_S
+        if stalled:
+            row.loud = 0
+        pausing = not row.words.open and time_s - row.said_s >= PAUSE_S
+        half_full = row.steps >= self._window // 2 and row.steps > 2 * self._kept
+        full = row.steps >= max(self._window, 4 * self._kept)
+        if self._refresh and (full or stalled or (half_full and pausing)):
+            from_s = time_s - PAUSE_S
+            if row.words.open:  # it is heard again, from a little before it
+                from_s = row.words.start_s - FRAME_S
+            elif self._begins(b):  # the prompt kept everything else from being written
+                from_s = 0.0
+            self.restart(b, max(from_s, row.words.end_s))
+        elif stalled and self._begins(b) and self._prompts is not None:
+            self._prompts.give_up(b)
+        return [Stalled(time_s)] if stalled else []
+
+    def restart(self, b: int, from_s: float) -> None:
+        """Listen afresh; what was given and ends after ``from_s`` is given again."""
+        row = self.rows[b]
+        again = [frame for frame in row.given if frame.end_s > from_s]
+        ahead = [*again, *row.waiting]
+        start_s = ahead[0].start_s if ahead else row.words.end_s
+        lead = [Frame(codes, start_s, start_s) for codes in self._lead]
+        row.waiting.extendleft(reversed([*lead, *again]))
+        row.given.clear()
+        row.steps = 0
+        row.words.forget()
+        row.turns.restart()
+        if self._prompts is not None:
+            self._prompts.restart(b)
+        self._gen.reset([b])
+        self.refreshes += 1
+
+
+def is_loud(pcm: NDArray[np.float32]) -> bool:
+    """Whether somebody may be speaking."""
+    return float(np.sqrt(np.mean(np.square(pcm)))) > LOUD_RMS

@@ -1,0 +1,268 @@
+"""Many scripts at once: a line of JSON each, spoken in batches, a file each."""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from ...audio.files import write_wav
+from ...errors import ConfigError, MoshiError
+from ...modules.conditioner import ConditionAttributes
+from ...utils.sampling import new_seed
+from . import Entry, SpeechRun, TTSModel, without_unknown
+from .run import Row
+
+logger = logging.getLogger(__name__)
+KEYS = {"turns": list, "voices": list, "id": str}
+
+
+@dataclass(frozen=True)
+class Request:
+    """A script.
+
+    Attributes:
+        line: number of its line in the file, from 1.
+        turns: what is said, the main speaker first.
+        voices: of the speakers, likewise.
+        id: names the files that it becomes.
+    """
+
+    line: int
+    turns: list[str]
+    voices: list[str]
+    id: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A line that became nothing, and why."""
+
+    line: int
+    reason: str
+
+
+def read_requests(text: str) -> Iterator[Request | Failure]:
+    """The scripts of a JSONL file; a broken line does not keep back the others."""
+    seen: set[str] = set()
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            request = _request(number, line)
+            if request.id in seen:
+                raise ConfigError(f"the id {request.id!r} was used before")
+            seen.add(request.id)
+            yield request
+        except MoshiError as error:
+            yield Failure(number, str(error))
+
+
+def _request(number: int, line: str) -> Request:
+    try:
+        data = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"is not JSON ({error.msg} at {error.colno})") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"is no JSON object with {', '.join(KEYS)}")
+    if wrong := sorted(set(data) ^ set(KEYS)):
+        raise ConfigError(f"lacks or has beyond {', '.join(KEYS)}: {', '.join(wrong)}")
+    for key, kind in KEYS.items():
+        parts = data[key] if kind is list else [data[key]]
+        if not isinstance(data[key], kind) or not all(
+            isinstance(part, str) for part in parts
+        ):
+            raise ConfigError(f"has no {'texts' if kind is list else 'text'} as {key}")
+    path = Path(data["id"])
+    if path.is_absolute() or ".." in path.parts or not path.name:
+        raise ConfigError(f"has the id {data['id']!r}, which names no file here")
+    return Request(number, **data)
+
+
+@dataclass(frozen=True)
+class Speech:
+    """A script as the model takes it.
+
+    Attributes:
+        request: what was asked for.
+        entries: its words.
+        attributes: its conditions.
+        prefix: codes of a recording that is continued.
+    """
+
+    request: Request
+    entries: list[Entry]
+    attributes: ConditionAttributes
+    prefix: mx.array | None
+
+    @property
+    def voice_frames(self) -> int:
+        """Of the conditions: rows of a batch have equally many."""
+        return sum(c.tensor.shape[1] for c in self.attributes.tensor.values())
+
+
+class Reader:
+    """Says scripts in batches and writes what comes of them.
+
+    Args:
+        guidance: see ``SpeechSession``.
+        padding_between: see ``ScriptReader``.
+        folder: gets ``ID.wav`` and, unless ``only_wav``, ``ID.safetensors`` (codes) and
+            ``ID.json`` (words, times, settings), as moshi_mlx 0.3.0 wrote them.
+        about: what else the JSON files say.
+    """
+
+    def __init__(
+        self,
+        tts: TTSModel,
+        folder: Path,
+        guidance: float = 2.0,
+        padding_between: int = 1,
+        only_wav: bool = False,
+        seed: int | None = None,
+        about: dict[str, Any] | None = None,
+    ):
+        self.tts = tts
+        self._folder = folder
+        self._padding_between = padding_between
+        self._only_wav = only_wav
+        self._seed = seed
+        self._about = about or {}
+        learnt = bool(tts.valid_cfg_conditionings)
+        self._learnt = guidance if learnt else None
+        tts.cfg_coef = 1.0 if learnt else guidance
+
+    def say(
+        self, requests: Iterable[Request], batch_size: int = 1
+    ) -> Iterator[Path | Failure]:
+        """Say scripts, ``batch_size`` at once; who has ended makes room for the next.
+
+        Each becomes what it would be alone. One that cannot be said leaves the others
+        alone.
+        """
+        failures: list[Failure] = []
+        speeches = self._prepared(requests, failures)
+        for _, alike in groupby(speeches, key=lambda s: s.voice_frames):
+            yield from self._together(alike, batch_size)
+        yield from failures
+
+    def _prepared(
+        self, requests: Iterable[Request], failures: list[Failure]
+    ) -> Iterator[Speech]:
+        for request in requests:
+            try:
+                yield self._prepare(request)
+            except MoshiError as error:
+                failures.append(Failure(request.line, str(error)))
+
+    def _prepare(self, request: Request) -> Speech:
+        tts = self.tts
+        known = [without_unknown(tts.tokenizer, turn) for turn in request.turns]
+        if unknown := dict.fromkeys(
+            letter for _, letters in known for letter in letters
+        ):
+            left_out = " ".join(unknown)
+            logger.warning(
+                "line %d: the model cannot say %s: left out", request.line, left_out
+            )
+        entries = tts.prepare_script([turn for turn, _ in known], self._padding_between)
+        if not any(entry.tokens for entry in entries):
+            raise ConfigError("the text has no words: give something to say.")
+        paths = [tts.get_voice_path(voice) for voice in request.voices]
+        if self._path(request).resolve() in [path.resolve() for path in paths]:
+            raise ConfigError("would be written over its own voice: choose another id")
+        if tts.multi_speaker:
+            attributes = tts.make_condition_attributes(paths, self._learnt)
+            return Speech(request, entries, attributes, None)
+        if len(paths) != 1:
+            raise ConfigError("this model takes exactly one voice, a sound file.")
+        attributes, prefix = tts.make_condition_attributes([]), tts.get_prefix(paths[0])
+        return Speech(request, entries, attributes, prefix)
+
+    def _together(self, speeches: Iterator[Speech], batch_size: int) -> Iterator[Path]:
+        """Say speeches side by side, each in a row until it has ended."""
+        rows = list(islice(speeches, batch_size))
+        conditions = [s.attributes for s in rows if s.attributes.text or s.voice_frames]
+        prefixes = [s.prefix for s in rows if s.prefix is not None]
+        run = SpeechRun(
+            self.tts,
+            [s.entries for s in rows],
+            conditions,
+            prefixes or None,
+            cfg_is_no_prefix=self._learnt is None,
+            cfg_is_no_text=self._learnt is None,
+            seed=[self._next_seed() for _ in rows],
+        )
+        said: list[list[mx.array]] = [[] for _ in rows]
+        while not all(row.resting for row in run.rows):
+            codes = run.step()
+            for b, speech in enumerate(rows):
+                if run.rows[b].resting:
+                    continue
+                if codes is not None and run.sounds(b):
+                    said[b].append(codes[b])
+                if not run.ended(b):
+                    continue
+                yield self._write(speech, run.rows[b], said[b])
+                following = next(speeches, None)
+                if following is None:
+                    run.rest(b)
+                    continue
+                rows[b], said[b] = following, []
+                run.begin(
+                    b,
+                    following.entries,
+                    following.attributes if conditions else None,
+                    following.prefix,
+                    self._next_seed(),
+                )
+
+    def _path(self, request: Request) -> Path:
+        return self._folder / f"{request.id}.wav"
+
+    def _next_seed(self) -> int:
+        return new_seed() if self._seed is None else self._seed
+
+    def _write(self, speech: Speech, row: Row, said: list[mx.array]) -> Path:
+        """Files of a speech that came to codes ``said``, ``[K]`` each."""
+        tts, request, prefix = self.tts, speech.request, speech.prefix
+        start_step = 0 if prefix is None else prefix.shape[-1]
+        nothing = mx.zeros((tts.n_q, 0), mx.int32)
+        codes = mx.stack(said, axis=-1) if said else nothing
+        pcm = tts.mimi.decode(codes[None])[0, 0].astype(mx.float32)
+        sound = np.array(mx.clip(pcm, -1, 1))[start_step * tts.mimi.frame_size :]
+        path = self._path(request)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_wav(path, sound, int(tts.mimi.sample_rate))
+        if self._only_wav:
+            return path
+        mx.save_safetensors(str(_beside(path, ".safetensors")), {"frames": codes})
+        about = {
+            **self._about,
+            "cfg_coef": tts.cfg_coef,
+            "temp": tts.temp,
+            "max_padding": tts.machine.max_padding,
+            "initial_padding": tts.machine.initial_padding,
+            "final_padding": tts.final_padding,
+            "padding_between": self._padding_between,
+            "padding_bonus": tts.padding_bonus,
+            "transcript": row.state.transcript,
+            "consumption_times": row.state.consumption_times,
+            "turns": request.turns,
+            "voices": request.voices,
+            "logged_text_tokens": row.logged,
+            "end_step": row.state.end_step,
+            "start_step": start_step,
+        }
+        _beside(path, ".json").write_text(json.dumps(about, ensure_ascii=False))
+        return path
+
+
+def _beside(wav: Path, suffix: str) -> Path:
+    """``ID.json`` of ``ID.wav``; an id may hold dots."""
+    return wav.with_name(wav.name.removesuffix(".wav") + suffix)

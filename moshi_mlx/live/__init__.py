@@ -1,0 +1,1 @@
+"""The live loop: microphone and loudspeaker around a session."""

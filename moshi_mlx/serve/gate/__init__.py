@@ -1,0 +1,1 @@
+"""Who may connect, how much they may send, and who has to wait."""

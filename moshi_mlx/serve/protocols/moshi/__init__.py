@@ -1,0 +1,1 @@
+"""Moshi's own WebSocket protocol, `/api/chat`."""

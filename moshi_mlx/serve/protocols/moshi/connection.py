@@ -1,0 +1,171 @@
+"""A client comes, waits for its place, talks, and goes, however it goes."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
+
+from ....errors import MoshiError, ProtocolError
+from ...gate.limits import Inflow
+from ...service import Service
+from . import messages as protocol
+from .settings import Settings, read_settings
+from .talk import Ending, Talk
+
+if TYPE_CHECKING:
+    from fastapi import WebSocket
+
+_log = logging.getLogger(__name__)
+_GOODBYE_S = 2.0  # for the last words to a client that may be stuck
+_EARLY = 4096  # bytes kept of what a client says before it has a place
+_GRACE_S = 1.0  # whoever does not queue waits so long: somebody may just be leaving
+
+
+async def serve_connection(service: Service, socket: "WebSocket") -> None:
+    """Handle one WebSocket from its opening handshake to its end."""
+    await socket.accept()
+    began_at = time.monotonic()
+    ending = await _until_its_end(service, socket)
+    service.metrics.connections.add(ending.how)
+    _log.info(
+        "connection client=%s ended=%s seconds=%.1f words=%r",
+        socket.client.host if socket.client else "?",
+        ending.how,
+        time.monotonic() - began_at,
+        ending.words,
+    )
+    with contextlib.suppress(Exception):  # whoever has gone hears no goodbye
+        await asyncio.wait_for(_say_goodbye(socket, ending), _GOODBYE_S)
+
+
+async def _say_goodbye(socket: "WebSocket", ending: Ending) -> None:
+    if ending.words:
+        await socket.send_bytes(protocol.error(ending.words))
+    await socket.close(ending.code)
+
+
+async def _until_its_end(service: Service, socket: "WebSocket") -> Ending:
+    from fastapi import WebSocketDisconnect
+
+    try:
+        settings = read_settings(socket.query_params)
+        early = await _wait_for_place(service, socket, settings)
+        try:
+            await _talk(service, socket, settings, early)
+        finally:
+            service.lobby.leave()
+    except Ending as ending:
+        return ending
+    except ProtocolError as error:
+        return Ending("misused", 1008, str(error))
+    except WebSocketDisconnect:
+        return Ending("closed", 1000)
+    except MoshiError as error:
+        return Ending("failed", 1011, str(error))
+    except Exception:
+        _log.exception("a conversation failed")
+        return Ending("failed", 1011, "the server made a mistake: see its log.")
+    return Ending("closed", 1000)
+
+
+async def _talk(
+    service: Service, socket: "WebSocket", settings: Settings, early: list[bytes]
+) -> None:
+    talk = Talk(service, socket, settings)
+    try:
+        await talk.begin()
+        await talk.run(early)
+    finally:
+        await talk.end()
+
+
+async def _wait_for_place(
+    service: Service, socket: "WebSocket", settings: Settings
+) -> list[bytes]:
+    """Take a place or raise the Ending; returns what came first while waiting."""
+    lobby = service.lobby
+    if service.closing.is_set():
+        raise Ending("refused", 1012, "the server is shutting down.")
+    if lobby.full:
+        raise _busy(lobby.places, "")
+
+    async def tell(place: int) -> None:
+        if settings.queue:
+            await socket.send_bytes(protocol.metadata({"queue": {"place": place}}))
+
+    early: list[bytes] = []
+    if not lobby.busy:
+        await lobby.enter(tell)
+        return early
+    jobs = [_until_closing(service)]
+    if settings.queue:
+        jobs += [_until_gone(service, socket, early), _keep_awake(service, socket)]
+    patience = None if settings.queue else _GRACE_S
+    try:
+        await _unless(asyncio.wait_for(lobby.enter(tell), patience), jobs, lobby.leave)
+    except asyncio.TimeoutError:
+        raise _busy(lobby.places, " or wait in the queue (?queue=1)") from None
+    return early
+
+
+async def _unless(
+    wanted: Awaitable[None], jobs: Sequence[Awaitable[None]], undo: Callable[[], None]
+) -> None:
+    """Wait for ``wanted``, unless a job ends before it: that job's error is raised.
+
+    Args:
+        undo: called where ``wanted`` came after all, but too late.
+    """
+    hoped = asyncio.ensure_future(wanted)
+    others = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        await asyncio.wait([hoped, *others], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (hoped, *others):
+            task.cancel()
+        ends = await asyncio.gather(hoped, *others, return_exceptions=True)
+    errors = [
+        end
+        for end in ends
+        if isinstance(end, BaseException)
+        and not isinstance(end, asyncio.CancelledError)
+    ]
+    if errors:
+        if ends[0] is None:
+            undo()
+        raise errors[0]
+
+
+def _busy(places: int, advice: str) -> Ending:
+    words = f"busy: all {places} places are taken; try again later{advice}."
+    return Ending("busy", 1013, words)
+
+
+async def _until_gone(
+    service: Service, socket: "WebSocket", early: list[bytes]
+) -> None:
+    """Whoever waits is not heard: what comes is thrown away, but for the beginning,
+    where the head of an Ogg stream is."""
+    inflow = Inflow(service.limits)
+    while True:
+        event = await socket.receive()
+        if event["type"] == "websocket.disconnect":
+            raise Ending("closed", 1000)
+        data = event.get("bytes") or b""
+        inflow.message(len(data or event.get("text") or b""))
+        if data and sum(len(kept) for kept in early) + len(data) <= _EARLY:
+            early.append(data)
+
+
+async def _keep_awake(service: Service, socket: "WebSocket") -> None:
+    """Kyutai's page gives up after ten silent seconds."""
+    while True:
+        await asyncio.sleep(service.limits.ping_s)
+        await socket.send_bytes(protocol.PING)
+
+
+async def _until_closing(service: Service) -> None:
+    await service.closing.wait()
+    raise Ending("closed", 1012, "the server is shutting down.")

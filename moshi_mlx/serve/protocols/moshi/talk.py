@@ -1,0 +1,278 @@
+"""One conversation over one WebSocket, from handshake to end."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from ....audio.framing import SAMPLE_RATE, Framer
+from ....documents.recording import Recording
+from ....engines.duplex.batch import Batch, RowSession
+from ....engines.queue import Dropped
+from ....engines.thread import Answer
+from ....errors import AudioError, MoshiError
+from ....utils.sampling import new_seed
+from ...gate.limits import Inflow
+from ...opus import Pcm
+from ...service import Service
+from . import messages as protocol
+from .messages import Control, Kind
+from .settings import Settings
+
+_log = logging.getLogger(__name__)
+
+TICK_S = 0.5  # between looks at the clock, and between two stats messages
+CALM_MS = 240.0  # frames that may wait before silence is left out: a network's jitter
+
+
+class Ending(Exception):
+    """Why a conversation ends.
+
+    Attributes:
+        how: what the metrics count it as.
+        code: of the WebSocket's close.
+        words: for the client, as an error message; empty says nothing.
+    """
+
+    def __init__(self, how: str, code: int, words: str = ""):
+        super().__init__(words or how)
+        self.how, self.code, self.words = how, code, words
+
+
+class Socket(Protocol):
+    """What is used of ``starlette.websockets.WebSocket``."""
+
+    async def receive(self) -> Any: ...
+    async def send_bytes(self, data: bytes) -> None: ...
+
+
+@dataclass
+class _Unsent:
+    """A reply on its way to the client."""
+
+    pcm: Pcm | None
+    text: str
+
+
+class Talk:
+    """A conversation: opened by ``begin``, lives in ``run``, ended by ``end``.
+
+    Args:
+        service: model and counters.
+        socket: accepted.
+        settings: what the client asked for.
+    """
+
+    def __init__(self, service: Service, socket: Socket, settings: Settings):
+        self.service, self.socket, self.settings = service, socket, settings
+        self.limits = service.limits
+        self._loop = asyncio.get_running_loop()
+        self._reader, self._writer = settings.reader(), settings.writer()
+        self._inflow = Inflow(self.limits)
+        self._framer = Framer()
+        self._unsent: deque[_Unsent] = deque()
+        self._something_unsent = asyncio.Event()
+        self._broken: asyncio.Future[None] = self._loop.create_future()
+        self._session: RowSession | None = None
+        self._recording: Recording | None = None
+        self._paused = False
+        self._muffled = 0  # replies that never left
+        self._dropped = Dropped()
+        self._last: Answer | None = None
+        self._began_at = self._sent_at = time.monotonic()
+        self._line = service.thread.open(
+            *(self._make, self._on_answer, self._on_error),
+            limit_ms=self.limits.waiting_ms,
+            calm_ms=CALM_MS,
+        )
+
+    # On the model's thread
+
+    def _make(self, batch: Batch) -> RowSession:
+        if self._session is not None:
+            batch.close(self._session)
+        self._session = batch.open(self.settings.wishes)
+        return self._session
+
+    def _on_answer(self, answer: Answer) -> None:
+        with contextlib.suppress(RuntimeError):  # the server has gone meanwhile
+            self._loop.call_soon_threadsafe(self._deliver, answer)
+
+    def _on_error(self, error: Exception) -> None:
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._break, error)
+
+    # On the event loop
+
+    def _break(self, error: Exception) -> None:
+        if not self._broken.done():
+            self._broken.set_exception(error)
+
+    def _deliver(self, answer: Answer) -> None:
+        """Take an answer of the model: count it, record it, queue it for sending."""
+        self._last = answer
+        self.service.count(answer)
+        self._count_dropped(answer.dropped)
+        if self._recording is not None:
+            try:
+                self._recording.add(answer.frame, answer.reply.pcm, answer.reply.text)
+            except AudioError as error:
+                _log.error("recording stopped: %s", error)
+                self._close_recording()
+        self._unsent.append(_Unsent(answer.reply.pcm, answer.reply.text))
+        if len(self._unsent) > self.limits.unsent_frames:
+            oldest = self._unsent.popleft()
+            self._unsent[0].text = oldest.text + self._unsent[0].text
+            self._muffled += 1
+            self.service.metrics.dropped.add("unsent")
+        self._something_unsent.set()
+
+    def _count_dropped(self, dropped: Dropped) -> None:
+        counter = self.service.metrics.dropped
+        counter.add("silent", max(0, dropped.silent - self._dropped.silent))
+        counter.add("spoken", max(0, dropped.spoken - self._dropped.spoken))
+        self._dropped = dropped
+
+    async def begin(self) -> None:
+        """Take a row of the model and tell the client that it may speak."""
+        await self._renew()
+        await self._send(protocol.handshake())
+
+    async def _renew(self) -> None:
+        """A new conversation in the same place."""
+        await asyncio.wrap_future(self._line.restart())
+        self._unsent.clear()
+        self._framer = Framer()
+        wishes = self.settings.wishes
+        self._close_recording()
+        if self.service.record is not None:
+            self._recording = Recording.in_folder(
+                self.service.record,
+                about={"model": self.service.about.model, "seed": wishes.seed},
+            )
+        await self._send(protocol.metadata(self.service.about.metadata(wishes)))
+
+    async def run(self, early: Sequence[bytes] = ()) -> None:
+        """Talk until something ends it: raises the Ending, or what went wrong.
+
+        Args:
+            early: messages that came before the conversation began.
+        """
+        for data in early:
+            await self._take(data)
+        jobs = [self._receive_all(), self._send_all(), self._watch(), self._told_off()]
+        tasks = {asyncio.ensure_future(job) for job in jobs} | {self._broken}
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def end(self) -> None:
+        """Give row, queue and files back."""
+        self._line.close()
+        self._close_recording()
+        with contextlib.suppress(MoshiError):  # the model has been closed already
+            await self.service.close_row(self._session)
+
+    def _close_recording(self) -> None:
+        if self._recording is not None:
+            self._recording.close()
+            self._recording = None
+
+    async def _receive_all(self) -> None:
+        while True:
+            patience = self.limits.paused_s if self._paused else self.limits.idle_s
+            try:
+                event = await asyncio.wait_for(self.socket.receive(), patience)
+            except asyncio.TimeoutError:
+                words = f"nothing came for {patience:g} s, so the conversation ended."
+                raise Ending("idle", 1000, words) from None
+            if event["type"] == "websocket.disconnect":
+                raise Ending("closed", 1000)
+            data = event.get("bytes")
+            self._inflow.message(len(data or event.get("text") or b""))
+            if data is not None:
+                await self._take(data)
+
+    async def _take(self, data: bytes) -> None:
+        message = protocol.parse(data)
+        if message is None:
+            return
+        if message.kind is Kind.AUDIO:
+            pcm = self._reader.push(message.payload)
+            self._inflow.sound(len(pcm) / SAMPLE_RATE)
+            if not self._paused:
+                for frame in self._framer.push(pcm):
+                    self._line.put(frame)
+                    self.service.metrics.frames.add("heard")
+        elif message.kind is Kind.CONTROL:
+            await self._obey(message.control)
+
+    async def _obey(self, control: Control) -> None:
+        if control is Control.RESTART:
+            if not self.settings.seeded:
+                wishes = replace(self.settings.wishes, seed=new_seed())
+                self.settings = replace(self.settings, wishes=wishes)
+            await self._renew()
+            await self._send(protocol.control(Control.RESTART))
+        elif control in (Control.START, Control.PAUSE):
+            self._paused = control is Control.PAUSE
+            self._framer = Framer()
+
+    async def _send_all(self) -> None:
+        while True:
+            await self._something_unsent.wait()
+            self._something_unsent.clear()
+            while self._unsent:
+                reply = self._unsent.popleft()
+                if reply.pcm is not None:
+                    await self._send(protocol.audio(self._writer.push(reply.pcm)))
+                if reply.text:
+                    await self._send(protocol.text(reply.text))
+
+    async def _send(self, data: bytes) -> None:
+        try:
+            await asyncio.wait_for(self.socket.send_bytes(data), self.limits.send_s)
+        except asyncio.TimeoutError:
+            raise Ending("slow", 1008) from None
+        self._sent_at = time.monotonic()
+
+    async def _watch(self) -> None:
+        """Pings, stats, and the longest time a conversation may take."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            if not self.service.ready:
+                raise MoshiError("the model has stopped: the server must be restarted.")
+            if self.settings.stats:
+                await self._send(protocol.metadata({"stats": self.stats()}))
+            now = time.monotonic()
+            if now - self._sent_at > self.limits.ping_s:
+                await self._send(protocol.PING)
+            longest = self.limits.session_s
+            if longest is not None and now - self._began_at > longest:
+                words = f"conversations end after {longest:g} s here: start another."
+                raise Ending("closed", 1000, words)
+
+    async def _told_off(self) -> None:
+        await self.service.closing.wait()
+        raise Ending("closed", 1012, "the server is shutting down.")
+
+    def stats(self) -> dict[str, float]:
+        """What the page shows beside the conversation."""
+        last = self._last
+        return {
+            "lag_ms": 0 if last is None else round(1000 * last.lag_s, 1),
+            "step_ms": 0 if last is None else round(1000 * last.step_s, 1),
+            "waiting_ms": self._line.waiting_ms,
+            "dropped_silent": self._dropped.silent,
+            "dropped_spoken": self._dropped.spoken,
+            "unsent": self._muffled,
+        }

@@ -1,0 +1,207 @@
+"""The application and the server that runs it: page, protocol, health, metrics."""
+
+import asyncio
+import logging
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+from .gate.security import App, Guard, Policy
+from .protocols.moshi.connection import serve_connection
+from .service import Service
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+_log = logging.getLogger(__name__)
+_SHUTDOWN_S = 5  # for conversations to end in
+# The system would buffer 40 s of sound for a stalled reader, who would then hear it all
+# before the present; with this the oldest replies go instead (Limits.unsent_frames).
+_SEND_BUFFER = 65536  # bytes: 0.7 s of float32 samples
+_OPENING_S = 10.0  # in which a connection must have asked for something
+
+
+def page_folder() -> Path:
+    """Our own page, as it lies in the package."""
+    return Path(str(files("moshi_mlx.serve") / "static"))
+
+
+def check_static(folder: str | Path) -> Path:
+    """A folder with an index.html in it.
+
+    Raises: ConfigError where it is none.
+    """
+    folder = Path(folder)
+    if not (folder / "index.html").is_file():
+        raise ConfigError(
+            f"--static {folder}: there is no index.html in it. Name the folder of a "
+            "built page, or 'none' for no page."
+        )
+    return folder
+
+
+def make_app(service: Service, policy: Policy, static: Path | None) -> App:
+    """Everything that the server answers, behind the guard.
+
+    Args:
+        static: folder of the page, None for no page.
+    """
+    return Guard(_routes(service, static), policy)
+
+
+def _routes(service: Service, static: Path | None) -> "FastAPI":
+    from fastapi import FastAPI, Response, WebSocket
+    from fastapi.responses import PlainTextResponse
+    from fastapi.staticfiles import StaticFiles
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    async def chat(websocket: WebSocket) -> None:
+        await serve_connection(service, websocket)
+
+    async def health(response: Response) -> dict[str, str]:
+        if service.ready:
+            return {"status": "ok"}
+        response.status_code = 503
+        return {"status": "the model has stopped"}
+
+    async def build_info() -> dict[str, Any]:
+        wishes = service.about.wishes
+        places = {"places": service.places, "taken": service.lobby.taken}
+        defaults = {
+            "text_temperature": wishes.temp_text,
+            "text_topk": wishes.top_k_text,
+            "audio_temperature": wishes.temp,
+            "audio_topk": wishes.top_k,
+        }
+        return {**service.about.build_info, **places, "defaults": defaults}
+
+    async def metrics() -> PlainTextResponse:
+        text = service.metrics_text()
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+    app.add_api_websocket_route("/api/chat", chat)
+    app.add_api_route("/health", health, methods=["GET"])
+    app.add_api_route("/api/build_info", build_info, methods=["GET"])
+    app.add_api_route("/metrics", metrics, methods=["GET"])
+    if static is not None:
+        app.mount("/", StaticFiles(directory=static, html=True))
+    return app
+
+
+def run_server(
+    app: App,
+    service: Service,
+    host: str,
+    port: int,
+    tls: ssl.SSLContext | None = None,
+    on_start: Callable[[int], None] | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM, then tell everybody and end in good order.
+
+    Args:
+        port: 0 takes a free one.
+        on_start: called with the port as soon as connections are taken.
+
+    Raises: ConfigError where the address cannot be had.
+    """
+    server = make_server(app, service, host, port, tls, on_start)
+    try:
+        server.run()
+    except SystemExit as error:  # uvicorn's way to say that it could not bind
+        raise ConfigError(
+            f"{host}:{port} cannot be listened on: another program has the port, or "
+            "this machine does not have the address. Choose another --port."
+        ) from error
+
+
+def make_server(
+    app: App,
+    service: Service,
+    host: str,
+    port: int,
+    tls: ssl.SSLContext | None = None,
+    on_start: Callable[[int], None] | None = None,
+):
+    """A uvicorn server that ends conversations before it ends itself."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[Any] | None = None) -> None:
+            await super().startup(sockets)
+            for listening in self.servers:
+                for taken in listening.sockets:  # connections inherit it
+                    taken.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+            if on_start is not None and self.started:
+                on_start(self.servers[0].sockets[0].getsockname()[1])
+
+        async def shutdown(self, sockets: list[Any] | None = None) -> None:
+            for listening in self.servers:
+                listening.close()
+            service.closing.set()
+            loop = asyncio.get_running_loop()
+            until = loop.time() + _SHUTDOWN_S
+            while self.server_state.tasks and loop.time() < until:
+                await asyncio.sleep(0.02)
+            await super().shutdown(sockets)
+
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        loop="asyncio",
+        http=_impatient_http(),
+        ws="websockets-sansio",
+        ws_max_size=service.limits.message_bytes,
+        ws_per_message_deflate=False,  # sound does not deflate; a bomb inflates
+        ws_ping_interval=10.0,
+        ws_ping_timeout=20.0,
+        timeout_graceful_shutdown=2,
+        server_header=False,
+    )
+    config.load()
+    config.ssl = tls
+    return Server(config)
+
+
+def _impatient_http() -> type[asyncio.Protocol]:
+    """uvicorn's HTTP, for which a connection that says nothing would wait for ever."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class ImpatientHttp(H11Protocol):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._opening = self.loop.call_later(_OPENING_S, self._give_up)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._opening.cancel()
+            super().connection_lost(exc)
+
+        def _give_up(self) -> None:
+            if self.cycle is None and self in self.connections:
+                self.transport.close()
+
+    return ImpatientHttp
+
+
+def log_lines(verbose: bool) -> None:
+    """Structured logs on stderr: time, level, message, one line each."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
+    )
+    # A port that cannot be had: run_server says that in words.
+    handler.addFilter(lambda record: not isinstance(record.msg, OSError))
+    for name in ("moshi_mlx", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+        logger.setLevel(logging.INFO if verbose else logging.WARNING)

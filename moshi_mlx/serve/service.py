@@ -1,0 +1,156 @@
+"""What all connections share: the model's thread, places, counters."""
+
+import asyncio
+import logging
+import os
+import platform
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from .. import __version__
+from ..engines.duplex.batch import Batch, RowSession, Wishes, step_all
+from ..engines.thread import Answer, ModelThread
+from .gate.limits import Limits
+from .gate.lobby import Lobby
+from .metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class About:
+    """What clients are told of the model.
+
+    Attributes:
+        model: name or folder of the checkpoint.
+        wishes: sampling that a client gets that asks for nothing.
+    """
+
+    model: str
+    wishes: Wishes
+
+    @property
+    def build_info(self) -> dict[str, str]:
+        """Kyutai's page reads the first ten keys and shows them."""
+        unknown = ("build_timestamp", "build_date", "git_branch", "git_timestamp")
+        unknown += ("git_date", "git_hash", "rustc_version", "cargo_target_triple")
+        return {
+            **dict.fromkeys(unknown, ""),
+            "git_describe": f"moshi_mlx {__version__}",
+            "rustc_host_triple": f"{platform.system()} {platform.machine()}",
+            "version": __version__,
+            "python": platform.python_version(),
+            "model": self.model,
+        }
+
+    def metadata(self, wishes: Wishes) -> dict[str, object]:
+        """What a client is told before the handshake, in the keys of Kyutai's page."""
+        return {
+            "text_temperature": _first(wishes.temp_text, self.wishes.temp_text),
+            "text_topk": _first(wishes.top_k_text, self.wishes.top_k_text),
+            "audio_temperature": _first(wishes.temp, self.wishes.temp),
+            "audio_topk": _first(wishes.top_k, self.wishes.top_k),
+            "pad_mult": 0,
+            "repetition_penalty_context": wishes.repetition_context,
+            "repetition_penalty": wishes.repetition_penalty,
+            "lm_model_file": self.model,
+            "instance_name": "moshi_mlx",
+            "build_info": self.build_info,
+            "seed": wishes.seed,
+        }
+
+
+def _first(wished: float | None, default: float | None) -> float | None:
+    return default if wished is None else wished
+
+
+@dataclass
+class Service:
+    """A running model and everything around it.
+
+    Attributes:
+        thread: owns the model.
+        about: what clients are told.
+        places: conversations at a time, the rows of the model's batch.
+        limits: of each connection.
+        record: folder for recordings, None for none.
+    """
+
+    thread: "ModelThread[Batch]"
+    about: About
+    places: int = 1
+    limits: Limits = field(default_factory=Limits)
+    record: Path | None = None
+
+    def __post_init__(self) -> None:
+        self.lobby = Lobby(self.places)
+        self.metrics = Metrics()
+        self.closing: asyncio.Event = asyncio.Event()
+        self._last_step = 0.0
+
+    @property
+    def ready(self) -> bool:
+        return self.thread.is_alive()
+
+    def count(self, answer: Answer) -> None:
+        """Count a frame; the steps that conversations share count once."""
+        if answer.began_at != self._last_step:
+            self._last_step = answer.began_at
+            self.metrics.step.observe(answer.step_s)
+        self.metrics.lag.observe(answer.lag_s)
+        if answer.reply.pcm is not None:
+            self.metrics.frames.add("said")
+
+    async def close_row(self, session: RowSession | None) -> None:
+        """Free the row of a conversation that has ended."""
+        if session is None or not self.ready:
+            return
+        closing = self.thread.call(lambda batch: batch.close(session))
+        await asyncio.wrap_future(closing)
+
+    def metrics_text(self) -> str:
+        gauges = {
+            "moshi_sessions": ("Conversations now.", lambda: self.lobby.taken),
+            "moshi_places": ("Conversations at most.", lambda: self.places),
+            "moshi_waiting": ("Connections in the queue.", lambda: self.lobby.waiting),
+            "moshi_memory_bytes": ("Memory of this process.", _resident_bytes),
+            "moshi_model_memory_bytes": ("Memory held by MLX.", _mlx_bytes),
+        }
+        return self.metrics.text(gauges)
+
+
+def start_model(load, places: int, cfg_coef: float | None) -> "ModelThread[Batch]":
+    """A thread with a warmed-up batch on ``load()``'s model; not awaited yet."""
+
+    def make() -> Batch:
+        batch = Batch(load(), places, cfg_coef)
+        batch.warmup()
+        return batch
+
+    thread: ModelThread[Batch] = ModelThread(make, step_all)
+    thread.start()
+    return thread
+
+
+def describe(batch: Batch) -> About:
+    """What clients are told of a batch's model; called on the model's thread."""
+    moshi = batch.moshi
+    s = moshi.sampling()
+    wishes = Wishes(0, s["temp"], s["top_k"], s["temp_text"], s["top_k_text"])
+    return About(moshi.name, replace(wishes))
+
+
+def _resident_bytes() -> float:
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        import resource  # macOS: the peak, in bytes
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _mlx_bytes() -> float:
+    import mlx.core as mx
+
+    return mx.get_active_memory()

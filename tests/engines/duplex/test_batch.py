@@ -1,0 +1,108 @@
+"""Conversations that share a model's steps are each as if alone."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+import moshi_mlx
+from moshi_mlx.engines.duplex.batch import Batch, Wishes
+from moshi_mlx.engines.duplex.engine import Moshi
+from moshi_mlx.engines.duplex.session import Reply
+from moshi_mlx.errors import ConfigError
+
+FRAMES = 18
+
+
+@pytest.fixture(scope="module")
+def moshi() -> Moshi:
+    mx.set_default_device(mx.cpu)
+    return moshi_mlx.load("demo")
+
+
+@pytest.fixture(scope="module")
+def spoken() -> list[list[np.ndarray]]:
+    """Two people's frames: noise of changing loudness."""
+    rng = np.random.default_rng(3)
+    loud = 0.2 * rng.random((2, FRAMES, 1))
+    return list((loud * rng.standard_normal((2, FRAMES, 1920))).astype(np.float32))
+
+
+def alone(moshi: Moshi, wishes: Wishes, frames: list[np.ndarray]) -> list[Reply]:
+    session = moshi.session(
+        wishes.seed,
+        temp=wishes.temp,
+        top_k=wishes.top_k,
+        temp_text=wishes.temp_text,
+        first="silence",
+    )
+    return [session.step(frame) for frame in frames]
+
+
+def assert_same(heard: list[Reply], expected: list[Reply]) -> None:
+    assert [r.text_token for r in heard] == [r.text_token for r in expected]
+    assert [r.text for r in heard] == [r.text for r in expected]
+    for mine, other in zip(heard, expected, strict=True):
+        assert (mine.tokens is None) == (other.tokens is None)
+        if mine.tokens is not None and other.tokens is not None:
+            np.testing.assert_array_equal(mine.tokens, other.tokens)
+            assert mine.pcm is not None and other.pcm is not None
+            np.testing.assert_allclose(mine.pcm, other.pcm, atol=1e-4)
+
+
+@pytest.mark.parametrize("joint_codec", [False, True])
+def test_each_says_what_it_would_say_alone(moshi, spoken, joint_codec):
+    """They begin and pause at different times, with settings of their own."""
+    batch = Batch(moshi, 2, joint_codec=joint_codec)
+    wishes = [  # hot enough that it babbles
+        Wishes(seed=1, temp=6.0, temp_text=3.0),
+        Wishes(seed=2, temp=5.0, temp_text=4.0, top_k=100),
+    ]
+    sessions = [batch.open(wishes[0])]
+    heard: list[list[Reply]] = [[], []]
+    for call in range(3 * FRAMES):
+        if call == 4:
+            sessions.append(batch.open(wishes[1]))
+        turns = [
+            who
+            for who in range(len(sessions))
+            if (call + who) % 4 and len(heard[who]) < FRAMES
+        ]
+        if turns:
+            frames = [spoken[who][len(heard[who])] for who in turns]
+            replies = batch.step([sessions[who] for who in turns], frames)
+            for who, reply in zip(turns, replies, strict=True):
+                heard[who].append(reply)
+    for who in range(2):
+        assert len(heard[who]) == FRAMES
+        assert_same(heard[who], alone(moshi, wishes[who], list(spoken[who])))
+        codes = np.stack([r.tokens for r in heard[who] if r.tokens is not None])
+        assert len(np.unique(codes, axis=0)) > 4, "it says one thing only"
+
+
+@pytest.mark.parametrize("joint_codec", [False, True])
+def test_a_row_taken_over_forgets_who_had_it(moshi, spoken, joint_codec):
+    batch = Batch(moshi, 2, joint_codec=joint_codec)
+    stays, goes = batch.open(Wishes(seed=5)), batch.open(Wishes(seed=6))
+    for i in range(6):
+        batch.step([stays, goes], [spoken[0][i], spoken[1][i]])
+    batch.close(goes)
+    comes = batch.open(Wishes(seed=7, temp=4.0))
+    assert comes.row == goes.row
+    heard = [
+        batch.step([stays, comes], [spoken[0][6 + i], spoken[1][i]])[1]
+        for i in range(8)
+    ]
+    assert_same(heard, alone(moshi, Wishes(seed=7, temp=4.0), list(spoken[1][:8])))
+
+
+def test_all_places_taken_is_said_and_a_freed_one_is_given_again(moshi):
+    batch = Batch(moshi, 1)
+    first = batch.open(Wishes(seed=1))
+    with pytest.raises(ConfigError, match="all 1 conversations are taken"):
+        batch.open(Wishes(seed=2))
+    batch.close(first)
+    second = batch.open(Wishes(seed=2))
+    batch.close(first)  # closed long ago: the row is somebody else's now
+    with pytest.raises(ConfigError):
+        batch.open(Wishes(seed=3))
+    assert second.row == 0

@@ -1,0 +1,30 @@
+"""A recording in: what a model that listens is given around it."""
+
+import json
+
+import numpy as np
+
+from moshi_mlx.audio import FRAME
+from moshi_mlx.audio.framing import Framer
+from moshi_mlx.engines.duplex.engine import load
+from moshi_mlx.engines.duplex.files import respond
+from tests.family import listening
+from tests.listening import noise
+
+
+def test_silence_around_a_recording_is_exact_to_the_sample(tmp_path):
+    folder = listening(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config["stt_config"] = {
+        "audio_delay_seconds": 2.5,
+        "audio_silence_prefix_seconds": 1.0,  # 12.5 frames, as in kyutai/stt-2.6b-en
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    moshi, pcm = load(folder), noise(0.8)
+    session = moshi.session(temp=0, temp_text=0)
+    replies = [e.reply for e in respond(session, iter(Framer().push(pcm)), moshi)]
+    whole = np.concatenate([np.zeros(24000), pcm, np.zeros(84000)]).astype(np.float32)
+    whole = whole[: len(whole) // FRAME * FRAME]  # as PyTorch's run_inference
+    codes = np.array(moshi.make_codec().encode_step(whole[None, None]))[0, 0]
+    assert len(set(codes.tolist())) > 3
+    assert [reply.text_token for reply in replies] == codes.tolist()

@@ -1,0 +1,127 @@
+"""One conversation: what it hears first, what it returns, what it refuses."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+import moshi_mlx
+from moshi_mlx.audio import FRAME, frames
+from moshi_mlx.engines.duplex.engine import Moshi
+from moshi_mlx.engines.duplex.session import DuplexSession
+from moshi_mlx.errors import ConfigError
+from moshi_mlx.models import LmGen
+from moshi_mlx.utils import Sampler
+from tests.questions import QUESTIONS
+
+SILENCE = np.zeros(FRAME, np.float32)
+
+
+@pytest.fixture(scope="module")
+def moshi() -> Moshi:
+    return moshi_mlx.load("demo")
+
+
+def heard_by(moshi: Moshi, columns: list[np.ndarray]) -> list[int]:
+    """Text tokens of a generation that is given codes ``[other]``, one call each."""
+    greedy = Sampler(temp=0)
+    gen = LmGen(moshi.lm, text_sampler=greedy, audio_sampler=greedy)
+    steps = [gen.step(mx.array(codes)[None]) for codes in columns]
+    return [int(np.array(text)[0, 0]) for text, _ in steps]
+
+
+def codes_of(moshi: Moshi, pcm: list[np.ndarray]) -> list[np.ndarray]:
+    codec = moshi.make_codec()
+    return [codec.encode_step(frame[None, None])[0, :, 0] for frame in pcm]
+
+
+def test_the_first_frame_of_a_file_is_given_twice(moshi):
+    pcm = list(frames(QUESTIONS[0].path))[:30]
+    session = moshi.session(temp=0, temp_text=0)
+    said = [session.step(frame).text_token for frame in pcm]
+    codes = codes_of(moshi, pcm)
+    assert said == heard_by(moshi, [codes[0], *codes])[1:]
+    assert session.steps == len(pcm)
+
+
+def test_a_live_session_begins_with_silence(moshi):
+    pcm = list(frames(QUESTIONS[0].path))[:30]
+    session = moshi.session(temp=0, temp_text=0, first="silence")
+    said = [session.step(frame).text_token for frame in pcm]
+    assert said == heard_by(moshi, codes_of(moshi, [SILENCE, *pcm]))[1:]
+
+
+def test_a_reply_carries_sound_text_and_codes(moshi):
+    session = moshi.session(seed=0, temp=0, temp_text=0)
+    replies = [session.step(frame) for frame in frames(QUESTIONS[0].path)]
+    assert all(r.pcm is not None and r.pcm.shape == (FRAME,) for r in replies)
+    assert all(r.tokens is not None and r.tokens.shape == (8,) for r in replies)
+    assert "".join(r.text for r in replies).strip() == QUESTIONS[0].answer
+    codec = moshi.make_codec()
+    again = [codec.decode_step(r.tokens[None, :, None])[0, 0] for r in replies]
+    np.testing.assert_array_equal(np.stack(again), np.stack([r.pcm for r in replies]))
+
+
+def test_stages_are_timed(moshi):
+    session = moshi.session()
+    for _ in range(3):
+        session.step(SILENCE)
+    timed = session.trace.summary()
+    assert list(timed) == ["encode", "step", "decode", "frame"]
+    assert timed["frame"].count == 3
+    assert timed["step"].count == 4  # the first frame is given twice
+
+
+@pytest.mark.parametrize("shape", [(FRAME - 1,), (1, FRAME), (0,)])
+def test_a_frame_of_another_length_is_refused(moshi, shape):
+    with pytest.raises(ValueError, match=r"give one frame, float32 \[1920\]"):
+        moshi.session().step(np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize("value", [np.int16(3), np.float32("nan"), np.float32("inf")])
+def test_samples_that_are_no_sound_are_refused(moshi, value):
+    with pytest.raises(ValueError, match="give float32 from -1 to 1"):
+        moshi.session().step(np.full(FRAME, value))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, "x"])
+def test_a_seed_that_cannot_be_is_named(moshi, seed):
+    with pytest.raises(ValueError, match=f"the seed {seed!r}"):
+        moshi.session(seed)
+
+
+def test_two_threads_at_once_are_refused_and_one_after_another_are_not(moshi):
+    session = moshi.session(temp=0, temp_text=0)
+    alone = moshi.session(temp=0, temp_text=0)
+    inside, leave = Event(), Event()
+    encode_step = session.codec.encode_step
+
+    def slow_encode(pcm: np.ndarray) -> np.ndarray:
+        inside.set()
+        assert leave.wait(10)
+        return encode_step(pcm)
+
+    session.codec.encode_step = slow_encode
+    with ThreadPoolExecutor(1) as other:
+        first = other.submit(session.step, SILENCE)
+        assert inside.wait(10)
+        with pytest.raises(RuntimeError, match="another thread is in it"):
+            session.step(SILENCE)
+        leave.set()
+        said = [first.result(), *(session.step(SILENCE) for _ in range(3))]
+    expected = [alone.step(SILENCE).text_token for _ in said]
+    assert [reply.text_token for reply in said] == expected
+
+
+def test_an_unknown_first_is_refused(moshi):
+    session = moshi.session()
+    with pytest.raises(ValueError, match="'twice' or 'silence'"):
+        DuplexSession(session.gen, session.codec, moshi.reader(), first="never")
+
+
+def test_a_model_that_does_not_listen_says_what_to_use():
+    moshi = moshi_mlx.load("tests/data/tts")
+    with pytest.raises(ConfigError, match="moshi-mlx speak"):
+        moshi.session()

@@ -1,0 +1,86 @@
+"""Falling behind: what goes, what stays, and that it is counted."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moshi_mlx.audio import FRAME
+from moshi_mlx.engines.queue import FrameQueue, SilenceGate, frames_in
+
+RNG = np.random.default_rng(0)
+
+
+def silence() -> np.ndarray:
+    return (1e-4 * RNG.standard_normal(FRAME)).astype(np.float32)
+
+
+def speech(mark: float = 0.5) -> np.ndarray:
+    frame = (0.1 * RNG.standard_normal(FRAME)).astype(np.float32)
+    frame[0] = mark
+    return frame
+
+
+def drain(queue: FrameQueue) -> list[float]:
+    return [float(queue.get().frame[0]) for _ in range(len(queue))]
+
+
+def test_a_short_hiccup_drops_nothing():
+    queue = FrameQueue(limit_ms=480, calm_ms=160)
+    for _ in range(2):
+        queue.put(silence(), 0.0)
+    assert (len(queue), queue.dropped.total) == (2, 0)
+    assert queue.waiting_ms == 160
+
+
+def test_silence_goes_before_speech_and_the_oldest_first():
+    queue = FrameQueue(limit_ms=480, calm_ms=160)
+    frames = [speech(0.1), silence(), speech(0.2), silence(), speech(0.3)]
+    for frame in frames:
+        queue.put(frame, 0.0)
+    assert drain(queue) == pytest.approx([0.1, 0.2, 0.3])
+    assert (queue.dropped.silent, queue.dropped.spoken) == (2, 0)
+
+
+def test_speech_goes_only_at_the_limit():
+    queue = FrameQueue(limit_ms=320, calm_ms=160)
+    for i in range(6):
+        queue.put(speech(0.1 * i), 0.0)
+    assert drain(queue) == pytest.approx([0.2, 0.3, 0.4, 0.5])
+    assert (queue.dropped.silent, queue.dropped.spoken) == (0, 2)
+
+
+@given(st.lists(st.booleans(), max_size=60), st.integers(80, 800))
+def test_never_more_waits_than_the_limit_and_every_frame_is_accounted(
+    spoken: list[bool], limit_ms: int
+):
+    queue = FrameQueue(limit_ms=limit_ms)
+    for is_speech in spoken:
+        queue.put(speech() if is_speech else silence(), 0.0)
+        assert queue.waiting_ms <= limit_ms
+    assert len(queue) + queue.dropped.total == len(spoken)
+
+
+def test_clearing_counts_nothing_as_dropped():
+    queue = FrameQueue()
+    queue.put(speech(), 0.0)
+    queue.clear()
+    assert (len(queue), queue.dropped.total) == (0, 0)
+
+
+def test_silence_is_what_lies_near_the_rooms_own_noise():
+    gate = SilenceGate()
+    noisy = [(4e-3 * RNG.standard_normal(FRAME)).astype(np.float32) for _ in range(20)]
+    assert all([gate(frame) for frame in noisy][1:])  # a loud fan
+    assert not gate(speech())
+    assert gate(noisy[0])
+
+
+def test_speech_without_a_pause_stays_speech():
+    gate = SilenceGate()
+    assert not any(gate(speech()) for _ in range(200))
+
+
+@pytest.mark.parametrize("ms, frames", [(80, 1), (79, 1), (160, 2), (500, 6)])
+def test_limits_are_whole_frames(ms: float, frames: int):
+    assert frames_in(ms) == frames

@@ -1,0 +1,274 @@
+"""One thread owns the model: work gets there, answers and errors come back."""
+
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from moshi_mlx.audio import FRAME
+from moshi_mlx.engines.thread import Answer, ModelThread
+from moshi_mlx.errors import MoshiError
+
+WAIT = 20  # seconds: only ever used up by a test that fails
+
+
+class Model:
+    """A model whose arrays, as MLX's, may be evaluated on its own thread only."""
+
+    def __init__(self) -> None:
+        self.weight = mx.random.normal((4, 4)) * 2.0  # lazy: bound to this thread
+        self.thread = threading.current_thread()
+
+    def session(self) -> "Doubler":
+        return Doubler(self)
+
+
+class Doubler:
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.heard = 0
+
+    def step(self, frame: np.ndarray) -> tuple[int, float]:
+        mx.eval(self.model.weight @ self.model.weight)
+        if frame[0] < 0:
+            raise ValueError("a frame that the session cannot stand")
+        self.heard += 1
+        return self.heard, float(frame[0]) * 2
+
+
+def frame(value: float) -> np.ndarray:
+    return np.full(FRAME, value, np.float32)
+
+
+@pytest.fixture
+def thread() -> Iterator[ModelThread[Model]]:
+    thread = ModelThread(Model)
+    thread.start()
+    thread.wait_ready(WAIT)
+    yield thread
+    thread.close(WAIT)
+    assert not thread.is_alive()
+
+
+def test_frames_go_in_and_answers_come_back_in_order(thread: ModelThread[Model]):
+    answers: queue.Queue[Answer] = queue.Queue()
+    line = thread.open(Model.session, answers.put)
+    for value in (1.0, 2.0, 3.0):
+        line.put(frame(value))
+        answer = answers.get(timeout=WAIT)
+        assert answer.reply == (value, 2 * value)
+        assert answer.frame[0] == value
+        assert answer.heard_at <= answer.began_at <= answer.done_at
+        assert answer.lag_s >= answer.step_s >= 0
+        assert answer.dropped.total == 0
+
+
+def test_the_sender_may_use_its_buffer_again_at_once(thread: ModelThread[Model]):
+    answers: queue.Queue[Answer] = queue.Queue()
+    line = thread.open(Model.session, answers.put)
+    buffer = frame(1.0)
+    blocker = threading.Event()
+    thread.call(lambda _: blocker.wait(WAIT))
+    line.put(buffer)
+    buffer[:] = 9.0
+    blocker.set()
+    assert answers.get(timeout=WAIT).reply == (1, 2.0)
+
+
+def test_everything_runs_on_the_models_thread(thread: ModelThread[Model]):
+    seen: queue.Queue[threading.Thread] = queue.Queue()
+    line = thread.open(Model.session, lambda _: seen.put(threading.current_thread()))
+    line.put(frame(1.0))
+    assert seen.get(timeout=WAIT) is thread
+    assert thread.call(lambda model: model.thread).result(WAIT) is thread
+
+
+def test_an_error_of_loading_reaches_who_waits_for_it():
+    def load() -> Model:
+        raise MoshiError("no such model")
+
+    thread = ModelThread(load)
+    thread.start()
+    with pytest.raises(MoshiError, match="no such model"):
+        thread.wait_ready(WAIT)
+    thread.join(WAIT)
+    assert not thread.is_alive()
+    with pytest.raises(MoshiError, match="closed"):
+        thread.call(lambda model: model).result(WAIT)
+    with pytest.raises(MoshiError, match="closed"):
+        thread.open(Model.session, print)
+
+
+def test_an_error_ends_its_own_conversation_only(thread: ModelThread[Model]):
+    errors: queue.Queue[Exception] = queue.Queue()
+    answers: queue.Queue[Answer] = queue.Queue()
+    bad = thread.open(Model.session, answers.put, errors.put)
+    good = thread.open(Model.session, answers.put, errors.put)
+    bad.put(frame(-1.0))
+    assert "cannot stand" in str(errors.get(timeout=WAIT))
+    bad.put(frame(1.0))  # vanishes: the line is closed
+    good.put(frame(5.0))
+    assert answers.get(timeout=WAIT).reply == (1, 10.0)
+    assert answers.empty() and errors.empty()
+
+
+def test_a_session_that_cannot_be_made_is_an_error_of_its_line(
+    thread: ModelThread[Model],
+):
+    def make(model: Model) -> Doubler:
+        raise MoshiError("no voice of that name")
+
+    errors: queue.Queue[Exception] = queue.Queue()
+    line = thread.open(make, print, errors.put)
+    line.put(frame(1.0))
+    assert "no voice" in str(errors.get(timeout=WAIT))
+
+
+def test_a_reader_that_fails_closes_its_line(thread: ModelThread[Model]):
+    def fail(answer: Answer) -> None:
+        raise OSError("the client has gone")
+
+    errors: queue.Queue[Exception] = queue.Queue()
+    line = thread.open(Model.session, fail, errors.put)
+    line.put(frame(1.0))
+    assert "has gone" in str(errors.get(timeout=WAIT))
+
+
+def test_conversations_do_not_touch_and_take_turns(thread: ModelThread[Model]):
+    order: queue.Queue[tuple[str, tuple[int, float]]] = queue.Queue()
+    first = thread.open(Model.session, lambda a: order.put(("first", a.reply)))
+    second = thread.open(Model.session, lambda a: order.put(("second", a.reply)))
+    blocker = threading.Event()
+    thread.call(lambda _: blocker.wait(WAIT))
+    for value in (1.0, 2.0):
+        first.put(frame(value))
+    second.put(frame(7.0))
+    blocker.set()
+    got = [order.get(timeout=WAIT) for _ in range(3)]
+    assert got == [("first", (1, 2.0)), ("second", (1, 14.0)), ("first", (2, 4.0))]
+
+
+def test_frames_that_come_too_fast_are_dropped_and_counted(thread: ModelThread[Model]):
+    answers: queue.Queue[Answer] = queue.Queue()
+    line = thread.open(Model.session, answers.put, limit_ms=240)
+    blocker = threading.Event()
+    thread.call(lambda _: blocker.wait(WAIT))
+    for value in range(1, 9):
+        line.put(frame(value))
+        assert line.waiting_ms <= 240
+    blocker.set()
+    kept = [answers.get(timeout=WAIT) for _ in range(3)]
+    assert [a.frame[0] for a in kept] == [6, 7, 8]
+    assert kept[-1].dropped.spoken == 5
+
+
+def test_a_restart_forgets_the_conversation_and_what_waits(
+    thread: ModelThread[Model],
+):
+    answers: queue.Queue[Answer] = queue.Queue()
+    line = thread.open(Model.session, answers.put)
+    line.put(frame(1.0))
+    answers.get(timeout=WAIT)
+    line.restart().result(WAIT)
+    line.put(frame(4.0))
+    assert answers.get(timeout=WAIT).reply == (1, 8.0)
+
+
+def test_sessions_may_be_stepped_together():
+    sizes: list[int] = []
+
+    def step_all(sessions, frames):
+        sizes.append(len(sessions))
+        return [s.step(f) for s, f in zip(sessions, frames, strict=True)]
+
+    thread = ModelThread(Model, step_all)
+    thread.start()
+    answers: queue.Queue[Answer] = queue.Queue()
+    lines = [thread.open(Model.session, answers.put) for _ in range(3)]
+    blocker = threading.Event()
+    thread.call(lambda _: blocker.wait(WAIT))
+    for line in lines:
+        line.put(frame(1.0))
+    blocker.set()
+    for _ in lines:
+        assert answers.get(timeout=WAIT).reply == (1, 2.0)
+    thread.close(WAIT)
+    assert sizes == [3]
+
+
+def test_closing_ends_waiting_work_with_an_error_and_not_with_silence():
+    thread = ModelThread(Model)
+    thread.start()
+    started, blocker = threading.Event(), threading.Event()
+    running = thread.call(lambda _: (started.set(), blocker.wait(WAIT))[1])
+    waiting = thread.call(lambda _: 1)
+    assert started.wait(WAIT)
+    closer = threading.Thread(target=thread.close, args=(WAIT,))
+    closer.start()
+    while not thread.closing:
+        started.wait(0.01)
+    blocker.set()
+    closer.join(WAIT)
+    assert running.result(WAIT) is True
+    with pytest.raises(MoshiError, match="closed"):
+        waiting.result(WAIT)
+    assert not thread.is_alive()
+
+
+def test_an_error_of_a_task_goes_to_its_caller(thread: ModelThread[Model]):
+    def fail(model: Model) -> None:
+        raise MoshiError("not like this")
+
+    with pytest.raises(MoshiError, match="not like this"):
+        thread.call(fail).result(WAIT)
+    assert thread.call(lambda _: 3).result(WAIT) == 3
+
+
+PROGRAM = """
+import threading
+import mlx.core as mx
+import numpy as np
+from moshi_mlx.engines.thread import ModelThread
+
+thread = ModelThread(lambda: mx.random.normal((64, 64)))
+thread.start()
+thread.call(lambda weight: mx.eval(weight @ weight)).result()
+thread.close()
+"""
+
+
+FAILING = """
+import mlx.core as mx
+from moshi_mlx.engines.thread import ModelThread
+
+def load():
+    mx.eval(mx.random.normal((64, 64)))
+    raise OSError("no such model")
+
+thread = ModelThread(load)
+thread.start()
+thread.wait_ready()
+"""
+
+
+def test_a_program_whose_model_cannot_be_loaded_ends_with_the_error():
+    for _ in range(6):
+        done = subprocess.run(
+            [sys.executable, "-c", FAILING], capture_output=True, text=True
+        )
+        assert done.returncode == 1, done.stderr
+        assert "no such model" in done.stderr
+
+
+def test_a_program_that_has_closed_its_model_ends_well():
+    # MLX's own threads aborted it at exit, one time in five.
+    for _ in range(6):
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr

@@ -1,0 +1,94 @@
+"""Real servers on free ports, with the model that comes with the package."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import moshi_mlx
+from moshi_mlx.engines.duplex.batch import Batch
+from moshi_mlx.engines.thread import ModelThread
+from moshi_mlx.serve.gate.limits import Limits
+from moshi_mlx.serve.gate.security import Policy
+from moshi_mlx.serve.server import make_app, make_server, page_folder
+from moshi_mlx.serve.service import Service, describe, start_model
+
+# A test's client speaks as fast as the model answers, not in real time.
+HASTY = Limits(sound_per_s=100, waiting_ms=10_000)
+ROWS = 2
+
+
+@pytest.fixture(scope="session")
+def model_thread() -> Iterator["ModelThread[Batch]"]:
+    thread = start_model(lambda: moshi_mlx.load("demo"), ROWS, None)
+    thread.wait_ready()
+    yield thread
+    thread.close()
+
+
+@dataclass
+class Running:
+    """A server that is up."""
+
+    service: Service
+    port: int
+    stop: Callable[[], None]
+
+    def chat(self, query: str = "format=pcm&seed=1") -> str:
+        return f"ws://localhost:{self.port}/api/chat?{query}"
+
+    def url(self, path: str) -> str:
+        return f"http://localhost:{self.port}{path}"
+
+
+Serve = Callable[..., Running]
+
+
+@pytest.fixture
+def serve(model_thread) -> Iterator[Serve]:
+    """Start a server: ``serve(places=1, limits=HASTY, ...)``."""
+    running: list[Running] = []
+
+    def start(
+        places: int = 1,
+        limits: Limits = HASTY,
+        policy: Policy | None = None,
+        record: Path | None = None,
+        static: Path | None = None,
+        tls=None,
+        port: int = 0,
+        thread: "ModelThread[Batch]" = model_thread,
+    ) -> Running:
+        about = thread.call(describe).result()
+        service = Service(thread, about, places, limits, record)
+        app = make_app(service, policy or Policy(), static or page_folder())
+        ports: list[int] = []
+        server = make_server(app, service, "localhost", port, tls, ports.append)
+        running_in = threading.Thread(target=server.run)
+        running_in.start()
+        until = time.monotonic() + 10
+        while not ports and time.monotonic() < until:
+            time.sleep(0.005)
+
+        def stop() -> None:
+            server.should_exit = True
+            running_in.join(20)
+            assert not running_in.is_alive(), "the server does not end"
+
+        running.append(Running(service, ports[0], stop))
+        return running[-1]
+
+    yield start
+    for server in running:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def question() -> list[np.ndarray]:
+    """A spoken question and as much silence as the answer takes, 80 ms a frame."""
+    folder = Path(moshi_mlx.__file__).parent / "demo" / "questions"
+    return list(moshi_mlx.audio.frames(folder / "planet.wav"))[:50]

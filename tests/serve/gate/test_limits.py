@@ -1,0 +1,148 @@
+"""The small parts: places, allowances, settings, counters."""
+
+import asyncio
+
+import pytest
+
+from moshi_mlx.errors import ProtocolError
+from moshi_mlx.serve.gate.limits import Allowance, Inflow, Limits
+from moshi_mlx.serve.gate.lobby import MAX_WAITING, Lobby
+from moshi_mlx.serve.metrics import Histogram, Metrics
+from moshi_mlx.serve.protocols.moshi.settings import read_settings
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_an_allowance_refills_with_time_up_to_its_burst():
+    clock = Clock()
+    allowance = Allowance(10, 30, "water", clock)
+    allowance.spend(30)
+    with pytest.raises(ProtocolError, match="too much water"):
+        allowance.spend(1)
+    clock.now += 1000
+    allowance.spend(30)
+    clock.now += 1
+    allowance.spend(9)
+    with pytest.raises(ProtocolError):
+        allowance.spend(2)
+
+
+def test_speech_in_real_time_never_meets_the_limits():
+    clock = Clock()
+    inflow = Inflow(Limits(), clock)
+    for _ in range(100_000):  # two hours of float32 samples
+        clock.now += 0.08
+        inflow.message(7681)
+        inflow.sound(0.08)
+
+
+def test_tiny_messages_are_not_free():
+    clock = Clock()
+    inflow = Inflow(Limits(), clock)
+    with pytest.raises(ProtocolError, match="data"):
+        for _ in range(100_000):
+            inflow.message(1)
+
+
+def test_places_go_to_who_came_first_and_everyone_knows_where_they_stand():
+    async def run():
+        lobby, told = Lobby(1), {"b": [], "c": []}
+
+        def teller(name):
+            async def tell(place):
+                told[name].append(place)
+
+            return tell
+
+        await lobby.enter(teller("b"))
+        b = asyncio.ensure_future(lobby.enter(teller("b")))
+        await asyncio.sleep(0)
+        c = asyncio.ensure_future(lobby.enter(teller("c")))
+        await asyncio.sleep(0.01)
+        assert lobby.waiting == 2 and lobby.busy
+        lobby.leave()
+        await asyncio.wait_for(b, 1)
+        await asyncio.sleep(0.01)
+        assert told == {"b": [1], "c": [2, 1]}
+        c.cancel()
+        await asyncio.gather(c, return_exceptions=True)
+        lobby.leave()
+        assert (lobby.waiting, lobby.taken, lobby.busy) == (0, 0, False)
+
+    asyncio.run(run())
+
+
+def test_the_queue_has_an_end():
+    async def run():
+        lobby = Lobby(0)
+
+        async def tell(_place):
+            pass
+
+        waiting = [asyncio.ensure_future(lobby.enter(tell)) for _ in range(MAX_WAITING)]
+        await asyncio.sleep(0)
+        assert lobby.full
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert not lobby.full and lobby.waiting == 0
+
+    asyncio.run(run())
+
+
+def test_settings_leave_to_the_model_what_nobody_asked_for():
+    settings = read_settings({})
+    wishes = settings.wishes
+    assert (wishes.temp, wishes.top_k, wishes.temp_text, wishes.top_k_text) == (
+        None,
+    ) * 4
+    assert (settings.format, settings.queue, settings.seeded) == ("opus", False, False)
+    assert wishes.seed != read_settings({}).wishes.seed
+
+
+@pytest.mark.parametrize(
+    "query, seed",
+    [
+        ({"seed": "5", "text_seed": "6"}, 5),
+        ({"text_seed": "6"}, 6),
+        ({"audio_seed": "7"}, 7),
+        ({"text_seed": "8", "audio_seed": "8"}, 8),
+        ({"text_seed": "1", "audio_seed": "2"}, 1_000_005),
+    ],
+)
+def test_two_seeds_become_one(query, seed):
+    settings = read_settings(query)
+    assert settings.wishes.seed == seed and settings.seeded
+
+
+def test_a_penalty_without_context_looks_nowhere():
+    wishes = read_settings({"repetition_penalty_context": "0"}).wishes
+    assert wishes.repetition_context == 0
+
+
+def test_a_histogram_counts_into_buckets_that_add_up():
+    histogram = Histogram("t", "Time.", (0.1, 1.0))
+    for value in (0.05, 0.1, 0.5, 7.0):
+        histogram.observe(value)
+    assert histogram.lines()[2:] == [
+        't_bucket{le="0.1"} 2',
+        't_bucket{le="1.0"} 3',
+        't_bucket{le="+Inf"} 4',
+        "t_sum 7.650000",
+        "t_count 4",
+    ]
+
+
+def test_metrics_name_and_explain_every_value():
+    text = Metrics().text({"moshi_x": ("Something.", lambda: 1.5)})
+    names = {line.split(" ")[2] for line in text.splitlines() if "# TYPE" in line}
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            name = line.split("{")[0].split(" ")[0]
+            assert any(name.startswith(known) for known in names)
+    assert text.endswith("moshi_x 1.5\n")
