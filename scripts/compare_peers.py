@@ -5,13 +5,15 @@ what else the machine does hits all of them alike. What is reported for each pai
 median of the rounds' ratios (our median in a round / theirs), and the ratio of medians.
 
     scripts/compare_peers.py --mlx03 VENV --torch VENV > ratios.json
+    scripts/compare_peers.py --before CHECKOUT         # an older version of ours
 
-With --family the others race: a step of speech to text, text to speech, translation and
-text (Helium; 0.3.0 only), see peer_family.py.
+With --family the other models race: a step of speech to text, text to speech,
+translation and text (Helium; 0.3.0 only), see peer_family.py.
 
-VENV: a virtual environment with moshi_mlx 0.3.0, or with PyTorch moshi. Without one,
-that contestant is left out; rustymimi is in our own. Run it from the venv of this
-package, on an idle machine if there is one.
+VENV is a virtual environment with moshi_mlx 0.3.0, or with PyTorch moshi; CHECKOUT is a
+folder with an older version of this repository (`git worktree add`). Contestants that
+are not named are left out; rustymimi is in our own environment. Run this from the
+environment of this package, on an idle machine if possible.
 """
 
 import argparse
@@ -40,15 +42,24 @@ class Contestant:
     """A process that times frames when it is told to."""
 
     def __init__(
-        self, name: str, python: Path, mimi_file: Path, worker: Path | None = None
+        self,
+        name: str,
+        python: Path,
+        mimi_file: Path,
+        worker: Path | None = None,
+        checkout: Path | None = None,
     ):
         self.name = name
+        env = dict(os.environ)
+        if checkout is not None:  # goes before the installed package
+            env["PYTHONPATH"] = str(checkout)
         self._process = subprocess.Popen(
             [str(python), str(worker or WORKER), name, str(mimi_file)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=tempfile.gettempdir(),  # so that no checkout here is imported there
+            env=env,
         )
         self.tasks: list[str] = self._answer()
         self.times: Times = {task: [] for task in self.tasks}
@@ -155,10 +166,21 @@ def machine() -> dict[str, Any]:
     }
 
 
+def checkout(name: str) -> Path:
+    """A folder that holds the package."""
+    folder = Path(name).absolute()
+    if not (folder / "moshi_mlx" / "__init__.py").is_file():
+        raise argparse.ArgumentTypeError(f"{name} holds no folder moshi_mlx.")
+    return folder
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--mlx03", type=Path, help="venv with moshi_mlx 0.3.0")
     parser.add_argument("--torch", type=Path, help="venv with PyTorch moshi")
+    parser.add_argument(
+        "--before", type=checkout, help="folder with an older version of ours"
+    )
     parser.add_argument(
         "--family", action="store_true", help="speech to text, text to speech ..."
     )
@@ -172,6 +194,8 @@ def main() -> None:
     for name in ("mlx03", "torch"):
         if venv := getattr(args, name):
             venvs[name] = venv.absolute() / "bin" / "python"
+    if args.before:
+        venvs["before"] = own
     if "torch" in venvs:
         venvs["torch_1_thread"] = venvs["torch"]
     where = machine()
@@ -181,7 +205,11 @@ def main() -> None:
             write_mimi(mimi_file)
         worker = FAMILY if args.family else WORKER
         contestants = [
-            Contestant(n, python, mimi_file, worker) for n, python in venvs.items()
+            Contestant(
+                *(name, python, mimi_file, worker),
+                args.before if name == "before" else None,
+            )
+            for name, python in venvs.items()
         ]
         result = race(contestants, args.rounds, args.frames)
         for contestant in contestants:

@@ -11,7 +11,7 @@ import os
 from typing import Any
 
 import numpy as np
-from peer_worker import LM, Frame, Task, main
+from peer_worker import LM, Frame, Task, check_folder, main
 
 SPEAKER, VOICE_FRAMES = 512, 625  # five places of 125 frames
 STEPS = 4000  # that a conversation of 0.3.0 may have: its scripts give about as many
@@ -108,6 +108,12 @@ def ours(_file: str) -> dict[str, Task]:
         return begin
 
     return {**{name: task(name) for name in CONFIGS}, "text": mlx_text()}
+
+
+def before(file: str) -> dict[str, Task]:
+    """An older version of this package, from the folder in PYTHONPATH."""
+    check_folder()
+    return ours(file)
 
 
 def mlx03(_file: str) -> dict[str, Task]:
@@ -245,4 +251,4 @@ def torch_1_thread(file: str) -> dict[str, Task]:
 
 
 if __name__ == "__main__":
-    main({f.__name__: f for f in (ours, mlx03, torch, torch_1_thread)})
+    main({f.__name__: f for f in (ours, before, mlx03, torch, torch_1_thread)})

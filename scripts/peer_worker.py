@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,20 @@ def ours(mimi_file: str) -> dict[str, Task]:
         return frame
 
     return {"codec": codec, "lm": lambda: steps(1), "lm8": lambda: steps(8)}
+
+
+def before(mimi_file: str) -> dict[str, Task]:
+    """An older version of this package, from the folder in PYTHONPATH."""
+    check_folder()
+    return ours(mimi_file)
+
+
+def check_folder() -> None:
+    """Fail where the package that is timed is not the one in PYTHONPATH."""
+    import moshi_mlx
+
+    folder = str(Path(moshi_mlx.__file__).parents[1])
+    assert folder == os.environ["PYTHONPATH"], f"this is the package in {folder}"
 
 
 def ours_slow_blas(mimi_file: str) -> dict[str, Task]:
@@ -206,7 +221,7 @@ def consume(pcm: np.ndarray) -> None:
     assert pcm.shape[-1] == FRAME, pcm.shape
 
 
-ENTRANTS = (ours, ours_slow_blas, rustymimi, mlx03, torch, torch_1_thread)
+ENTRANTS = (ours, before, ours_slow_blas, rustymimi, mlx03, torch, torch_1_thread)
 CONTESTANTS = {entrant.__name__: entrant for entrant in ENTRANTS}
 
 

@@ -1,5 +1,6 @@
 """scripts/compare_peers.py: turns alternate, ratios are taken round by round."""
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -84,3 +85,19 @@ def test_our_own_contestant_of_the_family_takes_every_task(tmp_path):
         (milliseconds,) = contestant.turn(task, 1)
         assert milliseconds > 0
     assert contestant.close() == 0
+
+
+def test_an_older_checkout_takes_part(tmp_path, start):
+    package = tmp_path / "older" / "moshi_mlx"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    program = "import json, moshi_mlx; print(json.dumps([moshi_mlx.__file__]))"
+    start("2", program).close()
+    folder = compare_peers.checkout(str(package.parent))
+    before = compare_peers.Contestant(
+        "before", Path(sys.executable), tmp_path / "log", None, folder
+    )
+    assert before.tasks == [str(package / "__init__.py")]
+    before.close()
+    with pytest.raises(argparse.ArgumentTypeError, match="holds no folder moshi_mlx"):
+        compare_peers.checkout(str(tmp_path))
