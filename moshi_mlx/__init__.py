@@ -13,8 +13,6 @@ Everything loads on first use: importing the package imports MLX and nothing els
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .linux_cpu import blas
-
 try:
     import_module("mlx.core")
 except ImportError as error:
@@ -23,7 +21,6 @@ except ImportError as error:
         "own, so install it with pip install 'moshi_mlx[cpu]' (or 'mlx[cuda13]' for an "
         f"NVIDIA GPU). The loader said: {error}"
     ) from error
-blas.install()
 
 if TYPE_CHECKING:
     from . import audio, models, modules, utils

@@ -6,7 +6,9 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-import moshi_mlx  # noqa: F401  # puts a fast BLAS under MLX, for all tests
+from moshi_mlx.linux_cpu import use_fast_products
+
+use_fast_products()  # for the tests of single modules too
 
 NO_SKIP = "MOSHI_MLX_NO_SKIP"  # or CI: a skipped test fails
 # A skip whose reason starts so states a fact of the platform (no wheel for it), not a

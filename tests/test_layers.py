@@ -17,7 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "audio": {"errors"},
     "documents": {"errors", "utils", "audio"},
     "modules": {"errors"},
-    "models": {"errors", "modules", "utils"},
+    "models": {"errors", "linux_cpu", "modules", "utils"},
     "checkpoint": {"errors", "utils", "modules", "models"},
     "codec": {"errors", "utils", "audio", "modules", "models", "checkpoint"},
 }

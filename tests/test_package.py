@@ -75,18 +75,20 @@ def test_importing_the_networks_needs_no_audio_or_network_package():
 
 
 ORDERS = ["import moshi_mlx, mlx.core as mx", "import mlx.core as mx, moshi_mlx"]
+FAST = "from moshi_mlx.linux_cpu import use_fast_products as fast\nprint([*fast()])"
 
 
 @pytest.mark.parametrize("imports", ORDERS)
 def test_linux_computes_with_openblas_and_others_with_their_own(imports: str):
     code = (
         f"{imports}\n"
-        "from moshi_mlx.linux_cpu import blas\n"
-        "paths = blas.install()\n"  # once more, which changes nothing
+        "from moshi_mlx.linux_cpu import use_fast_products, blas, slots\n"
+        "paths = use_fast_products()\n"
         "if paths:\n"
+        "    blas.install()\n"  # once more, which changes nothing
         "    from ctypes import CDLL, c_void_p, cast\n"
         "    openblas, products = map(CDLL, paths)\n"
-        "    called = blas.slots('libmlx.so')['cblas_sgemm'].value\n"
+        "    called = slots.slots('libmlx.so')['cblas_sgemm'].value\n"
         "    others = c_void_p.in_dll(products, 'other_sgemm').value\n"
         "    address = lambda function: cast(function, c_void_p).value\n"
         "    assert called == address(products.few_rows_sgemm)\n"
@@ -98,16 +100,56 @@ def test_linux_computes_with_openblas_and_others_with_their_own(imports: str):
     assert python(code) == expected, "the extra `cpu` or a C compiler is missing"
 
 
+MADE = {
+    "nothing": "from moshi_mlx import models, modules, utils",
+    "Lm": "from moshi_mlx.models.lm import Lm, LmConfig\n"
+    "from moshi_mlx.models.presets import config_helium_1_preview_2b\n"
+    "cfg = config_helium_1_preview_2b()\n"
+    "cfg.transformer.num_layers = 1\n"
+    "Lm(cfg)",
+    "Mimi": "from moshi_mlx.models.mimi import Mimi, mimi_202407; Mimi(mimi_202407(1))",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="not on macOS: it has a fast BLAS")
+@pytest.mark.parametrize("made", MADE)
+def test_mlx_calls_other_products_only_once_a_model_is_built(made: str):
+    code = (
+        "import moshi_mlx\nfrom moshi_mlx.linux_cpu.slots import slots\n"
+        "table = lambda: {name: at.value for name, at in slots('libmlx.so').items()"
+        " if name.startswith('cblas')}\n"
+        f"before = table()\n{MADE[made]}\n"
+        "print(len(before) > 0, table() == before)"
+    )
+    assert python(code) == f"True {made == 'nothing'}"
+
+
+SWITCHED_OFF = [(), ("OPENBLAS",), ("PRODUCTS",), ("OPENBLAS", "PRODUCTS")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="not on macOS: it has a fast BLAS")
+@pytest.mark.parametrize("off", SWITCHED_OFF, ids="+".join)
+def test_each_of_the_two_has_a_switch_and_is_logged(off, monkeypatch):
+    for name in off:
+        monkeypatch.setenv(f"MOSHI_MLX_NO_{name}", "1")
+    log = "import logging, sys; logging.basicConfig(level='INFO', stream=sys.stdout)\n"
+    *told, found = python(log + FAST).splitlines()
+    assert ("openblas" in found) == ("OPENBLAS" not in off)
+    assert ("products-" in found) == ("PRODUCTS" not in off)
+    assert sum("INFO:moshi_mlx.linux_cpu" in line for line in told) == 2 - len(off)
+
+
 def test_mlx_keeps_its_own_blas_where_asked(monkeypatch):
     monkeypatch.setenv("MOSHI_MLX_NO_OPENBLAS", "1")
-    assert python("from moshi_mlx.linux_cpu import blas; print(blas.install())") == "[]"
+    monkeypatch.setenv("MOSHI_MLX_NO_PRODUCTS", "1")
+    assert python(FAST) == "[]"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS brings a fast BLAS")
 def test_without_a_c_compiler_openblas_does_all_the_work(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = python("from moshi_mlx.linux_cpu import blas; print(blas.install())")
+    found = python(FAST)
     assert "openblas" in found and "products" not in found
 
 

@@ -21,7 +21,7 @@ from ..codec.native import NativeCodec
 from ..engines.duplex.engine import load
 from ..engines.queue import FRAME_MS
 from ..errors import MoshiError
-from ..linux_cpu import blas
+from ..linux_cpu import use_fast_products
 from ..live.devices import lacking
 from ..models.mimi import Mimi, mimi_202407
 from ..models.presets import config_v0_1
@@ -112,7 +112,7 @@ def _mlx() -> Finding:
 
 def _faster() -> str:
     """What would make a CPU compute faster, if anything is missing."""
-    if sys.platform != "linux" or (len(blas.install()) == 2 and ops.compiles()):
+    if sys.platform != "linux" or (len(use_fast_products()) == 2 and ops.compiles()):
         return ""
     return (
         " It would compute twice as fast with gcc, g++ and pip install "

@@ -1,24 +1,27 @@
-"""Fast products under MLX's CPU backend on Linux, where its own wheel brings slow ones.
+"""Makes the loaded MLX call OpenBLAS, and `products.c` for products of few rows.
 
-MLX's Linux wheel links the reference BLAS, which OpenBLAS beats 20 times on one thread
-(docs/performance.md); products by few rows, which live frames are made of, are four
-times as fast again in `products.c`. Metal, CUDA and macOS's Accelerate need neither.
+OpenBLAS is 20 times as fast as the reference BLAS on one thread (docs/performance.md).
+Live frames are mostly products of few rows, which are four times as fast again in
+`products.c`.
 
-OpenBLAS comes with NumPy's and SciPy's own wheel, `scipy-openblas32`: it chooses its
-kernels by the processor it runs on, and needs no other library. (The wheel
-`cmeel-openblas` is built for AVX-512 alone and ends the process elsewhere.) The C file
-is compiled for this processor once, as MLX compiles its fused operations; without a C
-compiler OpenBLAS does its work.
+OpenBLAS comes from the wheel that NumPy and SciPy use, `scipy-openblas32`. It picks its
+kernels for the processor it runs on and needs no other library. (The wheel
+`cmeel-openblas` is built for AVX-512 only and crashes elsewhere.) The C file is compiled
+once for this processor and kept in the user's cache; without a C compiler OpenBLAS does
+all the work.
 """
 
 import ctypes
 import hashlib
+import logging
 import os
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 from .slots import slots
+
+_log = logging.getLogger(__name__)
 
 NAMES = ("cblas_sgemm", "cblas_dgemm", "cblas_cgemm")  # all that libmlx.so asks for
 SOURCE = Path(__file__).with_name("products.c")
@@ -27,27 +30,32 @@ COMPILE = "cc -O3 -march=native -mtune=generic -ffp-contract=fast -shared -fPIC"
 
 
 def install() -> list[str]:
-    """Put both under the loaded MLX; returns the paths of what it now calls.
+    """Change what MLX calls; calling it again changes nothing more.
 
-    MOSHI_MLX_NO_OPENBLAS=1 leaves MLX its own, to compare.
+    Returns: the paths of the libraries that are called now.
     """
-    if sys.platform != "linux" or os.environ.get("MOSHI_MLX_NO_OPENBLAS"):
-        return []
     calls = slots("libmlx.so")
     if not all(name in calls for name in NAMES):
         return []
     done = []
-    if (openblas := _openblas()) is not None:
+    if _wanted("OPENBLAS") and (openblas := _openblas()) is not None:
         for name in NAMES:
             calls[name].value = _address(openblas, f"scipy_{name}")
         done.append(openblas._name)
-    if (products := _products()) is not None:
+        _log.info("matrix products on this CPU use OpenBLAS, %s", done[-1])
+    if _wanted("PRODUCTS") and (products := _products()) is not None:
         mine, sgemm = _address(products, "few_rows_sgemm"), calls[NAMES[0]]
         if sgemm.value != mine:
             ctypes.c_void_p.in_dll(products, "other_sgemm").value = sgemm.value
             sgemm.value = mine
         done.append(products._name)
+        _log.info("products of few rows use our own kernel, %s", done[-1])
     return done
+
+
+def _wanted(name: str) -> bool:
+    """Whether the user has not switched this one off."""
+    return not os.environ.get(f"MOSHI_MLX_NO_{name}")
 
 
 def _address(library: ctypes.CDLL, name: str) -> int | None:
@@ -55,16 +63,16 @@ def _address(library: ctypes.CDLL, name: str) -> int | None:
 
 
 def _openblas() -> ctypes.CDLL | None:
-    """The library of the wheel, found without importing it.
+    """The wheel's library, found without importing the wheel.
 
-    One thread, unless OPENBLAS_NUM_THREADS says otherwise: more threads than idle cores
-    make the small products of a live frame much slower.
+    It runs on one thread unless OPENBLAS_NUM_THREADS says otherwise: with more threads
+    than idle cores, the small products of a live frame become much slower.
     """
     parts = ("scipy_openblas32", "lib", "libscipy_openblas.so")
     paths = [os.path.join(folder, *parts) for folder in sys.path]
     try:
         library = ctypes.CDLL(next(path for path in paths if os.path.exists(path)))
-    except (StopIteration, OSError):  # not there, or made for another machine
+    except (StopIteration, OSError):  # not installed, or built for another machine
         return None
     if "OPENBLAS_NUM_THREADS" not in os.environ:
         library.scipy_openblas_set_num_threads(1)
@@ -72,9 +80,9 @@ def _openblas() -> ctypes.CDLL | None:
 
 
 def _products() -> ctypes.CDLL | None:
-    """`products.c`, compiled where it was not yet, into the user's cache."""
+    """`products.c`, compiled into the user's cache if it is not there yet."""
     with open("/proc/cpuinfo") as info:
-        named = ("flags", "Features")  # on x86, on ARM: of the first core
+        named = ("flags", "Features")  # of the first core, on x86 and on ARM
         features = next((line for line in info if line.startswith(named)), "")
     key = hashlib.sha256(f"{COMPILE}{features}".encode() + SOURCE.read_bytes())
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -83,12 +91,14 @@ def _products() -> ctypes.CDLL | None:
         return ctypes.CDLL(str(path))
     from subprocess import SubprocessError, run
 
+    _log.info("compiling %s for this processor, once: live frames get faster", SOURCE)
     mine = path.with_suffix(f".{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         command = [*COMPILE.split(), str(SOURCE), "-o", str(mine)]
         run(command, check=True, capture_output=True, timeout=60)
-        mine.replace(path)  # whole or not at all, whoever else does the same
+        mine.replace(path)  # atomic: another process may be compiling too
         return ctypes.CDLL(str(path))
-    except (OSError, SubprocessError):
+    except (OSError, SubprocessError) as error:
+        _log.info("%s was not compiled (%s): OpenBLAS does its work", SOURCE, error)
         return None

@@ -1,7 +1,7 @@
 """Where a loaded library keeps the addresses of the functions that it calls.
 
-The loader fills a table in the library's memory (ELF's procedure linkage table). To
-write to it changes what the library calls, however and whenever it was loaded.
+The loader fills a table in the library's memory (ELF's procedure linkage table).
+Writing to it changes what the library calls, however and whenever it was loaded.
 """
 
 import ctypes
@@ -13,9 +13,9 @@ DT_PLTRELSZ, DT_STRTAB, DT_SYMTAB, DT_JMPREL = 2, 5, 6, 23
 
 
 def slots(library: str) -> dict[str, ctypes.c_void_p]:
-    """What the loaded ``library`` calls, by name; nothing where it is not loaded.
+    """The functions that the loaded ``library`` calls, by name; empty if not loaded.
 
-    Only what can be written to is told.
+    Only writable entries are returned.
     """
     spans = _mappings(library)
     return {

@@ -7,6 +7,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from ..linux_cpu import use_fast_products
 from ..modules import ops
 from ..modules.attention import LayerCache
 from ..modules.compiled import Compiled
@@ -73,6 +74,7 @@ class Lm(nn.Module):
 
     def __init__(self, cfg: LmConfig):
         super().__init__()
+        use_fast_products()
         dim = cfg.transformer.d_model
         self.cfg = cfg
         self.transformer = Transformer(cfg.transformer)

@@ -16,6 +16,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from ..linux_cpu import use_fast_products
 from ..modules.compiled import Compiled
 from ..modules.conv import State
 from ..modules.quantization import SplitResidualVectorQuantizer
@@ -47,6 +48,7 @@ class Mimi(nn.Module):
 
     def __init__(self, cfg: MimiConfig):
         super().__init__()
+        use_fast_products()
         cfg.validate()
         self.cfg = cfg
         dim, stride = cfg.seanet.dimension, cfg.resample_stride
