@@ -37,15 +37,26 @@ ON_USE = {"sounddevice", "sphn", "rustymimi", "sentencepiece", "huggingface_hub"
 ON_USE |= {"pywebrtc_audio", "fastapi", "uvicorn", "websockets", "rich", "cryptography"}
 
 
+# Import circles that are still open. The list may only shrink.
+CIRCLES: list[set[str]] = [
+    {"modules.attention", "modules.transformer"},
+    {"models.depth", "models.generate", "models.guidance", "models.lm"},
+]
+
+
 def is_type_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
-def imports(tree: ast.AST, module: str) -> Iterator[str]:
-    """Full names that ``module`` imports anywhere, but for type checkers only."""
+def imports(tree: ast.AST, module: str, for_types: bool = False) -> Iterator[str]:
+    """Full names that ``module`` imports anywhere.
+
+    Args:
+        for_types: whether imports that only type checkers see count too.
+    """
     package = module.split(".")[:-1]
     for node in ast.iter_child_nodes(tree):
-        if is_type_checking(node):
+        if is_type_checking(node) and not for_types:
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -54,7 +65,7 @@ def imports(tree: ast.AST, module: str) -> Iterator[str]:
             base = [*base, *(node.module.split(".") if node.module else [])]
             yield from (".".join([*base, alias.name]) for alias in node.names)
         else:
-            yield from imports(node, module)
+            yield from imports(node, module, for_types)
 
 
 def modules() -> list[tuple[str, ast.Module]]:
@@ -116,6 +127,55 @@ def test_only_declared_packages_are_imported():
                 assert f'"{top.lower()}' in declared, (
                     f"{name} imports {top}: declare it"
                 )
+
+
+def graph(files: list[tuple[str, ast.Module]]) -> dict[str, set[str]]:
+    """The modules that each module imports, for types and inside functions too."""
+    known = {name.removesuffix(".__init__") for name, _ in files}
+    edges: dict[str, set[str]] = {}
+    for name, tree in files:
+        edges[name.removesuffix(".__init__")] = seen = set[str]()
+        for full in imports(tree, f"moshi_mlx.{name}", for_types=True):
+            other = full.removeprefix("moshi_mlx.")
+            if other not in known:  # a name in a module
+                other = other.rpartition(".")[0]
+            if other in known and other != name.removesuffix(".__init__"):
+                seen.add(other)
+    return edges
+
+
+def circles(edges: dict[str, set[str]]) -> list[set[str]]:
+    """Modules that import each other, directly or by way of others."""
+    reach = {name: set(others) for name, others in edges.items()}
+    for middle in edges:
+        for name in edges:
+            if middle in reach[name]:
+                reach[name] |= reach[middle]
+    found: list[set[str]] = []
+    for name in edges:
+        circle = {other for other in reach[name] if name in reach[other]}
+        if circle and circle not in found:
+            found.append(circle)
+    return found
+
+
+def test_no_modules_import_each_other():
+    found = circles(graph(FILES))
+    assert not [c for c in found if not any(c <= known for known in CIRCLES)]
+
+
+def test_circles_are_found_however_they_are_imported():
+    sources = {
+        "a.one": "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from .two import Two",
+        "a.two": "def f():\n    from ..b import three",
+        "b.__init__": "",
+        "b.three": "import moshi_mlx.a.one",
+        "b.four": "from . import three",
+    }
+    files = [(name, ast.parse(source)) for name, source in sources.items()]
+    assert circles(graph(files)) == [{"a.one", "a.two", "b.three"}]
+    assert circles(graph(files[1:])) == []
 
 
 @pytest.mark.parametrize(

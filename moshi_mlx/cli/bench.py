@@ -1,8 +1,6 @@
 """`moshi-mlx bench`: what a frame takes on this machine, stage by stage."""
 
 import json
-import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -133,6 +131,7 @@ def bench(
         bench_live(model or fitting_moshi(), engine, seconds, soak, json_)
         return
     from ..bench import charts
+    from ..bench.machine import machine
     from ..bench.sweep import Outcome, Plan, available_devices, page, run
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.memory import fitting_moshi
@@ -176,6 +175,7 @@ def bench_tasks(
         steps: how many, and whether to go on for an hour.
     """
     from ..bench.family import HEAD, memory_line, row, run_tasks
+    from ..bench.machine import machine
     from ..checkpoint.info import CheckpointInfo
 
     info = None if model is None else CheckpointInfo.find(model)
@@ -220,24 +220,10 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def machine() -> str:
-    """This machine in a line, for tables that travel."""
-    import mlx.core as mx
-
-    from ..checkpoint.memory import machine_memory
-
-    device = mx.device_info(mx.default_device()).get(
-        "device_name", platform.processor()
-    )
-    return (
-        f"{platform.system()} {platform.machine()}, {device}, "
-        f"{machine_memory() / 1e9:.0f} GB, mlx {version('mlx')}, "
-        f"Python {platform.python_version()}"
-    )
-
-
 def as_json(outcome: Any) -> dict[str, Any]:
     """Everything that was measured, with the machine."""
+    from ..bench.machine import machine
+
     return {
         "machine": machine(),
         "results": [result.to_json() for result in outcome.results],
@@ -266,6 +252,8 @@ def _print_table(
     from rich.console import Console
     from rich.measure import Measurement
     from rich.table import Table
+
+    from ..bench.machine import machine
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column(head[0], no_wrap=True)

@@ -21,10 +21,10 @@ def bench_live(
 
     Raises: AudioError where there is no microphone or no loudspeaker.
     """
+    from ..bench.machine import machine
     from ..engines.thread import ModelThread
     from ..live.sound import SoundOptions
     from ..live.talk import quiet_c_libraries
-    from .bench import machine
     from .chat import Loader, check_devices
 
     sound = SoundOptions()

@@ -1,9 +1,9 @@
 """Faster matrix products for MLX's CPU backend on Linux.
 
-MLX's Linux wheel links the reference BLAS. `use_fast_products` makes the loaded MLX call
-OpenBLAS and the compiled `products.c` instead, for the whole process. The first `Lm` or
-`Mimi` that is built calls it; importing the package changes nothing. macOS and GPUs have
-fast products of their own and are left alone.
+MLX's Linux wheel links the reference BLAS. `use_fast_products` makes the loaded MLX
+call OpenBLAS and the compiled `products.c` instead, for the whole process. The first
+`Lm` or `Mimi` that is built calls it; importing the package changes nothing. macOS and
+GPUs have fast products of their own and are left alone.
 """
 
 import sys

@@ -4,11 +4,11 @@ OpenBLAS is 20 times as fast as the reference BLAS on one thread (docs/performan
 Live frames are mostly products of few rows, which are four times as fast again in
 `products.c`.
 
-OpenBLAS comes from the wheel that NumPy and SciPy use, `scipy-openblas32`. It picks its
-kernels for the processor it runs on and needs no other library. (The wheel
-`cmeel-openblas` is built for AVX-512 only and crashes elsewhere.) The C file is compiled
-once for this processor and kept in the user's cache; without a C compiler OpenBLAS does
-all the work.
+OpenBLAS comes from the wheel that NumPy and SciPy use, `scipy-openblas32`. It picks
+its kernels for the processor it runs on and needs no other library. (The wheel
+`cmeel-openblas` is built for AVX-512 only and crashes elsewhere.) The C file is
+compiled once for this processor and kept in the user's cache; without a C compiler
+OpenBLAS does all the work.
 """
 
 import ctypes

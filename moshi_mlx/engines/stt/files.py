@@ -1,25 +1,19 @@
 """Sounds of different lengths, encoded side by side a second at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...audio.long import LongSound
+from .model import Pcm, Recogniser
 from .rows import FRAME_S, Frame, is_loud
 
-if TYPE_CHECKING:
-    from .engine import STTModel
-
-Pcm = NDArray[np.float32]
 PIECE_FRAMES = 16  # encoded at once
 
 
 def encoded(
-    stt: STTModel, sounds: Sequence[Pcm | LongSound], lead: Pcm
+    stt: Recogniser, sounds: Sequence[Pcm | LongSound], lead: Pcm
 ) -> Iterator[list[list[Frame]]]:
     """The next frames of every sound, after ``lead`` and with silence behind it."""
     size, before = stt.mimi.frame_size, len(lead)

@@ -1,20 +1,11 @@
 """Listening to a sound while it comes, from a microphone say."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
-from numpy.typing import NDArray
 
 from ...errors import AudioError
 from .events import Event
+from .model import Listening, Pcm, Recogniser
 from .rows import Frame, is_loud
-
-if TYPE_CHECKING:
-    from .engine import Listening, STTModel
-
-Pcm = NDArray[np.float32]
 
 
 class STTSession:
@@ -25,7 +16,7 @@ class STTSession:
         listening: how it listens.
     """
 
-    def __init__(self, stt: STTModel, listening: Listening):
+    def __init__(self, stt: Recogniser, listening: Listening):
         self.stt = stt
         self._listening = listening
         self.reset()

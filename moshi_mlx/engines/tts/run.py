@@ -1,11 +1,8 @@
 """One batch of speeches, step by step: the machine between model and text."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import mlx.core as mx
 import numpy as np
@@ -19,9 +16,7 @@ from ...modules.conditioner import (
 )
 from ...utils.sampling import Sampler
 from .machine import Entry, State
-
-if TYPE_CHECKING:
-    from .engine import TTSModel
+from .model import SpeechModel
 
 TOP_K, TOP_K_TEXT = 250, 25  # as PyTorch's LMGen
 Hook = Callable[[mx.array], None]
@@ -67,7 +62,7 @@ class SpeechRun:
 
     def __init__(
         self,
-        tts: TTSModel,
+        tts: SpeechModel,
         all_entries: Sequence[Sequence[Entry]],
         attributes: Sequence[ConditionAttributes],
         prefixes: Sequence[mx.array] | None = None,

@@ -1,13 +1,10 @@
 """Speech while the text is still coming: words in, frames of sound out."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import mlx.core as mx
 import numpy as np
@@ -16,11 +13,9 @@ from numpy.typing import NDArray
 from ...documents.words import Word
 from ...errors import ConfigError
 from .machine import Entry, State
+from .model import SpeechModel
 from .run import SpeechRun
 from .script import ScriptReader, without_unknown
-
-if TYPE_CHECKING:
-    from .engine import TTSModel
 
 logger = logging.getLogger(__name__)
 Pcm = NDArray[np.float32]
@@ -54,7 +49,7 @@ class SpeechSession:
 
     def __init__(
         self,
-        tts: TTSModel,
+        tts: SpeechModel,
         voices: Sequence[Voice],
         guidance: float = 2.0,
         padding_between: int = 1,

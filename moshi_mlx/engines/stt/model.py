@@ -1,0 +1,165 @@
+"""What a recogniser is made of, and how it was trained: before it hears anything."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from ...audio.long import LongSound, open_sound
+from ...errors import AudioError, ConfigError
+from ...models.lm import Lm
+from ...models.mimi import Mimi, MimiState
+from ...utils.text import Tokenizer
+from .prompt import check_length
+from .rows import FRAME_S, LATE_S, Rows
+
+PAUSE_LENGTHS_S = (0.5, 1.0, 2.0, 3.0)  # of the extra heads of Kyutai's models
+Pcm = NDArray[np.float32]
+Codes = NDArray[np.int32]
+Sound = str | Path | Pcm | LongSound
+
+
+@dataclass(frozen=True)
+class Listening:
+    """How a model listens; ``Recogniser.listening`` makes it.
+
+    Attributes:
+        refresh: listen afresh at pauses, so that it can go on for hours.
+        phrases: names and words to expect.
+        prompt: text that is said first, as it is to be written.
+        before: what is heard before the sound, float32 ``[S]``: silence, and the
+            prompt's recording where there is one.
+        lead: its codes ``[K]``, frame by frame.
+        aside: whether there is a recording, which is not told.
+    """
+
+    refresh: bool
+    phrases: tuple[str, ...]
+    prompt: str
+    before: Pcm
+    lead: list[Codes]
+    aside: bool
+
+
+class Recogniser:
+    """A listening model: language model, codec, tokenizer, and how it was trained.
+
+    Args:
+        raw_config: the checkpoint's config.json: ``stt_config``.
+
+    Raises: ConfigError where the config is not that of a listening model.
+    """
+
+    def __init__(
+        self, lm: Lm, mimi: Mimi, tokenizer: Tokenizer, raw_config: Mapping[str, Any]
+    ):
+        stt_config = raw_config.get("stt_config")
+        if stt_config is None or lm.dep_q:
+            raise ConfigError(
+                "config.json is not that of a speech-to-text model: it has no "
+                "stt_config, or the model speaks."
+            )
+        self.lm = lm
+        self.mimi = mimi
+        self.tokenizer = tokenizer
+        self.delay_s = float(stt_config.get("audio_delay_seconds", 0.0))
+        self.prefix_s = float(stt_config.get("audio_silence_prefix_seconds", 0.0))
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz of the sound that sessions take."""
+        return int(self.mimi.sample_rate)
+
+    @property
+    def pause_lengths_s(self) -> tuple[float, ...]:
+        """What each probability of a ``Pauses`` event stands for; empty without."""
+        return PAUSE_LENGTHS_S[: len(self.lm.extra_heads)]
+
+    @property
+    def silence_before(self) -> Pcm:
+        """What the model wants to hear first."""
+        return np.zeros(int(self.prefix_s * self.sample_rate), np.float32)
+
+    @property
+    def flush_frames(self) -> int:
+        """Frames of silence after which the last word is out."""
+        return ceil((self.delay_s + LATE_S) / FRAME_S)
+
+    def listening(
+        self,
+        *,
+        refresh: bool = True,
+        phrases: Sequence[str] = (),
+        prompt: str = "",
+        prompt_sound: Sound | None = None,
+    ) -> Listening:
+        """Options of ``session`` and ``transcribe``.
+
+        Args:
+            refresh: listen afresh at pauses; false keeps one state for ever.
+            phrases: names and words to expect.
+            prompt: text with which the sound begins, written as the rest should be; or
+                that of ``prompt_sound``.
+            prompt_sound: a recording to be heard before the sound (again, whenever the
+                model listens afresh); its words are not told.
+
+        Raises: ConfigError for a recording without its text, or one that is too long.
+        """
+        if prompt_sound is not None and not prompt.strip():
+            raise ConfigError(
+                "a prompt's recording was given without its text: say as prompt what "
+                "is said in it."
+            )
+        before = self.silence_before
+        if prompt_sound is not None:
+            before = np.concatenate([before, self._samples(prompt_sound)[:]])
+        lead = self._codes(before)
+        if prompt_sound is not None:
+            check_length(lead, self.lm.cfg.transformer.context, FRAME_S)
+        aside = prompt_sound is not None
+        return Listening(refresh, tuple(phrases), prompt, before, lead, aside)
+
+    def rows(self, count: int, listening: Listening) -> Rows:
+        """Fresh state for ``count`` sounds."""
+        return Rows(
+            self.lm,
+            self.tokenizer,
+            self.delay_s,
+            count,
+            listening.refresh,
+            listening.phrases,
+            listening.lead,
+            listening.prompt,
+            listening.aside,
+        )
+
+    def encode(self, pcm: Pcm, state: MimiState) -> NDArray[np.int32]:
+        """The model's codes ``[B, K, T]`` of the next frames ``pcm [B, 1, S]``."""
+        codes = self.mimi.encode_step(mx.array(pcm), state)
+        return np.array(codes[:, : self.lm.n_q]).astype(np.int32)
+
+    def _codes(self, pcm: Pcm) -> list[Codes]:
+        """Codes of ``pcm [S]``, as far as it fills frames."""
+        size = self.mimi.frame_size
+        whole = len(pcm) // size * size
+        if not whole:
+            return []
+        codes = self.encode(pcm[None, None, :whole], self.mimi.make_state())
+        return list(codes[0].T)
+
+    def _samples(self, sound: Sound) -> Pcm | LongSound:
+        if isinstance(sound, LongSound):
+            return sound
+        if not isinstance(sound, np.ndarray):
+            return open_sound(sound, self.sample_rate)
+        if sound.ndim != 1 or not np.issubdtype(sound.dtype, np.floating):
+            raise AudioError(
+                f"transcribe got an array {list(sound.shape)} of {sound.dtype}: give "
+                f"float32 [samples] at {self.sample_rate} Hz."
+            )
+        return sound.astype(np.float32, copy=False)

@@ -1,0 +1,172 @@
+"""What a speaking model is made of, and how it was trained: before it says anything."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from ...audio.files import read
+from ...errors import AudioError, ConfigError
+from ...models.lm import Lm
+from ...models.mimi import Mimi
+from ...modules.conditioner import (
+    ConditionAttributes,
+    LutConditioner,
+    TensorConditioner,
+)
+from .machine import Entry, StateMachine, TokenIds
+from .script import SpeechTokenizer, script_to_entries
+from .voices import SPEAKER, find_voice, speaker_condition, voice_suffix
+
+DEFAULT_DSM_TTS_VOICE_REPO = "kyutai/tts-voices"
+MAX_SPEAKERS = 5
+SURPLUS_PREFIX = 2  # last frames of a recording that are not continued
+
+
+class SpeechModel:
+    """A speaking model: language model, codec, tokenizer, and how it was trained.
+
+    Everything public may be set between speeches. ``cfg_coef`` other than 1 runs the
+    model twice, and is refused where the model learnt guidance as a condition
+    (``valid_cfg_conditionings``); ``n_q`` is the number of codebooks to generate, fewer
+    are faster; ``padding_bonus`` above 0 speaks more slowly.
+
+    Args:
+        temp: temperature of text and audio.
+        final_padding: steps after the last word.
+        max_gen_length: steps after which ``generate`` gives up.
+        initial_padding: steps before the first word.
+        max_padding: steps of padding in a row that the model may choose.
+        voice_repo: where ``get_voice_path`` looks.
+        raw_config: the checkpoint's config.json: ``tts_config``, ``model_id``.
+
+    Raises: ConfigError where the config is not that of a speaking model.
+    """
+
+    def __init__(
+        self,
+        lm: Lm,
+        mimi: Mimi,
+        tokenizer: SpeechTokenizer,
+        temp: float = 0.6,
+        cfg_coef: float = 1.0,
+        final_padding: int = 4,
+        n_q: int = 32,
+        max_gen_length: int = 30000,
+        padding_bonus: float = 0.0,
+        initial_padding: int = 2,
+        max_padding: int = 8,
+        voice_repo: str = DEFAULT_DSM_TTS_VOICE_REPO,
+        raw_config: Mapping[str, Any] | None = None,
+    ):
+        raw_config = {} if raw_config is None else raw_config
+        tts_config = raw_config.get("tts_config") or {}
+        if "audio_delay" not in tts_config:
+            raise ConfigError(
+                "config.json has no tts_config with an audio_delay: it is not that of "
+                "a text-to-speech model."
+            )
+        if not lm.dep_q:
+            raise ConfigError("the model has no depth transformer: it cannot speak.")
+        self.lm = lm
+        self.mimi = mimi
+        self.tokenizer = tokenizer
+        self.temp = temp
+        self.cfg_coef = cfg_coef
+        self.final_padding = final_padding
+        self.n_q = min(n_q, lm.dep_q)
+        self.max_gen_length = max_gen_length
+        self.padding_bonus = padding_bonus
+        self.voice_repo = voice_repo
+        self.voice_suffix = voice_suffix(raw_config) if self.multi_speaker else ""
+        self.max_speakers: int = tts_config.get("max_speakers", MAX_SPEAKERS)
+        self.delay_steps = int(tts_config["audio_delay"] * mimi.frame_rate)
+        self.machine = StateMachine(
+            token_ids=TokenIds(lm.cfg.text_in_vocab_size),
+            second_stream_ahead=tts_config.get("second_stream_ahead", 0),
+            max_padding=max_padding,
+            initial_padding=initial_padding,
+        )
+
+    @cached_property
+    def valid_cfg_conditionings(self) -> set[float]:
+        """Guidance coefficients that the model learnt as a condition."""
+        provider = self.lm.condition_provider
+        cfg = None if provider is None else provider.conditioners.get("cfg")
+        if not isinstance(cfg, LutConditioner) or cfg.possible_values is None:
+            return set()
+        return {float(value) for value in cfg.possible_values}
+
+    @property
+    def multi_speaker(self) -> bool:
+        """Whether voices are embeddings, and turns change them."""
+        provider = self.lm.condition_provider
+        return provider is not None and SPEAKER in provider.conditioners
+
+    def prepare_script(
+        self, script: Sequence[str], padding_between: int = 0
+    ) -> list[Entry]:
+        """Turns of text as entries: see ``script_to_entries``."""
+        return script_to_entries(
+            self.tokenizer,
+            self.machine.token_ids,
+            self.mimi.frame_rate,
+            script,
+            multi_speaker=self.multi_speaker,
+            padding_between=padding_between,
+        )
+
+    def get_voice_path(self, voice_name: str) -> Path:
+        """The file of a voice by name: see ``find_voice``."""
+        return find_voice(voice_name, self.voice_repo, self.voice_suffix)
+
+    def make_condition_attributes(
+        self, voices: Sequence[Path], cfg_coef: float | None = None
+    ) -> ConditionAttributes:
+        """Conditions of one row.
+
+        Args:
+            voices: embedding files, the main speaker's first; without any the model
+                chooses a voice.
+            cfg_coef: guidance, for models that learnt it as a condition.
+
+        Raises: ConfigError for a coefficient that the model did not learn.
+        """
+        provider = self.lm.condition_provider
+        known = {} if provider is None else provider.conditioners
+        text: dict[str, str | None] = {}
+        if "control" in known:
+            text["control"] = "ok"
+        if "cfg" in known:
+            text["cfg"] = None
+        if cfg_coef is not None:
+            if cfg_coef not in self.valid_cfg_conditionings:
+                valid = ", ".join(map(str, sorted(self.valid_cfg_conditionings)))
+                raise ConfigError(
+                    f"cfg_coef {cfg_coef} is no value that the model learnt: use one "
+                    f"of {valid or 'none (set tts.cfg_coef)'}."
+                )
+            text["cfg"] = f"{cfg_coef:.1f}"
+        speaker = known.get(SPEAKER)
+        if not isinstance(speaker, TensorConditioner):
+            return ConditionAttributes(text=text)
+        voice = speaker_condition(voices, self.max_speakers, speaker)
+        return ConditionAttributes(text=text, tensor={SPEAKER: voice})
+
+    def get_prefix(self, audio_path: Path) -> mx.array:
+        """A recording as a prefix, codes ``[1 + n_q, P]`` without text.
+
+        Its last two frames, which the encoder could not hear to their end, are left
+        out.
+        """
+        pcm = read(audio_path, sample_rate=int(self.mimi.sample_rate))
+        codes = self.mimi.encode(mx.array(pcm)[None])[0, : self.lm.n_q, :]
+        codes = codes[:, :-SURPLUS_PREFIX]
+        if not codes.shape[1]:
+            raise AudioError(
+                f"{audio_path} is too short to be a voice: give some 10 seconds."
+            )
+        text = mx.full((1, codes.shape[1]), self.machine.token_ids.zero)
+        return mx.concatenate([text, codes])
