@@ -67,7 +67,7 @@ def _alone(name: str, folder: Path) -> "Screen":
 
 def _with_sound(name: str, folder: Path) -> "Screen":
     """Somebody asks, and the loudspeaker answers: both are PulseAudio's."""
-    from tests.live.pulse import Pulse
+    from tests.sound_devices.pulse import Pulse
 
     pulse = Pulse()
     line = LINES[name].split()
