@@ -18,12 +18,13 @@ from ..models.lm import Lm
 from ..models.mimi import Mimi, MimiConfig, mimi_202407
 from ..utils.remap import check_names, remap
 from ..utils.text import Tokenizer
+from .cost import cache_bytes
 from .eos import hear_eos_as_padding
 from .formats import Format, Weights, format_of, read_tensors, widen_int8
 from .helium import rename_helium
 from .info import CheckpointInfo
 from .lora import merge, split_adapters, unfrozen
-from .memory import check_memory
+from .memory import Footprint, check_memory, how_to_fit
 from .packed import check_bits, find_quantization, widen_tables
 from .quantize import (
     PRECISE,
@@ -100,12 +101,34 @@ def load_lm(
         ConfigError: settings that contradict the checkpoint or are not supported.
     """
     lm = open_lm(info, bits=bits, recipe=recipe, dtype=dtype, as_stored=as_stored)
-    advice = "take a smaller model" if is_quantized(lm) else "quantise it with '-q 4'"
-    check_memory(nbytes(lm), info.name, advice)
+    check_memory(
+        footprint(info, lm),
+        info.name,
+        how_to_fit(
+            info.model_type,
+            quantised=is_quantized(lm),
+            kv_bits=lm.cfg.transformer.kv_bits,
+        ),
+    )
     materialise(lm, progress)
     if info.model_type == "hibiki" and not as_stored:
         hear_eos_as_padding(lm)
     return lm
+
+
+def outline_codec(info: CheckpointInfo) -> Mimi:
+    """The codec that the language model needs, none of its weights read."""
+    count, data = info.num_codebooks, info.mimi_config
+    cfg = mimi_202407(count) if data is None else MimiConfig.from_config_dict(data)
+    cfg.quantizer_nq = count
+    return Mimi(cfg)
+
+
+def footprint(info: CheckpointInfo, lm: Lm) -> Footprint:
+    """Memory of a model that was opened or loaded, with its codec and a session."""
+    dtype = lm.out_norm["weight"].dtype
+    codec = nbytes(outline_codec(info)) if lm.n_q else 0
+    return Footprint(nbytes(lm), cache_bytes(lm.cfg.transformer, dtype), codec)
 
 
 def load_mimi(info: CheckpointInfo, num_codebooks: int | None = None) -> Mimi:

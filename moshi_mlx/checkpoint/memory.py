@@ -1,12 +1,49 @@
-"""Whether a model fits this machine, told before anything is read."""
+"""Whether a model fits into this machine's memory, checked before it is read."""
 
 import os
+from dataclasses import dataclass
 
 import mlx.core as mx
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ConfigError
 
-USABLE = 0.9  # of the memory; the system and the stream's own state need the rest
+USABLE = 0.9  # of the memory; the system needs the rest
+# What to load instead of a model that does not fit, by kind of model.
+SMALLER = {
+    "moshi": "kyutai/moshiko-mlx-q4",
+    "hibiki": "kyutai/hibiki-1b-mlx-bf16",
+    "stt": "kyutai/stt-1b-en_fr-mlx",
+    "tts": "kyutai/tts-0.75b-en-public",
+}
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of memory that a model takes while it runs.
+
+    Attributes:
+        weights: of the language model.
+        session: keys and values of one session, once it is longer than the context.
+        codec: weights of the codec; 0 for a model without sound.
+    """
+
+    weights: int
+    session: int = 0
+    codec: int = 0
+
+    def total(self, sessions: int = 1) -> int:
+        """Bytes with so many sessions at once."""
+        return self.weights + self.codec + sessions * self.session
+
+    def sessions_that_fit(self) -> int:
+        """How many sessions this machine's memory holds at once."""
+        free = int(USABLE * machine_memory()) - self.total(0)
+        return max(free, 0) // max(self.session, 1)
+
+    def __str__(self) -> str:
+        parts = {"weights": self.weights, "a session": self.session}
+        parts["codec"] = self.codec
+        return ", ".join(f"{name} {n / 1e9:.1f}" for name, n in parts.items() if n)
 
 
 def machine_memory() -> int:
@@ -19,18 +56,49 @@ def machine_memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def check_memory(needed: int, what: str, advice: str) -> None:
-    """Raise a CheckpointError where ``needed`` bytes of weights cannot fit.
+def check_memory(needed: int | Footprint, what: str, advice: str) -> None:
+    """Raise a CheckpointError if a model does not fit into this machine's memory.
 
     Args:
+        needed: bytes, or a ``Footprint`` for a model with one session.
         advice: what to do, the end of the sentence.
     """
     there = machine_memory()
+    parts = ""
+    if isinstance(needed, Footprint):
+        parts, needed = f" ({needed})", needed.total()
     if needed > USABLE * there:
         raise CheckpointError(
-            f"{what} needs {needed / 1e9:.1f} GB of memory and this machine has "
+            f"{what} needs {needed / 1e9:.1f} GB of memory{parts} and this machine has "
             f"{there / 1e9:.1f} GB: {advice}."
         )
+
+
+def check_sessions(footprint: Footprint, sessions: int, what: str) -> None:
+    """Raise a ConfigError, naming the number that fits, if there is no memory for
+    ``sessions`` sessions at once."""
+    fit = footprint.sessions_that_fit()
+    if sessions > fit:
+        raise ConfigError(
+            f"{sessions} sessions of {what} need "
+            f"{footprint.total(sessions) / 1e9:.1f} GB of memory and this machine has "
+            f"{machine_memory() / 1e9:.1f} GB: use --max-sessions {max(fit, 1)}, or "
+            "--kv-bits 8, which halves the memory of a session."
+        )
+
+
+def how_to_fit(kind: str, quantised: bool, kv_bits: int | None) -> str:
+    """Advice for a model that does not fit: the first of the ways not yet taken.
+
+    Args:
+        kind: the checkpoint's model_type.
+    """
+    ways = [] if quantised else ["quantise it with '-q 4'"]
+    if kv_bits is None:
+        ways.append("keep keys and values in 8 bits with '--kv-bits 8'")
+    smaller = SMALLER.get(kind)
+    ways.append("take a smaller model" + (f", like {smaller}" if smaller else ""))
+    return ", or ".join(ways)
 
 
 def fitting_moshi(memory: int | None = None) -> str:

@@ -7,7 +7,6 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..models.lm import Lm
-from ..models.mimi import Mimi, MimiConfig, mimi_202407
 from .build import open_lm
 from .info import LM_NAMES, CheckpointInfo
 from .quantize import PRECISE, Choice, apply, plan, stated_choice
@@ -54,14 +53,6 @@ def files_are_here(info: CheckpointInfo) -> bool:
     names = [named] if named else LM_NAMES
     found = (try_to_load_from_cache(repo, name, revision=revision) for name in names)
     return any(isinstance(path, str) for path in found)
-
-
-def outline_codec(info: CheckpointInfo) -> Mimi:
-    """The codec that the language model needs, none of its weights read."""
-    count, data = info.num_codebooks, info.mimi_config
-    cfg = mimi_202407(count) if data is None else MimiConfig.from_config_dict(data)
-    cfg.quantizer_nq = count
-    return Mimi(cfg)
 
 
 def _as_stated(block: dict[str, Any]) -> Any:

@@ -58,9 +58,10 @@ def info(
 def describe(found: Any) -> dict[str, Any]:
     """Everything that is known of a checkpoint, for JSON."""
     from ..checkpoint.bandwidth import reach
+    from ..checkpoint.build import outline_codec
     from ..checkpoint.cost import cost
     from ..checkpoint.memory import machine_memory
-    from ..checkpoint.outline import outline, outline_codec
+    from ..checkpoint.outline import outline
     from ..checkpoint.quantize import describe as quantised
     from ..checkpoint.quantize import nbytes
 

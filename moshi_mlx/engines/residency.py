@@ -1,0 +1,113 @@
+"""Keep a model in the GPU's memory while people talk with it.
+
+Between two frames a GPU has nothing to do, and macOS takes that as a reason to page out
+what MLX allocated and to lower the GPU's clock: published measurements of a 7B model
+show 56 ms a step while steps follow each other and 315 ms after one second of rest.
+MLX prevents the first only when asked (its *wired limit*, macOS 15 or newer), so a
+loaded model asks for what it needs. Buffers that MLX keeps for reuse are capped as
+well, so that a long prompt does not hold memory for the rest of a conversation. Both
+limits belong to the process: they grow with each model that is loaded, and are put back
+when the last one is closed. On a CPU, and on older systems, nothing is changed.
+
+The clock stays up if the GPU has work: see ``IDLE_S``.
+"""
+
+import logging
+import platform
+import threading
+from types import TracebackType
+
+import mlx.core as mx
+
+from ..checkpoint.memory import Footprint
+
+logger = logging.getLogger(__name__)
+
+MARGIN = 1.1  # of the footprint: activations, alignment of buffers
+CACHE_BYTES = 512 * 2**20  # many times what the buffers of a frame take
+IDLE_S = 0.8  # without a frame for so long, a model computes one for nobody
+WIRES_SINCE = 15  # macOS
+
+_lock = threading.Lock()
+_held: "list[Residency]" = []
+_before: tuple[int, int] | None = None  # wired and cache limit without us
+
+
+def can_wire() -> bool:
+    """Whether this system keeps memory resident when MLX asks for it."""
+    if mx.default_device().type != mx.DeviceType.gpu or not mx.metal.is_available():
+        return False
+    release = platform.mac_ver()[0].partition(".")[0]
+    return release.isdigit() and int(release) >= WIRES_SINCE
+
+
+class Residency:
+    """Holds a model's memory resident until it is released.
+
+    Args:
+        footprint: of the model.
+        sessions: that run at once.
+        name: of the model, for the log.
+    """
+
+    def __init__(self, footprint: Footprint, sessions: int = 1, name: str = "a model"):
+        self.nbytes = int(MARGIN * footprint.total(sessions))
+        self.name = name
+
+    def hold(self) -> "Residency":
+        """Raise the process's limits by this model; holding it twice does nothing."""
+        with _lock:
+            if can_wire() and self not in _held:
+                _held.append(self)
+                _apply()
+                logger.info("%s: %s", self.name, describe())
+        return self
+
+    def release(self) -> None:
+        """Lower the limits again; releasing it twice does nothing."""
+        with _lock:
+            if self in _held:
+                _held.remove(self)
+                _apply()
+
+    def __enter__(self) -> "Residency":
+        return self.hold()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def _apply() -> None:
+    """Set both limits to what is held now, or back to what they were."""
+    global _before
+    if not _held:
+        if _before is not None:
+            wired, cache = _before
+            mx.synchronize()  # frames that still run use what is wired
+            mx.set_wired_limit(wired)
+            mx.set_cache_limit(cache)
+            _before = None
+        return
+    wired = mx.set_wired_limit(_wanted())
+    cache = mx.set_cache_limit(CACHE_BYTES)
+    if _before is None:
+        _before = wired, cache
+
+
+def _wanted() -> int:
+    """Bytes to wire: what is held, at most what the system recommends for a GPU."""
+    most = mx.device_info().get("max_recommended_working_set_size", 0)
+    return min(sum(model.nbytes for model in _held), int(most))
+
+
+def describe() -> str:
+    """What is kept resident now, in a sentence without a full stop."""
+    if not can_wire():
+        return "nothing is wired: that needs an Apple GPU and macOS 15 or newer"
+    wired = f"{_wanted() / 1e9:.1f} GB wired" if _held else "nothing is wired yet"
+    return f"{wired}, at most {CACHE_BYTES / 2**20:.0f} MiB kept for reuse"
