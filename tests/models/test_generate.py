@@ -124,7 +124,9 @@ def test_edited_text_is_what_the_codebooks_are_told():
     frames = heard(lm, 1, 1)
     told = []
     for word in range(6):
-        gen = greedy(lm, on_text_hook=lambda text, w=word: text.__setitem__(..., w))
+        gen = greedy(
+            lm, on_text_hook=lambda text, w=word: text.__setitem__(slice(None), w)
+        )
         gen.step(frames[:, :, 0])
         told.append(last(gen).tolist())
     assert len({str(tokens) for tokens in told}) > 1
