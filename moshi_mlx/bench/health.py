@@ -21,11 +21,11 @@ from ..codec.native import NativeCodec
 from ..engines.duplex.engine import load
 from ..engines.queue import FRAME_MS
 from ..errors import MoshiError
+from ..fast import ops
 from ..linux_cpu import use_fast_products
 from ..live.devices import lacking
 from ..models.mimi import Mimi, mimi_202407
 from ..models.presets import config_v0_1
-from ..modules import ops
 from ..modules.transformer import Transformer
 from ..utils.extras import how_to_install, missing
 from ..utils.trace import percentile

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from . import options
+from .console import status
 
 EXAMPLES = """
 moshi-mlx doctor
@@ -44,8 +45,7 @@ def doctor(
 
     console = Console()
     findings = []
-    watched = console.is_terminal and not json_
-    with quiet_c_libraries(), console.status("looking") if watched else nullcontext():
+    with quiet_c_libraries(), nullcontext() if json_ else status("looking"):
         for finding in check(model or "demo", sound):
             findings.append(finding)
             if not json_:

@@ -1,6 +1,6 @@
 """The networks: their configuration, and one step of generation."""
 
-from . import generate, lm, mimi
+from . import generate, lm, mimi, ready  # noqa: F401 (ready: the fast forms)
 from .config import DepFormerConfig, LmConfig
 from .generate import LmGen
 from .lm import Lm

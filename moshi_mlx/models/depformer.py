@@ -12,13 +12,12 @@ from collections.abc import Callable
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..modules import ops
 from ..modules.embedding import ScaledEmbedding
-from ..modules.joined import JoinedLinear
-from ..modules.kv_cache import KVCache
 from ..modules.norm import make_norm
 from ..modules.transformer import Transformer
 from .config import LmConfig
+
+Choose = Callable[[int, mx.array], mx.array]  # step, logits [B, 1, card] -> token
 
 
 class DepFormerSlice(nn.Module):
@@ -42,7 +41,8 @@ class DepFormerSlice(nn.Module):
             self.norm = make_norm(dep.norm, dim)
 
     def logits(self, x: mx.array) -> mx.array:
-        return ops.project(self.norm(x) if "norm" in self else x, self.linear_out)
+        """``[B, 1, d] -> [B, 1, card]``."""
+        return self.linear_out(self.norm(x) if "norm" in self else x)
 
 
 class DepFormer(nn.Module):
@@ -56,20 +56,15 @@ class DepFormer(nn.Module):
         super().__init__()
         dep = cfg.depformer
         self.slices = [DepFormerSlice(cfg, step) for step in range(dep.num_slices)]
-        self._in_set = tuple(dep.input_set(step) for step in range(dep.num_slices))
-        self._first_of_set = tuple(
-            self._in_set.index(s) for s in range(max(self._in_set, default=-1) + 1)
-        )
-        self._joined_in = JoinedLinear()
+        # steps with the same number have the same input projection
+        self.input_sets = tuple(dep.input_set(step) for step in range(dep.num_slices))
 
     def __call__(
         self,
         hidden: mx.array,
         text: mx.array,
-        choose: Callable[[int, mx.array], mx.array],
+        choose: Choose,
         steps: int | None = None,
-        sampled: bool = True,
-        run: Callable[..., tuple[mx.array, ...]] | None = None,
     ) -> list[mx.array]:
         """Run the first ``steps`` (default: all) codebooks of a frame.
 
@@ -77,37 +72,33 @@ class DepFormer(nn.Module):
             hidden: the temporal transformer's output ``[B, 1, D]``.
             text: text token of the frame ``[B, 1]``.
             choose: given the step and its logits ``[B, 1, card]``, the token ``[B, 1]``
-                that the next step is told.
-            sampled: whether those tokens are drawn, so that none is -1.
-            run: computes like ``step``, which is the default.
+                that the next step is told; never -1.
 
         Returns: what ``choose`` returned, per step.
         """
-        run = self.step if run is None else run
-        firsts = [self.slices[i].linear_in for i in self._first_of_set]
-        inputs = self._joined_in(firsts, hidden)
-        cache: list[mx.array] = []
+        cache = self.slices[0].transformer.make_frame_cache()
         token, tokens = text, []
         for k, part in enumerate(self.slices[:steps]):
-            told = part.emb.lookup(token) if k and sampled else part.emb(token)
-            logits, *cache = run(k, inputs[self._in_set[k]] + told, *cache)
-            token = choose(k, logits)
+            x = part.linear_in(hidden) + part.emb(token)
+            token = choose(k, part.logits(part.transformer(x, cache)))
             tokens.append(token)
         return tokens
 
-    def step(self, k: int, x: mx.array, *cache: mx.array) -> tuple[mx.array, ...]:
-        """One codebook: logits ``[B, 1, card]``, then the frame's cache.
+    def teacher_forced(self, hidden: mx.array, codes: mx.array) -> mx.array:
+        """Logits ``[B, K, T, card]`` of given frames, all T at once.
 
         Args:
-            x: input ``[B, 1, d]`` of step k.
-            cache: keys and values of the steps before, per layer; none at step 0.
+            hidden: the temporal transformer's output ``[B, T, D]``.
+            codes: what each step is told, ``[B, K, T]``: the text of the frame, then
+                its own codes but the last; -1 adds nothing.
         """
-        transformer = self.slices[k].transformer
-        layers = transformer.make_frame_cache()
-        for layer, keys, values in zip(layers, cache[::2], cache[1::2], strict=False):
-            frame = layer.self_attn
-            assert isinstance(frame, KVCache)
-            frame.keys, frame.values = keys, values
-        logits = self.slices[k].logits(transformer(x, layers))
-        filled = [array for layer in layers for array in layer.self_attn.state]
-        return logits, *(array for array in filled if array is not None)
+        b, t, d = hidden.shape
+        frames = codes.swapaxes(1, 2).reshape(b * t, -1)
+        hidden = hidden.reshape(b * t, 1, d)
+        cache = self.slices[0].transformer.make_frame_cache()
+        found = []
+        for k, part in enumerate(self.slices):
+            x = part.linear_in(hidden) + part.emb(frames[:, k : k + 1])
+            logits = part.logits(part.transformer(x, cache))
+            found.append(logits.reshape(b, t, -1))
+        return mx.stack(found, axis=1)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 import mlx.core as mx
 
 from ..modules.conditioner import ConditionTensor
-from ..modules.ring import Ring
 from ..utils.sampling import (
     RowNoise,
     Sampler,
@@ -14,6 +13,7 @@ from ..utils.sampling import (
     noise_size,
     penalise_repeats,
 )
+from .depth import sample_frame
 from .guidance import Guidance
 from .lm import Lm
 from .streams import TokenStreams
@@ -50,8 +50,6 @@ class LmGen:
             tokens less likely (padding excepted).
         audio_steps: own codebooks to generate, the first ones; the others are -1.
         kv_bits: 8 or 4 keeps keys and values so; by default as the model's config says.
-        reserve: allocate keys and values of the whole context now, for live use: no
-            step waits for them to grow.
 
     Source: kyutai-labs/moshi, models/lm.py:LMGen.
     """
@@ -76,7 +74,6 @@ class LmGen:
         repetition_context: int = 64,
         audio_steps: int | None = None,
         kv_bits: int | None = None,
-        reserve: bool = False,
     ):
         self.model = model
         self.max_steps = max_steps
@@ -96,12 +93,15 @@ class LmGen:
         self.noise = RowNoise(self._seeds(seed))
         self.cache = model.transformer.make_rot_cache(kv_bits)
         model.expose_cache(self.cache)
-        model.refresh()
+        model.ready()
         self._said = mx.full((batch_size, repetition_context), -1, dtype=mx.int32)
         self._completed: mx.array | None = None
-        if reserve:
-            self._reserve()
         mx.eval(self.streams.arrays, self.noise.arrays, self._said)  # for any thread
+
+    @property
+    def _network(self) -> Lm:
+        """The model in its fast form, of which its newest generator made sure."""
+        return self.model.ready(refresh=False)
 
     @property
     def cfg_coef(self) -> float:
@@ -164,19 +164,6 @@ class LmGen:
             if not hasattr(one, "__index__") or not 0 <= one < 2**64:
                 raise ValueError(f"LmGen got the seed {one!r}: give 0 to 2**64 - 1.")
         return seeds
-
-    def _reserve(self) -> None:
-        rows = 2 * self.batch_size if self.guidance.doubles else self.batch_size
-        dtype = self.model.text_emb(mx.zeros((1, 1), mx.int32)).dtype
-        for layer in self.cache:
-            if isinstance(layer.self_attn, Ring):
-                layer.self_attn.reserve(rows, dtype)
-        mx.eval([layer.self_attn.state for layer in self.cache])
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of keys and values held."""
-        return sum(layer.self_attn.nbytes for layer in self.cache)
 
     def reset(self, rows: Sequence[int] | None = None, seed: int | None = None) -> None:
         """Start all rows, or the given ones, as new conversations.
@@ -245,14 +232,13 @@ class LmGen:
         text_in, audio_in = self.guidance.inputs(
             text_in, audio_in, self.streams.offsets
         )
-        hidden = self.model.hidden(
+        hidden = self._network.hidden(
             text_in,
             audio_in,
             self.cache,
             guide.ct,
             guide.cross,
             self.guidance.rows(active),
-            live=True,
         )
         text_noise, audio_noise = self._noise(active)
         text = self._text(hidden, text_noise, active)
@@ -286,7 +272,7 @@ class LmGen:
         text, hidden = self._step(
             other_audio_tokens, ct, cross_attention_src, active, None
         )
-        heads = self.model.extra_heads
+        heads = self._network.extra_heads
         found = [mx.softmax(head(hidden), axis=-1) for head in heads]
         self._evaluate(text, *found)
         return text, found
@@ -331,7 +317,7 @@ class LmGen:
     def _text(
         self, hidden: mx.array, noise: mx.array | None, active: list[bool] | None
     ) -> mx.array:
-        logits = self.model.text_logits(hidden).astype(mx.float32)
+        logits = self._network.text_logits(hidden).astype(mx.float32)
         logits = self.guidance.text_logits(logits)
         if self.repetition_penalty != 1.0:
             logits = penalise_repeats(
@@ -353,8 +339,14 @@ class LmGen:
         self, hidden: mx.array, text: mx.array, noise: mx.array | None
     ) -> mx.array:
         """Own codes ``[B, own, 1]``; -1 for codebooks that are not generated."""
-        audio = self.model.depth_frames(
-            hidden, text, noise, self.audio_sampler, self.guidance, self._steps
+        audio = sample_frame(
+            self._network.depformer,
+            hidden,
+            text,
+            noise,
+            self.audio_sampler,
+            self.guidance,
+            self._steps,
         )
         missing = self.model.dep_q - self._steps
         if missing:

@@ -16,8 +16,8 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from .. import fast
 from ..linux_cpu import use_fast_products
-from ..modules.compiled import Compiled
 from ..modules.conv import State
 from ..modules.quantization import SplitResidualVectorQuantizer
 from ..modules.resample import ConvDownsample1d, ConvTrUpsample1d
@@ -62,7 +62,6 @@ class Mimi(nn.Module):
         self.quantizer = SplitResidualVectorQuantizer(
             cfg.quantizer_dim, dim, dim, cfg.quantizer_nq, cfg.quantizer_bins
         )
-        self._encoding, self._decoding = Compiled(self), Compiled(self)
         self._state: MimiState | None = None
 
     @property
@@ -89,8 +88,13 @@ class Mimi(nn.Module):
         """What is computed in; codebooks are always float32."""
         return self.downsample.conv.conv.conv.weight.dtype
 
+    def ready(self, refresh: bool = True) -> "Mimi":
+        """The same network in its fast form: see ``fast.ready``."""
+        return fast.ready(self, refresh)
+
     def make_state(self, batch_size: int = 1) -> MimiState:
         """State of ``batch_size`` streams that have not begun."""
+        self.ready()
         return MimiState(
             batch_size, self._encoder_state(batch_size), self._decoder_state(batch_size)
         )
@@ -138,7 +142,8 @@ class Mimi(nn.Module):
                 f"{self.frame_size}, so collect them first."
             )
         half = self._state_for(state, pcm.shape[0]).encoder
-        return self.quantizer.encode(self._latent(pcm, half, active))
+        network = self.ready(refresh=False)
+        return network.quantizer.encode(network.latent(pcm, half, active))
 
     def decode_step(
         self,
@@ -159,7 +164,7 @@ class Mimi(nn.Module):
         if not codes.shape[-1]:
             raise ValueError("decode_step got no frames: give at least one.")
         half = self._state_for(state, codes.shape[0]).decoder
-        return self._sound(codes, half, active)
+        return self.ready(refresh=False).sound(codes, half, active)
 
     def encode(self, pcm: mx.array, num_codebooks: int | None = None) -> mx.array:
         """Codes of a whole signal, padded with zeros to whole frames.
@@ -170,10 +175,10 @@ class Mimi(nn.Module):
         """
         pcm = self._checked_pcm(pcm)
         n = self.num_codebooks if num_codebooks is None else num_codebooks
-        half = self._encoder_state(pcm.shape[0])
+        network, half = self.ready(), self._encoder_state(pcm.shape[0])
         parts = [mx.zeros((pcm.shape[0], n, 0), mx.int32)]
         for piece in self._pieces(pcm, self.frame_size):
-            parts.append(self.quantizer.encode(self._latent(piece, half), n))
+            parts.append(network.quantizer.encode(network.latent(piece, half), n))
             mx.eval(parts[-1], half.arrays)  # or the whole signal's graph is held
         return mx.concatenate(parts, axis=-1)
 
@@ -182,24 +187,24 @@ class Mimi(nn.Module):
         if quantize:
             return self.decode_latent(self.encode(pcm))
         pcm = self._checked_pcm(pcm)
-        half = self._encoder_state(pcm.shape[0])
+        network, half = self.ready(), self._encoder_state(pcm.shape[0])
         parts = [mx.zeros((pcm.shape[0], 0, self.cfg.seanet.dimension), self.dtype)]
         for piece in self._pieces(pcm, self.frame_size):
-            parts.append(self._latent(piece, half))
+            parts.append(network.latent(piece, half))
             mx.eval(parts[-1], half.arrays)
         return mx.concatenate(parts, axis=1).swapaxes(1, 2)
 
     def decode_latent(self, codes: mx.array) -> mx.array:
         """Quantised latents ``[B, D, T]`` of codes ``[B, K, T]``."""
-        return self.quantizer.decode(self._checked_codes(codes)).swapaxes(1, 2)
+        return self.ready().quantizer.decode(self._checked_codes(codes)).swapaxes(1, 2)
 
     def decode(self, codes: mx.array) -> mx.array:
         """Sound ``[B, channels, T * frame_size]`` of all codes ``[B, K, T]``."""
         codes = self._checked_codes(codes)
-        half = self._decoder_state(codes.shape[0])
+        network, half = self.ready(), self._decoder_state(codes.shape[0])
         parts = [mx.zeros((codes.shape[0], self.cfg.channels, 0), self.dtype)]
         for piece in self._pieces(codes, 1):
-            parts.append(self._sound(piece, half))
+            parts.append(network.sound(piece, half))
             mx.eval(parts[-1], half.arrays)
         return mx.concatenate(parts, axis=-1)
 
@@ -225,7 +230,7 @@ class Mimi(nn.Module):
         for name, w in dict(tree_flatten(self.parameters())).items():
             if ".codebook." not in name and chosen(w.dtype):
                 super().load_weights([(name, w.astype(dtype))], strict=False)
-        self._refresh()
+        fast.forget(self)
         self.reset_state()
 
     def load_weights(
@@ -257,49 +262,39 @@ class Mimi(nn.Module):
         own = dict(tree_flatten(self.parameters()))
         weights = fitted(weights, own, self.cfg, what, strict)
         super().load_weights(list(weights.items()), strict=False)
-        self._refresh()
+        fast.forget(self)
         return self
 
-    def _refresh(self) -> None:
-        """Notice weights that were just replaced, also in streams that go on."""
-        self._encoding.refresh()
-        self._decoding.refresh()
-
-    def _latent(
+    def latent(
         self, pcm: mx.array, half: HalfState, active: Sequence[bool] | None = None
     ) -> mx.array:
-        """The next latents ``[B, T, D]`` of a stream."""
+        """The next latents ``[B, T, D]`` of a stream, of sound ``[B, channels, S]``."""
         before = half.before(active)
         *convs, last = half.convs
-        run = self._encoding
-        run.begin(live=pcm.shape[-1] <= MOST_COMPILED * self.frame_size)
-        x = run.stage("encoder", self.encoder, pcm.swapaxes(1, 2), convs)
-        x = self.encoder_transformer(x, half.caches, None, active, run)[0]
+        x = self.encoder(pcm.swapaxes(1, 2), convs)
+        x = self.encoder_transformer(x, half.caches, None, active)[0]
         x = self.downsample(x, last)
         half.hold(before, active)
         return x
 
-    def _sound(
+    def sound(
         self, codes: mx.array, half: HalfState, active: Sequence[bool] | None = None
     ) -> mx.array:
+        """The next sound ``[B, channels, S]`` of a stream, of codes ``[B, K, T]``."""
         before = half.before(active)
         first, *convs = half.convs
-        run = self._decoding
-        run.begin(live=codes.shape[-1] <= MOST_COMPILED)
         x = self.upsample(self.quantizer.decode(codes), first)
-        x = self.decoder_transformer(x, half.caches, None, active, run)[0]
-        x = run.stage("decoder", self.decoder, x, convs)
+        x = self.decoder_transformer(x, half.caches, None, active)[0]
+        x = self.decoder(x, convs)
         half.hold(before, active)
         return x.swapaxes(1, 2)
 
     def _encoder_state(self, batch_size: int) -> HalfState:
-        self._encoding.refresh()
         convs = self.encoder.make_state(batch_size)
         last = self.downsample.make_state(batch_size)
         return _half([*convs, last], self.encoder_transformer)
 
     def _decoder_state(self, batch_size: int) -> HalfState:
-        self._decoding.refresh()
         first = self.upsample.make_state(batch_size)
         convs = self.decoder.make_state(batch_size)
         return _half([first, *convs], self.decoder_transformer)

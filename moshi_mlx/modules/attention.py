@@ -1,19 +1,15 @@
 """Self-attention over a stream, and cross-attention to a condition."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from . import ops
-from .heads import Heads, Table
+from . import quantized_kv
 from .kv_cache import KVCache, Plan, RotatingKVCache
-from .quantized_kv import QuantizedKVCache
-
-if TYPE_CHECKING:
-    from .transformer import TransformerConfig
-
+from .quantized_kv import Packed, QuantizedKVCache
+from .transformer_config import TransformerConfig
 
 SelfCache = KVCache | RotatingKVCache | QuantizedKVCache
 
@@ -34,60 +30,70 @@ class LayerCache:
         self.cross_attn = None
 
 
-def make_heads(cfg: "TransformerConfig") -> Heads:
-    """Heads as the config describes them, rotated or not."""
-    rotated = cfg.positional_embedding in ("rope", "sin_rope", "rope_concat")
-    return Heads(
-        cfg.num_heads,
-        cfg.num_heads // cfg.kv_repeat,
-        cfg.head_dim,
-        cfg.max_period if rotated else None,
-        interleaved=cfg.positional_embedding != "rope_concat",
-    )
-
-
 class Attention(nn.Module):
     """Causal self-attention; ``kv_repeat`` query heads share one key and value head.
 
-    Shape: rows ``[B * T, D]`` to ``project``; the result is rows ``[B * T, D]`` too.
+    Shape: ``[B, T, D] -> [B, T, D]``.
     Source: kyutai-labs/moshi, modules/transformer.py:StreamingMultiheadAttention.
     """
 
-    def __init__(self, cfg: "TransformerConfig"):
+    def __init__(self, cfg: TransformerConfig):
         super().__init__()
-        kv_heads = cfg.num_heads // cfg.kv_repeat
-        width = (cfg.num_heads + 2 * kv_heads) * cfg.head_dim
+        self.num_heads = cfg.num_heads
+        self.kv_heads = cfg.kv_heads
+        self.head_dim = cfg.head_dim
+        self.scale = cfg.head_dim**-0.5
+        width = (cfg.num_heads + 2 * cfg.kv_heads) * cfg.head_dim
         self.in_proj = nn.Linear(cfg.d_model, width, bias=cfg.bias_attn)
         self.out_proj = nn.Linear(cfg.d_model, cfg.d_model, bias=cfg.bias_attn)
-        self._heads = make_heads(cfg)
+        self.rope = None
+        if cfg.rotated:
+            interleaved = cfg.positional_embedding != "rope_concat"
+            self.rope = nn.RoPE(cfg.head_dim, interleaved, cfg.max_period)
 
-    def project(
-        self, x: mx.array, b: int, t: int, table: Table
-    ) -> tuple[mx.array, mx.array, mx.array]:
-        """Queries ``[B, H, T, D]``, keys and values ``[B, H_kv, T, D]``, rotated."""
-        return self._heads.split(ops.project(x, self.in_proj), b, t, table)
+    def __call__(self, x: mx.array, cache: SelfCache | None, plan: Plan) -> mx.array:
+        """Attend to what ``plan`` shows of the ``T`` new positions and of the cache.
 
-    def __call__(
-        self, q: mx.array, k: mx.array, v: mx.array, cache: SelfCache, plan: Plan
-    ) -> mx.array:
-        """Everything but the projections; the output's is joined with the sum."""
-        if isinstance(cache, QuantizedKVCache):
-            packed = cache.update(k, v, plan)
-            return self._heads.attend_packed(q, *packed, plan.mask)
-        k, v = cache.update(k, v, plan)
-        return self._heads.attend(q, k, v, plan.mask)
+        Args:
+            cache: the stream so far, changed in place; None for a whole sequence.
+            plan: where the positions stand; see ``RotatingKVCache.plan``.
+        """
+        b, t, _ = x.shape
+        qkv = self.in_proj(x).reshape(b, t, -1, self.head_dim).swapaxes(1, 2)
+        h, kv = self.num_heads, self.kv_heads
+        q, k, v = mx.split(qkv, [h, h + kv], axis=1)
+        if self.rope is not None:
+            start: Any = plan.start  # one position, or one per row
+            q, k = self.rope(q, start), self.rope(k, start)
+        if cache is not None:
+            k, v = cache.update(k, v, plan)
+        y = attend(q, k, v, self.scale, plan.mask)
+        return self.out_proj(y.swapaxes(1, 2).reshape(b, t, -1))
+
+
+def attend(
+    q: mx.array,
+    k: mx.array | Packed,
+    v: mx.array | Packed,
+    scale: float,
+    mask: mx.array | None,
+) -> mx.array:
+    """Attention of ``q [B, H, T, D]`` to keys and values ``[B, H_kv, S, D]``, which may
+    be quantised; ``mask`` is true where a key is visible."""
+    if isinstance(k, Packed) or isinstance(v, Packed):
+        assert isinstance(k, Packed) and isinstance(v, Packed)
+        return quantized_kv.attend(q, k, v, scale, mask)
+    return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
 
 
 class CrossAttention(nn.Module):
     """Attention of every position to the whole condition: no mask, no rotation.
 
-    Keys and values are computed once per condition array and kept in the layer's cache.
-
-    Shape: rows ``[B * T, D]``, condition ``[B, S, D] -> [B * T, D]``.
+    Shape: ``[B, T, D]``, condition ``[B or 1, S, D] -> [B, T, D]``.
     Source: as ``Attention``.
     """
 
-    def __init__(self, cfg: "TransformerConfig"):
+    def __init__(self, cfg: TransformerConfig):
         super().__init__()
         if cfg.kv_repeat != 1:
             raise ValueError(
@@ -98,45 +104,39 @@ class CrossAttention(nn.Module):
         self.out_proj = nn.Linear(cfg.d_model, cfg.d_model, bias=cfg.bias_attn)
         self.scale = self.head_dim**-0.5
 
-    def _project(self, x: mx.array, rows: slice) -> mx.array:
-        """Project by some output rows of ``in_proj``, plain or quantised."""
-        proj = self.in_proj
-        if isinstance(proj, nn.QuantizedLinear):
-            biases = proj.get("biases")
-            y = mx.quantized_matmul(
-                x,
-                proj["weight"][rows],
-                scales=proj["scales"][rows],
-                biases=None if biases is None else biases[rows],
-                transpose=True,
-                group_size=proj.group_size,
-                bits=proj.bits,
-                mode=proj.mode,
-            )
-        else:
-            y = x @ proj["weight"][rows].T
-        return y + proj["bias"][rows] if "bias" in proj else y
+    def __call__(
+        self, x: mx.array, condition: mx.array, cache: LayerCache | None
+    ) -> mx.array:
+        b, t, d = x.shape
+        q = self.split_heads(self.project(x, slice(0, d)), b)
+        k, v = self.remember(condition, cache, b, x.dtype)
+        y = attend(q, k, v, self.scale, None)
+        return self.out_proj(y.swapaxes(1, 2).reshape(b, t, d))
 
-    def _heads(self, x: mx.array, b: int) -> mx.array:
+    def remember(
+        self, condition: mx.array, cache: LayerCache | None, b: int, dtype: mx.Dtype
+    ) -> tuple[mx.array, mx.array]:
+        """Keys and values of the condition, ``[B, H, S, D]``.
+
+        With a cache they are computed once per condition array.
+        """
+        known = None if cache is None else cache.cross_attn
+        if known is not None and known[0] is condition:
+            return known[1:]
+        d = condition.shape[-1]
+        source = mx.broadcast_to(condition.astype(dtype), (b, *condition.shape[1:]))
+        kv = self.split_heads(self.project(source, slice(d, 3 * d)), b)
+        k, v = (mx.contiguous(part) for part in mx.split(kv, 2, axis=1))
+        if cache is not None:
+            cache.cross_attn = condition, k, v
+        return k, v
+
+    def project(self, x: mx.array, outputs: slice) -> mx.array:
+        """Some outputs of ``in_proj``; queries, keys and values follow one another."""
+        return self.in_proj(x)[..., outputs]
+
+    def split_heads(self, x: mx.array, b: int) -> mx.array:
+        """``[B * T, H * D]`` or ``[B, T, H * D]`` ``-> [B, H, T, D]``."""
         return x.reshape(b, -1, x.shape[-1] // self.head_dim, self.head_dim).swapaxes(
             1, 2
         )
-
-    def remember(
-        self, condition: mx.array, cache: LayerCache, b: int, dtype: mx.Dtype
-    ) -> tuple[mx.array, mx.array]:
-        """Keys and values of the condition, ``[B, H, S, D]``."""
-        if cache.cross_attn is None or cache.cross_attn[0] is not condition:
-            d = condition.shape[-1]
-            source = mx.broadcast_to(condition.astype(dtype), (b, *condition.shape[1:]))
-            kv = self._heads(self._project(source, slice(d, 3 * d)), b)
-            k, v = mx.split(kv, 2, axis=1)
-            cache.cross_attn = condition, mx.contiguous(k), mx.contiguous(v)
-        return cache.cross_attn[1:]
-
-    def __call__(self, x: mx.array, k: mx.array, v: mx.array) -> mx.array:
-        """Attention to what ``remember`` gave; as ``Attention``, not yet projected."""
-        d = x.shape[-1]
-        q = self._heads(self._project(x, slice(0, d)), k.shape[0])
-        y = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.scale)
-        return y.swapaxes(1, 2).reshape(-1, d)

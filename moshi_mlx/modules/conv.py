@@ -11,8 +11,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from . import ops
-from .derived import Derived
+from ..compat import UpdateInPlace
 
 State = dict[str, mx.array]  # batch is the first axis of every array; zeros are silence
 
@@ -45,26 +44,22 @@ class Conv1d(nn.Module):
         self.dilation = dilation
 
     def __call__(self, x: mx.array) -> mx.array:
-        return ops.conv1d(
+        y = mx.conv1d(
             x,
             self["weight"],
-            self.get("bias"),
             stride=self.stride,
             dilation=self.dilation,
             groups=self.groups,
         )
+        return y + self["bias"] if "bias" in self else y
 
 
-class ConvTranspose1d(nn.Module):
+class ConvTranspose1d(UpdateInPlace, nn.Module):
     """Transposed convolution; ``weight [C_out / groups, ksize, C_in]``.
 
-    Computed as what it is on a stream of frames, an ordinary convolution with
-    ``stride * C_out`` channels over the last ``taps`` inputs: one matrix product, where
-    ``mx.conv_transpose1d`` is 30 times slower on CPU. Depthwise (``groups`` equal to
-    both channel counts) it is a sum of ``taps`` products by element.
-
     Shape: ``[B, T + taps - 1, C_in] -> [B, T * stride, C_out]``: the first ``taps - 1``
-    inputs are the ones before. ``taps`` is ``ksize / stride``, rounded up.
+    inputs are the ones before, and what reaches beyond the last input is cut off.
+    ``taps`` is ``ksize / stride``, rounded up.
     """
 
     def __init__(
@@ -90,40 +85,18 @@ class ConvTranspose1d(nn.Module):
         self.stride = stride
         self.groups = groups
         self.taps = -(-ksize // stride)
-        self._derived = Derived(self._relaid)
-
-    def update_in_place(self) -> None:
-        """As ``EuclideanCodebook.update_in_place``: nothing is left to do."""
-
-    def _relaid(
-        self, weight: mx.array, bias: mx.array | None = None
-    ) -> tuple[mx.array, mx.array | None]:
-        """Weight ``[stride * C_out, taps * C_in]``, oldest input first, or depthwise
-        ``[taps, stride, C]``, and bias of its rows."""
-        c_out, ksize, c_in = weight.shape
-        spare = self.taps * self.stride - ksize
-        weight = mx.pad(weight, [(0, 0), (0, spare), (0, 0)])
-        weight = weight.reshape(c_out, self.taps, self.stride, c_in)[:, ::-1]
-        if self.groups > 1:
-            weight = mx.contiguous(weight[0])
-        else:
-            weight = weight.transpose(2, 0, 1, 3).reshape(self.stride * c_out, -1)
-            bias = None if bias is None else mx.tile(bias, self.stride)
-        mx.eval(weight, bias)
-        return weight, bias
 
     def __call__(self, x: mx.array) -> mx.array:
-        b, t, c_in = x.shape
-        t -= self.taps - 1
-        sources = [self[name] for name in ("weight", "bias") if name in self]
-        matrix, bias = self._derived(*sources)
-        parts = [x[:, i : i + t] for i in range(self.taps)]
+        weight, stride = self["weight"], self.stride
+        ksize = weight.shape[1]
+        if ksize < stride:
+            weight = mx.pad(weight, [(0, 0), (0, stride - ksize), (0, 0)])
         if self.groups > 1:
-            y = mx.stack(parts, axis=2)[:, :, :, None] * matrix
-            y = y.sum(axis=2).reshape(b, t * self.stride, c_in)
-            return y if bias is None else y + bias
-        y = ops.linear(mx.concatenate(parts, axis=-1), matrix, bias)
-        return y.reshape(b, t * self.stride, -1)
+            weight = weight.transpose(2, 1, 0)
+        y = mx.conv_transpose1d(x, weight, stride=stride, groups=self.groups)
+        begin = (self.taps - 1) * stride
+        y = y[:, begin : x.shape[1] * stride]
+        return y + self["bias"] if "bias" in self else y
 
 
 class NormConv1d(nn.Module):

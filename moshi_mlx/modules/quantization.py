@@ -5,14 +5,11 @@ the others ("acoustic") are two such chains over the same latent. Layout is NLC;
 are ``[B, K, T]``.
 """
 
-from dataclasses import dataclass
-
 import mlx.core as mx
 import mlx.nn as nn
 
-from . import ops
+from ..compat import UpdateInPlace
 from .conv import Conv1d
-from .derived import Derived
 
 EPSILON = 1e-5  # least usage of a code: unused codes stay finite
 
@@ -23,7 +20,7 @@ def nearest(x: mx.array, embedding: mx.array, norms: mx.array) -> mx.array:
     As ``|x - e|^2 = |x|^2 - 2 (x.e - |e|^2 / 2)``, it is where the bracket is largest;
     ``norms`` are ``-|e|^2 / 2``.
     """
-    scores = ops.linear(x, embedding, norms)
+    scores = mx.addmm(norms, x, embedding.T)
     return mx.argmax(scores, axis=-1).astype(mx.int32)
 
 
@@ -32,7 +29,7 @@ def half_norms(embedding: mx.array) -> mx.array:
     return -0.5 * embedding.square().sum(axis=-1)
 
 
-class EuclideanCodebook(nn.Module):
+class EuclideanCodebook(UpdateInPlace, nn.Module):
     """One table of codes, kept as sums and counts as its training left them.
 
     Shape: ``encode [..., D] -> [...]`` int32; ``decode [...] -> [..., D]`` float32.
@@ -46,28 +43,15 @@ class EuclideanCodebook(nn.Module):
 
     @property
     def embedding(self) -> mx.array:
-        """The codes' vectors ``[codebook_size, D]``, computed anew: a chain keeps its
-        own."""
+        """The codes' vectors ``[codebook_size, D]``, computed at every look."""
         usage = mx.maximum(self["cluster_usage"].astype(mx.float32), EPSILON)
         return self["embedding_sum"].astype(mx.float32) / usage[:, None]
-
-    def update_in_place(self) -> None:
-        """Programs of moshi_mlx 0.3.0 tell it that weights were set: what is computed
-        from them notices by itself."""
 
     def encode(self, x: mx.array) -> mx.array:
         return nearest(x, self.embedding, half_norms(self.embedding))
 
     def decode(self, codes: mx.array) -> mx.array:
         return self.embedding[codes]
-
-
-@dataclass
-class _Tables:
-    """What a chain computes from its codebooks once."""
-
-    joined: mx.array  # [K * codebook_size, D]
-    books: list[tuple[mx.array, mx.array]]  # arguments of ``nearest``
 
 
 class VectorQuantization(nn.Module):
@@ -87,41 +71,22 @@ class ResidualVectorQuantization(nn.Module):
     def __init__(self, nq: int, dim: int, codebook_size: int):
         super().__init__()
         self.layers = [VectorQuantization(dim, codebook_size) for _ in range(nq)]
-        self._derived = Derived(self._join)
 
     @property
-    def _books(self) -> list[EuclideanCodebook]:
+    def books(self) -> list[EuclideanCodebook]:
         return [layer.codebook for layer in self.layers]
-
-    def _join(self, *_: mx.array) -> _Tables:
-        joined = mx.stack([book.embedding for book in self._books])
-        views, norms = list(joined), list(half_norms(joined))
-        mx.eval(joined, views, norms)
-        books = list(zip(views, norms, strict=True))
-        joined = joined.flatten(0, 1)
-        mx.eval(joined)
-        return _Tables(joined, books)
-
-    @property
-    def _tables(self) -> _Tables:
-        return self._derived(
-            *(book["embedding_sum"] for book in self._books),
-            *(book["cluster_usage"] for book in self._books),
-        )
 
     def encode(self, x: mx.array, n: int) -> mx.array:
         codes: list[mx.array] = []
-        for embedding, norms in self._tables.books[:n]:
-            codes.append(nearest(x, embedding, norms))
-            if len(codes) < n:
-                x = x - embedding[codes[-1]]
+        for book in self.books[:n]:
+            codes.append(book.encode(x))
+            x = x - book.decode(codes[-1])
         return mx.stack(codes, axis=1)
 
     def decode(self, codes: mx.array) -> mx.array:
-        tables = self._tables
-        size = tables.books[0][0].shape[0]
-        first_rows = mx.arange(0, codes.shape[1] * size, size)[:, None]
-        return tables.joined[codes + first_rows].sum(axis=1)
+        books = self.books[: codes.shape[1]]
+        parts = [book.decode(codes[:, k]) for k, book in enumerate(books)]
+        return sum(parts[1:], parts[0])
 
 
 class ResidualVectorQuantizer(nn.Module):

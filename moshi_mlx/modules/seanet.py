@@ -10,7 +10,6 @@ from itertools import repeat
 import mlx.core as mx
 import mlx.nn as nn
 
-from . import ops
 from .conv import State, StreamableConv1d, StreamableConvTranspose1d
 
 States = Iterator[State] | Iterator[None]
@@ -60,12 +59,20 @@ def _conv(
     )
 
 
+class Elu(nn.Module):
+    """``x`` where positive, else ``exp(x) - 1``."""
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return mx.where(x > 0, x, mx.expm1(mx.minimum(x, 0)))
+
+
 class SeanetResnetBlock(nn.Module):
     """Two convolutions, the second pointwise, beside a skip."""
 
     def __init__(self, cfg: SeanetConfig, dim: int, dilation: int):
         super().__init__()
         hidden = dim // cfg.compress
+        self.elu = Elu()
         self.block = [
             _conv(cfg, dim, hidden, cfg.residual_ksize, dilation=dilation),
             _conv(cfg, hidden, dim, 1),
@@ -76,7 +83,7 @@ class SeanetResnetBlock(nn.Module):
     def __call__(self, x: mx.array, states: States) -> mx.array:
         skip = self.shortcut(x) if "shortcut" in self else x
         for conv in self.block:
-            x = conv(ops.elu(x), next(states))
+            x = conv(self.elu(x), next(states))
         return x + skip
 
 
@@ -92,6 +99,7 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, cfg: SeanetConfig, ratio: int, dim: int):
         super().__init__()
+        self.elu = Elu()
         self.residuals = _residuals(cfg, dim)
         self.downsample = _conv(cfg, dim, 2 * dim, 2 * ratio, stride=ratio)
 
@@ -101,7 +109,7 @@ class EncoderLayer(nn.Module):
     def __call__(self, x: mx.array, states: States) -> mx.array:
         for residual in self.residuals:
             x = residual(x, states)
-        return self.downsample(ops.elu(x), next(states))
+        return self.downsample(self.elu(x), next(states))
 
 
 class DecoderLayer(nn.Module):
@@ -109,6 +117,7 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, cfg: SeanetConfig, ratio: int, dim: int):
         super().__init__()
+        self.elu = Elu()
         self.upsample = StreamableConvTranspose1d(
             dim, dim // 2, 2 * ratio, stride=ratio, causal=cfg.causal
         )
@@ -118,7 +127,7 @@ class DecoderLayer(nn.Module):
         return [self.upsample, *(c for r in self.residuals for c in r.block)]
 
     def __call__(self, x: mx.array, states: States) -> mx.array:
-        x = self.upsample(ops.elu(x), next(states))
+        x = self.upsample(self.elu(x), next(states))
         for residual in self.residuals:
             x = residual(x, states)
         return x
@@ -127,6 +136,7 @@ class DecoderLayer(nn.Module):
 class _Seanet(nn.Module):
     """First convolution, layers, last convolution: both directions run alike."""
 
+    elu: Elu
     init_conv1d: StreamableConv1d
     layers: list
     final_conv1d: StreamableConv1d
@@ -142,7 +152,7 @@ class _Seanet(nn.Module):
         x = self.init_conv1d(x, next(states))
         for layer in self.layers:
             x = layer(x, states)
-        return self.final_conv1d(ops.elu(x), next(states))
+        return self.final_conv1d(self.elu(x), next(states))
 
 
 class SeanetEncoder(_Seanet):
@@ -154,6 +164,7 @@ class SeanetEncoder(_Seanet):
 
     def __init__(self, cfg: SeanetConfig):
         super().__init__()
+        self.elu = Elu()
         dim = cfg.nfilters
         self.init_conv1d = _conv(cfg, cfg.channels, dim, cfg.ksize)
         self.layers = []
@@ -172,6 +183,7 @@ class SeanetDecoder(_Seanet):
 
     def __init__(self, cfg: SeanetConfig):
         super().__init__()
+        self.elu = Elu()
         dim = cfg.nfilters << len(cfg.ratios)
         self.init_conv1d = _conv(cfg, cfg.dimension, dim, cfg.ksize)
         self.layers = []

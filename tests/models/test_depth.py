@@ -11,8 +11,8 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 
+from moshi_mlx.fast import ops
 from moshi_mlx.models import Lm, LmGen
-from moshi_mlx.modules import ops
 from moshi_mlx.utils.sampling import Sampler
 from tests import tiny
 from tests.golden import golden

@@ -4,7 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moshi_mlx.modules import ops
+from moshi_mlx.fast import ops
 from tests.golden import NAMES, Golden, golden
 from tests.tiny import assert_close, greedy
 

@@ -4,8 +4,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from moshi_mlx.fast import ops
 from moshi_mlx.models.mimi import Mimi
-from moshi_mlx.modules import ops
 from tests.tiny import assert_close, number
 from tests.tiny_mimi import (
     FRAME,

@@ -1,4 +1,4 @@
-"""Heads and attention, in the CPU's form and the GPU's, against plain loops."""
+"""Attention to a stream and to a condition, in the reference and in its fast form."""
 
 from typing import Any
 
@@ -7,104 +7,15 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 
-from moshi_mlx.modules import ops
-from moshi_mlx.modules.attention import CrossAttention, LayerCache
-from moshi_mlx.modules.heads import Heads
+from moshi_mlx import fast
+from moshi_mlx.modules.attention import Attention, CrossAttention, LayerCache
 from moshi_mlx.modules.kv_cache import RotatingKVCache
 from moshi_mlx.modules.transformer import TransformerConfig
 from tests import oracles
 from tests.tiny import assert_close
 
 D = 8  # of a head
-
-
-@pytest.fixture(params=["cpu", "gpu"])
-def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The arithmetic of each kind of device, both run on CPU."""
-    if request.param == "gpu":
-        monkeypatch.setattr(ops, "on_gpu", lambda: True)
-    return request.param
-
-
-@pytest.mark.parametrize("t", [1, 3])
-@pytest.mark.parametrize("start", [0, 1000, [0, 7]])
-@pytest.mark.parametrize("repeat", [1, 2])
-@pytest.mark.parametrize("rotation", [None, "pairs", "halves"])
-def test_heads_are_split_and_rotated_by_position(form, t, start, repeat, rotation):
-    h, kv = 4, 4 // repeat
-    heads = Heads(h, kv, D, 100.0 if rotation else None, rotation != "halves")
-    qkv = mx.random.normal((2 * t, (h + 2 * kv) * D))
-    where = mx.array(start) if isinstance(start, list) else start
-    table = heads.table(where, t, mx.float32)
-    q, k, v = heads.split(qkv, 2, t, table)
-    starts = start if isinstance(start, list) else [start] * 2
-    rows = np.array(qkv).reshape(2, t, h + 2 * kv, D)
-    for b in range(2):
-        at = starts[b] + np.arange(t)
-        for n in range(h + 2 * kv):
-            expected = rows[b, :, n]
-            if rotation and n < h + kv:
-                expected = oracles.rope(expected, at, 100.0, rotation == "pairs")
-            if n < h:  # the CPU's form has scaled the queries already
-                found = q[b, n] * (D**0.5 if heads._by_hand(mx.float32) else 1)
-            else:
-                found = k[b, n - h] if n < h + kv else v[b, n - h - kv]
-            assert_close(found, mx.array(expected.astype(np.float32)), 2e-5)
-
-
-# PyTorch moshi's, of a head 16 wide with a longest period of 10000
-SPEEDS = [
-    1.0,
-    0.3162277638912201,
-    0.09999999403953552,
-    0.03162277489900589,
-    0.009999999776482582,
-    0.0031622766982764006,
-    0.0009999999310821295,
-    0.00031622781534679234,
-]
-
-
-@pytest.mark.parametrize("start", [45_000, 1_000_000])  # after an hour, and a day
-@pytest.mark.parametrize("interleaved", [True, False])
-def test_rotation_far_into_a_stream_is_pytorchs_to_the_last_bit(start, interleaved):
-    heads = Heads(1, 1, 16, 10_000.0, interleaved)
-    qkv = mx.random.normal((2, 3 * 16))
-    _, k, _ = heads.split(qkv, 1, 2, heads.table(start, 2, mx.float32))
-    positions = np.arange(start, start + 2, dtype=np.float32)
-    angles = (positions[:, None] * np.array(SPEEDS, np.float32)).astype(np.float64)
-    x = np.array(qkv)[:, 16:32].reshape(2, *((8, 2) if interleaved else (2, 8)))
-    pairs = x if interleaved else x.swapaxes(1, 2)
-    turned = (pairs[..., 0] + 1j * pairs[..., 1]) * np.exp(1j * angles)
-    expected = np.stack([turned.real, turned.imag], axis=2 if interleaved else 1)
-    found = np.array(k)[0, 0]
-    np.testing.assert_allclose(found, expected.reshape(2, 16), atol=2e-6)
-
-
-@pytest.mark.parametrize("t, keys", [(1, 1), (1, 6), (3, 6)])
-@pytest.mark.parametrize("repeat", [1, 2])
-@pytest.mark.parametrize("hidden", [False, True])
-def test_queries_attend_to_what_the_mask_shows(form, t, keys, repeat, hidden):
-    h, kv, b = 4, 4 // repeat, 2
-    heads = Heads(h, kv, D)
-    qkv = mx.random.normal((b * t, (h + 2 * kv) * D))
-    q, _, _ = heads.split(qkv, b, t, heads.table(0, t, mx.float32))
-    k, v = mx.random.normal((2, b, kv, keys, D))
-    mask = None
-    if hidden:
-        mask = mx.random.bernoulli(0.5, (b, 1, t, keys)) | (mx.arange(keys) == 0)
-    found = heads.attend(q, k, v, mask)
-    raw = np.array(qkv).reshape(b, t, -1, D)
-    rows = []
-    for row in range(b):
-        for step in range(t):
-            seen = np.ones(keys, bool) if mask is None else np.array(mask[row, 0, step])
-            for head in range(h):
-                one = head // repeat
-                key, value = np.array(k[row, one])[seen], np.array(v[row, one])[seen]
-                rows.append(oracles.attend(raw[row, step, head], key, value))
-    expected = np.stack(rows).reshape(b * t, h * D).astype(np.float32)
-    assert_close(found, mx.array(expected))
+forms = pytest.mark.parametrize("form", [lambda layer: layer, fast.ready])
 
 
 def cross_config(**changes: Any) -> TransformerConfig:
@@ -116,9 +27,7 @@ def cross_config(**changes: Any) -> TransformerConfig:
         norm_first=True,
         bias_ff=False,
         layer_scale=None,
-        positional_embedding="none",
         use_conv_block=False,
-        cross_attention=True,
         conv_kernel_size=3,
         use_conv_bias=True,
         gating=True,
@@ -129,7 +38,12 @@ def cross_config(**changes: Any) -> TransformerConfig:
         kv_repeat=1,
         dim_feedforward=64,
         conv_layout=False,
-        **{"bias_attn": False, **changes},
+        **{
+            "bias_attn": False,
+            "positional_embedding": "none",
+            "cross_attention": True,
+            **changes,
+        },
     )
 
 
@@ -137,17 +51,22 @@ def cross_cache() -> LayerCache:
     return LayerCache(RotatingKVCache(D, 4, 8))
 
 
+@forms
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("bits", [None, 4, 8])
-def test_cross_attention_projects_by_thirds_of_one_matrix(bias: bool, bits: int | None):
+def test_cross_attention_projects_by_thirds_of_one_matrix(
+    bias: bool, bits: int | None, form
+):
     layer = CrossAttention(cross_config(bias_attn=bias))
-    x, condition = mx.random.normal((2 * 3, 32)), mx.random.normal((2, 5, 32))
+    layer.out_proj = nn.Linear(32, 32, bias=False)
+    layer.out_proj.weight = mx.eye(32)
+    x, condition = mx.random.normal((2, 3, 32)), mx.random.normal((2, 5, 32))
     if bits:
-        nn.quantize(layer, bits=bits, group_size=32)
-    whole = layer.in_proj(mx.concatenate([x, condition.reshape(-1, 32)]))
-    q = np.array(whole[:6, :32]).reshape(2, 3, 4, D)
+        layer.in_proj = layer.in_proj.to_quantized(32, bits)  # type: ignore
+    whole = layer.in_proj(mx.concatenate([x, condition], axis=1))
+    q = np.array(whole[:, :3, :32]).reshape(2, 3, 4, D)
     k, v = (
-        np.array(whole[6:, part * 32 : part * 32 + 32]).reshape(2, 5, 4, D)
+        np.array(whole[:, 3:, part * 32 : part * 32 + 32]).reshape(2, 5, 4, D)
         for part in (1, 2)
     )
     rows = [
@@ -156,9 +75,9 @@ def test_cross_attention_projects_by_thirds_of_one_matrix(bias: bool, bits: int 
         for t in range(3)
         for h in range(4)
     ]
-    expected = mx.array(np.stack(rows).reshape(6, 32).astype(np.float32))
-    found = layer(x, *layer.remember(condition, cross_cache(), 2, x.dtype))
-    assert_close(found, expected)
+    expected = mx.array(np.stack(rows).reshape(2, 3, 32).astype(np.float32))
+    assert_close(form(layer)(x, condition, cross_cache()), expected)
+    assert_close(form(layer)(x, condition, None), expected)
 
 
 def test_a_condition_s_keys_are_made_once_and_forgotten_on_reset():
@@ -173,3 +92,13 @@ def test_a_condition_s_keys_are_made_once_and_forgotten_on_reset():
     assert cache.cross_attn is None
     again = layer.remember(condition, cache, 2, mx.float32)
     assert all(mx.array_equal(a, b) for a, b in zip(again, first, strict=True))
+
+
+def test_attention_is_called_with_arrays_and_gives_arrays():
+    cfg = cross_config(cross_attention=False, positional_embedding="rope")
+    layer, x = Attention(cfg), mx.random.normal((2, 5, 32))
+    cache = RotatingKVCache(D, 4, 8)
+    whole = layer(x, None, RotatingKVCache(D, 4, 8).plan(2, 5))
+    parts = [layer(x[:, t : t + 1], cache, cache.plan(2, 1)) for t in range(5)]
+    assert whole.shape == (2, 5, 32)
+    assert_close(mx.concatenate(parts, axis=1), whole)

@@ -51,15 +51,15 @@ def _complete(
     sampler: TokenSampler,
     noise: RowNoise,
 ) -> Iterator[str]:
-    lm.refresh()
+    network = lm.ready()
     cache = lm.transformer.make_rot_cache()
     reader = PieceReader(tokenizer, silent=())
     size = noise_size(sampler, lm.cfg.text_out_vocab_size)
 
     def choose(tokens: mx.array) -> mx.array:
         """The token after ``tokens [1, T]``, ``[1, 1]``; computed from here on."""
-        hidden = lm.hidden(tokens, None, cache, live=tokens.shape[1] == 1)
-        logits = lm.text_linear(hidden[:, -1:]).astype(mx.float32)
+        hidden = network.hidden(tokens, None, cache)
+        logits = network.text_logits(hidden[:, -1:]).astype(mx.float32)
         token = draw(sampler, logits, noise.draw(size)[:, None] if size else None)
         mx.async_eval(token)
         return token
@@ -67,7 +67,7 @@ def _complete(
     tokens = mx.array([[BOS, *tokenizer.encode(prompt)]])
     last = (tokens.shape[1] - 1) // CHUNK * CHUNK
     for start in range(0, last, CHUNK):
-        mx.eval(lm.hidden(tokens[:, start : start + CHUNK], None, cache))
+        mx.eval(network.hidden(tokens[:, start : start + CHUNK], None, cache))
     token = choose(tokens[:, last:])
     for written in range(1, max_tokens + 1):
         # Wait for a step before the next one is built: a step that is launched while

@@ -10,8 +10,7 @@ import pytest
 
 from moshi_mlx.engines.tts import SpeechRun, TTSModel, TTSResult
 from moshi_mlx.errors import ConfigError
-from moshi_mlx.models import Lm
-from moshi_mlx.models.depth import DepthFrames
+from moshi_mlx.models import Lm, generate
 from tests.speech import (
     EXPECTED,
     PREFIX,
@@ -184,13 +183,13 @@ def test_a_longer_recording_in_the_batch_leaves_the_other_row_alone():
 @pytest.mark.parametrize("n_q", [2, 6])
 def test_the_depth_transformer_rests_during_the_delay_and_past_n_q(monkeypatch, n_q):
     tts, frames = speaker(n_q=n_q), []
-    original = DepthFrames.__call__
+    original = generate.sample_frame
 
-    def counted(self, *args):
-        frames.append(original(self, *args))
+    def counted(*args):
+        frames.append(original(*args))
         return frames[-1]
 
-    monkeypatch.setattr(DepthFrames, "__call__", counted)
+    monkeypatch.setattr(generate, "sample_frame", counted)
     result = say(tts, "single_between1")
     assert len(frames) == len(result.logged_text_tokens[0]) - tts.delay_steps
     assert {frame.shape for frame in frames} == {(1, n_q, 1)}

@@ -1,0 +1,141 @@
+"""What only programs written for moshi_mlx 0.3.0 use.
+
+Those programs read and replace caches on the model itself, call the model on them, and
+tell layers that weights were set. Our own code keeps the state of a stream outside the
+networks and never calls any of this. It is all here, so that the networks read as
+networks. (``RotatingKVCache(keep=...)`` and ``TransformerConfig.max_seq_len`` are parts
+of a signature, and stay where the signature is.)
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+
+from .utils.sampling import Sampler
+
+Caches = list[Any]  # of ``LayerCache``, one per layer
+Hook = Callable[[mx.array], None]
+
+
+class UpdateInPlace:
+    """A layer that 0.3.0's programs tell when they have set its weights."""
+
+    def update_in_place(self) -> None:
+        """Nothing is left to do: what is derived from weights notices by itself."""
+
+
+class Version030:
+    """0.3.0's ``Lm``: caches that are attributes, and calls that run on them.
+
+    Mixed into our ``Lm``, which gives it ``hidden``, ``text_logits`` and ``ready``.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Let programs replace the caches.
+
+        The first is exposed; the depth transformer's has nothing to hold.
+        """
+        if name == "transformer_cache":
+            self.expose_cache(value)
+        elif name != "depformer_cache":
+            super().__setattr__(name, value)
+
+    @property
+    def transformer_cache(self: Any) -> Caches:
+        """State of the newest ``LmGen`` on these weights, else of direct calls."""
+        if "_exposed" not in self.__dict__:
+            self.expose_cache(self.transformer.make_rot_cache())
+        return self.__dict__["_exposed"]
+
+    @property
+    def depformer_cache(self: Any) -> Caches:
+        """State of the depth transformer between frames: new and empty at every look,
+        since nothing is kept. Programs reset it."""
+        slices = self.depformer.slices
+        return slices[0].transformer.make_frame_cache() if slices else []
+
+    def expose_cache(self, cache: Caches) -> None:
+        """Make ``cache`` what ``transformer_cache`` and direct calls use."""
+        self.__dict__["_exposed"] = cache  # not an item: no child of the module
+
+    def forward_text(
+        self: Any, token_ids: mx.array, cross_attention_src: mx.array | None = None
+    ) -> tuple[mx.array, mx.array]:
+        """Hidden ``[B, T, D]`` and logits of text ``[B, T]``, on the exposed cache."""
+        network, cache = self.ready(), self.transformer_cache
+        hidden = network.hidden(
+            token_ids, None, cache, cross_attention_src=cross_attention_src
+        )
+        return hidden, network.text_logits(hidden)
+
+    def __call__(
+        self, token_ids: mx.array, cross_attention_src: mx.array | None = None
+    ) -> mx.array:
+        """Text logits ``[B, T, V]``, on the exposed cache."""
+        return self.forward_text(token_ids, cross_attention_src)[1]
+
+    def sample(
+        self: Any,
+        text_token_ids: mx.array,
+        audio_token_ids: list[mx.array],
+        text_sampler: Sampler,
+        audio_sampler: Sampler,
+        ct: Any = None,
+        cross_attention_src: mx.array | None = None,
+        cfg_coef: float = 1.0,
+        on_text_hook: Hook | None = None,
+        on_audio_hook: Hook | None = None,
+    ) -> tuple[mx.array, mx.array | None]:
+        """One step on the exposed cache, without delays or guidance: see ``LmGen``.
+
+        Args:
+            text_token_ids: ``[B, 1]``.
+            audio_token_ids: ``[1, B]`` or ``[B, 1]`` per audio stream, own ones first.
+
+        Returns: text ``[B, 1]`` and own audio ``[B, dep_q, 1]`` (None if there is no
+            depth transformer).
+        Raises: ValueError for a ``cfg_coef`` other than 1.
+        """
+        if cfg_coef != 1:
+            raise ValueError(
+                f"sample got cfg_coef {cfg_coef}: it has no guidance, LmGen has."
+            )
+        network, b = self.ready(), text_token_ids.shape[0]
+        audio = [tokens.reshape(b, 1) for tokens in audio_token_ids]
+        hidden = network.hidden(
+            text_token_ids,
+            mx.stack(audio, axis=1) if audio else None,
+            self.transformer_cache,
+            ct,
+            cross_attention_src,
+        )
+        text, _ = text_sampler(network.text_logits(hidden).astype(mx.float32))
+        if on_text_hook is not None:
+            on_text_hook(text)
+        if not self.dep_q:
+            return text, None
+
+        def choose(_step: int, logits: mx.array) -> mx.array:
+            return audio_sampler(logits.astype(mx.float32))[0]
+
+        own = mx.stack(network.depformer(hidden, text, choose), axis=1)
+        if on_audio_hook is not None:
+            on_audio_hook(own)
+        return text, own
+
+    def warmup(self: Any, ct: Any = None) -> None:
+        """Run two steps and forget them, so that the first real one is as fast as any.
+
+        The first derives what is derived from weights, the second compiles.
+        """
+        exposed = self.transformer_cache
+        self.expose_cache(self.transformer.make_rot_cache())
+        zero, cross = mx.zeros((1, 1), mx.int32), None
+        if self.cfg.transformer.cross_attention:
+            cross = mx.zeros((1, 1, self.cfg.transformer.d_model))
+        for _ in range(2):
+            audio = [zero] * self.cfg.audio_codebooks
+            text, own = self.sample(zero, audio, Sampler(), Sampler(), ct, cross)
+            mx.eval(text, own)
+        self.expose_cache(exposed)

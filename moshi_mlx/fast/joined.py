@@ -1,0 +1,109 @@
+"""Several layers computed as one kernel, over weights joined once.
+
+The layers keep their parameters: the same arrays with the same values. Only their
+memory becomes a part of the joined array's, so that nothing is held twice. Layers whose
+weights were replaced (loaded, cast, quantised) are joined again at the next call.
+"""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..modules.embedding import QuantizedScaledEmbedding, ScaledEmbedding
+from . import ops
+from .linear import FastLinear, FastQuantizedLinear, with_weights
+
+PARTS = ("weight", "scales", "biases")
+KNOWN = (  # exactly these: the call of another class may do anything
+    nn.Linear,
+    nn.QuantizedLinear,
+    FastLinear,
+    FastQuantizedLinear,
+    ScaledEmbedding,
+    QuantizedScaledEmbedding,
+)
+
+
+def _kind(layer: nn.Module) -> tuple:
+    quantised = [getattr(layer, name, None) for name in ("group_size", "bits", "mode")]
+    return type(layer), layer["weight"].shape, layer["weight"].dtype, *quantised
+
+
+def can_join(layers: Sequence[nn.Module]) -> bool:
+    """Whether the layers are of one kind, shape and quantisation, without biases."""
+    if not all(type(layer) in KNOWN for layer in layers):
+        return False
+    return len({_kind(layer) for layer in layers}) == 1 and all(
+        getattr(layer, "plain", True) and "bias" not in layer for layer in layers
+    )
+
+
+class _Joined:
+    """Joined weights, kept as long as the layers' weights are views of them."""
+
+    spare_rows = 0
+
+    def __init__(self):
+        self._views: list[mx.array | None] = []
+        self._arrays: dict[str, mx.array] = {}
+
+    def arrays(self, layers: Sequence[nn.Module]) -> dict[str, mx.array]:
+        """The joined arrays by name; empty where the layers cannot be joined."""
+        if len(self._views) != len(layers) or any(
+            layer.get("weight") is not view
+            for layer, view in zip(layers, self._views, strict=True)
+        ):
+            self._arrays = self._join(layers) if can_join(layers) else {}
+            self._views = [layer.get("weight") for layer in layers]
+        return self._arrays
+
+    def _join(self, layers: Sequence[nn.Module]) -> dict[str, mx.array]:
+        joined = {}
+        for name in PARTS:
+            if layers[0].get(name) is None:
+                continue
+            parts = [layer[name] for layer in layers]
+            spare = mx.zeros((self.spare_rows, *parts[0].shape[1:]), parts[0].dtype)
+            joined[name] = mx.concatenate([*parts, spare])
+            mx.eval(joined[name])
+            rows = parts[0].shape[0]
+            for i, part in enumerate(parts):  # the same array, in shared memory
+                part[:] = joined[name][i * rows : (i + 1) * rows]
+            mx.eval(parts)
+        return joined
+
+
+class JoinedEmbedding(_Joined):
+    """Sum of one embedding per stream, each from a table of its own."""
+
+    spare_rows = 1  # of zeros, for the zero token
+
+    def __call__(self, layers: Sequence[nn.Module], tokens: mx.array) -> mx.array:
+        """Tokens ``[B, K, T]`` through K layers ``-> [B, T, D]``; -1 adds nothing."""
+        arrays = self.arrays(layers)
+        if not arrays:
+            parts = [layer(tokens[:, k]) for k, layer in enumerate(layers)]
+            return sum(parts[1:], parts[0])
+        rows = layers[0]["weight"].shape[0]
+        row = tokens + mx.arange(0, rows * len(layers), rows, dtype=mx.int32)[:, None]
+        row = mx.where(tokens < 0, rows * len(layers), row)
+        found = {name: array[row] for name, array in arrays.items()}
+        if "scales" not in found:
+            return found["weight"].sum(axis=1)
+        return ops.dequantised(layers[0], found).sum(axis=1)
+
+
+class JoinedLinear(_Joined):
+    """One input through several matrices, as one product."""
+
+    def __call__(self, layers: Sequence[nn.Module], x: mx.array) -> list[mx.array]:
+        """``[B, T, D_in] -> `` ``[B, T, D_out]`` per layer."""
+        if not self.arrays(layers):
+            return [layer(x) for layer in layers]
+        return list(mx.split(self._whole(x), len(layers), axis=-1))
+
+    def _join(self, layers: Sequence[nn.Module]) -> dict[str, mx.array]:
+        joined = super()._join(layers)
+        self._whole = with_weights(layers[0], joined)
+        return joined
