@@ -14,7 +14,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "linux_cpu": set(),
     "utils": {"errors"},
-    "audio": {"errors"},
+    "audio": {"errors", "utils"},
     "documents": {"errors", "utils", "audio"},
     "compat": {"errors", "utils"},
     "modules": {"errors", "compat"},
@@ -35,7 +35,8 @@ FORWARDS = {"models.tts": "engines.tts"}
 
 # Loaded only by the functions that use them, so that importing stays quick and works
 # on machines that lack, say, PortAudio.
-ON_USE = {"sounddevice", "sphn", "rustymimi", "sentencepiece", "huggingface_hub"}
+ON_USE = {"sounddevice", "sphn", "soundfile", "av", "rustymimi", "sentencepiece"}
+ON_USE |= {"huggingface_hub"}
 ON_USE |= {"pywebrtc_audio", "fastapi", "uvicorn", "websockets", "rich", "cryptography"}
 
 

@@ -5,20 +5,10 @@ import threading
 
 import numpy as np
 
-from ..errors import AudioError
+from .samples import as_mono
 
 SAMPLE_RATE = 24_000  # Hz, of every Mimi
 FRAME = 1920  # samples: 80 ms at 24 kHz, one step of the models
-
-
-def as_mono(pcm: np.ndarray) -> np.ndarray:
-    """``pcm [S]`` as float32; raises AudioError for any other shape."""
-    if pcm.ndim != 1:
-        raise AudioError(
-            f"one channel of sound [S] is needed here, not an array {list(pcm.shape)}: "
-            "take a channel or the mean of them."
-        )
-    return pcm.astype(np.float32, copy=False)
 
 
 def rms(pcm: np.ndarray) -> float:

@@ -1,49 +1,58 @@
-"""Hours of sound from a file, a piece at a time instead of all at once."""
+"""Sounds of any length, a piece at a time: one channel at the models' rate."""
 
 import logging
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, BinaryIO
+from itertools import chain, count
+from math import ceil
 
 import numpy as np
 
-from ..errors import AudioError
-from .files import check_samples, read
+from .files import joined
 from .framing import FRAME, SAMPLE_RATE
+from .inputs import SoundLike
+from .opening import Sound
 from .resample import Resampler
+from .samples import mixed
 
 _log = logging.getLogger(__name__)
 
 LONG_S = 600.0  # from here on a file is read while it is worked on
-PIECE_S = 10  # whole seconds, so that pieces meet exactly
-LEAD_S = 1  # decoded before a piece and dropped: MP3 frames need those before them
-ROUNDING = 2  # samples
+Block = tuple[np.ndarray, int]  # samples [C, S], and their rate in Hz
 
 
 class LongSound:
-    """A WAV, FLAC or MP3 file as mono float32 ``[S]``, read as it is needed.
+    """A sound as mono float32 ``[S]``, read as it is needed.
 
     Slices must come in order: what lies before the newest one is forgotten.
 
     Args:
-        path: of the file.
-        reader: an open ``sphn.FileReader`` of it.
+        name: of the file.
+        blocks: its samples and their rate.
+        length_s: how long it says it is.
         sample_rate: of the result, in Hz.
     """
 
-    def __init__(self, path: Path, reader: Any, sample_rate: int):
-        self._path = path
-        self._reader = reader
-        self._source_rate = int(reader.sample_rate)
-        self._source_samples = round(reader.duration_sec * self._source_rate)
-        self._resampler = Resampler(self._source_rate, sample_rate)
-        self._length = -(-self._source_samples * sample_rate // self._source_rate)
-        self._read_s = 0
+    def __init__(
+        self,
+        name: str,
+        blocks: Iterator[Block],
+        length_s: float | None,
+        sample_rate: int,
+    ):
+        self._name = name
+        self._blocks = blocks
+        self._rate = sample_rate
+        self._expected = ceil((length_s or 0) * sample_rate)
+        self._resampler: tuple[int, Resampler] | None = None  # of which rate
         self._ahead = np.zeros(0, np.float32)
         self._at = 0  # sample with which ``_ahead`` begins
+        self._silenced = False
+        self.ended = False  # whether the end is known
 
     def __len__(self) -> int:
-        return self._length
+        """Samples in all: an estimate until the end was reached (``ended``)."""
+        here = self._at + self.held
+        return here if self.ended else max(self._expected, here)
 
     @property
     def held(self) -> int:
@@ -53,107 +62,91 @@ class LongSound:
     def __getitem__(self, part: slice) -> np.ndarray:
         """Samples ``[start:stop]`` of the whole sound, both at least 0.
 
-        Raises: AudioError where the file turns out to be damaged.
+        They are fewer only at the end.
         """
-        start, stop = part.start or 0, len(self) if part.stop is None else part.stop
-        stop = min(stop, len(self))
+        start = part.start or 0
         if start < self._at:
             raise ValueError("a long recording can only be read forwards.")
-        while self._at + len(self._ahead) < stop:
+        while not self.ended and (
+            part.stop is None or self._at + len(self._ahead) <= part.stop
+        ):
             self._ahead = np.concatenate([self._ahead, self._next()])
             forgotten = min(max(start - self._at, 0), len(self._ahead))
             self._ahead = self._ahead[forgotten:]
             self._at += forgotten
+        stop = len(self) if part.stop is None else part.stop
         return self._ahead[start - self._at : max(stop, start) - self._at]
 
     def _next(self) -> np.ndarray:
-        pcm = self._decode(self._read_s)
-        self._read_s += PIECE_S
-        check_samples(self._path, pcm)
-        mono = pcm.mean(axis=0, keepdims=True, dtype=np.float32)
-        new = self._resampler.push(mono)[0]
-        if self._read_s * self._source_rate < self._source_samples:
-            return new
-        return np.concatenate([new, self._resampler.flush()[0]])
+        """The next samples ``[S]``, at the end the resampler's last ones."""
+        block = next(self._blocks, None)
+        if block is None:
+            self.ended = True
+            return self._rest()
+        pcm, rate = mixed(self._finite(block[0])), block[1]
+        if self._resampler is None or self._resampler[0] != rate:
+            rest = self._rest()
+            self._resampler = rate, Resampler(rate, self._rate)
+            return np.concatenate([rest, self._resampler[1].push(pcm)[0]])
+        return self._resampler[1].push(pcm)[0]
 
-    def _decode(self, at_s: int) -> np.ndarray:
-        """The piece ``[C, S]`` that begins at a second."""
-        first, lead_s = at_s * self._source_rate, min(LEAD_S, at_s)
-        wanted = min(PIECE_S * self._source_rate, self._source_samples - first)
-        damaged = f"{self._path} is damaged near {at_s // 60}:{at_s % 60:02}"
-        try:
-            pcm = self._reader.decode(at_s - lead_s, lead_s + PIECE_S)
-        except ValueError as error:
-            raise AudioError(f"{damaged}: copy or export it again.") from error
-        pcm = pcm[:, lead_s * self._source_rate :][:, :wanted]
-        missing = wanted - pcm.shape[1]
-        if missing > ROUNDING:
-            _log.warning("%s, some of it is silence here", damaged)
-        return np.pad(pcm, ((0, 0), (0, missing)))
+    def _rest(self) -> np.ndarray:
+        if self._resampler is None:
+            return np.zeros(0, np.float32)
+        return self._resampler[1].flush()[0]
+
+    def _finite(self, pcm: np.ndarray) -> np.ndarray:
+        """Samples; those that are no numbers are silence, and told once."""
+        if np.isfinite(pcm).all():
+            return pcm
+        if not self._silenced:
+            self._silenced = True
+            _log.warning(
+                "%s holds samples that are no numbers (NaN or infinite): they are "
+                "silence",
+                self._name,
+            )
+        return np.nan_to_num(pcm, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def open_sound(
-    path: str | Path, sample_rate: int = SAMPLE_RATE
+    sound: SoundLike, sample_rate: int = SAMPLE_RATE
 ) -> "np.ndarray | LongSound":
-    """A sound file as mono float32 ``[S]``; a long WAV, FLAC or MP3 is not loaded.
+    """A sound as mono float32 ``[S]``; one of more than ten minutes is not loaded.
 
-    Raises: AudioError as ``read``; for a long file what is wrong in its middle is found
-        when it is reached.
+    Args:
+        sound: as ``read`` takes it.
+        sample_rate: of the result, in Hz.
+
+    Raises: AudioError as ``read``. What is damaged in a long file is silence, and told
+        in the log when it is reached.
     """
-    path = Path(path)
-    reader = _long_reader(path)
-    return (
-        read(path, sample_rate)[0]
-        if reader is None
-        else LongSound(path, reader, sample_rate)
-    )
+    source = Sound(sound)
+    blocks, begun, seconds = source.blocks(), list[Block](), 0.0
+    if (source.length_s or 0.0) < LONG_S:
+        for pcm, rate in blocks:
+            begun.append((mixed(pcm), rate))
+            seconds += pcm.shape[1] / rate
+            if seconds >= LONG_S:
+                break
+        else:
+            return joined(source.name, begun, sample_rate)[0]
+    return LongSound(source.name, chain(begun, blocks), source.length_s, sample_rate)
 
 
-def frames(path: str | Path) -> Iterator[np.ndarray]:
-    """A sound file as mono frames ``[1920]`` at 24 kHz, the last filled with silence.
+def frames(sound: SoundLike) -> Iterator[np.ndarray]:
+    """A sound as mono frames ``[1920]`` at 24 kHz, the last filled with silence.
 
     A file that is none raises here, not at the first frame; of a long one only a piece
     is in memory, see ``open_sound``.
     """
-    return _frames(open_sound(path))
+    return _frames(open_sound(sound))
 
 
 def _frames(sound: "np.ndarray | LongSound") -> Iterator[np.ndarray]:
-    for at in range(0, len(sound), FRAME):
+    for at in count(0, FRAME):
         frame = sound[at : at + FRAME]
-        yield np.pad(frame, (0, FRAME - len(frame)))
-
-
-def _long_reader(path: Path) -> Any:
-    """A reader of a long file that can be read in pieces; None for every other one."""
-    import sphn
-
-    try:
-        with path.open("rb") as file:
-            if not _has_places(file):
-                return None
-        reader = sphn.FileReader(str(path))
-        if reader.duration_sec < LONG_S:
-            return None
-        # the end must lie where it is said to: MP3s may only estimate it
-        last = reader.decode(reader.duration_sec - 1, 2).shape[1]
-    except (OSError, ValueError):  # ``read`` says what is wrong
-        return None
-    except BaseException as error:  # a Rust panic is no Exception
-        if type(error).__name__ != "PanicException":
-            raise
-        return None
-    return reader if abs(last - reader.sample_rate) <= ROUNDING else None
-
-
-def _has_places(file: BinaryIO) -> bool:
-    """Whether it is WAV, FLAC or MP3, in which any second is found to the sample."""
-    head = file.read(10)
-    if head[:3] == b"ID3":  # the size of these tags is 4 x 7 bits
-        size = sum(
-            byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True)
-        )
-        file.seek(10 + size)
-        head = file.read(10)
-    mp3 = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2  # layer III
-    return mp3 or head[:4] in (b"RIFF", b"fLaC")
+        if len(frame):
+            yield np.pad(frame, (0, FRAME - len(frame)))
+        if len(frame) < FRAME:
+            return

@@ -9,6 +9,9 @@ from math import ceil
 
 import numpy as np
 
+from ..errors import AudioError
+
+RATES = 4_000, 384_000  # Hz: what is recorded lies between
 _LOBES = 48  # zero crossings of the sinc on each side
 _ROLLOFF = 0.95  # of the lower Nyquist frequency: middle of the filter's slope
 _KAISER_BETA = 9.0  # about 90 dB under the signal
@@ -17,6 +20,16 @@ _MAX_PERIOD = 640  # odd ratios are replaced by the next one below 640 / 640 (3 
 # Multiply-adds in one product. OpenBLAS takes threads for more, which spin and wait for
 # each other: a busy machine lost sound by that, and files took several times as long.
 _LIGHT = 2**18
+
+
+def check_rate(hz: int) -> int:
+    """The rate itself. Raises: AudioError for one that no recording has."""
+    if not RATES[0] <= hz <= RATES[1]:
+        raise AudioError(
+            f"a sample rate of {hz} Hz is not that of a recording: give sound of "
+            f"{RATES[0]} to {RATES[1]} Hz."
+        )
+    return hz
 
 
 class Resampler:
@@ -30,9 +43,12 @@ class Resampler:
         source_hz: sample rate of what is pushed.
         target_hz: sample rate of what comes out.
         channels: rows of every block.
+
+    Raises: AudioError for a rate outside 4 to 384 kHz.
     """
 
     def __init__(self, source_hz: int, target_hz: int, channels: int = 1):
+        check_rate(source_hz), check_rate(target_hz)
         ratio = Fraction(target_hz, source_hz).limit_denominator(_MAX_PERIOD)
         up, down = ratio.numerator, ratio.denominator
         repeat = ceil(_MIN_HOP / down)

@@ -8,6 +8,7 @@ from ..errors import ConfigError
 EXTRAS = {
     "serve": ("fastapi", "uvicorn", "websockets", "cryptography"),
     "rust": ("rustymimi",),
+    "av": ("av",),
 }
 
 

@@ -28,7 +28,7 @@ def loudest_hz(pcm: np.ndarray) -> float:
     return float(spectrum.argmax() * 24000 / len(pcm))
 
 
-@pytest.mark.parametrize("name", ["tone.mp3", "tone.flac", "tone.ogg"])
+@pytest.mark.parametrize("name", ["tone.mp3", "tone.flac", "tone.ogg", "tone.m4a"])
 def test_compressed_stereo_at_another_rate_is_read(name):
     # Recorded at 44.1 kHz: 440 Hz at 0.5 on the left, 880 Hz at 0.25 on the right.
     both = audio.read(DATA / name, mono=False)
@@ -41,12 +41,12 @@ def test_compressed_stereo_at_another_rate_is_read(name):
 
 
 def test_opus_is_read(tmp_path):
-    import sphn
+    import soundfile
 
     path = tmp_path / "tone.opus"
-    sphn.write_opus(str(path), tone(), 24000)
+    soundfile.write(path, tone(), 24000, format="OGG", subtype="OPUS")
     pcm = audio.read(path)
-    assert abs(pcm.shape[1] - 12000) < 1000
+    assert pcm.shape[1] == 12000
     assert abs(loudest_hz(pcm[0]) - 440) < 5
 
 
@@ -72,9 +72,9 @@ def test_frames_are_the_file_and_then_silence(tmp_path):
     assert np.abs(last[:480]).max() > 0.4 and np.all(last[480:] == 0)
 
 
-def float_wav(path: Path, pcm: np.ndarray, promised: int | None = None) -> Path:
-    """A WAV of 32-bit floats, which may hold NaN; its header may promise more bytes."""
-    size = pcm.nbytes if promised is None else promised
+def float_wav(path: Path, pcm: np.ndarray) -> Path:
+    """A WAV of 32-bit floats, which may hold NaN."""
+    size = pcm.nbytes
     head = struct.pack(
         "<4sI8sIHHIIHH", b"RIFF", size + 36, b"WAVEfmt ", 16, 3, 1, 24000, 96000, 4, 32
     )
@@ -89,17 +89,13 @@ def test_bad_files_are_refused_with_a_reason_each(tmp_path):
 
     nan = tone()
     nan[7] = np.nan
-    flac = (DATA / "tone.flac").read_bytes()
     cases = {
         tmp_path / "gone.wav": "there is no file .*gone.wav",
         tmp_path: "is a folder",
         write("empty.wav", b""): "is an empty file",
         write("text.wav", b"I am a letter."): "text.wav is not a sound file",
-        write("cut.flac", flac[:-4000]): r"ends after 0\.[23] s.* 0\.5 s: it is",
         float_wav(tmp_path / "nan.wav", nan): "no numbers",
         float_wav(tmp_path / "none.wav", tone()[:0]): "holds no sound",
-        float_wav(tmp_path / "cut.wav", tone(), 480000): r"ends after 0\.5 s.*5\.0 s",
-        DATA / "tone.m4a": "MPEG-4 file.*convert it",
     }
     for path, sentence in cases.items():
         with pytest.raises(AudioError, match=sentence):
@@ -126,8 +122,6 @@ def test_places_that_cannot_be_written_are_named(tmp_path):
         audio.write_wav(tmp_path / "talk.txt", tone())  # a recording's words go there
     with pytest.raises(AudioError, match=r"standard output \(-\): name a WAV file"):
         audio.write_wav("-", tone())
-    with pytest.raises(AudioError, match=r"standard input \(-\): name a sound file"):
-        audio.read("-")
     with audio.WavWriter(tmp_path / "x.wav", channels=2) as file:  # noqa: SIM117
         with pytest.raises(AudioError, match=r"2 channel.*\[1920\]"):
             file.write(np.zeros(1920))

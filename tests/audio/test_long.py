@@ -98,8 +98,8 @@ def test_an_mp3_whose_length_is_not_known_is_read_whole(tmp_path):
     path = tmp_path / "longer.mp3"
     path.write_bytes(data + bytes(len(data) // 2))
     found = open_sound(path, 8000)
-    assert isinstance(found, np.ndarray)
-    np.testing.assert_array_equal(found, read(DATA / "long.mp3", 8000)[0])
+    np.testing.assert_array_equal(found[:400_000], read(DATA / "long.mp3", 8000)[0])
+    assert len(found) == len(read(DATA / "long.mp3", 8000)[0])
 
 
 def damaged(path: Path, at: int, new: bytes) -> LongSound:
@@ -122,12 +122,15 @@ def test_what_the_last_piece_lost_is_silence(tmp_path, caplog):
     np.testing.assert_array_equal(found[:160000], whole[:160000])
 
 
-def test_what_cannot_be_read_in_the_middle_is_one_sentence(tmp_path):
+def test_what_cannot_be_read_in_the_middle_is_silence(tmp_path, caplog):
     data = (DATA / "long.mp3").read_bytes()
     frame = data.index(data[:2], len(data) // 2)
     sound = damaged(tmp_path / "damaged.mp3", frame + 4, b"\xff\xff\xff")
-    with pytest.raises(AudioError, match=r"damaged.mp3 is damaged near 0:10: copy"):
-        sound[0 : len(sound)]
+    found, whole = sound[0:400_000], read(DATA / "long.mp3", 8000)[0]
+    assert "damaged.mp3 is damaged near 0:10, some of it is silence" in caplog.text
+    assert len(found) == pytest.approx(len(whole), abs=800)
+    np.testing.assert_array_equal(found[:80000], whole[:80000])
+    assert found[-8000:].any()
 
 
 def test_short_damaged_and_other_files_are_read_as_ever(tmp_path):
@@ -135,8 +138,9 @@ def test_short_damaged_and_other_files_are_read_as_ever(tmp_path):
     assert isinstance(open_sound(short), np.ndarray)
     whole = recording(tmp_path / "whole.wav", 24000, 1).read_bytes()
     (tmp_path / "cut.wav").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(AudioError, match="truncated"):
-        open_sound(tmp_path / "cut.wav")
+    cut, half = open_sound(tmp_path / "cut.wav"), read(tmp_path / "whole.wav")[0]
+    np.testing.assert_array_equal(cut, half[: len(cut)])
+    assert len(cut) == pytest.approx(len(half) / 2, abs=30)
     with pytest.raises(AudioError, match="no file"):
         open_sound(tmp_path / "gone.wav")
     (tmp_path / "text.wav").write_bytes(b"RIFF and no more")

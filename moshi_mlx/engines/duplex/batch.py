@@ -11,6 +11,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from ...audio.samples import as_float
 from ...errors import ConfigError
 from ...modules.conditioner import ConditionTensor
 from ...utils.sampling import Sampler
@@ -147,6 +148,7 @@ class Batch:
         self, sessions: Sequence[RowSession], frames: Sequence[Frame]
     ) -> list[Reply]:
         """One frame ``[1920]`` of each of some conversations, and their answers."""
+        frames = [as_float(frame) for frame in frames]
         new = [session for session in sessions if not session.started]
         if new:
             silence = np.zeros_like(frames[0])

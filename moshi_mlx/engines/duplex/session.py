@@ -7,6 +7,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from ...audio.samples import as_float
 from ...codec.base import Codec
 from ...models.generate import LmGen
 from ...modules.conditioner import ConditionTensor
@@ -85,25 +86,22 @@ class DuplexSession:
         return max(self.gen.step_idx - 1, 0)
 
     def step(self, frame: NDArray[np.float32]) -> Reply:
-        """Hear ``frame``, float32 ``[frame_size]`` at the codec's rate, and answer.
+        """Hear ``frame [frame_size]`` at the codec's rate, and answer.
 
-        Raises: ValueError for a frame of another length, for samples that are whole
-            numbers (16-bit sound as it lies in a file), NaN or infinite: one of them
-            would deafen the codec for its whole window. RuntimeError where
-            another thread is in the middle of a step.
+        Args:
+            frame: float32 from -1 to 1, or int16 or int32, which are scaled to that.
+
+        Raises: ValueError for a frame of another length, and for samples that are NaN
+            or infinite: one of them would deafen the codec for its whole window.
+            AudioError for samples of another kind. RuntimeError where another thread is
+            in the middle of a step.
         """
-        given = np.asarray(frame)
-        if given.dtype.kind != "f" or not np.isfinite(given).all():
-            what = (
-                given.dtype
-                if given.dtype.kind != "f"
-                else "samples that are not finite"
-            )
+        frame = as_float(frame)
+        if not np.isfinite(frame).all():
             raise ValueError(
-                f"session.step got {what}: give float32 from -1 to 1 (16-bit samples "
-                "are divided by 32768 for that)."
+                "session.step got samples that are not finite: give float32 from -1 "
+                "to 1."
             )
-        frame = given.astype(np.float32, copy=False)
         if frame.shape != (self.frame_size,):
             raise ValueError(
                 f"session.step got an array of shape {list(frame.shape)}: give one "

@@ -30,9 +30,11 @@ class STTModel(Recogniser):
         on_event: Callable[[Event], None] | None = None,
         **options: Any,
     ) -> Transcript:
-        """The words of a sound file, or of float32 ``[S]`` at ``sample_rate``.
+        """The words of a sound.
 
         Args:
+            sound: a file (see ``moshi_mlx.audio.read``), or samples ``[S]`` at
+                ``sample_rate``: float32, int16 or int32.
             on_event: is told everything as it is noticed.
             options: those of ``listening``.
 

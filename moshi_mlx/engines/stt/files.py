@@ -1,5 +1,6 @@
 """Sounds of different lengths, encoded side by side a second at a time."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -17,9 +18,9 @@ def encoded(
 ) -> Iterator[list[list[Frame]]]:
     """The next frames of every sound, after ``lead`` and with silence behind it."""
     size, before = stt.mimi.frame_size, len(lead)
-    totals = [-(-(before + len(s)) // size) + stt.flush_frames for s in sounds]
     state = stt.mimi.make_state(len(sounds))
-    for start in range(0, max(totals), PIECE_FRAMES):
+    start, total = 0, 1.0
+    while start < total:
         pcm = np.zeros((len(sounds), 1, PIECE_FRAMES * size), np.float32)
         first = start * size - before  # sample of the sounds
         for row, sound in zip(pcm[:, 0], sounds, strict=True):
@@ -29,18 +30,30 @@ def encoded(
             at = max(-first, 0)
             row[at : at + len(part)] = part
         codes = stt.encode(pcm, state)
+        lengths = [_length(sound) for sound in sounds]
+        totals = [
+            math.ceil((before + s) / size) + stt.flush_frames if s < math.inf else s
+            for s in lengths
+        ]
         yield [
             [
                 _frame(
                     codes[b, :, i],
                     pcm[b, 0, i * size :][:size],
                     (start + i) * FRAME_S - before / stt.sample_rate,
-                    len(s) / stt.sample_rate,
+                    lengths[b] / stt.sample_rate,
                 )
-                for i in range(min(PIECE_FRAMES, max(totals[b] - start, 0)))
+                for i in range(int(min(PIECE_FRAMES, max(totals[b] - start, 0))))
             ]
-            for b, s in enumerate(sounds)
+            for b in range(len(sounds))
         ]
+        start, total = start + PIECE_FRAMES, max(totals)
+
+
+def _length(sound: Pcm | LongSound) -> float:
+    """Samples of a sound; infinite while its end has not been seen."""
+    known = not isinstance(sound, LongSound) or sound.ended
+    return len(sound) if known else math.inf
 
 
 def _frame(codes: NDArray[np.int32], pcm: Pcm, start_s: float, last_s: float) -> Frame:

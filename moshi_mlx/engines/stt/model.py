@@ -3,14 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from ...audio.inputs import SoundLike
 from ...audio.long import LongSound, open_sound
+from ...audio.samples import as_float
 from ...errors import AudioError, ConfigError
 from ...models.lm import Lm
 from ...models.mimi import Mimi, MimiState
@@ -21,7 +22,7 @@ from .rows import FRAME_S, LATE_S, Rows
 PAUSE_LENGTHS_S = (0.5, 1.0, 2.0, 3.0)  # of the extra heads of Kyutai's models
 Pcm = NDArray[np.float32]
 Codes = NDArray[np.int32]
-Sound = str | Path | Pcm | LongSound
+Sound = SoundLike | Pcm | LongSound
 
 
 @dataclass(frozen=True)
@@ -157,9 +158,9 @@ class Recogniser:
             return sound
         if not isinstance(sound, np.ndarray):
             return open_sound(sound, self.sample_rate)
-        if sound.ndim != 1 or not np.issubdtype(sound.dtype, np.floating):
+        if sound.ndim != 1:
             raise AudioError(
-                f"transcribe got an array {list(sound.shape)} of {sound.dtype}: give "
-                f"float32 [samples] at {self.sample_rate} Hz."
+                f"transcribe got an array {list(sound.shape)}: give float32 [samples] "
+                f"at {self.sample_rate} Hz (or int16, int32)."
             )
-        return sound.astype(np.float32, copy=False)
+        return as_float(sound)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...errors import AudioError
+from ...audio.samples import as_mono
 from .events import Event
 from .model import Listening, Pcm, Recogniser
 from .rows import Frame, is_loud
@@ -46,11 +46,12 @@ class STTSession:
         return self._rows.nbytes + self._codec_state.nbytes
 
     def feed(self, pcm: Pcm) -> list[Event]:
-        """Take ``pcm [S]``, any S, at the model's rate; returns what was noticed."""
-        if pcm.ndim != 1:
-            raise AudioError(
-                f"feed got sound of the shape {list(pcm.shape)}: give one channel [S]."
-            )
+        """Take ``pcm [S]``, any S, at the model's rate; returns what was noticed.
+
+        Raises: AudioError for other shapes, and for samples that are neither float32
+            nor int16 nor int32.
+        """
+        pcm = as_mono(pcm)
         self._heard += len(pcm)
         return self._take(pcm)
 
@@ -71,7 +72,7 @@ class STTSession:
 
     def _take(self, pcm: Pcm) -> list[Event]:
         size, rate = self.stt.mimi.frame_size, self.stt.sample_rate
-        pcm = np.concatenate([self._rest, pcm.astype(np.float32, copy=False)])
+        pcm = np.concatenate([self._rest, pcm])
         whole = len(pcm) // size * size
         self._rest = pcm[whole:]
         events: list[Event] = []

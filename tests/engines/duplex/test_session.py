@@ -11,7 +11,7 @@ import moshi_mlx
 from moshi_mlx.audio import FRAME, frames
 from moshi_mlx.engines.duplex.engine import Moshi
 from moshi_mlx.engines.duplex.session import DuplexSession
-from moshi_mlx.errors import ConfigError
+from moshi_mlx.errors import AudioError, ConfigError
 from moshi_mlx.models import LmGen
 from moshi_mlx.utils import Sampler
 from tests.questions import QUESTIONS
@@ -80,10 +80,27 @@ def test_a_frame_of_another_length_is_refused(moshi, shape):
         moshi.session().step(np.zeros(shape, np.float32))
 
 
-@pytest.mark.parametrize("value", [np.int16(3), np.float32("nan"), np.float32("inf")])
+@pytest.mark.parametrize("value", [np.float32("nan"), np.float32("inf")])
 def test_samples_that_are_no_sound_are_refused(moshi, value):
     with pytest.raises(ValueError, match="give float32 from -1 to 1"):
         moshi.session().step(np.full(FRAME, value))
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint16, np.int64, bool])
+def test_whole_numbers_of_unknown_scale_are_refused(moshi, kind):
+    with pytest.raises(AudioError, match="give float32 from -1 to 1, int16 or int32"):
+        moshi.session().step(np.ones(FRAME, kind))
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.int32])
+def test_whole_numbers_are_heard_as_the_sound_that_they_are(moshi, kind):
+    pcm = np.sin(np.arange(3 * FRAME) / 20).astype(np.float32).reshape(3, FRAME) / 2
+    whole = (pcm * np.iinfo(kind).max).astype(kind)
+    scaled = (whole / -float(np.iinfo(kind).min)).astype(np.float32)
+    sessions = [moshi.session(0, temp=0, temp_text=0) for _ in range(2)]
+    for a, b in zip(whole, scaled, strict=True):
+        replies = [s.step(f) for s, f in zip(sessions, (a, b), strict=True)]
+        np.testing.assert_array_equal(*(reply.pcm for reply in replies))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, "x"])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from moshi_mlx.audio import long
+from moshi_mlx.audio import decode, long
 from moshi_mlx.audio.files import write_wav
 from moshi_mlx.engines.stt import EndOfTurn, Event, STTModel, Transcript, Word
 from moshi_mlx.errors import AudioError, ConfigError
@@ -37,7 +37,7 @@ def test_a_long_file_is_read_while_it_is_heard(tmp_path, monkeypatch):
     write_wav(tmp_path / "a.wav", pcm)
     whole = stt.transcribe(tmp_path / "a.wav")
     monkeypatch.setattr(long, "LONG_S", 1.0)
-    monkeypatch.setattr(long, "PIECE_S", 2)
+    monkeypatch.setattr(decode, "PIECE_S", 2)
     assert isinstance(long.open_sound(tmp_path / "a.wav"), long.LongSound)
     assert stt.transcribe(tmp_path / "a.wav") == whole
 

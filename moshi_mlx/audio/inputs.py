@@ -1,0 +1,153 @@
+"""What people name as a sound: a file, a pipe, standard input, bytes, an open file."""
+
+import contextlib
+import errno
+import io
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..errors import AudioError
+
+SoundLike = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+STDIN = ("-", "/dev/stdin", "/dev/fd/0")
+DEVICES = "/dev/"  # what lies there may be a pipe, whatever it looks like
+SPARE_DISK = 100 * 2**20  # bytes to leave free where a pipe is kept
+PREFIX = "moshi-mlx-"  # of temporary files
+_BLOCK = 2**20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Input:
+    """A sound in a regular file, which can be read several times and in any order.
+
+    What is none (a pipe, bytes) is kept in a temporary file until ``close``, or until
+    nothing refers to it any more.
+
+    Args:
+        sound: a path; "-" for standard input; the bytes of a file; or a file that is
+            open for reading.
+
+    Raises: AudioError where there is nothing to read.
+    """
+
+    def __init__(self, sound: SoundLike):
+        self._kept: Any = None  # the temporary file
+        if isinstance(sound, bytes | bytearray | memoryview):
+            self.name = "the sound"
+            self._keep(io.BytesIO(sound))
+        elif hasattr(sound, "read"):
+            self.name = str(getattr(sound, "name", "the sound"))
+            if isinstance(sound, io.TextIOBase):
+                raise AudioError(
+                    f"{self.name} was opened as text: open it with mode 'rb'."
+                )
+            self._keep(sound)
+        elif str(sound) in STDIN:
+            self.name = "standard input"
+            self._keep(_stdin())
+        else:
+            self.name = str(sound)
+            self.path = Path(os.fspath(sound))  # type: ignore[arg-type]
+            self._check()
+        self.size = self.path.stat().st_size
+        if not self.size:
+            raise AudioError(
+                f"{self.name} is empty: there was nothing to read."
+                if self._kept
+                else f"{self.name} is an empty file: record or download it again."
+            )
+
+    def close(self) -> None:
+        """Remove the temporary file, if there is one."""
+        if self._kept is not None:
+            self._kept.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _check(self) -> None:
+        """Make sure that ``path`` can be read, and read any time."""
+        path = self.path
+        try:
+            mode = path.stat().st_mode
+        except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+            if isinstance(error, FileNotFoundError | NotADirectoryError | ValueError):
+                raise AudioError(
+                    f"there is no file {path!s}: check the name and the folder."
+                ) from error
+            raise AudioError(f"{path} cannot be opened: {error.strerror}.") from error
+        if stat.S_ISDIR(mode):
+            raise AudioError(f"{path} is a folder: name one sound file in it.")
+        pipe = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+        if not pipe and not stat.S_ISREG(mode):
+            raise AudioError(f"{path} is a device: name a sound file.")
+        try:
+            with path.open("rb") as file:
+                if pipe or not _plain(path):
+                    self._keep(file)
+        except OSError as error:
+            raise AudioError(f"{path} cannot be opened: {error.strerror}.") from error
+
+    def _keep(self, source: Any) -> None:
+        """Copy all of ``source`` into a temporary file."""
+        try:
+            self._kept = tempfile.NamedTemporaryFile(prefix=PREFIX)  # noqa: SIM115
+            while block := source.read(_BLOCK):
+                self._kept.write(block)
+                if self._kept.tell() % (64 * _BLOCK) < len(block):
+                    _leave_room(self._kept.name)
+            self._kept.flush()
+        except OSError as error:
+            self.close()
+            if error.errno not in (*_FULL, errno.ENOENT, errno.EROFS):
+                raise AudioError(
+                    f"{self.name} cannot be read: {error.strerror}."
+                ) from error
+            raise AudioError(
+                f"{self.name} cannot be kept while it is worked on "
+                f"({error.strerror or error}): set TMPDIR to a folder with room."
+            ) from error
+        except BaseException:
+            self.close()
+            raise
+        self.path = Path(self._kept.name)
+
+
+def name_of(sound: object, stem: str = "stdin") -> Path:
+    """A path whose folder and stem suit files that are written beside a sound.
+
+    Args:
+        stem: of what is no file with a place of its own, as a pipe.
+    """
+    path = Path(str(sound))
+    return Path(stem) if str(sound) in STDIN or not _plain(path) else path
+
+
+def exists(path: Path) -> bool:
+    """Whether there is something to read at ``path``, or it means standard input."""
+    return str(path) in STDIN or path.exists()
+
+
+def _plain(path: Path) -> bool:
+    """Whether a file has a place, and a name that every library takes."""
+    with contextlib.suppress(UnicodeEncodeError):
+        return bool(str(path).encode()) and not str(path).startswith(DEVICES)
+    return False
+
+
+def _stdin() -> Any:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise AudioError(
+            "standard input (-) is the keyboard: pipe a sound file into this command."
+        )
+    return sys.stdin.buffer
+
+
+def _leave_room(path: str) -> None:
+    if shutil.disk_usage(os.path.dirname(path)).free < SPARE_DISK:
+        raise OSError(errno.ENOSPC, "no space left on device")

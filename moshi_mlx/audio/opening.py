@@ -1,0 +1,156 @@
+"""From what people named to samples: finds a decoder, says what is missing."""
+
+import logging
+from collections.abc import Callable, Iterator
+from io import BufferedReader
+
+import numpy as np
+
+from ..errors import AudioError
+from .containers import HEAD, Span, declared_size, kind_of, says_length, spans
+from .decode import Decoder, Packed, Plain, Unreadable, Window
+from .foreign import KINDS, decoders, foreign
+from .inputs import Input, SoundLike
+
+_log = logging.getLogger(__name__)
+
+SHORT_BY_S = 0.1  # less than this is not worth a warning
+_ESTIMATE = 0.02  # of a length that is estimated, likewise
+# Which decoders are tried for a kind, in turn; others are for libsndfile.
+_DECODERS = {
+    "mp3": ("packed", "foreign"),
+    "adts": ("packed", "foreign"),
+    "flac": ("packed", "plain", "foreign"),
+    "mp4": ("foreign",),
+    "matroska": ("foreign", "packed"),
+    "asf": ("foreign",),
+    "amr": ("foreign",),
+    "": ("packed", "plain", "foreign"),
+}
+_PLAIN = ("plain", "foreign")
+
+
+class Sound:
+    """A file that is read once, from beginning to end, with all its channels.
+
+    Attributes:
+        name: of the file, for people.
+        length_s: how long it says it is; None where it does not.
+
+    Raises: AudioError where nothing of it can be read.
+    """
+
+    def __init__(self, sound: SoundLike):
+        self._source = Input(sound)
+        self.name = self._source.name
+        with self._source.path.open("rb") as file:
+            self._kind = kind_of(file)
+            self._counted = says_length(file, self._kind)
+            self._spans = spans(file, self._kind, self._source.size)
+            file.seek(0)
+            self._declared = declared_size(file.read(HEAD))
+        try:
+            self._first = self._decoder(self._spans[0])
+        except Unreadable as error:
+            raise AudioError(
+                f"{self.name} is not a sound file that can be read ({error}): give "
+                "wav, mp3, flac, ogg, opus, aac, m4a or another usual kind."
+            ) from error
+        except AudioError as error:
+            raise AudioError(f"{self.name}: {error}") from error
+        self.length_s: float | None = None
+        if self._first.length is not None and len(self._spans) == 1:
+            self.length_s = self._first.length / self._first.sample_rate
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, int]]:
+        """Samples, float32 ``[C, S]`` with any S, and their rate in Hz.
+
+        What is missing is told in the log when the end has come.
+        """
+        got_s = 0.0
+        for span in self._spans:
+            decoder = self._first if span is self._spans[0] else self._next(span)
+            if decoder is None:
+                continue
+            got, rate = 0, decoder.sample_rate
+            try:
+                for pcm in decoder.blocks():
+                    got += pcm.shape[1]
+                    yield pcm, rate
+            finally:
+                decoder.close()
+            got_s += got / rate
+            self._tell(decoder, span, got / rate)
+        self._tell_cut(got_s)
+
+    def _next(self, span: Span) -> Decoder | None:
+        try:
+            return self._decoder(span)
+        except (Unreadable, AudioError) as error:
+            _log.warning("%s: a part of it cannot be read (%s)", self.name, error)
+            return None
+
+    def _decoder(self, span: Span) -> Decoder:
+        """The first decoder that makes sense of a part."""
+        ways: dict[str, Callable[[], Decoder]] = {
+            "plain": lambda: self._plain(span),
+            "packed": lambda: self._packed(span),
+            "foreign": lambda: foreign(self._source, self._kind),
+        }
+        reasons = []
+        for way in _DECODERS.get(self._kind, _PLAIN):
+            able = self._kind in KINDS or decoders()
+            if way == "foreign" and (span.start or not able):
+                continue
+            try:
+                return ways[way]()
+            except Unreadable as error:
+                reasons.append(str(error))
+        raise Unreadable(reasons[0])
+
+    def _plain(self, span: Span) -> Decoder:
+        return Plain(self._source.path.open("rb"), span, self._kind == "ogg")
+
+    def _packed(self, span: Span) -> Decoder:
+        if len(self._spans) == 1:
+            return Packed(self._source, self._kind, self._counted)
+        with self._source.path.open("rb") as file:  # Symphonia wants a file of its own
+            part = Input(BufferedReader(Window(file, span.start, span.stop)))
+        return Packed(part, self._kind, self._counted)
+
+    def _tell(self, decoder: Decoder, span: Span, got_s: float) -> None:
+        """Say what is wrong with a part of which ``got_s`` seconds came."""
+        name, rate = self.name, decoder.sample_rate
+        if span.note:
+            _log.warning("%s: %s: %.1f s", name, span.note, got_s)
+        if decoder.lost:
+            minutes, seconds = divmod(int(decoder.lost_at_s), 60)
+            place = f"{minutes}:{seconds:02}"
+            lost_s = decoder.lost / rate
+            _log.warning(
+                "%s is damaged near %s, some of it is silence: %.1f s could not be "
+                "read",
+                *(name, place, lost_s),
+            )
+        claimed_s = (decoder.length or 0) / rate
+        tolerance = SHORT_BY_S if decoder.exact else _ESTIMATE * claimed_s
+        if claimed_s - got_s > max(tolerance, SHORT_BY_S):
+            self._warn_short(got_s, claimed_s)
+
+    def _tell_cut(self, got_s: float) -> None:
+        """Say so where a file is shorter than its header says."""
+        size = self._source.size
+        if self._declared and got_s and self._declared > size and not self._noted():
+            claimed_s = got_s * self._declared / size
+            if claimed_s - got_s > SHORT_BY_S:
+                self._warn_short(got_s, claimed_s)
+
+    def _noted(self) -> bool:
+        return len(self._spans) > 1 or bool(self._spans[0].note)
+
+    def _warn_short(self, got_s: float, claimed_s: float) -> None:
+        _log.warning(
+            "%s ends after %.1f s, %.1f s of its %.1f s are missing: it was cut off or "
+            "is damaged",
+            *(self.name, got_s, claimed_s - got_s, claimed_s),
+        )
