@@ -157,12 +157,16 @@ class Parrot:
         return replace(self._session.step(frame), pcm=frame)
 
 
-def delay(thread: ModelThread[Moshi], seconds: float, options: SoundOptions) -> Delay:
+def delay(
+    thread: ModelThread, moshi: Moshi, seconds: float, options: SoundOptions
+) -> Delay:
     """Time clicks through a conversation for so long.
 
     Raises: AudioError where there is no device, or where no click came back.
     """
-    talk, errors = _talk(thread, Parrot, replace(options, echo=False), Clicks)
+    talk, errors = _talk(
+        thread, lambda: Parrot(moshi), replace(options, echo=False), Clicks
+    )
     try:
         _wait(SETTLE_S, errors)
         _wait(seconds, errors)
@@ -175,7 +179,7 @@ def delay(thread: ModelThread[Moshi], seconds: float, options: SoundOptions) -> 
         talk.stop()
     ways = _ways(sound.came, sound.went, SETTLE_S)
     measured = percentile(ways, 50)
-    steps = thread.call(lambda moshi: moshi.lm.cfg.max_delay).result()
+    steps = moshi.lm.cfg.max_delay
     return Delay(
         clicks=len(ways),
         frame=FRAME_MS,
@@ -208,7 +212,8 @@ def idle(seconds: float, options: SoundOptions) -> dict[str, float]:
 
 
 def soak(
-    thread: ModelThread[Moshi],
+    thread: ModelThread,
+    moshi: Moshi,
     seconds: float,
     options: SoundOptions,
     questions: Sequence[tuple[Pcm, str]],
@@ -222,7 +227,7 @@ def soak(
     asked = np.concatenate([_padded(pcm, 10.0) for pcm, _ in questions])
     kind = type("Questions", (Probe,), {"track": asked})
 
-    def make(moshi: Moshi) -> Any:
+    def make() -> Any:
         return moshi.session(seed=0, temp=0, temp_text=0, first="silence")
 
     talk, errors = _talk(thread, make, options, kind, said.append)
@@ -248,8 +253,8 @@ def resident_mib() -> float:
 
 
 def _talk(
-    thread: ModelThread[Moshi],
-    make: Callable[[Moshi], Any],
+    thread: ModelThread,
+    make: Callable[[], Any],
     options: SoundOptions,
     kind: type[Sound],
     on_text: Callable[[str], None] = lambda _: None,

@@ -7,6 +7,7 @@ from .console import status
 
 if TYPE_CHECKING:
     from ..bench.live import Delay, Mark
+    from ..engines.duplex.engine import Moshi
     from ..engines.thread import ModelThread
 
 
@@ -22,7 +23,7 @@ def bench_live(
     Raises: AudioError where there is no microphone or no loudspeaker.
     """
     from ..bench.machine import machine
-    from ..engines.thread import ModelThread
+    from ..engines.owner import model_thread
     from ..live.sound import SoundOptions
     from ..live.talk import quiet_c_libraries
     from .chat import Loader, check_devices
@@ -30,14 +31,10 @@ def bench_live(
     sound = SoundOptions()
     with quiet_c_libraries():
         check_devices(sound)  # said before anything is loaded
-        thread: ModelThread[Any] = ModelThread(Loader(name, codec, {"bits": None}))
-        thread.start()
-        try:
-            with status(f"loading {name}"):
-                thread.wait_ready()
-            delay, shares, marks = _measure(thread, sound, seconds, soak_s)
-        finally:
-            thread.close()
+        thread = model_thread()
+        with status(f"loading {name}"):
+            moshi = thread.run(Loader(name, codec, {"bits": None}))
+        delay, shares, marks = _measure(thread, moshi, sound, seconds, soak_s)
     if as_json:
         found = {
             "machine": machine(),
@@ -52,18 +49,18 @@ def bench_live(
 
 
 def _measure(
-    thread: "ModelThread[Any]", sound: Any, seconds: float, soak_s: float
+    thread: "ModelThread", moshi: "Moshi", sound: Any, seconds: float, soak_s: float
 ) -> "tuple[Delay, dict[str, float], list[Mark]]":
     from ..bench.live import delay, idle, soak
 
     with status(f"timing the way from microphone to speaker, {seconds:.0f} s"):
-        found = delay(thread, seconds, sound)
+        found = delay(thread, moshi, seconds, sound)
     with status(f"the loop without a model, 3 x {seconds:.0f} s"):
         shares = idle(seconds, sound)
     marks = []
     if soak_s:
         with status(f"a conversation of {soak_s:.0f} s"):
-            marks = list(soak(thread, soak_s, sound, demo_questions()))
+            marks = list(soak(thread, moshi, soak_s, sound, demo_questions()))
     return found, shares, marks
 
 

@@ -14,7 +14,7 @@ from .main import INTERRUPTED
 from .outputs import check_outputs
 
 if TYPE_CHECKING:
-    from ..engines.duplex.engine import Moshi
+    pass
 
 EXAMPLES = """
 moshi-mlx chat
@@ -160,7 +160,7 @@ def chat(
     """
     from contextlib import nullcontext
 
-    from ..engines.thread import ModelThread
+    from ..engines.owner import model_thread
     from ..live.sound import SoundOptions
     from ..live.talk import quiet_c_libraries
     from ..utils.sampling import new_seed
@@ -191,11 +191,10 @@ def chat(
         }
         name = _model_name(model)
         loader = Loader(name, codec.value if codec else None, files)
-        thread = ModelThread(loader)
-        thread.start()
+        thread = model_thread()
         try:
             with status(f"loading {name}"):
-                thread.wait_ready()
+                moshi = thread.run(loader)
         except KeyboardInterrupt:
             # A load cannot be stopped, and nothing is open yet: no need to wait.
             os._exit(INTERRUPTED)
@@ -205,7 +204,7 @@ def chat(
             temp, text_temperature, audio_temperature, text_topk, audio_topk
         )
 
-        def make(moshi: "Moshi") -> Any:
+        def make() -> Any:
             return moshi.session(seed, first="silence", trace=timing, **sampling)
 
         about = {"model": name, "seed": seed}
@@ -213,7 +212,6 @@ def chat(
         try:
             outcome = run(make, sound, max_seconds, steps)
         finally:
-            thread.close()
             if trace is not None:
                 timing.write_chrome(trace)
         raise typer.Exit(outcome.exit_code)

@@ -50,7 +50,7 @@ class Run:
 
     def __init__(
         self,
-        thread: "ModelThread[Moshi]",
+        thread: "ModelThread",
         loader: Loader,
         about: dict[str, object],
         record: Path | None,
@@ -67,7 +67,7 @@ class Run:
 
     def __call__(
         self,
-        make: Callable[["Moshi"], Any],
+        make: Callable[[], Any],
         sound: Any,
         max_seconds: float | None,
         max_frames: int | None,

@@ -147,10 +147,11 @@ def serve(
     from ..utils.extras import require
 
     require("serve", "moshi-mlx serve")
+    from ..engines.owner import model_thread
     from ..serve import server
     from ..serve.gate import security, tls
     from ..serve.gate.limits import Limits
-    from ..serve.service import Service, describe, start_model
+    from ..serve.service import Service, describe, load_batch
 
     local = security.is_local(host)
     if token is None and not local:
@@ -188,11 +189,12 @@ def serve(
         return _load(model, quantized, codec.value, files)
 
     with status("loading the model"):
-        thread = start_model(load, max_sessions, cfg_coef)
-        thread.wait_ready()
+        thread = model_thread()
+        batch = load_batch(thread, load, max_sessions, cfg_coef)
     service = Service(
         thread,
-        thread.call(describe).result(),
+        batch,
+        describe(batch),
         max_sessions,
         Limits(session_s=max_seconds),
         record,
@@ -205,10 +207,7 @@ def serve(
             webbrowser.open(addresses.urls(port)[0])
 
     app = server.make_app(service, policy, folder)
-    try:
-        server.run_server(app, service, host, port, context, started)
-    finally:
-        thread.close()
+    server.run_server(app, service, host, port, context, started)
 
 
 def _load(

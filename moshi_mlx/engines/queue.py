@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,20 +69,29 @@ class Waiting:
     silent: bool
 
 
+Full = Literal["drop", "wait"]
+
+
 class FrameQueue:
     """Frames waiting for the model, never more than a stated time of them.
 
-    Up to ``calm_ms`` may wait: a short hiccup costs nothing. Beyond that the oldest
-    silent frames go, and beyond ``limit_ms`` the oldest frames, whatever is in them.
     Not thread-safe: the model thread's lock guards it.
 
     Args:
         limit_ms: sound that may wait, at most.
         calm_ms: sound that may wait before silence is left out.
+        full: what happens to a full queue. "drop" suits live sound: up to ``calm_ms``
+            may wait, so a short hiccup costs nothing; beyond that the oldest silent
+            frames go, and beyond ``limit_ms`` the oldest frames, whatever is in them.
+            "wait" suits files and uploads: nothing is dropped, whoever brings the next
+            frame has to wait for room.
     """
 
-    def __init__(self, limit_ms: float = 480, calm_ms: float = 160):
+    def __init__(
+        self, limit_ms: float = 480, calm_ms: float = 160, full: Full = "drop"
+    ):
         self.dropped = Dropped()
+        self._drops = full == "drop"
         self._limit = frames_in(limit_ms)
         self._calm = min(frames_in(calm_ms), self._limit)
         self._is_silent = SilenceGate()
@@ -95,8 +105,16 @@ class FrameQueue:
         """Sound that waits."""
         return len(self) * FRAME_MS
 
+    @property
+    def has_room(self) -> bool:
+        """Whether another frame is taken now; always, where frames are dropped."""
+        return self._drops or len(self) < self._limit
+
     def put(self, frame: NDArray[np.float32], heard_at: float) -> None:
         """Append ``frame``; others may have to go."""
+        if not self._drops:
+            self._waiting.append(Waiting(frame, heard_at, False))
+            return
         self._waiting.append(Waiting(frame, heard_at, self._is_silent(frame)))
         while len(self) > self._calm and self._drop_silence():
             self.dropped.silent += 1

@@ -13,9 +13,9 @@ import numpy as np
 
 from ..audio.framing import FRAME, SAMPLE_RATE
 from ..documents.recording import Recording
-from ..engines.duplex.engine import Moshi
+from ..engines.line import Answer, Session
 from ..engines.queue import Dropped
-from ..engines.thread import Answer, ModelThread, Session
+from ..engines.thread import ModelThread
 from ..errors import MoshiError
 from ..utils.trace import Trace, percentile
 from .sound import Sound, SoundOptions
@@ -78,8 +78,8 @@ class Conversation:
     """Talks until it is stopped. All methods may be called from any thread.
 
     Args:
-        thread: has loaded the model.
-        make: makes the session.
+        thread: owns the model.
+        make: makes the session, on that thread.
         options: of the sound.
         on_text: called on the model thread with every piece of text.
         on_notice: called with a sentence for the user, on any thread.
@@ -91,8 +91,8 @@ class Conversation:
 
     def __init__(
         self,
-        thread: ModelThread[Moshi],
-        make: Callable[[Moshi], Session],
+        thread: ModelThread,
+        make: Callable[[], Session],
         options: SoundOptions,
         on_text: Callable[[str], None],
         on_notice: Callable[[str], None],

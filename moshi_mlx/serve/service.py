@@ -4,12 +4,15 @@ import asyncio
 import logging
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .. import __version__
-from ..engines.duplex.batch import Batch, RowSession, Wishes, step_all
-from ..engines.thread import Answer, ModelThread
+from ..engines.duplex.batch import Batch, RowSession, Wishes
+from ..engines.duplex.engine import Moshi
+from ..engines.line import Answer
+from ..engines.thread import ModelThread
 from .gate.limits import Limits
 from .gate.lobby import Lobby
 from .metrics import Metrics
@@ -70,13 +73,15 @@ class Service:
 
     Attributes:
         thread: owns the model.
+        batch: the conversations that share it.
         about: what clients are told.
         places: conversations at a time, the rows of the model's batch.
         limits: of each connection.
         record: folder for recordings, None for none.
     """
 
-    thread: "ModelThread[Batch]"
+    thread: ModelThread
+    batch: Batch
     about: About
     places: int = 1
     limits: Limits = field(default_factory=Limits)
@@ -90,7 +95,7 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        return self.thread.is_alive()
+        return self.thread.is_alive
 
     def count(self, answer: Answer) -> None:
         """Count a frame; the steps that conversations share count once."""
@@ -105,7 +110,7 @@ class Service:
         """Free the row of a conversation that has ended."""
         if session is None or not self.ready:
             return
-        closing = self.thread.call(lambda batch: batch.close(session))
+        closing = self.thread.call(lambda: self.batch.close(session))
         await asyncio.wrap_future(closing)
 
     def metrics_text(self) -> str:
@@ -119,21 +124,24 @@ class Service:
         return self.metrics.text(gauges)
 
 
-def start_model(load, places: int, cfg_coef: float | None) -> "ModelThread[Batch]":
-    """A thread with a warmed-up batch on ``load()``'s model; not awaited yet."""
+def load_batch(
+    thread: ModelThread,
+    load: Callable[[], Moshi],
+    places: int,
+    cfg_coef: float | None = None,
+) -> Batch:
+    """A warmed-up batch on ``load()``'s model, made on ``thread``."""
 
     def make() -> Batch:
         batch = Batch(load(), places, cfg_coef)
         batch.warmup()
         return batch
 
-    thread: ModelThread[Batch] = ModelThread(make, step_all)
-    thread.start()
-    return thread
+    return thread.run(make)
 
 
 def describe(batch: Batch) -> About:
-    """What clients are told of a batch's model; called on the model's thread."""
+    """What clients are told of a batch's model."""
     moshi = batch.moshi
     s = moshi.sampling()
     wishes = Wishes(0, s["temp"], s["top_k"], s["temp_text"], s["top_k_text"])

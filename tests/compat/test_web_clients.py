@@ -13,7 +13,7 @@ import pytest
 import sphn
 from websockets.asyncio.client import connect
 
-from tests.serve.conftest import model_thread, serve  # noqa: F401
+from tests.serve.conftest import batch, serve  # noqa: F401
 from tests.serve.ogg import TAGS, opus_head, page
 
 WEB_QUERY = (

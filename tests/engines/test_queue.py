@@ -61,6 +61,17 @@ def test_never_more_waits_than_the_limit_and_every_frame_is_accounted(
     assert len(queue) + queue.dropped.total == len(spoken)
 
 
+def test_a_queue_that_pushes_back_drops_nothing():
+    queue = FrameQueue(limit_ms=240, calm_ms=80, full="wait")
+    for i in range(3):
+        assert queue.has_room
+        queue.put(silence() if i else speech(0.5), 0.0)
+    assert not queue.has_room
+    assert (len(queue), queue.dropped.total) == (3, 0)
+    queue.get()
+    assert queue.has_room
+
+
 def test_clearing_counts_nothing_as_dropped():
     queue = FrameQueue()
     queue.put(speech(), 0.0)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from moshi_mlx.audio import FRAME
-from moshi_mlx.engines.thread import Answer, ModelThread
+from moshi_mlx.engines.line import Answer
+from moshi_mlx.engines.thread import ModelThread
 from moshi_mlx.errors import MoshiError
 
 WAIT = 20  # seconds: only ever used up by a test that fails
@@ -46,18 +47,21 @@ def frame(value: float) -> np.ndarray:
 
 
 @pytest.fixture
-def thread() -> Iterator[ModelThread[Model]]:
-    thread = ModelThread(Model)
-    thread.start()
-    thread.wait_ready(WAIT)
+def thread() -> Iterator[ModelThread]:
+    thread = ModelThread()
     yield thread
     thread.close(WAIT)
-    assert not thread.is_alive()
+    assert not thread.is_alive
 
 
-def test_frames_go_in_and_answers_come_back_in_order(thread: ModelThread[Model]):
+@pytest.fixture
+def model(thread: ModelThread) -> Model:
+    return thread.run(Model)
+
+
+def test_frames_go_in_and_answers_come_back_in_order(thread: ModelThread, model: Model):
     answers: queue.Queue[Answer] = queue.Queue()
-    line = thread.open(Model.session, answers.put)
+    line = thread.open(model.session, answers.put)
     for value in (1.0, 2.0, 3.0):
         line.put(frame(value))
         answer = answers.get(timeout=WAIT)
@@ -68,47 +72,49 @@ def test_frames_go_in_and_answers_come_back_in_order(thread: ModelThread[Model])
         assert answer.dropped.total == 0
 
 
-def test_the_sender_may_use_its_buffer_again_at_once(thread: ModelThread[Model]):
+def test_the_sender_may_use_its_buffer_again_at_once(thread: ModelThread, model: Model):
     answers: queue.Queue[Answer] = queue.Queue()
-    line = thread.open(Model.session, answers.put)
+    line = thread.open(model.session, answers.put)
     buffer = frame(1.0)
     blocker = threading.Event()
-    thread.call(lambda _: blocker.wait(WAIT))
+    thread.call(lambda: blocker.wait(WAIT))
     line.put(buffer)
     buffer[:] = 9.0
     blocker.set()
     assert answers.get(timeout=WAIT).reply == (1, 2.0)
 
 
-def test_everything_runs_on_the_models_thread(thread: ModelThread[Model]):
+def test_everything_runs_on_the_models_thread(thread: ModelThread, model: Model):
     seen: queue.Queue[threading.Thread] = queue.Queue()
-    line = thread.open(Model.session, lambda _: seen.put(threading.current_thread()))
+    line = thread.open(model.session, lambda _: seen.put(threading.current_thread()))
     line.put(frame(1.0))
-    assert seen.get(timeout=WAIT) is thread
-    assert thread.call(lambda model: model.thread).result(WAIT) is thread
+    assert seen.get(timeout=WAIT) is model.thread
+    assert thread.run(threading.current_thread) is model.thread
 
 
-def test_an_error_of_loading_reaches_who_waits_for_it():
+def test_an_error_of_loading_reaches_who_waits_for_it(thread: ModelThread):
     def load() -> Model:
         raise MoshiError("no such model")
 
-    thread = ModelThread(load)
-    thread.start()
     with pytest.raises(MoshiError, match="no such model"):
-        thread.wait_ready(WAIT)
-    thread.join(WAIT)
-    assert not thread.is_alive()
-    with pytest.raises(MoshiError, match="closed"):
-        thread.call(lambda model: model).result(WAIT)
-    with pytest.raises(MoshiError, match="closed"):
-        thread.open(Model.session, print)
+        thread.run(load)
 
 
-def test_an_error_ends_its_own_conversation_only(thread: ModelThread[Model]):
+def test_a_closed_thread_refuses_work_in_words(thread: ModelThread):
+    thread.close(WAIT)
+    with pytest.raises(MoshiError, match="closed"):
+        thread.run(Model)
+    with pytest.raises(MoshiError, match="closed"):
+        thread.open(Model, print)  # type: ignore[arg-type]
+    with pytest.raises(MoshiError, match="closed"):
+        list(thread.iterate(lambda: [1]))
+
+
+def test_an_error_ends_its_own_conversation_only(thread: ModelThread, model: Model):
     errors: queue.Queue[Exception] = queue.Queue()
     answers: queue.Queue[Answer] = queue.Queue()
-    bad = thread.open(Model.session, answers.put, errors.put)
-    good = thread.open(Model.session, answers.put, errors.put)
+    bad = thread.open(model.session, answers.put, errors.put)
+    good = thread.open(model.session, answers.put, errors.put)
     bad.put(frame(-1.0))
     assert "cannot stand" in str(errors.get(timeout=WAIT))
     bad.put(frame(1.0))  # vanishes: the line is closed
@@ -118,9 +124,9 @@ def test_an_error_ends_its_own_conversation_only(thread: ModelThread[Model]):
 
 
 def test_a_session_that_cannot_be_made_is_an_error_of_its_line(
-    thread: ModelThread[Model],
+    thread: ModelThread, model: Model
 ):
-    def make(model: Model) -> Doubler:
+    def make() -> Doubler:
         raise MoshiError("no voice of that name")
 
     errors: queue.Queue[Exception] = queue.Queue()
@@ -129,22 +135,22 @@ def test_a_session_that_cannot_be_made_is_an_error_of_its_line(
     assert "no voice" in str(errors.get(timeout=WAIT))
 
 
-def test_a_reader_that_fails_closes_its_line(thread: ModelThread[Model]):
+def test_a_reader_that_fails_closes_its_line(thread: ModelThread, model: Model):
     def fail(answer: Answer) -> None:
         raise OSError("the client has gone")
 
     errors: queue.Queue[Exception] = queue.Queue()
-    line = thread.open(Model.session, fail, errors.put)
+    line = thread.open(model.session, fail, errors.put)
     line.put(frame(1.0))
     assert "has gone" in str(errors.get(timeout=WAIT))
 
 
-def test_conversations_do_not_touch_and_take_turns(thread: ModelThread[Model]):
+def test_conversations_do_not_touch_and_take_turns(thread: ModelThread, model: Model):
     order: queue.Queue[tuple[str, tuple[int, float]]] = queue.Queue()
-    first = thread.open(Model.session, lambda a: order.put(("first", a.reply)))
-    second = thread.open(Model.session, lambda a: order.put(("second", a.reply)))
+    first = thread.open(model.session, lambda a: order.put(("first", a.reply)))
+    second = thread.open(model.session, lambda a: order.put(("second", a.reply)))
     blocker = threading.Event()
-    thread.call(lambda _: blocker.wait(WAIT))
+    thread.call(lambda: blocker.wait(WAIT))
     for value in (1.0, 2.0):
         first.put(frame(value))
     second.put(frame(7.0))
@@ -153,11 +159,13 @@ def test_conversations_do_not_touch_and_take_turns(thread: ModelThread[Model]):
     assert got == [("first", (1, 2.0)), ("second", (1, 14.0)), ("first", (2, 4.0))]
 
 
-def test_frames_that_come_too_fast_are_dropped_and_counted(thread: ModelThread[Model]):
+def test_frames_that_come_too_fast_are_dropped_and_counted(
+    thread: ModelThread, model: Model
+):
     answers: queue.Queue[Answer] = queue.Queue()
-    line = thread.open(Model.session, answers.put, limit_ms=240)
+    line = thread.open(model.session, answers.put, limit_ms=240)
     blocker = threading.Event()
-    thread.call(lambda _: blocker.wait(WAIT))
+    thread.call(lambda: blocker.wait(WAIT))
     for value in range(1, 9):
         line.put(frame(value))
         assert line.waiting_ms <= 240
@@ -168,10 +176,10 @@ def test_frames_that_come_too_fast_are_dropped_and_counted(thread: ModelThread[M
 
 
 def test_a_restart_forgets_the_conversation_and_what_waits(
-    thread: ModelThread[Model],
+    thread: ModelThread, model: Model
 ):
     answers: queue.Queue[Answer] = queue.Queue()
-    line = thread.open(Model.session, answers.put)
+    line = thread.open(model.session, answers.put)
     line.put(frame(1.0))
     answers.get(timeout=WAIT)
     line.restart().result(WAIT)
@@ -179,34 +187,33 @@ def test_a_restart_forgets_the_conversation_and_what_waits(
     assert answers.get(timeout=WAIT).reply == (1, 8.0)
 
 
-def test_sessions_may_be_stepped_together():
+def test_sessions_may_be_stepped_together(thread: ModelThread, model: Model):
     sizes: list[int] = []
 
     def step_all(sessions, frames):
         sizes.append(len(sessions))
         return [s.step(f) for s, f in zip(sessions, frames, strict=True)]
 
-    thread = ModelThread(Model, step_all)
-    thread.start()
     answers: queue.Queue[Answer] = queue.Queue()
-    lines = [thread.open(Model.session, answers.put) for _ in range(3)]
+    lines = [
+        thread.open(model.session, answers.put, together=step_all) for _ in range(3)
+    ]
+    alone = thread.open(model.session, answers.put)
     blocker = threading.Event()
-    thread.call(lambda _: blocker.wait(WAIT))
-    for line in lines:
+    thread.call(lambda: blocker.wait(WAIT))
+    for line in [*lines, alone]:
         line.put(frame(1.0))
     blocker.set()
-    for _ in lines:
+    for _ in [*lines, alone]:
         assert answers.get(timeout=WAIT).reply == (1, 2.0)
-    thread.close(WAIT)
     assert sizes == [3]
 
 
 def test_closing_ends_waiting_work_with_an_error_and_not_with_silence():
-    thread = ModelThread(Model)
-    thread.start()
+    thread = ModelThread()
     started, blocker = threading.Event(), threading.Event()
-    running = thread.call(lambda _: (started.set(), blocker.wait(WAIT))[1])
-    waiting = thread.call(lambda _: 1)
+    running = thread.call(lambda: (started.set(), blocker.wait(WAIT))[1])
+    waiting = thread.call(lambda: 1)
     assert started.wait(WAIT)
     closer = threading.Thread(target=thread.close, args=(WAIT,))
     closer.start()
@@ -217,16 +224,16 @@ def test_closing_ends_waiting_work_with_an_error_and_not_with_silence():
     assert running.result(WAIT) is True
     with pytest.raises(MoshiError, match="closed"):
         waiting.result(WAIT)
-    assert not thread.is_alive()
+    assert not thread.is_alive
 
 
-def test_an_error_of_a_task_goes_to_its_caller(thread: ModelThread[Model]):
-    def fail(model: Model) -> None:
+def test_an_error_of_a_task_goes_to_its_caller(thread: ModelThread, model: Model):
+    def fail() -> None:
         raise MoshiError("not like this")
 
     with pytest.raises(MoshiError, match="not like this"):
         thread.call(fail).result(WAIT)
-    assert thread.call(lambda _: 3).result(WAIT) == 3
+    assert thread.call(lambda: 3).result(WAIT) == 3
 
 
 PROGRAM = """
@@ -235,10 +242,9 @@ import mlx.core as mx
 import numpy as np
 from moshi_mlx.engines.thread import ModelThread
 
-thread = ModelThread(lambda: mx.random.normal((64, 64)))
-thread.start()
-thread.call(lambda weight: mx.eval(weight @ weight)).result()
-thread.close()
+thread = ModelThread()
+weight = thread.run(lambda: mx.random.normal((64, 64)))
+thread.run(lambda: mx.eval(weight @ weight))
 """
 
 
@@ -250,9 +256,7 @@ def load():
     mx.eval(mx.random.normal((64, 64)))
     raise OSError("no such model")
 
-thread = ModelThread(load)
-thread.start()
-thread.wait_ready()
+ModelThread().run(load)
 """
 
 
@@ -265,7 +269,7 @@ def test_a_program_whose_model_cannot_be_loaded_ends_with_the_error():
         assert "no such model" in done.stderr
 
 
-def test_a_program_that_has_closed_its_model_ends_well():
+def test_a_program_ends_well_whether_or_not_it_closes_its_model():
     # MLX's own threads aborted it at exit, one time in five.
     for _ in range(6):
         done = subprocess.run(

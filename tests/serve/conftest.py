@@ -11,11 +11,12 @@ import pytest
 
 import moshi_mlx
 from moshi_mlx.engines.duplex.batch import Batch
+from moshi_mlx.engines.owner import model_thread
 from moshi_mlx.engines.thread import ModelThread
 from moshi_mlx.serve.gate.limits import Limits
 from moshi_mlx.serve.gate.security import Policy
 from moshi_mlx.serve.server import make_app, make_server, page_folder
-from moshi_mlx.serve.service import Service, describe, start_model
+from moshi_mlx.serve.service import Service, describe, load_batch
 
 # A test's client speaks as fast as the model answers, not in real time.
 HASTY = Limits(sound_per_s=100, waiting_ms=10_000)
@@ -23,11 +24,8 @@ ROWS = 2
 
 
 @pytest.fixture(scope="session")
-def model_thread() -> Iterator["ModelThread[Batch]"]:
-    thread = start_model(lambda: moshi_mlx.load("demo"), ROWS, None)
-    thread.wait_ready()
-    yield thread
-    thread.close()
+def batch() -> Batch:
+    return load_batch(model_thread(), lambda: moshi_mlx.load("demo"), ROWS)
 
 
 @dataclass
@@ -49,7 +47,7 @@ Serve = Callable[..., Running]
 
 
 @pytest.fixture
-def serve(model_thread) -> Iterator[Serve]:
+def serve(batch) -> Iterator[Serve]:
     """Start a server: ``serve(places=1, limits=HASTY, ...)``."""
     running: list[Running] = []
 
@@ -61,10 +59,11 @@ def serve(model_thread) -> Iterator[Serve]:
         static: Path | None = None,
         tls=None,
         port: int = 0,
-        thread: "ModelThread[Batch]" = model_thread,
+        batch: Batch = batch,
+        thread: ModelThread | None = None,
     ) -> Running:
-        about = thread.call(describe).result()
-        service = Service(thread, about, places, limits, record)
+        thread = thread or model_thread()
+        service = Service(thread, batch, describe(batch), places, limits, record)
         app = make_app(service, policy or Policy(), static or page_folder())
         ports: list[int] = []
         server = make_server(app, service, "localhost", port, tls, ports.append)

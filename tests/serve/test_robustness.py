@@ -18,8 +18,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 import moshi_mlx
+from moshi_mlx.engines.thread import ModelThread
 from moshi_mlx.serve.gate.limits import Limits
-from moshi_mlx.serve.service import start_model
+from moshi_mlx.serve.service import load_batch
 from tests.serve.client import AUDIO, ERROR, HANDSHAKE, arrived, joined
 from tests.serve.conftest import HASTY
 from tests.serve.ogg import beginning, page
@@ -283,8 +284,9 @@ def test_a_model_that_fails_is_said(serve, question, monkeypatch):
 
 
 def test_a_model_that_has_ended_is_said(serve, question):
-    thread = start_model(lambda: moshi_mlx.load("demo"), 1, None)
-    server = serve(thread=thread)
+    thread = ModelThread()
+    batch = load_batch(thread, lambda: moshi_mlx.load("demo"), 1)
+    server = serve(thread=thread, batch=batch)
 
     async def run():
         async with joined(server.chat()) as client:

@@ -28,7 +28,7 @@ ANSWER = "Jupiter is the biggest planet."
 
 
 @pytest.fixture(scope="module")
-def alone(model_thread, question):
+def alone(question):
     """What the model says by itself, without any server: per seed (pcm, text)."""
     moshi = moshi_mlx.load("demo")
 

@@ -16,7 +16,7 @@ import pytest
 import moshi_mlx
 from moshi_mlx import audio
 from moshi_mlx.engines.duplex.engine import Moshi
-from moshi_mlx.engines.thread import ModelThread
+from moshi_mlx.engines.owner import model_thread
 from moshi_mlx.live.conversation import Conversation
 from moshi_mlx.live.sound import SoundOptions
 from tests.recogniser import hear
@@ -168,13 +168,12 @@ def test_a_machine_that_is_too_slow_stays_close_and_counts(pulse: Pulse):
         moshi.warmup()
         return moshi
 
-    thread = ModelThread(load)
-    thread.start()
-    thread.wait_ready(WAIT)
+    thread = model_thread()
+    moshi = thread.run(load)
     worst = 0.0
     ended: list[Exception] = []
     talk = Conversation(
-        *(thread, Slow, SoundOptions(buffer_ms=BUFFER_MS)),
+        *(thread, lambda: Slow(moshi), SoundOptions(buffer_ms=BUFFER_MS)),
         *(lambda _: None, print, ended.append),
     )
     talk.start()
@@ -184,7 +183,6 @@ def test_a_machine_that_is_too_slow_stays_close_and_counts(pulse: Pulse):
         worst = max(worst, talk.line.waiting_ms)
     seen = talk.snapshot()
     talk.stop()
-    thread.close()
     assert not ended
     assert seen.dropped.total > 0.1 * seen.frames
     assert worst <= 480

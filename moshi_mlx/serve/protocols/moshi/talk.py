@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 from ....audio.framing import SAMPLE_RATE, Framer
 from ....documents.recording import Recording
-from ....engines.duplex.batch import Batch, RowSession
+from ....engines.duplex.batch import RowSession, step_all
+from ....engines.line import Answer
 from ....engines.queue import Dropped
-from ....engines.thread import Answer
 from ....errors import AudioError, MoshiError
 from ....utils.sampling import new_seed
 from ...gate.limits import Inflow
@@ -88,11 +88,13 @@ class Talk:
             *(self._make, self._on_answer, self._on_error),
             limit_ms=self.limits.waiting_ms,
             calm_ms=CALM_MS,
+            together=step_all,
         )
 
     # On the model's thread
 
-    def _make(self, batch: Batch) -> RowSession:
+    def _make(self) -> RowSession:
+        batch = self.service.batch
         if self._session is not None:
             batch.close(self._session)
         self._session = batch.open(self.settings.wishes)

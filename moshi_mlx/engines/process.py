@@ -1,0 +1,56 @@
+"""What the model thread owes its process: a clean exit, and a word after a fork."""
+
+import atexit
+import os
+from typing import Protocol
+from weakref import WeakSet
+
+from ..errors import MoshiError
+
+_FORKED = (
+    "this process was forked from one in which a model had been loaded, and MLX does "
+    "not work in such a copy: start processes with multiprocessing.get_context('spawn')"
+    ", or load models only after the fork."
+)
+
+
+class Closeable(Protocol):
+    """Anything that must end before its process does."""
+
+    def close(self) -> None: ...
+
+
+_watched: WeakSet[Closeable] = WeakSet()
+_is_forked = _is_ending = False
+
+
+def watch(thread: Closeable) -> None:
+    """Close ``thread`` at exit: one of MLX's own threads still running aborts then."""
+    _watched.add(thread)
+
+
+def check() -> None:
+    """Raise MoshiError where this process cannot compute: it is ending, or a fork of
+    one in which a model had been loaded."""
+    if _is_forked:
+        raise MoshiError(_FORKED)
+    if _is_ending:
+        raise MoshiError("the program is ending: its models have been closed.")
+
+
+def _close_all() -> None:
+    global _is_ending
+    _is_ending = True
+    if not _is_forked:
+        for thread in list(_watched):
+            thread.close()
+
+
+def _note_fork() -> None:
+    global _is_forked
+    _is_forked = _is_forked or bool(_watched)
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_note_fork)
