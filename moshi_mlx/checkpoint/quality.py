@@ -82,9 +82,9 @@ class Quality:
 
 def predict(lm: Lm, sequences: Iterable[Streams]) -> list[LmOutput]:
     """What a model predicts at every step of given sequences."""
-    found = []
+    network, found = lm.ready(), []
     for sequence in sequences:
-        out = lm.teacher_forced(sequence.codes, sequence.ct, sequence.cross)
+        out = network.teacher_forced(sequence.codes, sequence.ct, sequence.cross)
         mx.eval(out.text_logits, out.text_mask)
         if out.audio_logits is not None and out.audio_mask is not None:
             mx.eval(out.audio_logits, out.audio_mask)
