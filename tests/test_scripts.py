@@ -82,8 +82,11 @@ def test_an_address_that_is_none_is_refused_and_nothing_is_written(project, wron
 
 def test_the_address_is_written_everywhere_and_can_be_changed_again(project):
     page = project / "README.md"
+    hosts = ["git+https://github.com/{}", "https://raw.githubusercontent.com/{}/main/a"]
+    text = "\n".join([*hosts, "https://{}\n"])
     page.write_text(
-        "git+https://github.com/OWNER/moshi_mlx and OWNER.github.io/moshi_mlx/"
+        text.format(*["OWNER/moshi_mlx"] * 2, "OWNER.github.io/moshi_mlx/")
+        + "\nOWNER stands for\nnobody.\n\nThe end.\n"
     )
     subprocess.run(["git", "init", "-q"], cwd=project, check=True)
     subprocess.run(["git", "add", "."], cwd=project, check=True)
@@ -92,7 +95,7 @@ def test_the_address_is_written_everywhere_and_can_be_changed_again(project):
         ("us/v", "us.github.io/v/"),
     ]:
         assert run(project, "scripts/address", new).returncode == 0
-        assert page.read_text() == f"git+https://github.com/{new} and {pages}"
+        assert page.read_text() == text.format(new, new, pages) + "\nThe end.\n"
         told = (project / "pyproject.toml").read_text()
         assert f'Source = "https://github.com/{new}"' in told
 

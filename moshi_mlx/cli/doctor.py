@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from . import options
-from .console import status
 
 EXAMPLES = """
 moshi-mlx doctor
@@ -45,7 +44,8 @@ def doctor(
 
     console = Console()
     findings = []
-    with quiet_c_libraries(), nullcontext() if json_ else status("looking"):
+    watched = console.is_terminal and not json_
+    with quiet_c_libraries(), console.status("looking") if watched else nullcontext():
         for finding in check(model or "demo", sound):
             findings.append(finding)
             if not json_:

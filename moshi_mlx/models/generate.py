@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import mlx.core as mx
 
 from ..modules.conditioner import ConditionTensor
+from ..modules.ring import Ring
 from ..utils.sampling import (
     RowNoise,
     Sampler,
@@ -50,6 +51,8 @@ class LmGen:
             tokens less likely (padding excepted).
         audio_steps: own codebooks to generate, the first ones; the others are -1.
         kv_bits: 8 or 4 keeps keys and values so; by default as the model's config says.
+        reserve: allocate keys and values of the whole context now, for live use: no
+            step waits for them to grow.
 
     Source: kyutai-labs/moshi, models/lm.py:LMGen.
     """
@@ -74,6 +77,7 @@ class LmGen:
         repetition_context: int = 64,
         audio_steps: int | None = None,
         kv_bits: int | None = None,
+        reserve: bool = False,
     ):
         self.model = model
         self.max_steps = max_steps
@@ -96,6 +100,8 @@ class LmGen:
         model.ready()
         self._said = mx.full((batch_size, repetition_context), -1, dtype=mx.int32)
         self._completed: mx.array | None = None
+        if reserve:
+            self._reserve()
         mx.eval(self.streams.arrays, self.noise.arrays, self._said)  # for any thread
 
     @property
@@ -164,6 +170,19 @@ class LmGen:
             if not hasattr(one, "__index__") or not 0 <= one < 2**64:
                 raise ValueError(f"LmGen got the seed {one!r}: give 0 to 2**64 - 1.")
         return seeds
+
+    def _reserve(self) -> None:
+        rows = 2 * self.batch_size if self.guidance.doubles else self.batch_size
+        dtype = self.model.text_emb(mx.zeros((1, 1), mx.int32)).dtype
+        for layer in self.cache:
+            if isinstance(layer.self_attn, Ring):
+                layer.self_attn.reserve(rows, dtype)
+        mx.eval([layer.self_attn.state for layer in self.cache])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of keys and values held."""
+        return sum(layer.self_attn.nbytes for layer in self.cache)
 
     def reset(self, rows: Sequence[int] | None = None, seed: int | None = None) -> None:
         """Start all rows, or the given ones, as new conversations.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from .kv_cache import Plan, Ring
+from .ring import Plan, Ring
 
 KV_BITS = (4, 8)
 GROUPS = (64, 32)  # numbers of a head that share a scale: the first that divides it
@@ -77,6 +77,14 @@ class QuantizedKVCache(Ring):
         self.bits = bits
         self.group_size = group_size(head_dim, bits)
         super().__init__(max_size, step)
+
+    def layout(
+        self, rows: int, slots: int, dtype: mx.Dtype
+    ) -> list[tuple[tuple[int, ...], mx.Dtype]]:
+        shape = rows, 2 * self.n_kv_heads, slots
+        words = (*shape, self.head_dim * self.bits // 32), mx.uint32
+        scales = (*shape, self.head_dim // self.group_size), dtype
+        return [words, scales, scales]
 
     def update(
         self, keys: mx.array, values: mx.array, plan: Plan

@@ -113,6 +113,57 @@ def test_storage_is_bounded_by_the_window_and_the_largest_call():
     assert cache.nbytes == 2 * HEADS * DIM * 4 * (10 + 5 - 1)
 
 
+@pytest.mark.parametrize("t", [1, 2, 5])
+def test_a_reserved_ring_stays_where_it_is(t: int):
+    """Past three wraps, also of calls that straddle its end."""
+    streams = Streams(2, 10)
+    streams.cache.reserve(2, mx.float32, t)
+    mx.eval(streams.cache.stored)
+    held, places = streams.cache.nbytes, addresses(streams.cache)
+    for _ in range(30 // t + 3):
+        streams.advance(t)
+        mx.eval(streams.cache.stored)
+        assert addresses(streams.cache) == places
+    streams.reset([1])
+    for _ in range(12):
+        streams.advance(t, [True, False])
+        streams.advance(t)
+    assert streams.cache.nbytes == held
+
+
+def addresses(cache: RotatingKVCache) -> list[int]:
+    return [np.asarray(array).ctypes.data for array in cache.stored]
+
+
+@pytest.mark.parametrize("t", [1, 2, 3, 4, 7])
+def test_no_write_of_a_stream_of_fixed_steps_straddles_the_end(t: int):
+    cache = RotatingKVCache(DIM, HEADS, 10, step=3)
+    x = mx.zeros((1, HEADS, t, DIM))
+    for _ in range(40):
+        plan = cache.plan(1, t)
+        assert isinstance(plan.slots, int) and plan.slots + t <= plan.capacity
+        cache.update(x, x, plan)
+    assert cache.capacity == -(-(10 + t - 1) // t) * t
+
+
+def test_a_ring_reserved_for_another_type_is_made_anew():
+    cache = RotatingKVCache(DIM, HEADS, 4)
+    cache.reserve(1, mx.bfloat16)
+    x = mx.ones((1, HEADS, 1, DIM)) / 3
+    keys, _ = cache.update(x, x, cache.plan(1, 1))
+    assert mx.array_equal(keys, x)
+
+
+def test_growth_gives_the_old_ring_back():
+    cache = RotatingKVCache(32, 4, 4000, step=1000)
+    x = mx.zeros((1, 4, 1000, 32))
+    for _ in range(5):
+        cache.update(x, x, cache.plan(1, 1000))
+        mx.eval(cache.stored)
+    assert cache.capacity == 5000
+    assert mx.get_cache_memory() < 2 * x.nbytes
+
+
 def test_a_new_ring_holds_nothing_and_a_reset_one_starts_at_position_0():
     cache = RotatingKVCache(DIM, HEADS, 8)
     assert (cache.offset, cache.nbytes, cache.state) == (0, 0, (None, None))

@@ -137,12 +137,25 @@ class Batch:
             self._taken[session.row] = None
 
     def warmup(self) -> None:
-        """Run a few frames and forget them, so that the first is as fast as any."""
-        session = self.open(Wishes(seed=0))
+        """Run some frames and forget them, so that the first is as fast as any.
+
+        They use every operation that a long batch uses, since a GPU prepares each when
+        it first comes: rows alone and together, at positions and with settings of their
+        own, with and without a penalty.
+        """
         frame = np.zeros(self._codec.frame_size, np.float32)
-        for _ in range(self.moshi.lm.cfg.max_delay + 2):
-            session.step(frame)
-        self.close(session)
+        frames = self.moshi.lm.cfg.max_delay + 2
+        penalised = Wishes(seed=0, temp=0.9, temp_text=0.9, repetition_penalty=1.1)
+        for wishes in (Wishes(seed=0), penalised):
+            sessions = [self.open(Wishes(seed=0))]
+            for _ in range(frames):
+                sessions[0].step(frame)
+            sessions += [self.open(wishes) for _ in range(self.rows - 1)]
+            for _ in range(frames):
+                self.step(sessions, [frame] * self.rows)
+            sessions[-1].step(frame)
+            for session in sessions:
+                self.close(session)
 
     def step(
         self, sessions: Sequence[RowSession], frames: Sequence[Frame]

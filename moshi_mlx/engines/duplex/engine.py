@@ -117,6 +117,7 @@ class Moshi:
             cfg_coef=cfg_coef,
             seed=new_seed() if seed is None else seed,
             repetition_penalty=repetition_penalty,
+            reserve=True,
         )
         return DuplexSession(
             gen,

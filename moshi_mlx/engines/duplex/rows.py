@@ -93,7 +93,9 @@ class RowGen(LmGen):
     """
 
     def __init__(self, model: Lm, batch_size: int, cfg_coef: float = 1.0):
-        super().__init__(model, batch_size=batch_size, cfg_coef=cfg_coef, seed=0)
+        super().__init__(
+            model, batch_size=batch_size, cfg_coef=cfg_coef, seed=0, reserve=True
+        )
         shape = batch_size, MAX_REPETITION_CONTEXT
         self.sampling = [Sampling() for _ in range(batch_size)]
         self._row_noise = [RowNoise([0]) for _ in range(batch_size)]

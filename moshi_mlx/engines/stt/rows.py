@@ -100,6 +100,7 @@ class Rows:
             Sampler(0.0),
             batch_size=batch_size,
             on_text_logits_hook=self._on_logits if edited else None,
+            reserve=True,
         )
         self._refresh = refresh
         self._window = lm.cfg.transformer.context

@@ -108,6 +108,7 @@ class SpeechRun:
             cfg_is_no_text=cfg_is_no_text,
             seed=seed,
             audio_steps=tts.n_q if tts.n_q < lm.dep_q else None,
+            reserve=True,
         )
         delays = mx.array(lm.delays[: lm.dep_q])[None, :, None]
         self._first_steps = delays + tts.delay_steps  # of each codebook

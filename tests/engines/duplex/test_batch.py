@@ -5,10 +5,14 @@ import numpy as np
 import pytest
 
 import moshi_mlx
+from moshi_mlx.codec import NativeCodec
 from moshi_mlx.engines.duplex.batch import Batch, Wishes
 from moshi_mlx.engines.duplex.engine import Moshi
 from moshi_mlx.engines.duplex.session import Reply
 from moshi_mlx.errors import ConfigError
+from tests import tiny
+from tests.first_uses import operations
+from tests.tiny_mimi import random_mimi
 
 FRAMES = 18
 
@@ -106,3 +110,28 @@ def test_all_places_taken_is_said_and_a_freed_one_is_given_again(moshi):
     with pytest.raises(ConfigError):
         batch.open(Wishes(seed=3))
     assert second.row == 0
+
+
+@pytest.mark.parametrize("joint_codec", [False, True])
+def test_a_long_batch_uses_no_operation_that_its_warmup_did_not(
+    moshi, tmp_path, joint_codec
+):
+    """Rows come and go, stand still, and have settings of their own."""
+    mimi = random_mimi()
+    lm = tiny.lm(card=16, context=30, num_layers=1, depformer_num_layers=1)
+    small = Moshi(moshi.info, lm, moshi.tokenizer, lambda: NativeCodec(mimi))
+    with operations(tmp_path) as warm:
+        batch = Batch(small, 3, joint_codec=joint_codec)
+        batch.warmup()
+    frame = np.ones(mimi.frame_size, np.float32)
+    wishes = [Wishes(1), Wishes(2, temp=1.0), Wishes(3, repetition_penalty=1.2)]
+    sessions = [batch.open(one) for one in wishes]
+    with operations(tmp_path) as later:
+        for step in range(100):
+            if step % 40 == 30:
+                batch.close(sessions[1])
+                sessions[1] = batch.open(wishes[step % 3])
+            moving = [s for i, s in enumerate(sessions) if (step + i) % 7 or step < 20]
+            batch.step(moving, [frame] * len(moving))
+    assert len(later) > 10
+    assert later <= warm

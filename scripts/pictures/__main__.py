@@ -1,0 +1,90 @@
+"""Make the documentation's pictures: every command run with the demo, its screen drawn.
+
+    .venv/bin/python scripts/pictures [NAME...]     all, or docs/pictures/NAME.svg
+
+Needs what .ci/run installs (PulseAudio for `chat`, Chromium for `page`), and a machine
+with nothing else to do: the times in the pictures are those of the run.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+import numpy as np  # noqa: E402
+from browser import photograph  # noqa: E402
+from terminal import LIVE, draw, record  # noqa: E402
+
+import moshi_mlx  # noqa: E402
+
+if TYPE_CHECKING:
+    from pyte import Screen
+
+PICTURES = ROOT / "docs" / "pictures"
+QUESTIONS = Path(moshi_mlx.__file__).parent / "demo" / "questions"
+BIN = Path(sys.executable).parent  # not resolved: a virtual environment's own
+
+# What is typed, by the picture's name. Each runs in a folder that holds question.wav.
+LINES = {
+    "help": "moshi-mlx --help",
+    "chat": "moshi-mlx chat --model demo --seed 1",
+    "respond": "moshi-mlx respond --model demo question.wav reply.wav --seed 1",
+    "info": "moshi-mlx info demo",
+    "doctor": "moshi-mlx doctor",
+    "bench": "moshi-mlx bench --model demo",
+}
+SERVE = "moshi-mlx serve --model demo --port 0 --no-browser"
+SOUND = ("chat", "doctor")  # these want a microphone and a loudspeaker
+ASKED_S = 7.0  # into `chat`, when the question is spoken
+TAKEN_S = 11.5  # when its picture is taken
+RATE = 24_000  # Hz
+
+
+def main() -> None:
+    names = sys.argv[1:] or [*LINES, "page"]
+    os.environ["PATH"] = f"{BIN}:{os.environ['PATH']}"
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        with tempfile.TemporaryDirectory() as made:
+            folder = Path(made)
+            shutil.copy(QUESTIONS / "joke.wav", folder / "question.wav")
+            if name == "page":
+                photograph(SERVE.split(), folder / "question.wav", folder, PICTURES)
+            else:
+                screen = (_with_sound if name in SOUND else _alone)(name, folder)
+                draw(screen, PICTURES / f"{name}.svg", LINES[name])
+        print(name)
+
+
+def _alone(name: str, folder: Path) -> "Screen":
+    return record(LINES[name].split(), folder)
+
+
+def _with_sound(name: str, folder: Path) -> "Screen":
+    """Somebody asks, and the loudspeaker answers: both are PulseAudio's."""
+    from tests.sound_devices.pulse import Pulse
+
+    pulse = Pulse()
+    line = LINES[name].split()
+    try:
+        question = moshi_mlx.audio.read(folder / "question.wav", RATE)[0]
+        before, after = int(ASKED_S * RATE), int(TAKEN_S * RATE)
+        room = np.random.default_rng(0).normal(0, 1e-4, before + after)  # a quiet one
+        room[before : before + len(question)] += question
+        pulse.say(room.astype(np.float32), wait=False)
+        if name == "doctor":
+            return record(line, folder, env=pulse.env)
+        return record(
+            line, folder, env=pulse.env, rows=LIVE, seconds=TAKEN_S, keys=b"q"
+        )
+    finally:
+        pulse.close()
+
+
+if __name__ == "__main__":
+    main()
