@@ -13,14 +13,17 @@ from mlx.utils import tree_flatten
 
 from ..errors import CheckpointError
 from ..models.config import LmConfig
+from ..models.config_values import check_codec_values, check_values
 from ..models.keys import SLICES, pytorch_rules, weight_sets
 from ..models.lm import Lm
 from ..models.mimi import Mimi, MimiConfig, mimi_202407
+from ..models.schema import Room
 from ..utils.remap import check_names, remap
+from ..utils.tensor_files import TensorInfo, Weights, read_header, read_tensors
 from ..utils.text import Tokenizer
 from .cost import cache_bytes
 from .eos import hear_eos_as_padding
-from .formats import Format, Weights, format_of, read_tensors, widen_int8
+from .formats import Format, format_of, widen_int8
 from .helium import rename_helium
 from .info import CheckpointInfo
 from .lora import merge, split_adapters, unfrozen
@@ -55,6 +58,7 @@ def open_lm(
     Arguments and errors as of ``load_lm``.
     """
     what = f"the weights of {info.name}"
+    _check_room(info, what)
     cfg = info.lm_config
     lm = Lm(cfg)
     weights = _read(info, cfg, what, mx.bfloat16 if as_stored else mx.float32)
@@ -110,7 +114,7 @@ def load_lm(
             kv_bits=lm.cfg.transformer.kv_bits,
         ),
     )
-    materialise(lm, progress)
+    materialise(lm, f"the weights of {info.name}", progress)
     if info.model_type == "hibiki" and not as_stored:
         hear_eos_as_padding(lm)
     return lm
@@ -145,13 +149,14 @@ def load_mimi(info: CheckpointInfo, num_codebooks: int | None = None) -> Mimi:
     if info.mimi_config is None:
         cfg = mimi_202407(count)
     else:
+        check_codec_values(info.mimi_config, room_of(weights))
         cfg = MimiConfig.from_config_dict(info.mimi_config, count)
     mimi = Mimi(cfg)
     if any(name.startswith("encoder.model.") for name in weights):
         mimi.load_pytorch_weights(path)
     else:
         mimi.load_weights(str(path))
-    materialise(mimi)
+    materialise(mimi, f"the codec in {path}")
     return mimi
 
 
@@ -171,6 +176,29 @@ def load_tokenizer(info: CheckpointInfo) -> Tokenizer:
         raise CheckpointError(
             f"{str(path)!r} is not a SentencePiece tokenizer: fetch it again."
         ) from error
+
+
+def _check_room(info: CheckpointInfo, what: str) -> None:
+    """Hold the config against the headers of its weights, before anything is made.
+
+    Raises: CheckpointError for weights of another kind of model; ConfigError for a
+        size that no tensor has.
+    """
+    headers: dict[str, TensorInfo] = {}
+    for path in info.moshi_weights:
+        headers |= read_header(path)
+    format_of(headers, what)
+    check_values(info.config, room_of(headers))
+
+
+def room_of(tensors: Mapping[str, TensorInfo | mx.array]) -> Room:
+    """What tensors leave room for; a packed word may hold 16 numbers."""
+    packed = {"U32", mx.uint32}
+    axes = (
+        max(t.shape, default=0) * (16 if t.dtype in packed else 1)
+        for t in tensors.values()
+    )
+    return Room(axis=max(axes, default=0), tensors=len(tensors))
 
 
 def _read(info: CheckpointInfo, cfg: LmConfig, what: str, widened: mx.Dtype) -> Weights:

@@ -10,7 +10,7 @@ from ..errors import ConfigError
 from ..models.config import LmConfig
 from ..models.presets import config_helium_1_preview_2b
 from ..utils.remap import Rule, remap
-from .formats import Weights
+from ..utils.tensor_files import Weights
 
 TOKENIZER = "tokenizer_spm_48k_multi6_2.model"
 MLX_REPO = "kyutai/helium-1-preview-2b-mlx"  # no config.json, but the tokenizer

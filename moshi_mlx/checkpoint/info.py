@@ -10,9 +10,11 @@ from typing import Any
 from ..errors import CheckpointError
 from ..models.config import LmConfig
 from ..models.config_values import check_values
+from ..models.schema import shortened, without_nulls
+from ..utils.json_text import read_json
 from ..utils.loaders import NotInRepoError, hf_get
 from . import helium
-from .source import Source, read_json
+from .source import Source, stays_inside
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +29,14 @@ LM_NAMES = (
 )
 INDEX_NAME = "model.safetensors.index.json"
 LORA_NAME = "lora.safetensors"
+SETTINGS = ("lm_gen_config", "tts_config", "stt_config", "model_id")
+OPTIONS = {  # by which a user names a file that a config may not name
+    "moshi_name": "--moshi-weights FILE",
+    "mimi_name": "--mimi-weights FILE",
+    "tokenizer_name": "--tokenizer FILE",
+    "lora_name": "--lora-weights FILE",
+    "mimi_config_name": "mimi_config=FILE of CheckpointInfo.find",
+}
 
 # What a repository without config.json holds: Moshi 7B.
 MOSHI_7B: dict[str, Any] = {
@@ -104,7 +114,8 @@ class CheckpointInfo:
                 ``file://folder`` or ``owner/repo``, the last also with ``@revision``.
             revision: branch, tag or commit of the repository.
             config: a config.json to use instead; likewise the others. Each may be a
-                local path or ``hf://owner/repo/file``.
+                local path, ``file://path`` or ``hf://owner/repo/file``, which are the
+                user's own words: what a config.json names stays in its checkpoint.
 
         Raises: CheckpointError where there is no such model or it cannot be reached,
             ConfigError where its config holds values that cannot be.
@@ -129,6 +140,7 @@ class CheckpointInfo:
         path = source.first(["config.json"]) if config is None else hf_get(config)
         data = _config(str(name), None if path is None else read_json(path))
         check_values(data)
+        data |= {key: without_nulls(data[key]) for key in SETTINGS if data.get(key)}
         files = {key: hf_get(file) for key, file in given.items() if file is not None}
         return cls(str(name), source, data, files, bits, kv_bits)
 
@@ -176,6 +188,22 @@ class CheckpointInfo:
         count = max(own, total - own)
         return count // 2 if self.tts_config.get("multistream") else count
 
+    def _named(self, key: str) -> Path | None:
+        """The file that the config names; None where it names none.
+
+        Raises: CheckpointError for a name that leads out of the checkpoint.
+        """
+        name = self.config.get(key)
+        if not name:
+            return None
+        if not stays_inside(name):
+            raise CheckpointError(
+                f"config.json of {self.name} has {key} {shortened(name)}, which leads "
+                "out of the checkpoint: it can only name the checkpoint's own files "
+                f"and hf://OWNER/REPO/FILE. If the file is yours, give {OPTIONS[key]}."
+            )
+        return self.source.get(name)
+
     def file(self, filename: str) -> Path:
         """Any file of the checkpoint: a voice, a card."""
         return self.source.get(filename)
@@ -185,15 +213,14 @@ class CheckpointInfo:
         """The language model's file, or its parts."""
         if "moshi" in self.given:
             return [self.given["moshi"]]
-        if named := self.config.get("moshi_name"):
-            return [self.source.get(named)]
+        if named := self._named("moshi_name"):
+            return [named]
         path = self.source.first(self._lm_names())
         if path is not None:
             return [path]
         index = self.source.first([INDEX_NAME])
         if index is not None:
-            parts = sorted(set(read_json(index)["weight_map"].values()))
-            return [self.source.get(part) for part in parts]
+            return [self.source.get(part) for part in _parts(index)]
         if self.lora_weights is not None:
             logger.info(
                 "%s holds adapters only: their base is %s", self.name, BASE_REPO
@@ -217,8 +244,8 @@ class CheckpointInfo:
         """Adapters to merge; None where there are none, or they are merged already."""
         if "lora" in self.given:
             return self.given["lora"]
-        if named := self.config.get("lora_name"):
-            return self.source.get(named)
+        if named := self._named("lora_name"):
+            return named
         folder, base = self.source.folder, self.given.get("moshi")
         if folder is None or self._has_lm():
             return None
@@ -247,8 +274,8 @@ class CheckpointInfo:
     def _part(self, part: str, key: str, default: str, repo: str) -> Path:
         if part in self.given:
             return self.given[part]
-        if named := self.config.get(key):
-            return self.source.get(named)
+        if named := self._named(key):
+            return named
         path = self.source.first([default])
         if path is None:
             if self.source.folder is not None:
@@ -262,8 +289,19 @@ class CheckpointInfo:
         """The codec's configuration; None is Kyutai's released Mimi."""
         if "mimi_config" in self.given:
             return read_json(self.given["mimi_config"])
-        named = self.config.get("mimi_config_name")
-        return read_json(self.source.get(named)) if named else None
+        named = self._named("mimi_config_name")
+        return None if named is None else read_json(named)
+
+
+def _parts(index: Path) -> list[str]:
+    """The files that an index of weights in several parts names."""
+    table = read_json(index).get("weight_map")
+    names = list(table.values()) if isinstance(table, dict) else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise CheckpointError(
+            f"{str(index)!r} has no weight_map from tensors to files: fetch it again."
+        )
+    return sorted(set(names))
 
 
 def _config(name: str, data: dict[str, Any] | None) -> dict[str, Any]:

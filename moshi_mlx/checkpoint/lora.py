@@ -6,7 +6,7 @@ import mlx.core as mx
 
 from ..errors import CheckpointError
 from ..utils.remap import shown
-from .formats import Weights
+from ..utils.tensor_files import Weights
 
 A, B = ".lora_A.weight", ".lora_B.weight"
 FROZEN = ".frozen_W"  # the base matrix, in state dicts that were saved unmerged

@@ -18,6 +18,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from ..errors import ConfigError
+from ..utils.tensor_files import check_numbers
 from .eos import PARTS, as_stored
 
 BITS = (2, 3, 4, 5, 6, 8)
@@ -172,13 +173,23 @@ def apply(lm: nn.Module, layers: Mapping[str, Choice]) -> None:
                 layer[part] = first[part]
 
 
-def materialise(lm: nn.Module, progress: Progress | None = None) -> None:
-    """Compute lazy parameters layer by layer: no more is held than the model."""
+def materialise(
+    lm: nn.Module, what: str = "the weights", progress: Progress | None = None
+) -> None:
+    """Compute lazy parameters layer by layer: no more is held than the model.
+
+    Raises: CheckpointError, about ``what``, for a parameter that holds NaN.
+    """
     total, done = sum(w.nbytes for w in _arrays(lm)), 0
-    for _, module in lm.named_modules():
-        own = [v for k, v in module.items() if isinstance(v, mx.array) and k[0] != "_"]
+    for path, module in lm.named_modules():
+        own = {
+            f"{path}.{name}": value
+            for name, value in module.items()
+            if isinstance(value, mx.array) and name[0] != "_"
+        }
         mx.eval(own)
-        done += sum(w.nbytes for w in own)
+        check_numbers(own.items(), what)
+        done += sum(w.nbytes for w in own.values())
         if progress is not None and own:
             progress(done / total)
     mx.clear_cache()
@@ -218,7 +229,7 @@ def quantize(
     with as_stored(lm):
         result = plan(lm, recipe or same(Choice.of(bits, group_size, mode)))
         apply(lm, result.layers)
-        materialise(lm, progress)
+        materialise(lm, progress=progress)
     return result
 
 

@@ -14,11 +14,11 @@ from mlx.utils import tree_flatten
 
 from ..errors import CheckpointError
 from ..models.mimi import Mimi
+from ..utils.json_text import read_json
+from ..utils.tensor_files import Weights, read_header
 from .eos import as_stored
-from .formats import Weights
 from .info import LM_NAMES
 from .quantize import Choice, describe
-from .source import read_json
 
 # Keys that describe the files that were read, not those that are written.
 SOURCE_KEYS = {
@@ -147,12 +147,13 @@ def _weights_in(folder: Path) -> list[str]:
     if not config.is_file():
         return []
     named = read_json(config).get("moshi_name")
-    names = LM_NAMES if named is None else (named,)
+    names = (named,) if isinstance(named, str) else LM_NAMES
     return [n for n in names if Path(n).name == n and (folder / n).is_file()]
 
 
 def _save_mimi(folder: Path, mimi: Path | Mimi, dtype: mx.Dtype) -> str:
     if isinstance(mimi, Path):
+        read_header(mimi)  # what is copied is weights, not any file
         return _copy(folder, mimi)
     weights: Weights = dict(tree_flatten(mimi.parameters()))
     for name, w in weights.items():

@@ -1,15 +1,14 @@
 """Where a checkpoint's files come from: a folder, the hub, or the package itself."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PureWindowsPath
 
 from ..errors import CheckpointError
 from ..utils.loaders import NotInRepoError, hf_get
 
 DEMO = "demo"
+HUB = "hf://"
 DEMO_FOLDER = Path(__file__).parents[1] / "demo"
 
 
@@ -25,8 +24,20 @@ class Source:
         return str(self.folder or self.repo)
 
     def get(self, filename: str) -> Path:
-        """A file's path, downloaded if need be; ``NotInRepoError`` if there is none."""
-        if self.folder is None or filename.startswith(("hf://", "file://")):
+        """The path of a file of the checkpoint, downloaded if need be.
+
+        Args:
+            filename: a path inside the checkpoint, or ``hf://OWNER/REPO/FILE``.
+
+        Raises: CheckpointError for a name that leads out of the checkpoint;
+            ``NotInRepoError`` where there is no such file.
+        """
+        if not stays_inside(filename):
+            raise CheckpointError(
+                f"{self} names the file {filename[:60]!r}, which leads out of it: a "
+                "checkpoint can only name its own files and hf://OWNER/REPO/FILE."
+            )
+        if self.folder is None or filename.startswith(HUB):
             return hf_get(filename, self.repo, revision=self.revision)
         path = self.folder / filename
         if not path.exists():
@@ -72,14 +83,13 @@ class Source:
         return cls(repo=repo, revision=revision or at or None)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises: CheckpointError where the file holds anything else."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{str(path)!r} cannot be read as JSON: {error}"
-        ) from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{str(path)!r} should hold a JSON object.")
-    return data
+def stays_inside(filename: str) -> bool:
+    """Whether a name that a checkpoint gives means a file of its own, or of the hub.
+
+    What a config.json from the hub names is read, copied by ``convert`` and may be
+    uploaded: an absolute path, ``..`` or ``file://`` would take the user's own files.
+    """
+    path = filename.removeprefix(HUB)
+    there = PureWindowsPath(path)  # knows both slashes and drive letters
+    rooted = path.startswith(("/", "~")) or bool(there.drive or there.root)
+    return bool(path) and not rooted and ":" not in path and ".." not in there.parts

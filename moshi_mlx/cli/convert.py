@@ -48,6 +48,8 @@ def convert(
     private: Private = False,
     lm_config: options.LmConfigFile = None,
     moshi_weights: options.MoshiWeights = None,
+    mimi_weights: options.MimiWeights = None,
+    tokenizer: options.Tokenizer = None,
     json_: options.Json = False,
 ) -> None:
     """Save a checkpoint in the MLX format, adapters merged, with codec and tokenizer.
@@ -56,7 +58,7 @@ def convert(
     """
     import mlx.core as mx
 
-    from ..checkpoint.build import open_lm
+    from ..checkpoint.build import load_tokenizer, open_lm
     from ..checkpoint.cost import cost
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.quantize import materialise
@@ -67,11 +69,14 @@ def convert(
         source,
         config=lm_config,
         moshi_weights=moshi_weights,
+        mimi_weights=mimi_weights,
+        tokenizer=tokenizer,
         lora_weights=lora_weights,
     )
     out = out.expanduser()
     check_free(out, overwrite, found.source.folder)
     lm = open_lm(found, as_stored=True)
+    load_tokenizer(found)  # what is copied is a tokenizer, not any file
     if dtype is not None:
         lm.set_dtype(getattr(mx, dtype.value))
     weight = cost(lm)
@@ -83,7 +88,7 @@ def convert(
             advance(now - done)
             done = now
 
-        materialise(lm, share)
+        materialise(lm, f"the weights of {source}", share)
     with status(f"writing {out}"):
         save(
             out,

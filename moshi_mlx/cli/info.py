@@ -124,7 +124,8 @@ def _packed_conversation(lm: Any) -> int | None:
 
 
 def _files(found: Any) -> list[dict[str, Any]]:
-    from ..checkpoint.formats import format_of, read_header
+    from ..checkpoint.formats import format_of
+    from ..utils.tensor_files import read_header
 
     entries = []
     for path in found.moshi_weights:

@@ -108,6 +108,8 @@ def quantize(
     private: Private = False,
     lm_config: options.LmConfigFile = None,
     moshi_weights: options.MoshiWeights = None,
+    mimi_weights: options.MimiWeights = None,
+    tokenizer: options.Tokenizer = None,
     lora_weights: options.LoraWeights = None,
     json_: options.Json = False,
     verbose: options.Verbose = False,
@@ -143,6 +145,8 @@ def quantize(
         source,
         config=lm_config,
         moshi_weights=moshi_weights,
+        mimi_weights=mimi_weights,
+        tokenizer=tokenizer,
         lora_weights=lora_weights,
     )
     result: dict[str, Any] = {"model": source}
@@ -182,7 +186,7 @@ def _name(
 
 def _write(found: Any, out: Path, name: str, overwrite: bool) -> dict[str, Any]:
     """Quantise into a folder; what was written."""
-    from ..checkpoint.build import open_lm
+    from ..checkpoint.build import load_tokenizer, open_lm
     from ..checkpoint.cost import cost
     from ..checkpoint.quantize import quantize
     from ..checkpoint.recipes import recipe_named
@@ -191,6 +195,7 @@ def _write(found: Any, out: Path, name: str, overwrite: bool) -> dict[str, Any]:
     out = out.expanduser()
     check_free(out, overwrite, found.source.folder)
     lm = open_lm(found, as_stored=True)
+    load_tokenizer(found)  # what is copied is a tokenizer, not any file
     before = cost(lm)
     with progress(f"quantising {found.name} ({name})", 1.0) as advance:
         done = 0.0

@@ -18,6 +18,7 @@ from ..modules.transformer import TransformerConfig
 from .config_keys import FUSED, check_keys
 from .config_stack import choice, gated_dim, main_transformer, required, stack_config
 from .config_values import check_values
+from .schema import shortened, without_nulls
 
 CONDITIONERS = ("lut", "tensor")  # look-up table, matrix on given arrays
 
@@ -142,6 +143,7 @@ class LmConfig:
         """
         check_keys(data)
         check_values(data)
+        data = without_nulls(data)
         delays = list(required(data, "delays"))
         n_q, dep_q = required(data, "n_q"), required(data, "dep_q")
         if len(delays) != n_q + 1:
@@ -158,6 +160,12 @@ class LmConfig:
             )
         text_card = data.get("text_card", 32000)
         text_out = data.get("text_card_out")
+        for key in ("existing_text_padding_id", "existing_text_end_padding_id"):
+            if (data.get(key) or 0) > text_card:
+                raise ConfigError(
+                    f"config has {key} {data[key]} with a text_card of {text_card}: no "
+                    "token has that number."
+                )
         return cls(
             transformer=main_transformer(data),
             depformer=_depformer(data, dep_q),
@@ -186,7 +194,7 @@ def _depformer(data: Mapping[str, Any], dep_q: int) -> DepFormerConfig:
         return default if value is None else value
 
     def inherited(key: str, default: Any) -> Any:
-        return data.get(f"depformer_{key}", data.get(key, default))
+        return own(key, data.get(key, default))
 
     dim = own("dim", 256)
     width = own("dim_feedforward", int(data.get("hidden_scale", 4) * dim))
@@ -200,12 +208,18 @@ def _depformer(data: Mapping[str, Any], dep_q: int) -> DepFormerConfig:
             f"depformer_weights_per_step_schedule has {len(schedule)} entries for "
             f"{dep_q} codebooks: give one each."
         )
+    if schedule and set(schedule) != set(range(max(schedule) + 1)):
+        raise ConfigError(
+            f"depformer_weights_per_step_schedule uses the sets {sorted(set(schedule))}"
+            f": number them from 0 to {len(set(schedule)) - 1}."
+        )
     gating = inherited("gating", "none")
     sets = max(schedule) + 1 if schedule else dep_q
     if widths and (len(widths) != sets or gating == "none"):
         raise ConfigError(
             f"depformer_dim_feedforward lists {len(widths)} widths for {sets} sets of "
-            f"weights with gating {gating!r}: give one each, with a gating."
+            f"weights with gating {shortened(gating)}: give one each, "
+            "with a gating."
         )
     transformer = stack_config(
         data,
@@ -213,7 +227,7 @@ def _depformer(data: Mapping[str, Any], dep_q: int) -> DepFormerConfig:
         num_heads=own("num_heads", data.get("num_heads", 8)),
         num_layers=own("num_layers", data.get("num_layers")),
         dim_feedforward=widths[0] if widths else width,
-        layer_scale=inherited("layer_scale", None),
+        layer_scale=data.get("depformer_layer_scale", data.get("layer_scale")),
         context=max(dep_q, 1),
         max_period=inherited("max_period", 10000),
         cross_attention=False,
@@ -240,13 +254,15 @@ def _conditioners(
     for key, value in fuser.items():
         if value and key not in FUSED:
             raise ConfigError(
-                f"fuser has {key} {value}: conditions can only 'sum' and 'cross'."
+                f"fuser has {key[:40]} {shortened(value)}: conditions can only 'sum' "
+                "and 'cross'."
             )
-    scale = fuser.get("cross_attention_pos_emb_scale", 1)
+    scale = without_nulls(fuser).get("cross_attention_pos_emb_scale", 1)
     scale = float(scale) if fuser.get("cross_attention_pos_emb", not fuser) else 0.0
     result: dict[str, LutConditionerConfig | TensorConditionerConfig] = {}
     entries = data.get("conditioners") or {}
-    fused = [*fuser.get("sum", []), *fuser.get("cross", [])]
+    summed, crossed = fuser.get("sum") or [], fuser.get("cross") or []
+    fused = [*summed, *crossed]
     for name in sorted(entries, key=lambda n: fused.index(n) if n in fused else -1):
         entry = entries[name]
         kind = choice(f"conditioner {name!r} of type", entry.get("type"), CONDITIONERS)
@@ -255,13 +271,21 @@ def _conditioners(
         for key in needed:
             if own.get(key) is None:
                 raise ConfigError(f"conditioner {name!r} has no {key!r}: add it.")
-        if name in fuser.get("cross" if kind == "lut" else "sum", []):
+        if name in (crossed if kind == "lut" else summed):
             raise ConfigError(
                 f"fuser uses conditioner {name!r} of type {kind} as it is not meant: "
                 "'lut' is summed, 'tensor' is attended to."
             )
         counts = not fuser or name in fused
         if kind == "lut":
+            words = own.get("tokenizer", "noop")
+            choice(f"conditioner {name!r} with tokenizer", words, ("noop",))
+            values = own.get("possible_values") or []
+            if len(values) > own["n_bins"]:
+                raise ConfigError(
+                    f"conditioner {name!r} has {len(values)} possible_values in "
+                    f"{own['n_bins']} n_bins: each needs one."
+                )
             result[name] = LutConditionerConfig(
                 n_bins=own["n_bins"],
                 dim=own["dim"],

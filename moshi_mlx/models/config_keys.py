@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigError
+from .schema import shortened
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ def check_keys(data: Mapping[str, Any]) -> None:
         for name in (key, f"depformer_{key}"):
             if data.get(name, value) != value:
                 raise ConfigError(
-                    f"config has {name} {data[name]!r}: supported is {value}."
+                    f"config has {name} {shortened(data[name])}: supported is {value}."
                 )
     known = PACKAGING_KEYS | MODEL_KEYS | {f"depformer_{k}" for k in DEPFORMER_KEYS}
     known |= {name for key in FIXED_KEYS for name in (key, f"depformer_{key}")}

@@ -6,6 +6,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..modules.norm import NORM_EPS
 from ..modules.transformer import ACTIVATIONS, POSITIONS, TransformerConfig
+from .schema import shortened
 
 
 def required(data: Mapping[str, Any], key: str) -> Any:
@@ -18,7 +19,9 @@ def required(data: Mapping[str, Any], key: str) -> Any:
 def choice(name: str, value: Any, known: Any) -> Any:
     """A value that must be one of ``known``."""
     if value not in known:
-        raise ConfigError(f"config has {name} {value!r}: supported are {list(known)}.")
+        raise ConfigError(
+            f"config has {name} {shortened(value)}: supported are {list(known)}."
+        )
     return value
 
 
@@ -34,7 +37,11 @@ def stack_config(data: Mapping[str, Any], **own: Any) -> TransformerConfig:
     choice("positional_embedding", own["positional_embedding"], POSITIONS)
     if not data.get("causal", True):
         raise ConfigError("config has causal false: only causal models can stream.")
-    width = own["dim_feedforward"]
+    width, dim = own["dim_feedforward"], own["d_model"]
+    if gating != "none" and not gated_dim(dim, width):
+        raise ConfigError(
+            f"config makes a gated layer of no width from {width} in {dim}: widen it."
+        )
     cfg = TransformerConfig(
         causal=True,
         norm_first=True,
@@ -46,7 +53,7 @@ def stack_config(data: Mapping[str, Any], **own: Any) -> TransformerConfig:
         conv_kernel_size=3,
         norm=norm,
         norm_eps=NORM_EPS[norm],
-        gating_dim=None if gating == "none" else gated_dim(own["d_model"], width),
+        gating_dim=None if gating == "none" else gated_dim(dim, width),
         max_seq_len=4096,
         **own,
     )

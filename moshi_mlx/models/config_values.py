@@ -1,113 +1,225 @@
-"""Values that config.json may hold: what is no number, or none that fits, raises.
+"""The schema of config.json: each field's type and range, and what bounds it.
 
-A config edited by hand, or of another program, is told in one sentence instead of
-failing deep inside the network.
+A config edited by hand, of another program or of a stranger is told in one sentence
+instead of failing, or filling the memory, deep inside the network. The ranges are some
+times wider than any released model.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ConfigError
-
-# The least value of each whole number; the same keys with ``depformer_`` before them.
-WHOLE = {
-    "dim": 1,
-    "num_heads": 1,
-    "num_layers": 1,
-    "context": 1,
-    "kv_repeat": 1,
-    "card": 1,
-    "n_q": 0,
-    "dep_q": 0,
-    "text_card": 1,
-    "text_card_out": 1,
-    "existing_text_padding_id": 0,
-    "existing_text_end_padding_id": 0,
-    "extra_heads_num_heads": 0,
-    "extra_heads_dim": 1,
-    "low_rank_embeddings": 1,
-}
-POSITIVE = ("hidden_scale", "max_period")
-LISTS = ("delays", "weights_per_step_schedule")  # of whole numbers from 0
-NAMES = ("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name", "lora_name")
-TABLES = ("conditioners", "fuser", "lm_gen_config", "tts_config", "stt_config")
-
-CODEC_POSITIVE = ("sample_rate", "frame_rate", "max_period")
-CODEC_WHOLE = frozenset(
-    (
-        *("channels", "dimension", "n_filters", "compress"),
-        *("kernel_size", "residual_kernel_size", "last_kernel_size", "dilation_base"),
-        *("n_q", "bins", "d_model", "num_heads", "num_layers", "dim_feedforward"),
-        *("context", "kv_repeat", "input_dimension"),
-    )
+from .schema import (
+    Kind,
+    Room,
+    Schema,
+    above,
+    bounded,
+    check,
+    either,
+    flag,
+    listed,
+    number,
+    or_null,
+    shortened,
+    text,
+    whole,
 )
-CODEC_LISTS = ("ratios", "output_dimensions")  # of whole numbers from 1
-CODEC_PARTS = ("seanet", "quantizer", "transformer")
+
+MAX_WIDTH = 1 << 16  # Moshi: 4096
+MAX_ROWS = 1 << 22  # of a table; Hibiki: 48,000
+MAX_LAYERS = 512  # released: 48
+MAX_DEPTH_LAYERS = 32  # of the depth transformer, once a codebook; released: 6
+MAX_CODEBOOKS = 128  # released: 32
+MAX_CONTEXT = 1_000_000  # steps; released: 4096
+MAX_DELAY = 1000  # steps: 80 s; released: 31
+MAX_SECONDS = 60.0  # of a delay; released: 2.5
 
 
-def check_values(data: Mapping[str, Any]) -> None:
-    """Check the kind and range of every value that is there and not null.
+_WIDTH = bounded(whole(1, MAX_WIDTH), "axis")
+_ROWS = bounded(whole(1, MAX_ROWS), "axis")
+_NAME = text("a name")
+_FILE = text("a file name")
+_SECONDS = number(0, MAX_SECONDS)
 
-    Raises: ConfigError naming the first key that does not fit.
+
+def _is_quantization(value: Any) -> bool:
+    """Defaults, and below a layer's name the same again, or whether it is quantised."""
+    known: Schema = {"bits": whole(1, 16), "group_size": whole(1, 4096), "mode": _NAME}
+    if not isinstance(value, Mapping):
+        return False
+    for key, inner in value.items():
+        kind = known.get(key)
+        if isinstance(kind, Kind):
+            fits = inner is None or kind.fits(inner)
+        else:
+            fits = type(inner) is bool or _is_quantization(inner)
+        if not fits:
+            return False
+    return True
+
+
+_STACK: Schema = {  # of either transformer
+    "dim": _WIDTH,
+    "num_heads": whole(1, 1024),
+    "kv_repeat": whole(1, 1024),
+    "context": whole(1, MAX_CONTEXT),
+    "max_period": above(0, 1e12),
+    "layer_scale": number(-1000, 1000),
+    "gating": _NAME,
+    "norm": _NAME,
+}
+_DEPTH: Schema = {
+    **_STACK,
+    "num_layers": bounded(whole(1, MAX_DEPTH_LAYERS), "tensors"),
+    "dim_feedforward": either(
+        _WIDTH, listed(_WIDTH, "them", least=1, most=MAX_CODEBOOKS)
+    ),
+    "low_rank_embeddings": _WIDTH,
+    "pos_emb": _NAME,
+    "multi_linear": flag(),
+    "weights_per_step": flag(),
+    "weights_per_step_schedule": listed(
+        bounded(whole(0, MAX_CODEBOOKS), "tensors"), "whole numbers from 0 to 128"
+    ),
+}
+_DEPFORMER: Schema = {f"depformer_{key}": kind for key, kind in _DEPTH.items()}
+CONFIG: Schema = {
+    **_STACK,
+    "num_layers": bounded(whole(1, MAX_LAYERS), "tensors"),
+    "hidden_scale": above(0, 64),
+    "positional_embedding": _NAME,
+    "card": _ROWS,
+    "text_card": _ROWS,
+    "text_card_out": _ROWS,
+    "n_q": bounded(whole(0, MAX_CODEBOOKS), "tensors"),
+    "dep_q": bounded(whole(0, MAX_CODEBOOKS), "tensors"),
+    "delays": listed(whole(0, MAX_DELAY), f"whole numbers from 0 to {MAX_DELAY}"),
+    "existing_text_padding_id": whole(0, MAX_ROWS),
+    "existing_text_end_padding_id": whole(0, MAX_ROWS),
+    "extra_heads_num_heads": bounded(whole(0, 1024), "tensors"),
+    "extra_heads_dim": _ROWS,
+    "norm_emb": flag(),
+    "bias_proj": flag(),
+    "demux_second_stream": flag(),
+    "cross_attention": either(flag(), listed(_NAME, "names")),
+    "conditioners": {},
+    "fuser": {
+        "sum": listed(_NAME, "names"),
+        "cross": listed(_NAME, "names"),
+        "cross_attention_pos_emb": flag(),
+        "cross_attention_pos_emb_scale": number(-1000, 1000),
+    },
+    **dict.fromkeys(("moshi_name", "mimi_name", "mimi_config_name"), _FILE),
+    **dict.fromkeys(("tokenizer_name", "lora_name"), _FILE),
+    "model_type": _NAME,
+    "lm_gen_config": {
+        **dict.fromkeys(("temp", "temp_text"), number(0, 100)),
+        **dict.fromkeys(("top_k", "top_k_text"), whole(0, MAX_ROWS)),
+        "cfg_coef": number(0, 100),
+    },
+    "tts_config": {
+        "audio_delay": _SECONDS,
+        "second_stream_ahead": whole(0, MAX_DELAY),
+        "multistream": flag(),
+        "max_speakers": whole(1, 64),
+    },
+    "stt_config": {
+        "audio_delay_seconds": _SECONDS,
+        "audio_silence_prefix_seconds": _SECONDS,
+    },
+    "model_id": {  # in the names of voice files
+        "sig": text("letters and digits", r"[0-9A-Za-z_-]{1,100}"),
+        "epoch": whole(0, 10**9),
+    },
+    "quantization": Kind(
+        "an object with bits, group_size and mode, and below a layer's name the same, "
+        "true or false",
+        _is_quantization,
+    ),
+    "quantize": flag(),
+    "lora": flag(),
+    "lora_rank": whole(0, MAX_WIDTH),
+    "lora_scaling": number(-1000, 1000),
+}
+CONDITIONER: Schema = {
+    "type": _NAME,
+    "lut": {
+        "n_bins": _ROWS,
+        "dim": _WIDTH,
+        "tokenizer": _NAME,
+        "possible_values": listed(text("a word", ".{0,1000}"), "words"),
+    },
+    "tensor": {"dim": _WIDTH},
+}
+HELIUM: Schema = {  # in Hugging Face's words
+    "hidden_size": _WIDTH,
+    "intermediate_size": _WIDTH,
+    "num_attention_heads": whole(1, 1024),
+    "num_key_value_heads": whole(1, 1024),
+    "num_hidden_layers": bounded(whole(1, MAX_LAYERS), "tensors"),
+    "max_position_embeddings": whole(1, MAX_CONTEXT),
+    "rope_theta": above(0, 1e12),
+    "rms_norm_eps": above(0, 1),
+    "vocab_size": _ROWS,
+    "head_dim": whole(1, MAX_WIDTH),
+}
+
+_KERNEL = whole(1, 1000)
+CODEC: Schema = {
+    "channels": whole(1, 64),
+    "sample_rate": above(0, 400_000),
+    "frame_rate": above(0, 10_000),
+    "seanet": {
+        "channels": whole(1, 64),
+        "dimension": _WIDTH,
+        "n_filters": _WIDTH,
+        "n_residual_layers": bounded(whole(0, 16), "tensors"),
+        "compress": whole(1, 64),
+        **dict.fromkeys(("kernel_size", "residual_kernel_size"), _KERNEL),
+        "last_kernel_size": _KERNEL,
+        "dilation_base": whole(1, 16),
+        "ratios": listed(
+            whole(1, 1000), "whole numbers from 1 to 1000", least=1, most=16
+        ),
+        "true_skip": flag(),
+    },
+    "quantizer": {
+        "dimension": _WIDTH,
+        "n_q": bounded(whole(1, MAX_CODEBOOKS), "tensors"),
+        "bins": _ROWS,
+    },
+    "transformer": {
+        "d_model": _WIDTH,
+        "num_heads": whole(1, 1024),
+        "num_layers": bounded(whole(1, MAX_LAYERS), "tensors"),
+        "dim_feedforward": _WIDTH,
+        "context": or_null(whole(1, MAX_CONTEXT)),  # null has a sentence of its own
+        "kv_repeat": whole(1, 1024),
+        "max_period": above(0, 1e12),
+        "layer_scale": or_null(number(-1000, 1000)),
+        "gating": _NAME,
+        "norm": _NAME,
+        "positional_embedding": _NAME,
+        "input_dimension": _WIDTH,
+        "output_dimensions": listed(_WIDTH, "whole numbers from 1", least=1, most=1000),
+    },
+}
+
+
+def check_values(data: Mapping[str, Any], room: Room | None = None) -> None:
+    """Check the type and range of every value that is there and not null.
+
+    Args:
+        room: what the weights leave room for, where they are known.
+
+    Raises: ConfigError naming the first value that does not fit.
     """
-    for key, value in data.items():
-        name = key.removeprefix("depformer_")
-        if value is None:
-            continue
-        if name in WHOLE and not _is_whole(value, WHOLE[name]):
-            raise _unfit(key, value, f"a whole number from {WHOLE[name]}")
-        if name in POSITIVE and not _is_positive(value):
-            raise _unfit(key, value, "a number above 0")
-        if name in LISTS and not _are_whole(value, 0):
-            raise _unfit(key, value, "a list of whole numbers from 0")
-        if name == "dim_feedforward" and not (
-            _is_whole(value, 1) or (value and _are_whole(value, 1))
-        ):
-            raise _unfit(key, value, "a whole number from 1, or a list of them")
-        if key in NAMES and not isinstance(value, str):
-            raise _unfit(key, value, "a file name")
-        if key in TABLES and not isinstance(value, Mapping):
-            raise _unfit(key, value, "an object")
-    _check_sampling(data.get("lm_gen_config") or {})
+    check(data, {**CONFIG, **HELIUM}, room)
+    check(data, _DEPFORMER, room if data.get("dep_q", 1) else None)
+    for name, entry in (data.get("conditioners") or {}).items():
+        check(entry, CONDITIONER, room, f"conditioners {shortened(name)} ")
 
 
-def check_codec_values(data: Mapping[str, Any]) -> None:
-    """``check_values`` for the JSON of a Mimi codec, its parts included."""
-    for key, value in data.items():
-        if key in CODEC_PARTS:
-            if not isinstance(value, Mapping):
-                raise _unfit(key, value, "an object")
-            check_codec_values(value)
-        elif key == "context" and value is None:
-            continue  # has a sentence of its own
-        elif key in CODEC_WHOLE and not _is_whole(value, 1):
-            raise _unfit(key, value, "a whole number from 1")
-        elif key in CODEC_POSITIVE and not _is_positive(value):
-            raise _unfit(key, value, "a number above 0")
-        elif key in CODEC_LISTS and not (value and _are_whole(value, 1)):
-            raise _unfit(key, value, "a list of whole numbers from 1")
-
-
-def _check_sampling(data: Mapping[str, Any]) -> None:
-    for key in ("temp", "temp_text", "cfg_coef"):
-        if type(data.get(key, 0)) not in (int, float):
-            raise _unfit(f"lm_gen_config {key}", data[key], "a number")
-    for key in ("top_k", "top_k_text"):
-        if not _is_whole(data.get(key, 0), 0):
-            raise _unfit(f"lm_gen_config {key}", data[key], "a whole number from 0")
-
-
-def _is_whole(value: Any, least: int) -> bool:
-    return type(value) is int and value >= least
-
-
-def _are_whole(value: Any, least: int) -> bool:
-    return isinstance(value, list | tuple) and all(_is_whole(v, least) for v in value)
-
-
-def _is_positive(value: Any) -> bool:
-    return type(value) in (int, float) and value > 0
-
-
-def _unfit(key: str, value: Any, wanted: str) -> ConfigError:
-    return ConfigError(f"config has {key} {value!r}: give {wanted}.")
+def check_codec_values(data: Mapping[str, Any], room: Room | None = None) -> None:
+    """``check_values`` for the JSON of a Mimi codec, where null is no value."""
+    check(data, CODEC, room, null_is_absent=False)

@@ -15,6 +15,7 @@ from ..modules.embedding import ScaledEmbedding
 from ..modules.norm import make_norm
 from ..modules.transformer import Transformer, TransformerConfig
 from ..utils.remap import remap
+from ..utils.tensor_files import load
 from .config import DepFormerConfig, LmConfig
 from .delays import delay_sequence, undelay_sequence
 from .depformer import DepFormer, DepFormerSlice
@@ -133,7 +134,7 @@ class Lm(Version030, nn.Module):
         Raises: CheckpointError naming the keys that do not fit.
         """
         rules = pytorch_rules(self.cfg if lm_config is None else lm_config)
-        weights = mx.load(str(file))
+        weights = load(file)
         assert isinstance(weights, dict)
         self.load_weights(list(remap(weights, rules, str(file)).items()), strict=strict)
         return self

@@ -16,6 +16,7 @@ from ..modules.seanet import SeanetConfig
 from ..modules.transformer import TransformerConfig
 from .config_stack import stack_config
 from .config_values import check_codec_values
+from .schema import shortened
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ QUANTIZER_TRAINING_KEYS = (
     "threshold_usage_ratio",
     "replaced_usage_ratio",
 )
+MAX_PAST = 10_000  # steps that one convolution may look back; Mimi: 3
 # What is supported of keys that change the computation.
 SEANET_FIXED = {
     "activation": "ELU",
@@ -116,6 +118,21 @@ class MimiConfig:
                 f"the codec's config has {self.channels} channels outside and "
                 f"{self.seanet.channels} in its seanet: make them equal."
             )
+        seanet = self.seanet
+        past = seanet.residual_ksize * seanet.dilation_base ** (
+            max(seanet.nresidual_layers, 1) - 1
+        )
+        if past > MAX_PAST or self.frame_size > self.sample_rate:
+            raise ConfigError(
+                f"the codec's config makes frames of {self.frame_size} samples and "
+                f"convolutions that see {past} steps: at most a second, and {MAX_PAST} "
+                "steps, are supported."
+            )
+        if seanet.compress > seanet.nfilters:
+            raise ConfigError(
+                f"the codec's seanet config has compress {seanet.compress} of "
+                f"{seanet.nfilters} n_filters: nothing would be left."
+            )
         latents = self.sample_rate / math.prod(self.seanet.ratios)
         if self.resample_stride < 2 or (
             abs(latents / self.frame_rate - self.resample_stride) > 1e-6
@@ -167,8 +184,8 @@ def _seanet(data: Mapping[str, Any]) -> SeanetConfig:
     for key, value, supported in wanted:
         if value not in supported:
             raise ConfigError(
-                f"the codec's seanet config has {key} {value!r}: supported are "
-                f"{supported}."
+                f"the codec's seanet config has {key} {shortened(value)}: supported "
+                f"are {supported}."
             )
     return SeanetConfig(**values)
 
@@ -187,7 +204,8 @@ def _check_quantizer(data: Mapping[str, Any], dimension: int) -> int:
         value = data.get(key, 1 if key == "n_q_semantic" else data.get("dimension"))
         if value != only:
             raise ConfigError(
-                f"the codec's quantizer config has {key} {value!r}: only {only} fits."
+                f"the codec's quantizer config has {key} {shortened(value)}: only "
+                f"{only} fits."
             )
     return data.get("n_q", 8)
 

@@ -7,6 +7,7 @@ import mlx.core as mx
 
 from ..errors import CheckpointError
 from ..utils.remap import check_names, remap
+from ..utils.tensor_files import load
 from .mimi_config import MimiConfig
 from .mimi_keys import count_codebooks, mimi_rules, without_surplus_codebooks
 
@@ -14,8 +15,8 @@ from .mimi_keys import count_codebooks, mimi_rules, without_surplus_codebooks
 def read_weights(file: str | PathLike[str]) -> dict[str, mx.array]:
     """The tensors of a file, not read yet."""
     try:
-        weights = mx.load(str(file))
-    except (OSError, RuntimeError, ValueError) as error:
+        weights = load(file)
+    except (OSError, RuntimeError, ValueError, CheckpointError) as error:
         raise CheckpointError(
             f"cannot read Mimi weights from {file} ({error}): is the file whole, and "
             "does its name end in .safetensors?"

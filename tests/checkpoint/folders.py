@@ -1,6 +1,7 @@
 """Checkpoint folders on disk, small and random, for the tests beside."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from mlx.utils import tree_flatten
 from moshi_mlx.checkpoint.build import load_lm
 from moshi_mlx.checkpoint.info import CheckpointInfo
 from moshi_mlx.models.lm import Lm
-from tests.tiny import BASE, Config, Weights, pytorch_weights
+from tests.tiny import BASE, DATA, Config, Weights, pytorch_weights
 
 
 def write(
@@ -27,6 +28,19 @@ def write(
     (folder / "config.json").write_text(json.dumps(config))
     weights = pytorch_weights(config) if weights is None else weights
     mx.save_safetensors(str(folder / name), weights)
+    return folder
+
+
+def write_with_codec(folder: Path, **changes: Any) -> Path:
+    """A folder as ``write`` makes it, with the golden codec and tokenizer in it."""
+    names = {
+        "mimi_name": "mimi.safetensors",
+        "mimi_config_name": "mimi_config.json",
+        "tokenizer_name": "tokenizer.model",
+    }
+    write(folder, **names, **changes)
+    for name in names.values():
+        shutil.copy(DATA / "tts" / name, folder)
     return folder
 
 

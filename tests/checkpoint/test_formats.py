@@ -6,13 +6,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moshi_mlx.checkpoint.formats import (
-    format_of,
-    read_header,
-    read_tensors,
-    widen_int8,
-)
+from moshi_mlx.checkpoint.formats import format_of, widen_int8
 from moshi_mlx.errors import CheckpointError
+from moshi_mlx.utils.tensor_files import read_header, read_tensors
 from tests.tiny import BASE, assert_close, pytorch_shapes
 
 

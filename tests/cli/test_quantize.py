@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import mlx.core as mx
@@ -14,25 +15,18 @@ from moshi_mlx.checkpoint.info import CheckpointInfo
 from moshi_mlx.checkpoint.quantize import describe, quantize
 from moshi_mlx.cli.main import main
 from moshi_mlx.cli.quantize import quality_lines
-from tests.checkpoint.folders import assert_equal, tensors, write
+from tests.checkpoint.folders import assert_equal, tensors, write, write_with_codec
 from tests.checkpoint.test_upload import hub as hub
 from tests.naming import as_candle
 from tests.tiny import BASE, DATA, pytorch_weights
 
 DUPLEX = DATA / "lm_duplex"
-TTS = DATA / "tts"
 
 
 @pytest.fixture
 def source(tmp_path) -> Path:
     """A PyTorch checkpoint with the codec and tokenizer that it needs."""
-    folder = write(
-        tmp_path / "source",
-        mimi_name=str(TTS / "mimi.safetensors"),
-        mimi_config_name=str(TTS / "mimi_config.json"),
-        tokenizer_name=str(TTS / "tokenizer.model"),
-    )
-    return folder
+    return write_with_codec(tmp_path / "source")
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: object) -> dict:
@@ -109,8 +103,9 @@ def full_demo(folder: Path) -> Path:
     """The demo's shape and files with random weights: the demo itself is quantised."""
     info = CheckpointInfo.find("demo")
     config = {k: v for k, v in info.config.items() if k != "quantization"}
+    folder.mkdir()
     for key in ("mimi_name", "mimi_config_name", "tokenizer_name"):
-        config[key] = str(info.file(config[key]))
+        shutil.copy(info.file(config[key]), folder)
     return write(folder, config=config)
 
 
@@ -183,14 +178,8 @@ def test_upload_pushes_the_folder_with_its_card(capsys, source, tmp_path, hub):
 
 
 def test_quantising_from_a_file_needs_less_memory_than_the_file(capsys, tmp_path):
-    folder = write(
-        tmp_path / "source",
-        dim=256,
-        text_card=8000,
-        num_layers=6,
-        mimi_name=str(TTS / "mimi.safetensors"),
-        mimi_config_name=str(TTS / "mimi_config.json"),
-        tokenizer_name=str(TTS / "tokenizer.model"),
+    folder = write_with_codec(
+        tmp_path / "source", dim=256, text_card=8000, num_layers=6
     )
     size = (folder / "model.safetensors").stat().st_size
     mx.clear_cache()

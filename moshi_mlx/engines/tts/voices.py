@@ -14,6 +14,7 @@ import mlx.core as mx
 from ...errors import CheckpointError, ConfigError
 from ...modules.conditioner import TensorCondition, TensorConditioner
 from ...utils.loaders import NotInRepoError, hf_get
+from ...utils.tensor_files import check_numbers, read_tensors
 
 SPEAKER = "speaker_wavs"  # the condition, and the tensor in a voice file
 SOUND = (".wav", ".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac", ".aiff")
@@ -156,12 +157,11 @@ def _embedding(path: Path, dim: int) -> mx.array:
     if path.suffix != EMBEDDED:
         raise CheckpointError(f"{path} is no voice embedding. {CLONING}")
     try:
-        tensors = mx.load(str(path))
-    except (RuntimeError, ValueError) as error:
+        voice = read_tensors(path).get(SPEAKER)
+    except CheckpointError as error:
         raise CheckpointError(
             f"voice {path} cannot be read ({error}): download it again."
         ) from error
-    voice = tensors.get(SPEAKER) if isinstance(tensors, dict) else None
     if voice is None or voice.ndim != 3:
         raise CheckpointError(f"{path} holds no {SPEAKER!r}: it is no voice file.")
     if voice.shape[1] != dim:
@@ -169,4 +169,5 @@ def _embedding(path: Path, dim: int) -> mx.array:
             f"voice {path.name} has {voice.shape[1]} numbers per frame, this model "
             f"takes {dim}: it was made for another model."
         )
+    check_numbers([(SPEAKER, voice)], f"voice {path}")
     return voice.astype(mx.float32).swapaxes(1, 2)

@@ -1,0 +1,40 @@
+"""``scripts/fuzz``: every kind of mutated input in full, and its figures."""
+
+import argparse
+import faulthandler
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+import mlx.core as mx
+
+from tests.fuzz import checkpoints
+from tests.fuzz.harness import Try, fuzz
+
+# What is tried, and how often in full.
+KINDS: dict[str, tuple[Try, int]] = {
+    kind: (attempt, 10_000) for kind, attempt in checkpoints.KINDS.items()
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kinds", nargs="*", help=f"of {', '.join(KINDS)}")
+    parser.add_argument("-n", "--cases", type=int, help="instead of the full number")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    unknown = set(given.kinds) - set(KINDS)
+    if unknown:
+        parser.error(f"unknown kinds {sorted(unknown)}: there are {list(KINDS)}")
+    faulthandler.enable(sys.stderr)
+    logging.disable(logging.WARNING)
+    mx.set_default_device(mx.cpu)
+    for kind in given.kinds or KINDS:
+        attempt, full = KINDS[kind]
+        with tempfile.TemporaryDirectory(prefix="moshi-fuzz-") as folder:
+            cases = full if given.cases is None else given.cases
+            print(fuzz(kind, attempt, cases, Path(folder), given.seed), flush=True)
+
+
+main()
