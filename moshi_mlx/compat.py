@@ -59,6 +59,10 @@ class Version030:
         """Make ``cache`` what ``transformer_cache`` and direct calls use."""
         self.__dict__["_exposed"] = cache  # not an item: no child of the module
 
+    def hide_cache(self) -> None:
+        """Let go of the exposed cache: a new one is made when it is looked at."""
+        self.__dict__.pop("_exposed", None)
+
     def forward_text(
         self: Any, token_ids: mx.array, cross_attention_src: mx.array | None = None
     ) -> tuple[mx.array, mx.array]:

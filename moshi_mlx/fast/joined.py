@@ -105,5 +105,7 @@ class JoinedLinear(_Joined):
 
     def _join(self, layers: Sequence[nn.Module]) -> dict[str, mx.array]:
         joined = super()._join(layers)
+        for layer in layers:
+            layer.pop("_factor", None)  # of a fast form: it is where the weight was
         self._whole = with_weights(layers[0], joined)
         return joined

@@ -11,7 +11,6 @@ from mlx.utils import tree_flatten
 M = TypeVar("M", bound=nn.Module)
 F = TypeVar("F", bound=type)
 KEPT = "_twin"  # where a network keeps its copy: an attribute, not a parameter
-_COPY = object()  # what a copy has there
 
 # By the exact class of a module, the class of the copy of one.
 _FORMS: dict[type, Callable[[Any], type]] = {}
@@ -55,6 +54,10 @@ class _Kept:
         return type(None), ()
 
 
+class _Copy:
+    """Stands in a copy's place for what it would keep."""
+
+
 def ready(network: M, refresh: bool = True) -> M:
     """``network`` in its fast form: made once, and anew if weights were replaced.
 
@@ -66,7 +69,7 @@ def ready(network: M, refresh: bool = True) -> M:
             for a large network.
     """
     kept = network.__dict__.get(KEPT)
-    if kept is _COPY:
+    if kept is _Copy:
         return network
     if kept is None or (refresh and not kept.is_of(network)):
         network.__dict__[KEPT] = None  # let go of the old one first
@@ -97,7 +100,7 @@ def _twin(module: Any) -> Any:
         return module  # not known; ours are copied, as their parts may have forms
     twin = kind.__new__(kind)
     twin.__dict__.update(module.__dict__)
-    twin.__dict__[KEPT] = _COPY
+    twin.__dict__[KEPT] = _Copy
     for name, value in module.items():
         twin[name] = value if isinstance(value, mx.array) else _twin(value)
     if hasattr(twin, "made_ready"):

@@ -7,25 +7,34 @@ on; those of the layers that they are made of are in ``moshi_mlx.fast``.
 from functools import partial
 
 import mlx.core as mx
+import mlx.nn as nn
 
 from ..fast import form
 from ..fast.compiled import Compiled, Stage
 from ..fast.joined import JoinedEmbedding, JoinedLinear
 from ..fast.transformer import FastTransformer
+from ..modules.embedding import QuantizedScaledEmbedding, ScaledEmbedding
 from ..modules.kv_cache import KVCache
 from .depformer import Choose, DepFormer, DepFormerSlice
 from .lm import Lm
 from .mimi import MOST_COMPILED, Mimi
+
+TABLES = (ScaledEmbedding, QuantizedScaledEmbedding)
+
+
+def _compile(stack: nn.Module, positions: int) -> None:
+    """Compile calls of so few positions, if the stack is ours."""
+    if isinstance(stack, FastTransformer):
+        stack.compile_up_to(positions)
 
 
 @form(Lm)
 class FastLm(Lm):
     """Audio embeddings joined; steps of one position compiled."""
 
-    transformer: FastTransformer
-
     def made_ready(self) -> None:
-        self.transformer.compile_up_to(1)
+        self.hide_cache()  # or the copy would hold on to a stream's state
+        _compile(self.transformer, 1)
         self._joined = JoinedEmbedding()
 
     def embed_audio(self, audio: mx.array) -> mx.array:
@@ -58,7 +67,8 @@ class FastDepFormer(DepFormer):
         cache: list[mx.array] = []
         token, tokens = text, []
         for k, part in enumerate(self.slices[:steps]):
-            told = part.emb.lookup(token) if k else part.emb(token)
+            drawn = k > 0 and isinstance(part.emb, TABLES)  # never -1
+            told = part.emb.lookup(token) if drawn else part.emb(token)
             step = self._compiled(k, partial(_step, part))
             logits, *cache = step(inputs[self.input_sets[k]] + told, *cache)
             token = choose(k, logits)
@@ -88,10 +98,10 @@ class FastMimi(Mimi):
     """Convolutions compiled as one stage each way; transformers between attentions."""
 
     def made_ready(self) -> None:
+        self.reset_state()  # or the copy would hold on to a stream's state
         positions = MOST_COMPILED * self.cfg.resample_stride
         for stack in (self.encoder_transformer, self.decoder_transformer):
-            assert isinstance(stack.transformer, FastTransformer)
-            stack.transformer.compile_up_to(positions)
+            _compile(stack.transformer, positions)
         samples = MOST_COMPILED * self.frame_size
         self["encoder"] = Stage(self.encoder, samples)
         self["decoder"] = Stage(self.decoder, positions)

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,13 @@ class Around(nn.Module):
         return -self.inner(*args)
 
 
+class WithCaches(Around):
+    inner: Any
+
+    def make_rot_cache(self, *args: Any) -> Any:
+        return self.inner.make_rot_cache(*args)
+
+
 def replaced(which: str) -> Transformer:
     module = stack(num_layers=3)
     layer = module.layers[1]
@@ -241,6 +249,19 @@ def test_a_part_of_the_user_s_own_is_called_as_it_is(which):
             for network, cache in zip((fast.ready(module), module), caches, strict=True)
         )
         assert_close(found, expected, 2e-5)
+
+
+def test_stacks_and_tables_of_the_user_s_own_are_called_too():
+    lm, plain = tiny.lm(), tiny.lm()
+    lm.transformer = WithCaches(lm.transformer)  # type: ignore
+    lm.text_emb = Around(lm.text_emb)  # type: ignore
+    lm.audio_embs = [Around(emb) for emb in lm.audio_embs]  # type: ignore
+    for part in lm.depformer.slices:
+        part.emb = Around(part.emb)  # type: ignore
+    found, expected = logits(lm.ready()), logits(lm)
+    for one, other in zip(found, expected, strict=True):
+        assert_close(one, other, 2e-5)
+    assert not mx.allclose(expected[0], logits(plain)[0], atol=1e-2)
 
 
 def test_a_network_of_the_user_s_own_kind_is_itself():
@@ -276,6 +297,19 @@ def test_a_ready_network_is_freed_with_its_own():
     assert before - mx.get_active_memory() > 0.9 * held  # without the cycle collector
 
 
+def test_a_ready_network_holds_no_stream_s_state():
+    lm, mimi = tiny.lm(), golden_mimi()
+    gen = tiny.greedy(lm)
+    run(gen, heard(lm, 1, 2))
+    mimi.encode_step(mx.zeros((1, 1, mimi.frame_size)))
+    assert mimi._state is not None
+    held = [weakref.ref(gen.cache[0]), weakref.ref(mimi._state)]
+    del gen
+    tiny.greedy(lm)
+    mimi.reset_state()
+    assert [state() for state in held] == [None, None]
+
+
 def test_a_copied_model_generates_on_its_own_weights():
     lm = tiny.lm()
     first = run(tiny.greedy(lm), heard(lm, 1, 6))
@@ -283,7 +317,12 @@ def test_a_copied_model_generates_on_its_own_weights():
     other.text_linear.weight = -other.text_linear.weight
     assert not np.array_equal(run(tiny.greedy(other), heard(lm, 1, 6)), first)
     assert np.array_equal(run(tiny.greedy(lm), heard(lm, 1, 6)), first)
+    copied = pickle.loads(pickle.dumps(layer := ready_layer()))
+    assert same(copied, parameters(copied)) and same(layer, parameters(layer))
+    assert fast.ready(copied) is not fast.ready(layer)
+
+
+def ready_layer() -> TransformerLayer:
     layer = TransformerLayer(config())
     fast.ready(layer)
-    assert same(copy.copy(layer), parameters(layer))
-    assert pickle.loads(pickle.dumps(fast.twin._Kept.__reduce__)) is not None
+    return layer

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_unflatten
 
+from moshi_mlx import fast
 from moshi_mlx.modules.transformer import (
     ACTIVATIONS,
     POSITIONS,
@@ -20,6 +21,9 @@ from moshi_mlx.modules.transformer import (
 from tests import oracles
 from tests.tiny import assert_close, number, parameters
 
+forms = pytest.mark.parametrize(
+    "form", [lambda stack: stack, fast.ready], ids=["reference", "fast"]
+)
 FIELDS: dict[str, Any] = {  # the 21 fields of moshi_mlx 0.3.0
     "d_model": 16,
     "num_heads": 2,
@@ -106,12 +110,13 @@ def wave(b: int, t: int, d: int = 16, seed: int = 0) -> mx.array:
 
 def check(module: Transformer, t: int = 20, cross: mx.array | None = None) -> None:
     x = wave(2, t)
-    found = module(x, cross_attention_src=cross)
-    expected = [
+    rows = [
         oracle(module)(np.array(row), None if cross is None else np.array(cross[b]))
         for b, row in enumerate(x)
     ]
-    assert_close(found, mx.array(np.stack(expected).astype(np.float32)))
+    expected = mx.array(np.stack(rows).astype(np.float32))
+    for network in (module, fast.ready(module)):
+        assert_close(network(x, cross_attention_src=cross), expected)
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
@@ -161,8 +166,9 @@ def test_the_epsilon_of_a_norm_may_be_given():
     ids=str,
 )
 @pytest.mark.parametrize("lengths", [[1] * 22, [2] * 11, [5, 5, 5, 7], [1, 2, 5, 14]])
-def test_steps_of_any_length_give_what_the_whole_sequence_gives(changes, lengths):
-    module = stack(**changes)
+@forms
+def test_steps_of_any_length_give_what_the_whole_sequence_gives(form, changes, lengths):
+    module = form(stack(**changes))
     cross = wave(2, 5, seed=1) if changes.get("cross_attention") else None
     x = wave(2, 22)
     cache = module.make_rot_cache()
@@ -175,9 +181,10 @@ def test_steps_of_any_length_give_what_the_whole_sequence_gives(changes, lengths
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
-def test_rows_of_a_batch_pause_and_reset_on_their_own(positions: str):
+@forms
+def test_rows_of_a_batch_pause_and_reset_on_their_own(form, positions: str):
     """Each row must give what it gives alone, whatever its neighbours do."""
-    module = stack(positional_embedding=positions)
+    module = form(stack(positional_embedding=positions))
     b, rng = 3, np.random.default_rng(0)
     batch = module.make_rot_cache()
     single = [module.make_rot_cache() for _ in range(b)]
@@ -344,3 +351,12 @@ def test_a_condition_must_be_given_where_and_only_where_one_is_used():
         stack()(x, cross_attention_src=cross)
     with pytest.raises(ValueError, match="wants a cross_attention_src"):
         stack(cross_attention=True)(x)
+
+
+def test_a_layer_is_arrays_in_and_arrays_out():
+    module, x = stack(num_layers=2), wave(2, 9)
+    plan, y = module.plan(x, None, None), x
+    for layer in module.layers:
+        y = layer(y, None, plan)
+    assert y.shape == x.shape
+    assert mx.array_equal(y, module(x))
