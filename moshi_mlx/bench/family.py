@@ -18,12 +18,11 @@ from ..checkpoint.info import CheckpointInfo
 from ..checkpoint.quantize import nbytes
 from ..codec import NativeCodec
 from ..engines.stt import STTModel
-from ..engines.text.engine import complete
+from ..engines.text import TextModel
 from ..engines.tts import TTSModel
 from ..errors import ConfigError
-from ..utils.sampling import Sampler
 from ..utils.trace import Timing, Trace
-from .family_models import Model, Translator, Writer, loaded_model, random_model
+from .family_models import Model, Translator, loaded_model, random_model
 from .sequences import shipped_recordings
 from .timing import FRAME_MS, Loop, process_peak
 
@@ -82,19 +81,15 @@ class Translating:
 class Writing:
     """Text: a token, after a prompt of 64 words."""
 
-    def __init__(self, model: Writer):
+    def __init__(self, model: TextModel):
         self._model = model
         self._pieces: Iterator[str] = iter(())
 
     def step(self) -> bool:
         while next(self._pieces, None) is None:  # it may end by itself
             prompt = " ".join((TEXT * PROMPT_WORDS).split()[:PROMPT_WORDS])
-            self._pieces = complete(
-                self._model.lm,
-                self._model.tokenizer,
-                prompt,
-                HOUR,
-                Sampler(0.8, top_k=25),
+            self._pieces = self._model.complete(
+                prompt, HOUR, temp=0.8, top_k=25, seed=0
             )
         return True
 
@@ -105,7 +100,7 @@ def begin(model: Model) -> Run:
         return Listening(model)
     if isinstance(model, TTSModel):
         return Speaking(model)
-    return Writing(model) if isinstance(model, Writer) else Translating(model)
+    return Writing(model) if isinstance(model, TextModel) else Translating(model)
 
 
 @dataclass(frozen=True)

@@ -11,20 +11,20 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..checkpoint.build import load_lm, load_mimi, load_tokenizer
+from ..checkpoint.build import load_lm, load_mimi
 from ..checkpoint.cost import cost
 from ..checkpoint.helium import HELIUM_2B, helium_config
 from ..checkpoint.info import CheckpointInfo
 from ..checkpoint.memory import check_memory
 from ..checkpoint.quantize import materialise
-from ..engines.load import load_stt, load_tts
+from ..engines.load import load_stt, load_text, load_tts
 from ..engines.stt import STTModel
+from ..engines.text import TextModel
 from ..engines.tts import TTSModel
 from ..errors import ConfigError
 from ..models.config import LmConfig
 from ..models.lm import Lm
 from ..models.mimi import Mimi, MimiConfig, mimi_202407
-from ..utils.text import Tokenizer
 from .synthetic import SIZES
 
 BASE = {**SIZES["7B"], "hidden_scale": 4.125, "card": 2048, "context": 500}
@@ -193,15 +193,7 @@ class Translator:
     mimi: Mimi
 
 
-@dataclass(frozen=True)
-class Writer:
-    """A text model, with its tokenizer."""
-
-    lm: Lm
-    tokenizer: Tokenizer
-
-
-Model = STTModel | TTSModel | Translator | Writer
+Model = STTModel | TTSModel | Translator | TextModel
 
 
 def random_model(task: str, size: str) -> Model:
@@ -210,7 +202,7 @@ def random_model(task: str, size: str) -> Model:
     lm = random_lm(task, config)
     numbers = Numbers(lm.cfg.text_out_vocab_size)
     if task == "text":
-        return Writer(lm, numbers)
+        return TextModel(lm, numbers)
     mimi = random_mimi(max(lm.dep_q, lm.cfg.other_codebooks), size)
     if task == "stt":
         return STTModel(lm, mimi, numbers, config)
@@ -233,7 +225,6 @@ def loaded_model(info: CheckpointInfo) -> tuple[str, Model]:
             f"{info.name} is a {info.model_type} model, which holds conversations: "
             "leave --task out."
         )
-    lm = load_lm(info)
     if info.model_type == "helium":
-        return "text", Writer(lm, load_tokenizer(info))
-    return "translation", Translator(lm, load_mimi(info, info.num_codebooks))
+        return "text", load_text(info=info)
+    return "translation", Translator(load_lm(info), load_mimi(info, info.num_codebooks))

@@ -1,17 +1,19 @@
 """`moshi-mlx complete`: the text model Helium."""
 
-import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import ConfigError
 from . import options
 from .console import RawPrinter, make_log, status
-from .outputs import check_outputs
+from .outputs import check_outputs, print_json
+
+if TYPE_CHECKING:
+    from ..checkpoint.info import CheckpointInfo
 
 EXAMPLES = """
 moshi-mlx complete "Aujourd'hui, il est temps"
@@ -36,6 +38,17 @@ def complete(
     model: options.Model = None,
     seed: options.Seed = None,
     temp: options.Temperature = None,
+    top_p: options.TopP = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            "--top-k",
+            min=1,
+            metavar="K",
+            help="Draw from the K likeliest tokens, instead of --top-p (0.95).",
+            rich_help_panel=options.SAMPLING_PANEL,
+        ),
+    ] = None,
     bits: Annotated[
         int | None,
         typer.Option(
@@ -79,9 +92,7 @@ def complete(
     verbose: options.Verbose = False,
 ) -> None:
     """Continue a text. The model knows no chat: it goes on where the prompt ends."""
-    from ..checkpoint.build import load_tokenizer
-    from ..engines.text.engine import complete as run
-    from ..utils.sampling import Sampler, new_seed
+    from ..engines.load import load_text
 
     start = text if prompt is None else prompt
     if not start:
@@ -91,33 +102,32 @@ def complete(
     check_outputs(weights, {"--save-quantized": save_quantized})
     info = find(model, weights, tokenizer, lm_config, bits, kv_bits)
     with status(f"loading {info.name}"):
-        lm = load(info, bits, group_size)
-        reader = load_tokenizer(info)
+        text_model = load_text(info=info, quantize=bits, group_size=group_size)
     if save_quantized is not None:
-        lm.save_weights(str(save_quantized))
+        text_model.lm.save_weights(str(save_quantized))
         print(make_log("info", f"saved {save_quantized}"), file=sys.stderr)
-    seed = new_seed() if seed is None else seed
-    sampler = Sampler() if temp is None else Sampler(temp)
+    sampling = {"temp": temp, "top_p": top_p, "top_k": top_k}
+    chosen = {name: value for name, value in sampling.items() if value is not None}
+    session = text_model.session(start, seed=seed, **chosen)
     printer, pieces = RawPrinter(), []
-    continuation = run(lm, reader, start, steps, sampler, seed)
     if not json_:
         printer.print_token(start)
     started = time.perf_counter()
-    for piece in continuation:
+    for piece in session.write(steps):
         pieces.append(piece)
         if not json_:
             printer.print_token(piece)
     wall_s = time.perf_counter() - started
     if json_:
-        result = {"prompt": start, "completion": "".join(pieces), "seed": seed}
-        print(json.dumps(result, ensure_ascii=False))
+        print_json(
+            "complete",
+            {"prompt": start, "completion": "".join(pieces), "seed": session.seed},
+        )
         return
     print()
     if verbose:
-        speed = (
-            f"{len(pieces)} tokens, {len(pieces) / wall_s:.1f} a second; seed {seed}"
-        )
-        printer.log("info", speed)
+        speed = f"{len(pieces)} tokens, {len(pieces) / wall_s:.1f} a second"
+        printer.log("info", f"{speed}; seed {session.seed}")
 
 
 def find(
@@ -127,8 +137,8 @@ def find(
     lm_config: Path | None,
     bits: int | None,
     kv_bits: int | None,
-) -> Any:
-    """The checkpoint; nothing is fetched where all files are given."""
+) -> "CheckpointInfo":
+    """The checkpoint; nothing is fetched if all files are given."""
     from ..checkpoint.helium import HELIUM_2B
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.source import Source
@@ -148,15 +158,3 @@ def find(
         bits=bits,
         kv_bits=kv_bits,
     )
-
-
-def load(info: Any, bits: int | None, group_size: int | None) -> Any:
-    """The model, quantised where that is asked for and not done yet."""
-    from ..checkpoint.build import load_lm
-    from ..checkpoint.quantize import quantize
-
-    if bits is None or group_size is None:
-        return load_lm(info, bits=bits)
-    lm = load_lm(info)
-    quantize(lm, bits, group_size)
-    return lm

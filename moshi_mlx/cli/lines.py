@@ -1,8 +1,11 @@
-"""What a listener reports, as lines on the screen and as what is kept of it."""
+"""What a listener reports, as lines on the screen."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .console import RawPrinter
+
+if TYPE_CHECKING:
+    from ..engines.stt import Event
 
 
 class Lines:
@@ -14,7 +17,8 @@ class Lines:
         self._turn_ends_s: float | None = None  # its last words may still come
         self._shown = ""  # of the newest word
 
-    def print_event(self, _row: int, event: Any) -> None:
+    def print_event(self, event: "Event") -> None:
+        """Show what was noticed."""
         from ..engines.stt import EndOfTurn, Stalled, Word, WordBegun
 
         if isinstance(event, WordBegun):
@@ -35,34 +39,3 @@ class Lines:
         if self._begun:
             self._printer.print_token("\n")
         self._begun, self._turn_ends_s = False, None
-
-
-class Kept:
-    """What was noticed in each sound so far.
-
-    Args:
-        count: sounds.
-        lines: are shown it, where there are any.
-    """
-
-    def __init__(self, count: int, lines: Lines | None):
-        self._lines = lines
-        self._events: list[list[Any]] = [[] for _ in range(count)]
-
-    def notice(self, row: int, event: Any) -> None:
-        from ..engines.stt import EndOfTurn, Word
-
-        if isinstance(event, Word | EndOfTurn):
-            self._events[row].append(event)
-        if self._lines is not None:
-            self._lines.print_event(row, event)
-
-    def transcripts(self, duration_s: float = 0.0) -> list[Any]:
-        """So far; a sound is at least as long as what was noticed in it."""
-        from ..engines.stt import Transcript, Word
-
-        found = []
-        for events in self._events:
-            ends = [event.end_s for event in events if isinstance(event, Word)]
-            found.append(Transcript.of(events, max([duration_s, *ends])))
-        return found

@@ -126,6 +126,17 @@ Temperature = Annotated[
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
+TopP = Annotated[
+    float | None,
+    typer.Option(
+        "--top-p",
+        min=0.0,
+        max=1.0,
+        metavar="P",
+        help="Draw from the likeliest tokens that together reach this probability.",
+        rich_help_panel=SAMPLING_PANEL,
+    ),
+]
 TextTemperature = Annotated[
     float | None,
     typer.Option(

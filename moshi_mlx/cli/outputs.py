@@ -1,10 +1,24 @@
-"""The files that a command is asked to write: told apart before anything is run."""
+"""What commands write: files, checked before anything is run, and JSON."""
 
+import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ..errors import AudioError
+
+SCHEMA = 1  # version of what --json prints: see schema.json beside this file
+
+
+def print_json(command: str, result: Mapping[str, Any]) -> None:
+    """Print a command's result as one line of JSON, with the name of its schema."""
+    print(json.dumps(with_schema(command, result), ensure_ascii=False))
+
+
+def with_schema(command: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    """``result`` with the command and the schema's version in front."""
+    return {"schema": f"moshi-mlx/{command}/{SCHEMA}", **result}
 
 
 def check_outputs(

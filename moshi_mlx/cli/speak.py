@@ -1,6 +1,5 @@
 """`moshi-mlx speak`: text in, speech out, as it is typed or from files."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +8,7 @@ import typer
 from ..errors import ConfigError
 from . import options
 from .console import status
-from .outputs import check_outputs
+from .outputs import check_outputs, print_json
 from .speak_run import speak_all, speak_one
 
 EXAMPLES = """
@@ -178,6 +177,7 @@ def speak(
     ] = 32,
     seed: options.Seed = None,
     temp: options.Temperature = None,
+    top_p: options.TopP = None,
     quantize: Annotated[
         int | None,
         typer.Option(
@@ -200,9 +200,10 @@ def speak(
     {"turns": ["..."], "voices": ["..."], "id": "name-of-the-file"}.
     """
     from ..audio.device import find_device
-    from ..engines.tts.texts import Source, check_form
+    from ..documents.word_files import check_form
+    from ..engines.tts.texts import TextSource
 
-    source = Source(text, jsonl)  # a file that is none is said before loading
+    source = TextSource(text, jsonl)  # a missing file is reported before loading
     if words is not None:
         check_form(words)
     read = [path for path in (source.path, *map(Path, voice or [])) if path is not None]
@@ -237,6 +238,7 @@ def speak(
             info=info,
             quantize=quantize,
             temp=0.6 if temp is None else temp,
+            top_p=top_p,
             n_q=nq,
             final_padding=final_padding,
             padding_bonus=padding_bonus,
@@ -245,23 +247,16 @@ def speak(
             voice_repo=repo,
         )
         tts.warmup(cfg_coef)
+    speech = {"guidance": cfg_coef, "padding_between": padding_between, "seed": seed}
     if source.jsonl:
         about = {"hf_repo": name, "voice_repo": repo, "model_id": info.model_id}
-        settings = (cfg_coef, padding_between, only_wav, seed, about)
-        summary = speak_all(tts, source.read(), out_folder, batch_size, settings)
+        text = source.read()
+        speech |= {"only_wav": only_wav, "about": about}
+        summary = speak_all(tts, text, out_folder, batch_size, **speech)
     else:
-        summary = speak_one(
-            tts,
-            source,
-            voices=voice,
-            speech={
-                "guidance": cfg_coef,
-                "padding_between": padding_between,
-                "seed": seed,
-            },
-            files=(out, words, (speaker,) if play else None),
-        )
+        play_on = (speaker,) if play else None
+        summary = speak_one(tts, source, voice, play_on, out=out, words=words, **speech)
     if json_:
-        print(json.dumps(summary, ensure_ascii=False))
+        print_json("speak", summary)
     if summary.get("failures"):
         raise typer.Exit(1)

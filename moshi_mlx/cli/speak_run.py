@@ -1,92 +1,90 @@
-"""What `moshi-mlx speak` does once its model is loaded: one text, or many scripts."""
+"""What `moshi-mlx speak` prints once its model is loaded: of one text, or of many."""
 
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .console import RawPrinter, make_log, progress
 
+if TYPE_CHECKING:
+    from ..engines.tts import TTSModel
+    from ..engines.tts.scripts import Failure
+    from ..engines.tts.session import Pcm
+    from ..engines.tts.texts import TextSource
+
 
 def speak_one(
-    tts: Any,
-    source: Any,
+    tts: "TTSModel",
+    source: "TextSource",
     voices: list[str] | None,
-    speech: dict[str, Any],
-    files: tuple[Path | None, Path | None, tuple[str | None] | None],
+    play: tuple[str | None] | None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Say one text; returns what came of it.
 
     Args:
-        files: sound file, file of words, and (loudspeaker,) to play on.
+        play: (loudspeaker,) to play on.
+        options: of ``TTSModel.speak``.
     """
-    from ..audio.files import WavWriter
     from ..engines.tts import DEFAULT_VOICE
-    from ..engines.tts.texts import spoken, write_words
     from ..live.devices import Player
 
-    out, words, play = files
-    rate = int(tts.mimi.sample_rate)
-    session = tts.session(voices or [DEFAULT_VOICE], **speech)
-    dialogue = len(voices or []) > 1
-    first_s, samples, sinks = None, 0, []
     with ExitStack() as stack:
-        if words is not None:  # also of what was said before Ctrl-C
-            stack.callback(lambda: session.words and write_words(words, session.words))
-        started = time.perf_counter()
-        for pcm in spoken(session, source, dialogue):
-            if first_s is None:
-                first_s = time.perf_counter() - started
-                if out is not None:  # a text that cannot be said overwrites nothing
-                    sinks.append(stack.enter_context(WavWriter(out, 1, rate)).write)
-                if play is not None:
-                    sinks.append(stack.enter_context(Player(*play)).play)
-            samples += len(pcm)
-            for sink in sinks:
-                sink(pcm)
-        wall_s = time.perf_counter() - started
-    summary = {
-        "output": None if out is None else str(out),
-        "words": [vars(word) for word in session.words],
-        "audio_s": round(samples / rate, 3),
-        "wall_s": round(wall_s, 3),
-        "first_sound_s": round(first_s or 0.0, 3),
-        "times_real_time": round(samples / rate / wall_s, 2),
-    }
+        player: Player | None = None
+
+        def heard(pcm: "Pcm") -> None:
+            nonlocal player
+            if play is not None and player is None:  # not before there is sound
+                player = stack.enter_context(Player(*play))
+            if player is not None:
+                player.play(pcm)
+
+        done = tts.speak(source, voices or [DEFAULT_VOICE], on_frame=heard, **options)
     RawPrinter().log(
         "info",
-        f"{summary['audio_s']:.1f} s of speech in {wall_s:.1f} s "
-        f"({summary['times_real_time']} x real time), the first sound after "
-        f"{summary['first_sound_s']:.2f} s",
+        f"{done.audio_s:.1f} s of speech in {done.wall_s:.1f} s "
+        f"({done.times_real_time:.2f} x real time), the first sound after "
+        f"{done.first_sound_s:.2f} s",
     )
-    return summary
+    return {
+        "output": None if done.path is None else str(done.path),
+        "words": [vars(word) for word in done.words],
+        "audio_s": round(done.audio_s, 3),
+        "wall_s": round(done.wall_s, 3),
+        "first_sound_s": round(done.first_sound_s, 3),
+        "times_real_time": round(done.times_real_time, 2),
+    }
 
 
 def speak_all(
-    tts: Any,
-    text: str,
-    folder: Path,
-    batch_size: int,
-    settings: tuple[float, int, bool, int | None, dict[str, Any]],
+    tts: "TTSModel", text: str, folder: Path, batch_size: int, **options: Any
 ) -> dict[str, Any]:
-    """Say the scripts of a JSONL text; those that fail are named by line."""
-    from ..audio.files import make_folder
-    from ..engines.tts.scripts import Failure, Reader, Request, read_requests
+    """Say the scripts of a JSONL text; those that fail are named by line.
 
-    found = list(read_requests(text))
-    requests = [r for r in found if isinstance(r, Request)]
+    Args:
+        options: of ``TTSModel.say_scripts``.
+    """
+    from ..audio.files import make_folder
+    from ..engines.tts.scripts import Failure, Script, read_scripts
+
+    found = list(read_scripts(text))
+    scripts = [r for r in found if isinstance(r, Script)]
     failures = [f for f in found if isinstance(f, Failure)]
     make_folder(folder)
-    reader = Reader(tts, folder, *settings)
     written: list[str] = []
-    with progress("speaking", len(requests)) as advance:
-        for result in reader.say(requests, batch_size):
-            if isinstance(result, Failure):
-                failures.append(result)
+    with progress("speaking", len(scripts)) as advance:
+
+        def result(done: "Path | Failure") -> None:
+            if isinstance(done, Failure):
+                failures.append(done)
             else:
-                written.append(str(result))
+                written.append(str(done))
             advance(1)
+
+        tts.say_scripts(
+            scripts, folder, batch_size=batch_size, on_result=result, **options
+        )
     for path in written:
         print(make_log("info", f"saved {path}"), file=sys.stderr)
     for failure in sorted(failures, key=lambda f: f.line):

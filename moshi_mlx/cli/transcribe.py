@@ -1,20 +1,24 @@
 """`moshi-mlx transcribe`: speech in, words with times out."""
 
-import json
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import ConfigError, MoshiError
+from ..errors import ConfigError
 from . import options
 from .console import make_log, progress, status
-from .lines import Kept, Lines
-from .outputs import check_outputs
+from .lines import Lines
+from .outputs import check_outputs, print_json
+
+if TYPE_CHECKING:
+    from ..engines.stt import Event, STTModel, STTSession
+    from ..engines.stt.files import FileFailure, FileTranscript
+    from ..engines.stt.model import Pcm
 
 MICROPHONE = Path("microphone")  # what its texts are called
 EXAMPLES = """
@@ -109,8 +113,10 @@ def transcribe(
     from ..audio.device import find_device
     from ..audio.files import make_folder
     from ..checkpoint.info import CheckpointInfo
+    from ..documents.word_files import FORMS
     from ..engines.load import DEFAULT_STT_REPO, load_stt
-    from ..engines.tts.texts import FORMS
+    from ..engines.stt.files import text_file
+    from ..live.devices import hear
 
     if bool(files) == mic:
         raise ConfigError("name sound files, or use --mic for the microphone.")
@@ -148,16 +154,18 @@ def transcribe(
             kv_bits=kv_bits,
         )
         stt = load_stt(info=info, quantize=quantized)
-    work = Work(stt, forms or [], out_folder, json_, listening)
+    show = Shown(forms or [], json_, several=len(set(files or [])) > 1)
     if mic:
-        work.microphone(microphone)
+        with hear(microphone) as blocks:
+            print(make_log("info", "listening, Ctrl-C ends"), file=sys.stderr)
+            show.live(stt, blocks, listening, out_folder)
         return
-    failed = work.all_files(files or [], batch_size)
+    failed = show.files(stt, files or [], batch_size, listening, out_folder)
     if failed:
         raise typer.Exit(1)
 
 
-def prompt_sound(prompt: str, file: Path | None) -> Any:
+def prompt_sound(prompt: str, file: Path | None) -> "Pcm | None":
     """The recording of a prompt, read before anything is loaded."""
     from ..audio.files import read
 
@@ -165,121 +173,108 @@ def prompt_sound(prompt: str, file: Path | None) -> Any:
         return None
     if not prompt.strip():
         raise ConfigError(
-            "--prompt-file needs its text: say with --prompt what is in it."
+            "--prompt-file needs its text: give what is said in it with --prompt."
         )
     return read(file)[0]
 
 
-def text_file(path: Path, form: str, folder: Path | None) -> Path:
-    """Where the words of a sound file go."""
-    return (folder or path.parent) / f"{path.stem}.{form}"
-
-
-class Work:
-    """Files to texts.
+class Shown:
+    """What is printed while sound becomes text.
 
     Args:
-        forms: of the files to write; without any the text is printed.
-        folder: where they go.
+        forms: of the files that are written; without any the text is printed.
         as_json: print everything as JSON instead.
-        listening: options of ``STTModel.transcribe_all``.
+        several: whether there are several files, so that each text needs a headline.
     """
 
-    def __init__(
-        self,
-        stt: Any,
-        forms: list[str],
-        folder: Path | None,
-        as_json: bool,
-        listening: dict[str, Any],
-    ):
-        self._stt = stt
+    def __init__(self, forms: list[str], as_json: bool, several: bool):
         self._forms = forms
-        self._folder = folder
         self._as_json = as_json
-        self._listening = listening
+        self._several = several
+        self._sound_s = 0.0
+        self._lines: Lines | None = None
 
-    def all_files(self, files: list[Path], batch_size: int) -> bool:
+    def files(
+        self,
+        stt: "STTModel",
+        files: list[Path],
+        batch_size: int,
+        listening: dict[str, Any],
+        folder: Path | None,
+    ) -> bool:
         """Work through ``files``; true if one of them could not be read."""
-        live = len(files) == 1 and not self._forms and not self._as_json
-        lines = Lines() if live else None
-        started, total_s, failed = time.perf_counter(), 0.0, False
-        files = list(dict.fromkeys(files))
-        shown = progress("listening", len(files))
-        with nullcontext(lambda _files: None) if live else shown as advance:
-            for start in range(0, len(files), batch_size):
-                batch = files[start : start + batch_size]
-                sounds = self._read(batch)
-                failed |= len(sounds) < len(batch)
-                batch_s = sum(map(len, sounds.values())) / self._stt.sample_rate
-                share = len(sounds) / (batch_s or 1.0)  # of a file, per second
-                kept = Kept(len(sounds), lines)
-                try:
-                    found = self._stt.transcribe_all(
-                        list(sounds.values()),
-                        on_event=kept.notice,
-                        on_progress=lambda s, share=share: advance(s * share),
-                        **self._listening,
-                    )
-                except KeyboardInterrupt:  # what was heard so far is written down
-                    self._report_all(list(sounds), kept.transcripts(), lines)
-                    raise
-                self._report_all(list(sounds), found, lines, several=len(files) > 1)
-                total_s += batch_s
-        wall_s = time.perf_counter() - started
-        if total_s and not self._as_json:
-            speed = f"{total_s:.1f} s of sound in {wall_s:.1f} s"
+        from ..engines.stt.files import FileFailure
+
+        live = not (self._several or self._forms or self._as_json)
+        self._lines = Lines() if live else None
+        started, done = time.perf_counter(), 0.0
+        with nullcontext() if live else progress("listening", 1.0) as advance:
+
+            def tell(share: float) -> None:
+                nonlocal done
+                if advance is not None:
+                    advance(share - done)
+                done = share
+
+            results = stt.transcribe_files(
+                files,
+                forms=self._forms,
+                out_folder=folder,
+                batch_size=batch_size,
+                on_file=self.result,
+                on_event=lambda _path, event: self.event(event),
+                on_progress=tell,
+                **listening,
+            )
+        if self._sound_s and not self._as_json:
+            wall_s = time.perf_counter() - started
+            speed = f"{self._sound_s:.1f} s of sound in {wall_s:.1f} s"
             print(make_log("info", speed), file=sys.stderr)
-        return failed
+        return any(isinstance(result, FileFailure) for result in results)
 
-    def microphone(self, choice: str | None) -> None:
-        """What is said into it, until Ctrl-C."""
-        from ..live.devices import hear
+    def live(
+        self,
+        stt: "STTModel",
+        blocks: "Iterator[Pcm]",
+        listening: dict[str, Any],
+        folder: Path | None,
+    ) -> None:
+        """What is said into a microphone, until Ctrl-C."""
+        from ..documents.word_files import write_words
+        from ..engines.stt.files import FileTranscript, Kept, text_file
 
-        session = self._stt.session(**self._listening)
-        lines = None if self._as_json else Lines()
-        kept = Kept(1, lines)
-        with hear(choice) as blocks:
-            print(make_log("info", "listening, Ctrl-C ends"), file=sys.stderr)
+        self._lines = None if self._as_json else Lines()
+        kept = Kept(1)
+        with stt.session(**listening) as session:
             for event in heard(session, blocks):
                 kept.notice(0, event)
-        self._report_all([MICROPHONE], kept.transcripts(session.time_s), lines)
+                self.event(event)
+            [transcript] = kept.transcripts(session.time_s)
+        written = [text_file(MICROPHONE, form, folder) for form in self._forms]
+        for path in written:
+            write_words(path, transcript.words)
+        self.result(FileTranscript(MICROPHONE, transcript, written))
 
-    def _read(self, files: list[Path]) -> dict[Path, Any]:
-        """The sound of files; those that cannot be read are named and left out."""
-        from ..audio.long import open_sound
+    def event(self, event: "Event") -> None:
+        """Something that was noticed."""
+        if self._lines is not None:
+            self._lines.print_event(event)
 
-        sounds: dict[Path, Any] = {}
-        for path in files:
-            try:
-                sounds[path] = open_sound(path, self._stt.sample_rate)
-            except MoshiError as error:
-                print(make_log("error", str(error)), file=sys.stderr)
-        return sounds
+    def result(self, result: "FileTranscript | FileFailure") -> None:
+        """What came of a file."""
+        from ..engines.stt.files import FileFailure
 
-    def _report_all(
-        self,
-        paths: list[Path],
-        transcripts: list[Any],
-        lines: Lines | None,
-        several: bool = False,
-    ) -> None:
-        for path, transcript in zip(paths, transcripts, strict=True):
-            self._report(path, transcript, lines, several)
-
-    def _report(
-        self, path: Path, transcript: Any, lines: Lines | None, several: bool
-    ) -> None:
-        from ..engines.tts.texts import write_words
-
-        for form in self._forms:
-            write_words(text_file(path, form, self._folder), transcript.words)
+        if isinstance(result, FileFailure):
+            print(make_log("error", str(result.error)), file=sys.stderr)
+            return
+        path, transcript = result.path, result.transcript
+        self._sound_s += transcript.duration_s
         if self._as_json:
-            print(json.dumps(as_json(path, transcript), ensure_ascii=False))
-        elif lines is not None:
-            lines.end()
+            print_json("transcribe", {"input": str(path), **transcript.to_dict()})
+        elif self._lines is not None:
+            self._lines.end()
         elif not self._forms:
-            if several:
+            if self._several:
                 print(f"{path}:")
             print("\n".join(turn.text for turn in transcript.turns))
         if not transcript.words:
@@ -287,21 +282,7 @@ class Work:
             print(make_log("warning", nothing), file=sys.stderr)
 
 
-def as_json(path: Path, transcript: Any) -> dict[str, Any]:
-    """A transcript, for programs."""
-    return {
-        "input": str(path),
-        "duration_s": round(transcript.duration_s, 3),
-        "text": transcript.text,
-        "words": [vars(word) for word in transcript.words],
-        "turns": [
-            {"start_s": turn.start_s, "end_s": turn.end_s, "text": turn.text}
-            for turn in transcript.turns
-        ],
-    }
-
-
-def heard(session: Any, blocks: Iterator[Any]) -> Iterator[Any]:
+def heard(session: "STTSession", blocks: "Iterator[Pcm]") -> "Iterator[Event]":
     """What is noticed in blocks of sound, to the last word before Ctrl-C."""
     try:
         for block in blocks:

@@ -90,9 +90,9 @@ def translate(
     from ..audio import frames
     from ..audio.device import find_device
     from ..checkpoint.info import CheckpointInfo
+    from ..documents.word_files import check_form
     from ..engines.duplex.engine import load
     from ..engines.load import DEFAULT_TRANSLATION_REPO
-    from ..engines.tts.texts import check_form
     from ..utils.sampling import new_seed
 
     if (infile is None) != mic:
@@ -242,8 +242,8 @@ class Translation:
         """Write the words and say how it went."""
         from ..audio import FRAME, SAMPLE_RATE
         from ..documents.transcript import words as of_pieces
+        from ..documents.word_files import write_words
         from ..documents.words import Word
-        from ..engines.tts.texts import write_words
 
         found = [Word(w.text, w.start_s, w.end_s) for w in of_pieces(self._pieces)]
         if words is not None:

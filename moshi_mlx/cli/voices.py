@@ -1,6 +1,5 @@
 """`moshi-mlx voices`: what `speak` can sound like."""
 
-import json
 import sys
 from typing import Annotated
 
@@ -9,6 +8,7 @@ import typer
 from ..errors import ConfigError
 from . import options
 from .console import make_log, status
+from .outputs import print_json
 
 EXAMPLES = """
 moshi-mlx voices
@@ -64,8 +64,10 @@ def voices(
     if not names:
         what = "no voice of this model" if search is None else f"no voice like {search}"
         raise ConfigError(f"{repo} has {what}: look into the model's card.")
-    print(json.dumps(names, ensure_ascii=False) if json_ else "\n".join(names))
-    if not json_:
+    if json_:
+        print_json("voices", {"repository": repo, "voices": names})
+    else:
+        print("\n".join(names))
         note = CLONING if embedded else "Any recording works as voice of this model."
         print(make_log("info", note), file=sys.stderr)
 

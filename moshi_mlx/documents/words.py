@@ -1,5 +1,6 @@
 """Words with their times, heard or said."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -10,3 +11,8 @@ class Word:
     text: str
     start_s: float
     end_s: float
+
+
+def joined(words: Sequence[Word]) -> str:
+    """Words as a text."""
+    return " ".join(word.text for word in words)

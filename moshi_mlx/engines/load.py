@@ -5,8 +5,11 @@ from typing import Any
 
 from ..checkpoint.build import load_lm, load_mimi, load_tokenizer
 from ..checkpoint.info import CheckpointInfo
+from ..checkpoint.quantize import quantize as quantize_lm
 from ..errors import ConfigError
+from .owner import model_thread
 from .stt import STTModel
+from .text import TextModel
 from .tts import DEFAULT_DSM_TTS_REPO, TTSModel
 
 DEFAULT_STT_REPO = "kyutai/stt-1b-en_fr-candle"  # the one that also scores pauses
@@ -39,9 +42,18 @@ def load_tts(
             name, revision=revision, bits=quantize, kv_bits=kv_bits
         )
     _check_kind(info, "tts_config", "does not speak texts", DEFAULT_DSM_TTS_REPO)
-    lm, mimi = load_lm(info, bits=quantize), load_mimi(info)
-    tokenizer = load_tokenizer(info)
-    return TTSModel(lm, mimi, tokenizer, raw_config=info.config, **settings)  # type: ignore[arg-type]
+    found, owner = info, model_thread()
+    return owner.run(
+        lambda: TTSModel(
+            load_lm(found, bits=quantize),
+            load_mimi(found),
+            load_tokenizer(found),  # type: ignore[arg-type]
+            raw_config=found.config,
+            name=found.name,
+            owner=owner,
+            **settings,
+        )
+    )
 
 
 def load_stt(
@@ -58,8 +70,48 @@ def load_stt(
             name, revision=revision, bits=quantize, kv_bits=kv_bits
         )
     _check_kind(info, "stt_config", "does not write down speech", DEFAULT_STT_REPO)
-    lm, mimi = load_lm(info, bits=quantize), load_mimi(info)
-    return STTModel(lm, mimi, load_tokenizer(info), info.config)
+    found, owner = info, model_thread()
+    return owner.run(
+        lambda: STTModel(
+            load_lm(found, bits=quantize),
+            load_mimi(found),
+            load_tokenizer(found),
+            found.config,
+            name=found.name,
+            owner=owner,
+        )
+    )
+
+
+def load_text(
+    name: str | Path = DEFAULT_TEXT_REPO,
+    *,
+    quantize: int | None = None,
+    group_size: int | None = None,
+    revision: str | None = None,
+    kv_bits: int | None = None,
+    info: CheckpointInfo | None = None,
+) -> TextModel:
+    """Load a model that continues texts: as ``load_tts``.
+
+    Args:
+        group_size: weights that share a scale, where ``quantize`` quantises.
+    """
+    if info is None:
+        info = CheckpointInfo.find(
+            name, revision=revision, bits=quantize, kv_bits=kv_bits
+        )
+    found, owner = info, model_thread()
+
+    def build() -> TextModel:
+        if quantize is None or group_size is None:
+            lm = load_lm(found, bits=quantize)
+        else:
+            lm = load_lm(found)
+            quantize_lm(lm, quantize, group_size)
+        return TextModel(lm, load_tokenizer(found), name=found.name, owner=owner)
+
+    return owner.run(build)
 
 
 def _check_kind(info: CheckpointInfo, key: str, lacking: str, example: str) -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from moshi_mlx.checkpoint.build import load_lm
 from moshi_mlx.checkpoint.info import CheckpointInfo
-from moshi_mlx.engines.text.engine import CHUNK, complete
+from moshi_mlx.engines.text import TextModel
+from moshi_mlx.engines.text.session import CHUNK
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.models import Lm
-from moshi_mlx.utils.sampling import Sampler
 from tests.family import run, writing
 from tests.speech import TTS, speaker, tokenizer
 
@@ -42,7 +42,7 @@ def test_a_completion_is_what_the_whole_text_predicts(model, repeat: int):
     assert (len(tokenizer().encode(prompt)) > CHUNK) == (repeat > 1)
     expected = greedy(lm, prompt, 8)
     assert 2 not in expected
-    pieces = list(complete(lm, tokenizer(), prompt, 8, Sampler(0.0)))
+    pieces = list(TextModel(lm, tokenizer()).complete(prompt, 8, temp=0.0))
     assert len(pieces) == 8
     written = [tokenizer().id_to_piece(t).replace("▁", " ") for t in expected]
     assert [p for p in pieces if p] == [w for w in written if not w.startswith("<")]
@@ -52,7 +52,7 @@ def test_completions_do_not_touch_each_other(model):
     lm = load_lm(CheckpointInfo.find(model))
 
     def begin(seed: int):
-        return complete(lm, tokenizer(), PROMPT, 12, Sampler(1.0), seed)
+        return TextModel(lm, tokenizer()).complete(PROMPT, 12, temp=1.0, seed=seed)
 
     alone = [list(begin(seed)) for seed in (1, 2)]
     pairs = zip(begin(1), begin(2), strict=False)
@@ -75,14 +75,14 @@ def test_no_step_is_launched_ahead_of_the_one_that_runs(model, monkeypatch, ends
         return mx.array([[2 if ends and len(steps) == 3 else 5]]), logits
 
     monkeypatch.setattr(lm, "hidden", counted)
-    written = list(complete(lm, tokenizer(), PROMPT, 6, third_ends))  # type: ignore
+    written = list(TextModel(lm, tokenizer()).complete(PROMPT, 6, sampler=third_ends))  # type: ignore
     assert len(written) == (2 if ends else 6)
     assert len(steps) == (3 if ends else 6)
 
 
 def test_a_model_that_hears_is_refused():
     with pytest.raises(ConfigError, match="use a text model"):
-        complete(speaker().lm, tokenizer(), PROMPT, 5)
+        TextModel(speaker().lm, tokenizer())
 
 
 def test_the_prompt_and_its_continuation_are_printed(model, capsys):

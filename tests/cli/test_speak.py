@@ -12,7 +12,7 @@ import pytest
 
 from moshi_mlx.audio.files import read
 from moshi_mlx.engines.tts import SpeechRun
-from moshi_mlx.engines.tts.scripts import Failure, Request, read_requests
+from moshi_mlx.engines.tts.scripts import Failure, Script, read_scripts
 from moshi_mlx.errors import AudioError
 from tests.family import run
 from tests.speech import EXPECTED, PREFIX, TTS
@@ -245,8 +245,8 @@ def test_scripts_from_standard_input(tmp_path, monkeypatch):
 def test_broken_lines_are_named_and_the_others_read():
     good = '{"turns": ["a"], "voices": ["v"], "id": "x"}'
     bad = ['["a"]', '{"turns": ["a"]}', good.replace('["a"]', "[1]"), good + "}"]
-    found = list(read_requests("\n".join([*bad, good])))
-    assert [type(r) for r in found] == [Failure] * 4 + [Request]
+    found = list(read_scripts("\n".join([*bad, good])))
+    assert [type(r) for r in found] == [Failure] * 4 + [Script]
     reasons = [r.reason for r in found if isinstance(r, Failure)]
     for reason, part in zip(
         reasons,
@@ -263,7 +263,7 @@ def test_voices_are_listed_and_searched(capsys):
     assert output.out.split() == ["voice_a.wav", "voice_b.wav"]
     assert "Only Kyutai can make" in output.err
     assert run(*args[:1], "_B", *args[1:], "--json") == 0
-    assert json.loads(capsys.readouterr().out) == ["voice_b.wav"]
+    assert json.loads(capsys.readouterr().out)["voices"] == ["voice_b.wav"]
     assert run(*args[:1], "voic_a", *args[1:]) == 0
     assert "voice_a.wav" in capsys.readouterr().out.split()
     assert run(*args[:1], "zzzz", *args[1:]) == 1

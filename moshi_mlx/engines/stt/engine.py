@@ -1,56 +1,75 @@
 """STTModel: sound in, words with times out; from files, or while it is spoken."""
 
-from collections.abc import Callable, Iterator, Sequence
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from ...documents.words import Word
-from .events import EndOfTurn, Event
-from .files import encoded
+from . import files
+from .events import Event
+from .files import FileFailure, FileTranscript
 from .model import Recogniser, Sound
-from .rows import Frame, Rows
 from .session import STTSession
 from .transcript import Transcript
 
 
 class STTModel(Recogniser):
-    """A listening model: see ``Recogniser`` for its arguments."""
+    """A listening model: see ``Recogniser`` for its arguments.
 
-    def session(self, **options: Any) -> STTSession:
+    All methods may be called from any thread. The options of ``session`` and of all
+    others are those of ``listening``.
+    """
+
+    def __repr__(self) -> str:
+        return f"<STTModel {self.name}: {self.about}, delay {self.delay_s:g} s>"
+
+    def session(self, *, sample_rate: int | None = None, **options: Any) -> STTSession:
         """Listen to something that is being said, see ``STTSession``.
 
         Args:
-            options: those of ``listening``.
+            sample_rate: Hz of what will be fed; the model's own by default.
         """
-        return STTSession(self, self.listening(**options))
+        return self.owner.run(
+            lambda: STTSession(self, self.listening(**options), sample_rate)
+        )
 
     def transcribe(
         self,
         sound: Sound,
         *,
+        sample_rate: int | None = None,
         on_event: Callable[[Event], None] | None = None,
         **options: Any,
     ) -> Transcript:
-        """The words of a sound.
+        """The words of a sound file, or of an array.
 
         Args:
-            sound: a file (see ``moshi_mlx.audio.read``), or samples ``[S]`` at
-                ``sample_rate``: float32, int16 or int32.
-            on_event: is told everything as it is noticed.
-            options: those of ``listening``.
+            sound: a file (see ``moshi_mlx.audio.read``), or samples ``[S]``: float32,
+                int16 or int32.
+            sample_rate: Hz of an array; the model's own by default.
+            on_event: called with everything as it is noticed.
 
-        Raises: AudioError for what is no sound.
+        Raises: AudioError for anything else.
         """
 
         def tell(_row: int, event: Event) -> None:
             if on_event is not None:
                 on_event(event)
 
-        return self.transcribe_all([sound], on_event=tell, **options)[0]
+        found = self.transcribe_all(
+            [sound], sample_rate=sample_rate, on_event=tell, **options
+        )
+        return found[0]
+
+    async def atranscribe(self, sound: Sound, **options: Any) -> Transcript:
+        """As ``transcribe``, for asyncio; ``on_event`` is called on another thread."""
+        return await asyncio.to_thread(self.transcribe, sound, **options)
 
     def transcribe_all(
         self,
         sounds: Sequence[Sound],
         *,
+        sample_rate: int | None = None,
         on_event: Callable[[int, Event], None] | None = None,
         on_progress: Callable[[float], None] | None = None,
         **options: Any,
@@ -58,42 +77,53 @@ class STTModel(Recogniser):
         """Several sounds at once, of any lengths; each gets what it would alone.
 
         Args:
-            on_event: is told each sound's number and event.
-            on_progress: is told seconds of sound that were worked through.
-            options: those of ``listening``.
+            sample_rate: Hz of arrays; the model's own by default.
+            on_event: called with each sound's number and event.
+            on_progress: called with seconds of sound that were worked through since the
+                last call.
         """
-        listening = self.listening(**options)
-        pcm = [self._samples(sound) for sound in sounds]
-        if not pcm:
-            return []
-        rows = self.rows(len(pcm), listening)
-        found: list[list[Event]] = [[] for _ in pcm]
-        for row, event in _listen(
-            rows, encoded(self, pcm, listening.before), on_progress
-        ):
-            if isinstance(event, Word | EndOfTurn):
-                found[row].append(event)
-            if on_event is not None:
-                on_event(row, event)
-        return [
-            Transcript.of(events, len(samples) / self.sample_rate)
-            for events, samples in zip(found, pcm, strict=True)
-        ]
+        return files.transcribe_sounds(
+            self,
+            sounds,
+            sample_rate=sample_rate,
+            on_event=on_event,
+            on_progress=on_progress,
+            **options,
+        )
 
+    def transcribe_files(
+        self,
+        paths: Sequence[str | Path],
+        *,
+        forms: Sequence[str] = (),
+        out_folder: Path | None = None,
+        batch_size: int = 8,
+        on_file: Callable[[FileTranscript | FileFailure], None] = lambda _: None,
+        on_event: Callable[[Path, Event], None] = lambda _path, _event: None,
+        on_progress: Callable[[float], None] = lambda _: None,
+        **options: Any,
+    ) -> list[FileTranscript | FileFailure]:
+        """Many files: ``moshi-mlx transcribe`` as a function.
 
-def _listen(
-    rows: Rows,
-    sounds: Iterator[list[list[Frame]]],
-    on_progress: Callable[[float], None] | None,
-) -> Iterator[tuple[int, Event]]:
-    """Everything that is noticed, with the sound's number."""
-    for frames in sounds:
-        for row, new in zip(rows.rows, frames, strict=True):
-            row.waiting.extend(new)
-        while rows.waiting:
-            for b, events in enumerate(rows.step()):
-                yield from ((b, event) for event in events)
-        if on_progress is not None:
-            on_progress(sum(f.end_s - f.start_s for new in frames for f in new))
-    for b in range(len(rows.rows)):
-        yield from ((b, event) for event in rows.finish(b))
+        A file that cannot be read does not hold up the others. After Ctrl-C what was
+        heard so far is still written, and ``KeyboardInterrupt`` is raised.
+
+        Args:
+            forms: "json", "srt", "txt", "vtt": files of words to write.
+            out_folder: where they go; beside the sound files by default.
+            batch_size: files to listen to at once.
+            on_file: called with each result, as it is there.
+            on_event: called with each file and event.
+            on_progress: called with the share of the work that is done, 0 to 1.
+        """
+        return files.transcribe_files(
+            self,
+            paths,
+            forms=forms,
+            out_folder=out_folder,
+            batch_size=batch_size,
+            on_file=on_file,
+            on_event=on_event,
+            on_progress=on_progress,
+            **options,
+        )

@@ -1,16 +1,191 @@
-"""Sounds of different lengths, encoded side by side a second at a time."""
+"""Whole sounds and files: encoded side by side, a second at a time, and listened to."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...audio.inputs import name_of
 from ...audio.long import LongSound
-from .model import Pcm, Recogniser
+from ...documents.word_files import write_words
+from ...documents.words import Word
+from ...errors import MoshiError
+from .events import EndOfTurn, Event
+from .model import Pcm, Recogniser, Sound
 from .rows import FRAME_S, Frame, is_loud
+from .transcript import Transcript
 
 PIECE_FRAMES = 16  # encoded at once
+
+OnEvent = Callable[[int, Event], None]
+OnProgress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class FileTranscript:
+    """What was said in a file, and the files of words that were written."""
+
+    path: Path
+    transcript: Transcript
+    written: list[Path]
+
+
+@dataclass(frozen=True)
+class FileFailure:
+    """A file that could not be read, and why."""
+
+    path: Path
+    error: MoshiError
+
+
+def transcribe_sounds(
+    stt: Recogniser,
+    sounds: Sequence[Sound],
+    *,
+    sample_rate: int | None = None,
+    on_event: OnEvent | None = None,
+    on_progress: OnProgress | None = None,
+    **options: Any,
+) -> list[Transcript]:
+    """See ``STTModel.transcribe_all``."""
+    pcm = [stt.samples(sound, sample_rate) for sound in sounds]
+    found: list[list[Event]] = [[] for _ in pcm]
+    for seconds, events in stt.owner.iterate(lambda: _listen(stt, pcm, options)):
+        for row, event in events:
+            if isinstance(event, Word | EndOfTurn):
+                found[row].append(event)
+            if on_event is not None:
+                on_event(row, event)
+        if seconds and on_progress is not None:
+            on_progress(seconds)
+    return [
+        Transcript.of(events, len(samples) / stt.sample_rate)
+        for events, samples in zip(found, pcm, strict=True)
+    ]
+
+
+def transcribe_files(
+    stt: Recogniser,
+    files: Sequence[str | Path],
+    *,
+    forms: Sequence[str] = (),
+    out_folder: Path | None = None,
+    batch_size: int = 8,
+    on_file: Callable[[FileTranscript | FileFailure], None] = lambda _: None,
+    on_event: Callable[[Path, Event], None] = lambda _path, _event: None,
+    on_progress: OnProgress = lambda _: None,
+    **options: Any,
+) -> list[FileTranscript | FileFailure]:
+    """See ``STTModel.transcribe_files``."""
+    paths = list(dict.fromkeys(map(Path, files)))
+    results: list[FileTranscript | FileFailure] = []
+
+    def finish(result: FileTranscript | FileFailure) -> None:
+        results.append(result)
+        on_file(result)
+
+    for start in range(0, len(paths), batch_size):
+        batch = paths[start : start + batch_size]
+        sounds: dict[Path, Pcm | LongSound] = {}
+        for path in batch:
+            try:
+                sounds[path] = stt.samples(path)
+            except MoshiError as error:
+                finish(FileFailure(path, error))
+        names = list(sounds)
+        kept = Kept(len(names))
+        total_s = sum(map(len, sounds.values())) / stt.sample_rate
+
+        def notice(row: int, event: Event, kept=kept, names=names) -> None:
+            kept.notice(row, event)
+            on_event(names[row], event)
+
+        def tell(seconds: float, batch=batch, total_s=total_s, start=start) -> None:
+            nonlocal heard_s
+            heard_s += seconds
+            share = start + len(batch) * heard_s / (total_s or 1.0)
+            on_progress(min(share, start + len(batch)) / len(paths))
+
+        heard_s = 0.0
+        try:
+            found = transcribe_sounds(
+                stt,
+                list(sounds.values()),
+                on_event=notice,
+                on_progress=tell,
+                **options,
+            )
+        except KeyboardInterrupt:  # what was heard so far is written down
+            found = kept.transcripts()
+            for path, transcript in zip(names, found, strict=True):
+                finish(_write(path, transcript, forms, out_folder))
+            raise
+        for path, transcript in zip(names, found, strict=True):
+            finish(_write(path, transcript, forms, out_folder))
+    return results
+
+
+def text_file(path: Path, form: str, folder: Path | None) -> Path:
+    """Where the words of a sound file go: beside it, or into ``folder``."""
+    path = name_of(path)
+    return (folder or path.parent) / f"{path.stem}.{form}"
+
+
+class Kept:
+    """The words and turns that were noticed so far in each of ``count`` sounds."""
+
+    def __init__(self, count: int):
+        self._events: list[list[Event]] = [[] for _ in range(count)]
+
+    def notice(self, row: int, event: Event) -> None:
+        """Take an event of a sound."""
+        if isinstance(event, Word | EndOfTurn):
+            self._events[row].append(event)
+
+    def transcripts(self, duration_s: float = 0.0) -> list[Transcript]:
+        """So far; a sound is at least as long as what was noticed in it."""
+        found = []
+        for events in self._events:
+            ends = [event.end_s for event in events if isinstance(event, Word)]
+            found.append(Transcript.of(events, max([duration_s, *ends])))
+        return found
+
+
+def _write(
+    path: Path, transcript: Transcript, forms: Sequence[str], folder: Path | None
+) -> FileTranscript:
+    written = [text_file(path, form, folder) for form in forms]
+    for file in written:
+        write_words(file, transcript.words)
+    return FileTranscript(path, transcript, written)
+
+
+Step = tuple[float, list[tuple[int, Event]]]
+
+
+def _listen(
+    stt: Recogniser, pcm: list[Pcm | LongSound], options: dict[str, Any]
+) -> Iterator[Step]:
+    """Per step of the model: seconds of sound that are done, and (sound, event)."""
+    listening = stt.listening(**options)
+    if not pcm:
+        return
+    rows = stt.rows(len(pcm), listening)
+    for frames in encoded(stt, pcm, listening.before):
+        for row, new in zip(rows.rows, frames, strict=True):
+            row.waiting.extend(new)
+        while rows.waiting:
+            yield 0.0, _by_row(rows.step())
+        yield sum(f.end_s - f.start_s for new in frames for f in new), []
+    yield 0.0, _by_row([rows.finish(b) for b in range(len(pcm))])
+
+
+def _by_row(events: Sequence[list[Event]]) -> list[tuple[int, Event]]:
+    return [(b, event) for b, mine in enumerate(events) for event in mine]
 
 
 def encoded(

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from ...audio.inputs import SoundLike
 from ...audio.long import LongSound, open_sound
-from ...audio.samples import as_float
+from ...audio.resample import resample
+from ...audio.samples import as_mono
 from ...errors import AudioError, ConfigError
 from ...models.lm import Lm
 from ...models.mimi import Mimi, MimiState
 from ...utils.text import Tokenizer
+from ..about import about
+from ..owner import HERE, Owner
 from .prompt import check_length
 from .rows import FRAME_S, LATE_S, Rows
 
@@ -52,12 +55,21 @@ class Recogniser:
 
     Args:
         raw_config: the checkpoint's config.json: ``stt_config``.
+        name: shown by ``repr``.
+        owner: where it computes; on the caller's thread by default.
 
     Raises: ConfigError where the config is not that of a listening model.
     """
 
     def __init__(
-        self, lm: Lm, mimi: Mimi, tokenizer: Tokenizer, raw_config: Mapping[str, Any]
+        self,
+        lm: Lm,
+        mimi: Mimi,
+        tokenizer: Tokenizer,
+        raw_config: Mapping[str, Any],
+        *,
+        name: str = "a model",
+        owner: Owner = HERE,
     ):
         stt_config = raw_config.get("stt_config")
         if stt_config is None or lm.dep_q:
@@ -68,6 +80,9 @@ class Recogniser:
         self.lm = lm
         self.mimi = mimi
         self.tokenizer = tokenizer
+        self.name = name
+        self.owner = owner
+        self.about = about(lm)
         self.delay_s = float(stt_config.get("audio_delay_seconds", 0.0))
         self.prefix_s = float(stt_config.get("audio_silence_prefix_seconds", 0.0))
 
@@ -107,7 +122,7 @@ class Recogniser:
             prompt: text with which the sound begins, written as the rest should be; or
                 that of ``prompt_sound``.
             prompt_sound: a recording to be heard before the sound (again, whenever the
-                model listens afresh); its words are not told.
+                model listens afresh); its words are not reported.
 
         Raises: ConfigError for a recording without its text, or one that is too long.
         """
@@ -118,7 +133,7 @@ class Recogniser:
             )
         before = self.silence_before
         if prompt_sound is not None:
-            before = np.concatenate([before, self._samples(prompt_sound)[:]])
+            before = np.concatenate([before, self.samples(prompt_sound)[:]])
         lead = self._codes(before)
         if prompt_sound is not None:
             check_length(lead, self.lm.cfg.transformer.context, FRAME_S)
@@ -153,14 +168,26 @@ class Recogniser:
         codes = self.encode(pcm[None, None, :whole], self.mimi.make_state())
         return list(codes[0].T)
 
-    def _samples(self, sound: Sound) -> Pcm | LongSound:
+    def samples(
+        self, sound: Sound, sample_rate: int | None = None, called: str = "transcribe"
+    ) -> "Pcm | LongSound":
+        """A sound at the model's rate; long files are read while they are heard.
+
+        Args:
+            sample_rate: Hz of an array.
+            called: named by errors.
+
+        Raises: AudioError for what is no sound.
+        """
         if isinstance(sound, LongSound):
             return sound
         if not isinstance(sound, np.ndarray):
             return open_sound(sound, self.sample_rate)
         if sound.ndim != 1:
             raise AudioError(
-                f"transcribe got an array {list(sound.shape)}: give float32 [samples] "
-                f"at {self.sample_rate} Hz (or int16, int32)."
+                f"{called} got an array {list(sound.shape)}: give float32 [samples] at "
+                f"{self.sample_rate} Hz (or int16, int32; or say sample_rate)."
             )
-        return as_float(sound)
+        pcm = as_mono(sound)
+        rate = self.sample_rate if sample_rate is None else sample_rate
+        return resample(pcm[None], rate, self.sample_rate)[0]

@@ -1,38 +1,50 @@
 """Listening to a sound while it comes, from a microphone say."""
 
+from collections.abc import AsyncIterator, Iterable, Iterator
+
 import numpy as np
 
+from ...audio.resample import Resampler
 from ...audio.samples import as_mono
+from ...errors import AudioError
+from ..closing import Closing
+from ..owner import Owner
 from .events import Event
 from .model import Listening, Pcm, Recogniser
 from .rows import Frame, is_loud
 
 
-class STTSession:
+class STTSession(Closing):
     """One sound, of any length; its state does not grow.
+
+    Its methods may be called from any thread, one at a time.
 
     Args:
         stt: the model.
         listening: how it listens.
+        sample_rate: Hz of what is fed; the model's own by default.
     """
 
-    def __init__(self, stt: Recogniser, listening: Listening):
+    def __init__(
+        self, stt: Recogniser, listening: Listening, sample_rate: int | None = None
+    ):
         self.stt = stt
+        self.sample_rate = stt.sample_rate if sample_rate is None else sample_rate
         self._listening = listening
-        self.reset()
+        self._start()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"{self.time_s:.1f} s heard"
+        return f"<STTSession of {self.stt.name}: {state}>"
 
     def reset(self) -> None:
         """Forget everything: what comes next is another sound, from second 0."""
-        stt = self.stt
-        self._rows = stt.rows(1, self._listening)
-        self._codec_state = stt.mimi.make_state()
-        self._rest = self._listening.before
-        self._heard = 0  # samples that were given
-        self._at = -len(self._rest)  # sample with which the next frame begins
+        self._check_open("reset")
+        self.stt.owner.run(self._start)
 
     @property
     def time_s(self) -> float:
-        """Of sound so far."""
+        """Seconds of sound so far."""
         return self._heard / self.stt.sample_rate
 
     @property
@@ -46,21 +58,82 @@ class STTSession:
         return self._rows.nbytes + self._codec_state.nbytes
 
     def feed(self, pcm: Pcm) -> list[Event]:
-        """Take ``pcm [S]``, any S, at the model's rate; returns what was noticed.
+        """Take ``pcm [S]``, any S; returns what was noticed.
 
         Raises: AudioError for other shapes, and for samples that are neither float32
             nor int16 nor int32.
         """
-        pcm = as_mono(pcm)
-        self._heard += len(pcm)
-        return self._take(pcm)
+        given = self._checked(pcm)
+        return self.stt.owner.run(lambda: self._feed(given))
+
+    async def afeed(self, pcm: Pcm) -> list[Event]:
+        """As ``feed``, for asyncio."""
+        given = self._checked(pcm)
+        return await self.stt.owner.arun(lambda: self._feed(given))
 
     def flush(self) -> list[Event]:
         """Make the model write all that was said so far; then more may come.
 
         It is given silence for that, which takes no time in the words' times.
         """
+        self._check_open("flush")
+        return self.stt.owner.run(self._flush)
+
+    async def aflush(self) -> list[Event]:
+        """As ``flush``, for asyncio."""
+        self._check_open("aflush")
+        return await self.stt.owner.arun(self._flush)
+
+    def listen(self, blocks: Iterable[Pcm]) -> Iterator[Event]:
+        """What is noticed in blocks of sound, to the last word of the last one."""
+        for block in blocks:
+            yield from self.feed(block)
+        yield from self.flush()
+
+    async def alisten(self, blocks: AsyncIterator[Pcm]) -> AsyncIterator[Event]:
+        """As ``listen``, for asyncio."""
+        async for block in blocks:
+            for event in await self.afeed(block):
+                yield event
+        for event in await self.aflush():
+            yield event
+
+    def _start(self) -> None:
+        stt = self.stt
+        self._rows = stt.rows(1, self._listening)
+        self._codec_state = stt.mimi.make_state()
+        self._resampler = None
+        if self.sample_rate != stt.sample_rate:
+            self._resampler = Resampler(self.sample_rate, stt.sample_rate)
+        self._rest = self._listening.before
+        self._heard = 0  # samples that were given, at the model's rate
+        self._at = -len(self._rest)  # sample with which the next frame begins
+
+    def _computed_by(self) -> Owner:
+        return self.stt.owner
+
+    def _drop(self) -> None:
+        del self._rows, self._codec_state
+
+    def _checked(self, pcm: Pcm) -> Pcm:
+        self._check_open("feed")
+        try:
+            return as_mono(pcm)
+        except AudioError as error:
+            raise AudioError(f"feed: {error}") from None
+
+    def _feed(self, pcm: Pcm) -> list[Event]:
+        if self._resampler is not None:
+            pcm = self._resampler.push(pcm[None])[0]
+        self._heard += len(pcm)
+        return self._take(pcm)
+
+    def _flush(self) -> list[Event]:
         events: list[Event] = []
+        if self._resampler is not None:
+            pcm = self._resampler.flush()[0]
+            self._heard += len(pcm)
+            events += self._take(pcm)
         size = self.stt.mimi.frame_size
         if len(self._rest):
             events += self._take(np.zeros(size - len(self._rest), np.float32))
@@ -72,7 +145,7 @@ class STTSession:
 
     def _take(self, pcm: Pcm) -> list[Event]:
         size, rate = self.stt.mimi.frame_size, self.stt.sample_rate
-        pcm = np.concatenate([self._rest, pcm])
+        pcm = np.concatenate([self._rest, pcm.astype(np.float32, copy=False)])
         whole = len(pcm) // size * size
         self._rest = pcm[whole:]
         events: list[Event] = []

@@ -3,8 +3,10 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ...documents.words import Word
+from ...documents.word_files import words_as_srt, words_as_vtt
+from ...documents.words import Word, joined
 from .events import EndOfTurn, Event
 
 
@@ -27,7 +29,7 @@ class Turn:
         return joined(self.words)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Transcript:
     """What was said in a sound of ``duration_s`` seconds."""
 
@@ -39,6 +41,30 @@ class Transcript:
     def text(self) -> str:
         return joined(self.words)
 
+    def __repr__(self) -> str:
+        count = f"{len(self.words)} words in {len(self.turns)} turns"
+        return f"<Transcript of {self.duration_s:.1f} s: {count}>"
+
+    def to_srt(self) -> str:
+        """Subtitles in SubRip's format."""
+        return words_as_srt(self.words)
+
+    def to_vtt(self) -> str:
+        """Subtitles in WebVTT's format."""
+        return words_as_vtt(self.words)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain lists and numbers, ready for JSON."""
+        return {
+            "duration_s": round(self.duration_s, 3),
+            "text": self.text,
+            "words": [vars(word) for word in self.words],
+            "turns": [
+                {"start_s": turn.start_s, "end_s": turn.end_s, "text": turn.text}
+                for turn in self.turns
+            ],
+        }
+
     @classmethod
     def of(cls, events: Sequence[Event], duration_s: float) -> "Transcript":
         """Words, and the turns that they make, from what was reported."""
@@ -48,8 +74,3 @@ class Transcript:
         for word in words:  # its turn is the first that ends after it begins
             turns[bisect_right(ends, word.start_s)].append(word)
         return cls(words, [Turn(turn) for turn in turns if turn], duration_s)
-
-
-def joined(words: Sequence[Word]) -> str:
-    """Words as a text."""
-    return " ".join(word.text for word in words)

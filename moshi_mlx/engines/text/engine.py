@@ -1,80 +1,100 @@
-"""Continue a text with a text model (Helium), piece by piece."""
+"""TextModel: a text in, its continuation out."""
 
-from collections.abc import Iterator
-
-import mlx.core as mx
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 from ...errors import ConfigError
 from ...models.lm import Lm
-from ...utils.sampling import RowNoise, Sampler, TokenSampler, draw, noise_size
-from ...utils.text import PieceReader, Tokenizer
+from ...utils.sampling import Sampler, TokenSampler, new_seed
+from ...utils.text import Tokenizer
+from ..about import about
+from ..owner import HERE, Owner
+from .session import TextSession
 
-BOS, EOS = 1, 2
-CHUNK = 256  # tokens of the prompt read at once: bounds the mask's memory
 
-
-def complete(
-    lm: Lm,
-    tokenizer: Tokenizer,
-    prompt: str,
-    max_tokens: int,
-    sampler: TokenSampler | None = None,
-    seed: int = 0,
-) -> Iterator[str]:
-    """What may follow ``prompt``, as it is found; ends with the model's own end.
-
-    The prompt is read causally, in pieces, and any number of completions may run on
-    the same weights: their state is their own.
+class TextModel:
+    """A model that continues texts; it knows no chat.
 
     Args:
-        max_tokens: to write at most.
-        sampler: ``Sampler()`` by default.
-        seed: of the randomness.
+        lm: weights.
+        tokenizer: of the same checkpoint.
+        name: shown by ``repr``.
+        owner: where it computes; on the caller's thread by default.
 
-    Raises: ConfigError for a model that does not read text alone.
+    All methods may be called from any thread.
+
+    Raises: ConfigError for a model that hears.
     """
-    if lm.cfg.audio_codebooks:
-        raise ConfigError(
-            "the model reads sound beside its text: use a text model, one like "
-            "kyutai/helium-1-preview-2b-mlx."
+
+    def __init__(
+        self,
+        lm: Lm,
+        tokenizer: Tokenizer,
+        *,
+        name: str = "a model",
+        owner: Owner = HERE,
+    ):
+        if lm.cfg.audio_codebooks:
+            raise ConfigError(
+                f"{name} hears sound beside its text, so it cannot complete texts: use "
+                "a text model, for example kyutai/helium-1-preview-2b-mlx."
+            )
+        self.lm = lm
+        self.tokenizer = tokenizer
+        self.name = name
+        self.owner = owner
+        self.about = about(lm)
+
+    def __repr__(self) -> str:
+        return f"<TextModel {self.name}: {self.about}>"
+
+    def session(
+        self,
+        prompt: str,
+        *,
+        temp: float = 0.8,
+        top_p: float = 0.95,
+        top_k: int | None = None,
+        seed: int | None = None,
+        sampler: TokenSampler | None = None,
+    ) -> TextSession:
+        """A text with state of its own, to be written bit by bit.
+
+        Args:
+            temp: temperature; 0 takes the likeliest token.
+            top_p: probability mass to draw from, unless ``top_k`` is given.
+            top_k: number of tokens to draw from.
+            seed: of the randomness; random by default.
+            sampler: draws tokens instead of the settings above.
+
+        Raises: ConfigError for an empty prompt.
+        """
+        if not prompt:
+            raise ConfigError("session got an empty prompt: give the text's beginning.")
+        drawn = Sampler(temp, top_p, top_k) if sampler is None else sampler
+        chosen = new_seed() if seed is None else seed
+        return self.owner.run(
+            lambda: TextSession(
+                self.lm, self.tokenizer, prompt, drawn, chosen, self.owner
+            )
         )
-    return _complete(
-        lm, tokenizer, prompt, max_tokens, sampler or Sampler(), RowNoise([seed])
-    )
 
+    def complete(
+        self, prompt: str, max_tokens: int = 100, **options: Any
+    ) -> Iterator[str]:
+        """What may follow ``prompt``, in pieces as they are found.
 
-def _complete(
-    lm: Lm,
-    tokenizer: Tokenizer,
-    prompt: str,
-    max_tokens: int,
-    sampler: TokenSampler,
-    noise: RowNoise,
-) -> Iterator[str]:
-    network = lm.ready()
-    cache = lm.transformer.make_rot_cache()
-    reader = PieceReader(tokenizer, silent=())
-    size = noise_size(sampler, lm.cfg.text_out_vocab_size)
+        Stops after ``max_tokens``, or when the model ends the text. The options are
+        those of ``session``.
+        """
+        return self.session(prompt, **options).write(max_tokens)
 
-    def choose(tokens: mx.array) -> mx.array:
-        """The token after ``tokens [1, T]``, ``[1, 1]``; computed from here on."""
-        hidden = network.hidden(tokens, None, cache)
-        logits = network.text_logits(hidden[:, -1:]).astype(mx.float32)
-        token = draw(sampler, logits, noise.draw(size)[:, None] if size else None)
-        mx.async_eval(token)
-        return token
-
-    tokens = mx.array([[BOS, *tokenizer.encode(prompt)]])
-    last = (tokens.shape[1] - 1) // CHUNK * CHUNK
-    for start in range(0, last, CHUNK):
-        mx.eval(network.hidden(tokens[:, start : start + CHUNK], None, cache))
-    token = choose(tokens[:, last:])
-    for written in range(1, max_tokens + 1):
-        # Wait for a step before the next one is built: a step that is launched while
-        # another still reads the keys and values would have to copy them.
-        value = int(token.item())  # type: ignore[arg-type]
-        if value == EOS:
-            return
-        if written < max_tokens:
-            token = choose(token)  # computed while this piece is printed
-        yield reader.read(value)
+    async def acomplete(
+        self, prompt: str, max_tokens: int = 100, **options: Any
+    ) -> AsyncIterator[str]:
+        """As ``complete``, for asyncio."""
+        session = await asyncio.to_thread(self.session, prompt, **options)
+        async with session:
+            async for piece in session.awrite(max_tokens):
+                yield piece

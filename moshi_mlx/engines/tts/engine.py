@@ -1,6 +1,15 @@
 """TTSModel: scripts and voices in, codes out."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import asyncio
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +23,9 @@ from .machine import Entry
 from .model import DEFAULT_DSM_TTS_VOICE_REPO, SpeechModel
 from .run import Hook, SpeechRun
 from .script import without_unknown
+from .scripts import Failure, Script, ScriptWriter
 from .session import Audio, Pcm, SpeechSession, Voice
+from .texts import SpokenText, TextSource, speak_text
 
 DEFAULT_DSM_TTS_REPO = "kyutai/tts-1.6b-en_fr"
 DEFAULT_VOICE = "expresso/ex03-ex01_happy_001_channel1_334s.wav"  # of Kyutai's scripts
@@ -50,7 +61,13 @@ class TTSResult:
 
 
 class TTSModel(SpeechModel):
-    """A speaking model: see ``SpeechModel`` for its arguments and settings."""
+    """A speaking model: see ``SpeechModel`` for its arguments and settings.
+
+    All methods may be called from any thread.
+    """
+
+    def __repr__(self) -> str:
+        return f"<TTSModel {self.name}: {self.about}>"
 
     def generate(
         self,
@@ -74,26 +91,30 @@ class TTSModel(SpeechModel):
 
         See ``SpeechRun`` for the rest.
         """
-        self.mimi.reset_all()  # the caller decodes with its default stream
-        run = SpeechRun(
-            self,
-            all_entries,
-            attributes,
-            prefixes,
-            cfg_is_no_prefix,
-            cfg_is_no_text,
-            seed=seed,
-            on_text_hook=on_text_hook,
-            on_audio_hook=on_audio_hook,
+        run = self.owner.run(
+            lambda: self._begin(
+                all_entries,
+                attributes,
+                prefixes,
+                cfg_is_no_prefix,
+                cfg_is_no_text,
+                seed=seed,
+                on_text_hook=on_text_hook,
+                on_audio_hook=on_audio_hook,
+            )
         )
         frames: list[mx.array] = []
-        while not run.done and run.offset < self.max_gen_length:
-            frame = run.step()
-            if frame is None:
-                continue
+
+        def step() -> None:
+            if (frame := run.step()) is None:
+                return
             frames.append(frame[:, :, None])
             if on_frame is not None:
                 on_frame(frames[-1])
+
+        while not run.done and run.offset < self.max_gen_length:
+            self.owner.run(step)
+        self.owner.run(lambda: mx.eval(frames))
         states = run.states
         return TTSResult(
             frames,
@@ -103,12 +124,19 @@ class TTSModel(SpeechModel):
             [state.transcript for state in states],
         )
 
+    def _begin(self, *args: Any, **options: Any) -> SpeechRun:
+        self.mimi.reset_all()  # the caller decodes with its default stream
+        return SpeechRun(self, *args, **options)
+
     def warmup(self, guidance: float = 2.0) -> None:
         """Run a few steps, so that the first real one does not wait for set-up.
 
         Args:
             guidance: that will be used; one that the model learnt needs no warming.
         """
+        self.owner.run(lambda: self._warm(guidance))
+
+    def _warm(self, guidance: float) -> None:
         coef = 1.0 if self.valid_cfg_conditionings else guidance
         attributes = self.make_condition_attributes([])
         run = SpeechRun(self, [[]], [attributes], cfg_coef=coef)
@@ -125,8 +153,12 @@ class TTSModel(SpeechModel):
         seed: int | None = None,
     ) -> SpeechSession:
         """A speech whose text comes bit by bit: see ``SpeechSession``."""
-        voices = [voice] if isinstance(voice, str | Path) else voice
-        return SpeechSession(self, voices, guidance, padding_between, seed)
+        names = [voice] if isinstance(voice, str | Path) else voice
+        # Found here, not on the model's thread: voices may have to be downloaded.
+        voices = [self.get_voice_path(str(name)) for name in names]
+        return self.owner.run(
+            lambda: SpeechSession(self, voices, guidance, padding_between, seed)
+        )
 
     def stream(
         self,
@@ -139,10 +171,25 @@ class TTSModel(SpeechModel):
         Args:
             text: pieces of one text, cut anywhere; ``options`` are ``session``'s.
         """
-        session = self.session(voice, **options)
-        for piece in text:
-            yield from session.feed(piece)
-        yield from session.finish()
+        with self.session(voice, **options) as session:
+            for piece in text:
+                yield from session.feed(piece)
+            yield from session.finish()
+
+    async def astream(
+        self,
+        text: AsyncIterable[str],
+        voice: Voice | Sequence[Voice] = DEFAULT_VOICE,
+        **options: Any,
+    ) -> AsyncIterator[Pcm]:
+        """As ``stream``, for asyncio."""
+        session = await asyncio.to_thread(self.session, voice, **options)
+        async with session:
+            async for piece in text:
+                async for frame in session.afeed(piece):
+                    yield frame
+            async for frame in session.afinish():
+                yield frame
 
     def say(
         self,
@@ -158,13 +205,92 @@ class TTSModel(SpeechModel):
         known = [without_unknown(self.tokenizer, turn)[0] for turn in turns]
         if not any(entry.tokens for entry in self.prepare_script(known)):
             raise ConfigError(
-                "the text has no words that the model can say: give some, in a "
+                "say: the text has no words that the model can say: give some, in a "
                 "language and script that it knows."
             )
-        session = self.session(voice, **options)
         frames: list[Pcm] = []
-        for index, turn in enumerate(turns):
-            frames += [*session.turn(index), *session.feed(turn)]
-        frames += session.finish()
+        with self.session(voice, **options) as session:
+            for index, turn in enumerate(turns):
+                frames += [*session.turn(index), *session.feed(turn)]
+            frames += session.finish()
         rate = int(self.mimi.sample_rate)
         return Audio(np.concatenate(frames), session.words, rate)
+
+    async def asay(
+        self,
+        text: str | Sequence[str],
+        voice: Voice | Sequence[Voice] = DEFAULT_VOICE,
+        **options: Any,
+    ) -> Audio:
+        """As ``say``, for asyncio."""
+        return await asyncio.to_thread(self.say, text, voice, **options)
+
+    def speak(
+        self,
+        source: str | TextSource,
+        voice: Voice | Sequence[Voice] = DEFAULT_VOICE,
+        *,
+        out: Path | None = None,
+        words: Path | None = None,
+        on_frame: Callable[[Pcm], None] = lambda _: None,
+        **options: Any,
+    ) -> SpokenText:
+        """Say a text as it comes, into files or to ``on_frame``.
+
+        ``moshi-mlx speak`` as a function. With several voices each line of the text is
+        another speaker's turn.
+
+        Args:
+            source: a text, the name of a text file, or "-" for standard input.
+            out: WAV file to write.
+            words: file for the words with their times: .json, .srt, .txt or .vtt.
+            on_frame: called with each frame ``[1920]`` of sound.
+
+        Raises: ConfigError for a text without words. After Ctrl-C the files hold what
+            was said so far.
+        """
+        given = TextSource(source) if isinstance(source, str) else source
+        return speak_text(
+            self,
+            given,
+            self.session(voice, **options),
+            dialogue=not isinstance(voice, str | Path) and len(voice) > 1,
+            out=out,
+            words=words,
+            on_frame=on_frame,
+        )
+
+    def say_scripts(
+        self,
+        scripts: Iterable[Script],
+        folder: str | Path,
+        *,
+        batch_size: int = 1,
+        guidance: float = 2.0,
+        padding_between: int = 1,
+        only_wav: bool = False,
+        seed: int | None = None,
+        about: Mapping[str, Any] | None = None,
+        on_result: Callable[[Path | Failure], None] = lambda _: None,
+    ) -> list[Path | Failure]:
+        """Say many scripts, ``batch_size`` at once, and write a sound file for each.
+
+        Each becomes what it would be alone; one that cannot be said leaves the others
+        alone.
+
+        Args:
+            scripts: see ``read_scripts``.
+            folder: gets ``ID.wav`` and, unless ``only_wav``, ``ID.safetensors`` (codes)
+                and ``ID.json`` (words, times, settings).
+            about: what else the JSON files say.
+            on_result: called with each file or failure, as it is there.
+        """
+        writer = ScriptWriter(
+            self, Path(folder), guidance, padding_between, only_wav, seed, about
+        )
+        results: list[Path | Failure] = []
+        for result in self.owner.iterate(lambda: writer.say(scripts, batch_size)):
+            if result is not None:
+                results.append(result)
+                on_result(result)
+        return results

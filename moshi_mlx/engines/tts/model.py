@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from ...audio.files import read
 from ...errors import AudioError, ConfigError
@@ -16,9 +17,19 @@ from ...modules.conditioner import (
     LutConditioner,
     TensorConditioner,
 )
+from ...utils.sampling import Sampler
+from ..about import about
+from ..owner import HERE, Owner
 from .machine import Entry, StateMachine, TokenIds
 from .script import SpeechTokenizer, script_to_entries
-from .voices import SPEAKER, find_voice, speaker_condition, voice_suffix
+from .voices import (
+    SPEAKER,
+    find_voice,
+    nearest,
+    speaker_condition,
+    voice_names,
+    voice_suffix,
+)
 
 DEFAULT_DSM_TTS_VOICE_REPO = "kyutai/tts-voices"
 MAX_SPEAKERS = 5
@@ -41,6 +52,10 @@ class SpeechModel:
         max_padding: steps of padding in a row that the model may choose.
         voice_repo: where ``get_voice_path`` looks.
         raw_config: the checkpoint's config.json: ``tts_config``, ``model_id``.
+        top_p: probability mass to draw from, instead of the likeliest 250 codes and
+            25 text tokens.
+        name: shown by ``repr``.
+        owner: where it computes; on the caller's thread by default.
 
     Raises: ConfigError where the config is not that of a speaking model.
     """
@@ -60,6 +75,10 @@ class SpeechModel:
         max_padding: int = 8,
         voice_repo: str = DEFAULT_DSM_TTS_VOICE_REPO,
         raw_config: Mapping[str, Any] | None = None,
+        *,
+        top_p: float | None = None,
+        name: str = "a model",
+        owner: Owner = HERE,
     ):
         raw_config = {} if raw_config is None else raw_config
         tts_config = raw_config.get("tts_config") or {}
@@ -73,7 +92,11 @@ class SpeechModel:
         self.lm = lm
         self.mimi = mimi
         self.tokenizer = tokenizer
+        self.name = name
+        self.owner = owner
+        self.about = about(lm)
         self.temp = temp
+        self.top_p = top_p
         self.cfg_coef = cfg_coef
         self.final_padding = final_padding
         self.n_q = min(n_q, lm.dep_q)
@@ -105,6 +128,12 @@ class SpeechModel:
         provider = self.lm.condition_provider
         return provider is not None and SPEAKER in provider.conditioners
 
+    def sampler(self, top_k: int) -> Sampler:
+        """Draws by ``top_p`` where it is set, else from the ``top_k`` likeliest."""
+        if self.top_p is None:
+            return Sampler(self.temp, top_k=top_k)
+        return Sampler(self.temp, self.top_p)
+
     def prepare_script(
         self, script: Sequence[str], padding_between: int = 0
     ) -> list[Entry]:
@@ -121,6 +150,16 @@ class SpeechModel:
     def get_voice_path(self, voice_name: str) -> Path:
         """The file of a voice by name: see ``find_voice``."""
         return find_voice(voice_name, self.voice_repo, self.voice_suffix)
+
+    def voices(self, search: str = "") -> list[str]:
+        """Names of the voices that ``voice_repo`` has for this model.
+
+        Args:
+            search: only names that contain this, or the five most like it.
+        """
+        names = voice_names(self.voice_repo, self.voice_suffix)
+        found = [name for name in names if search.lower() in name.lower()]
+        return found or nearest(search, names, count=5)
 
     def make_condition_attributes(
         self, voices: Sequence[Path], cfg_coef: float | None = None
@@ -152,7 +191,9 @@ class SpeechModel:
         speaker = known.get(SPEAKER)
         if not isinstance(speaker, TensorConditioner):
             return ConditionAttributes(text=text)
-        voice = speaker_condition(voices, self.max_speakers, speaker)
+        voice = self.owner.run(
+            lambda: speaker_condition(voices, self.max_speakers, speaker)
+        )
         return ConditionAttributes(text=text, tensor={SPEAKER: voice})
 
     def get_prefix(self, audio_path: Path) -> mx.array:
@@ -162,11 +203,17 @@ class SpeechModel:
         out.
         """
         pcm = read(audio_path, sample_rate=int(self.mimi.sample_rate))
-        codes = self.mimi.encode(mx.array(pcm)[None])[0, : self.lm.n_q, :]
-        codes = codes[:, :-SURPLUS_PREFIX]
-        if not codes.shape[1]:
+        prefix = self.owner.run(lambda: self._prefix(pcm))
+        if not prefix.shape[1]:
             raise AudioError(
                 f"{audio_path} is too short to be a voice: give some 10 seconds."
             )
+        return prefix
+
+    def _prefix(self, pcm: np.ndarray) -> mx.array:
+        codes = self.mimi.encode(mx.array(pcm)[None])[0, : self.lm.n_q, :]
+        codes = codes[:, :-SURPLUS_PREFIX]
         text = mx.full((1, codes.shape[1]), self.machine.token_ids.zero)
-        return mx.concatenate([text, codes])
+        prefix = mx.concatenate([text, codes])
+        mx.eval(prefix)
+        return prefix

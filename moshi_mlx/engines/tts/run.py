@@ -14,7 +14,6 @@ from ...modules.conditioner import (
     ConditionTensor,
     dropout_all_conditions,
 )
-from ...utils.sampling import Sampler
 from .machine import Entry, State
 from .model import SpeechModel
 
@@ -98,8 +97,8 @@ class SpeechRun:
         self.gen = LmGen(
             lm,
             None,
-            Sampler(tts.temp, top_k=TOP_K_TEXT),
-            Sampler(tts.temp, top_k=TOP_K),
+            tts.sampler(TOP_K_TEXT),
+            tts.sampler(TOP_K),
             batch_size=rows,
             cfg_coef=self._coef,
             on_text_hook=self._on_text,

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -15,15 +15,17 @@ from ...audio.files import write_wav
 from ...errors import ConfigError, MoshiError
 from ...modules.conditioner import ConditionAttributes
 from ...utils.sampling import new_seed
-from . import Entry, SpeechRun, TTSModel, without_unknown
-from .run import Row
+from .machine import Entry
+from .model import SpeechModel
+from .run import Row, SpeechRun
+from .script import without_unknown
 
 logger = logging.getLogger(__name__)
 KEYS = {"turns": list, "voices": list, "id": str}
 
 
 @dataclass(frozen=True)
-class Request:
+class Script:
     """A script.
 
     Attributes:
@@ -47,23 +49,23 @@ class Failure:
     reason: str
 
 
-def read_requests(text: str) -> Iterator[Request | Failure]:
+def read_scripts(text: str) -> Iterator[Script | Failure]:
     """The scripts of a JSONL file; a broken line does not keep back the others."""
     seen: set[str] = set()
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         try:
-            request = _request(number, line)
-            if request.id in seen:
-                raise ConfigError(f"the id {request.id!r} was used before")
-            seen.add(request.id)
-            yield request
+            script = _parsed(number, line)
+            if script.id in seen:
+                raise ConfigError(f"the id {script.id!r} was used before")
+            seen.add(script.id)
+            yield script
         except MoshiError as error:
             yield Failure(number, str(error))
 
 
-def _request(number: int, line: str) -> Request:
+def _parsed(number: int, line: str) -> Script:
     try:
         data = json.loads(line)
     except json.JSONDecodeError as error:
@@ -81,7 +83,7 @@ def _request(number: int, line: str) -> Request:
     path = Path(data["id"])
     if path.is_absolute() or ".." in path.parts or not path.name:
         raise ConfigError(f"has the id {data['id']!r}, which names no file here")
-    return Request(number, **data)
+    return Script(number, **data)
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,13 @@ class Speech:
     """A script as the model takes it.
 
     Attributes:
-        request: what was asked for.
+        script: what was asked for.
         entries: its words.
         attributes: its conditions.
         prefix: codes of a recording that is continued.
     """
 
-    request: Request
+    script: Script
     entries: list[Entry]
     attributes: ConditionAttributes
     prefix: mx.array | None
@@ -106,7 +108,7 @@ class Speech:
         return sum(c.tensor.shape[1] for c in self.attributes.tensor.values())
 
 
-class Reader:
+class ScriptWriter:
     """Says scripts in batches and writes what comes of them.
 
     Args:
@@ -119,13 +121,13 @@ class Reader:
 
     def __init__(
         self,
-        tts: TTSModel,
+        tts: SpeechModel,
         folder: Path,
         guidance: float = 2.0,
         padding_between: int = 1,
         only_wav: bool = False,
         seed: int | None = None,
-        about: dict[str, Any] | None = None,
+        about: Mapping[str, Any] | None = None,
     ):
         self.tts = tts
         self._folder = folder
@@ -138,53 +140,55 @@ class Reader:
         tts.cfg_coef = 1.0 if learnt else guidance
 
     def say(
-        self, requests: Iterable[Request], batch_size: int = 1
-    ) -> Iterator[Path | Failure]:
-        """Say scripts, ``batch_size`` at once; who has ended makes room for the next.
+        self, scripts: Iterable[Script], batch_size: int = 1
+    ) -> Iterator[Path | Failure | None]:
+        """Say scripts, ``batch_size`` at once; one that has ended makes room.
 
         Each becomes what it would be alone. One that cannot be said leaves the others
-        alone.
+        alone. Yields None after each step, and each result as it is there.
         """
         failures: list[Failure] = []
-        speeches = self._prepared(requests, failures)
+        speeches = self._prepared(scripts, failures)
         for _, alike in groupby(speeches, key=lambda s: s.voice_frames):
             yield from self._together(alike, batch_size)
         yield from failures
 
     def _prepared(
-        self, requests: Iterable[Request], failures: list[Failure]
+        self, scripts: Iterable[Script], failures: list[Failure]
     ) -> Iterator[Speech]:
-        for request in requests:
+        for script in scripts:
             try:
-                yield self._prepare(request)
+                yield self._prepare(script)
             except MoshiError as error:
-                failures.append(Failure(request.line, str(error)))
+                failures.append(Failure(script.line, str(error)))
 
-    def _prepare(self, request: Request) -> Speech:
+    def _prepare(self, script: Script) -> Speech:
         tts = self.tts
-        known = [without_unknown(tts.tokenizer, turn) for turn in request.turns]
+        known = [without_unknown(tts.tokenizer, turn) for turn in script.turns]
         if unknown := dict.fromkeys(
             letter for _, letters in known for letter in letters
         ):
             left_out = " ".join(unknown)
             logger.warning(
-                "line %d: the model cannot say %s: left out", request.line, left_out
+                "line %d: the model cannot say %s: left out", script.line, left_out
             )
         entries = tts.prepare_script([turn for turn, _ in known], self._padding_between)
         if not any(entry.tokens for entry in entries):
             raise ConfigError("the text has no words: give something to say.")
-        paths = [tts.get_voice_path(voice) for voice in request.voices]
-        if self._path(request).resolve() in [path.resolve() for path in paths]:
+        paths = [tts.get_voice_path(voice) for voice in script.voices]
+        if self._path(script).resolve() in [path.resolve() for path in paths]:
             raise ConfigError("would be written over its own voice: choose another id")
         if tts.multi_speaker:
             attributes = tts.make_condition_attributes(paths, self._learnt)
-            return Speech(request, entries, attributes, None)
+            return Speech(script, entries, attributes, None)
         if len(paths) != 1:
             raise ConfigError("this model takes exactly one voice, a sound file.")
         attributes, prefix = tts.make_condition_attributes([]), tts.get_prefix(paths[0])
-        return Speech(request, entries, attributes, prefix)
+        return Speech(script, entries, attributes, prefix)
 
-    def _together(self, speeches: Iterator[Speech], batch_size: int) -> Iterator[Path]:
+    def _together(
+        self, speeches: Iterator[Speech], batch_size: int
+    ) -> Iterator[Path | None]:
         """Say speeches side by side, each in a row until it has ended."""
         rows = list(islice(speeches, batch_size))
         conditions = [s.attributes for s in rows if s.attributes.text or s.voice_frames]
@@ -201,6 +205,7 @@ class Reader:
         said: list[list[mx.array]] = [[] for _ in rows]
         while not all(row.resting for row in run.rows):
             codes = run.step()
+            yield None
             for b, speech in enumerate(rows):
                 if run.rows[b].resting:
                     continue
@@ -222,21 +227,21 @@ class Reader:
                     self._next_seed(),
                 )
 
-    def _path(self, request: Request) -> Path:
-        return self._folder / f"{request.id}.wav"
+    def _path(self, script: Script) -> Path:
+        return self._folder / f"{script.id}.wav"
 
     def _next_seed(self) -> int:
         return new_seed() if self._seed is None else self._seed
 
     def _write(self, speech: Speech, row: Row, said: list[mx.array]) -> Path:
         """Files of a speech that came to codes ``said``, ``[K]`` each."""
-        tts, request, prefix = self.tts, speech.request, speech.prefix
+        tts, script, prefix = self.tts, speech.script, speech.prefix
         start_step = 0 if prefix is None else prefix.shape[-1]
         nothing = mx.zeros((tts.n_q, 0), mx.int32)
         codes = mx.stack(said, axis=-1) if said else nothing
         pcm = tts.mimi.decode(codes[None])[0, 0].astype(mx.float32)
         sound = np.array(mx.clip(pcm, -1, 1))[start_step * tts.mimi.frame_size :]
-        path = self._path(request)
+        path = self._path(script)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_wav(path, sound, int(tts.mimi.sample_rate))
         if self._only_wav:
@@ -253,8 +258,8 @@ class Reader:
             "padding_bonus": tts.padding_bonus,
             "transcript": row.state.transcript,
             "consumption_times": row.state.consumption_times,
-            "turns": request.turns,
-            "voices": request.voices,
+            "turns": script.turns,
+            "voices": script.voices,
             "logged_text_tokens": row.logged,
             "end_step": row.state.end_step,
             "start_step": start_step,

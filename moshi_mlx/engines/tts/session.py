@@ -1,7 +1,7 @@
 """Speech while the text is still coming: words in, frames of sound out."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -10,8 +10,11 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from ...audio.files import write_wav
 from ...documents.words import Word
 from ...errors import ConfigError
+from ..closing import Closing
+from ..owner import Owner
 from .machine import Entry, State
 from .model import SpeechModel
 from .run import SpeechRun
@@ -22,7 +25,7 @@ Pcm = NDArray[np.float32]
 Voice = str | Path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audio:
     """Speech: float32 ``pcm [S]`` in -1..1, and its words."""
 
@@ -30,13 +33,31 @@ class Audio:
     words: list[Word]
     sample_rate: int
 
+    def __repr__(self) -> str:
+        return f"<Audio of {self.duration_s:.2f} s, {len(self.words)} words>"
 
-class SpeechSession:
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return len(self.pcm) / self.sample_rate
+
+    def save(self, path: str | Path) -> None:
+        """Write the sound as a 16-bit WAV file.
+
+        Raises: AudioError for a name of another format, or where nothing can be
+            written.
+        """
+        write_wav(Path(path), self.pcm, self.sample_rate)
+
+
+class SpeechSession(Closing):
     """One speech. What it says does not depend on how its text is cut into pieces.
 
     The model reads ``second_stream_ahead`` words ahead, so a word is said when that
     many more have come, or after ``finish``. When text is missing the session waits
     instead of making the model pause: the sound goes on where it stopped.
+
+    Its methods may be called from any thread, one at a time.
 
     Args:
         tts: the model and its settings.
@@ -90,6 +111,10 @@ class SpeechSession:
         self.codec_state = tts.mimi.make_state()
         self._frames = 0  # that the model has said, the recording's included
 
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "finished" if self.finished else "open"
+        return f"<SpeechSession of {self.tts.name}: {state}, {len(self.words)} words>"
+
     @property
     def steps_to_sound(self) -> int:
         """Steps of the model before the first frame of new speech."""
@@ -103,6 +128,8 @@ class SpeechSession:
     @property
     def words(self) -> list[Word]:
         """The words taken so far; the last one ends where the next will start."""
+        if self.closed:
+            return self._said
         state, rate = self._state, self.tts.mimi.frame_rate
         last = self.run.offset if state.end_step is None else state.end_step
         times = [*state.consumption_times, last]
@@ -120,36 +147,63 @@ class SpeechSession:
         """Take more text; returns the frames ``[1920]`` that can be said now.
 
         A word ends at white space: a piece may end within one. The frames are made as
-        they are asked for, those left over come with the next call's. Characters that
+        they are asked for; those left over come with the next call's. Characters that
         the model has no tokens for are left out, with a warning that names them.
         """
-        self._check_open()
-        text, unknown = without_unknown(self.tts.tokenizer, text)
-        if unknown:
-            logger.warning("the model cannot say %s: left out", " ".join(unknown))
-        self._take(self._reader.feed(text))
+        self._feed("feed", text)
         return self._speak()
 
     def turn(self, index: int) -> Iterator[Pcm]:
         """Begin turn ``index``; odd ones are the other speaker's."""
-        self._check_open()
-        self._take(self._reader.turn(index))
+        self._turn("turn", index)
         return self._speak()
 
     def finish(self) -> Iterator[Pcm]:
         """No more text will come; returns the frames of the rest."""
-        self._check_open()
+        self._finish("finish")
+        return self._speak()
+
+    def afeed(self, text: str) -> AsyncIterator[Pcm]:
+        """As ``feed``, for ``async for``."""
+        self._feed("afeed", text)
+        return self._aspeak()
+
+    def aturn(self, index: int) -> AsyncIterator[Pcm]:
+        """As ``turn``, for ``async for``."""
+        self._turn("aturn", index)
+        return self._aspeak()
+
+    def afinish(self) -> AsyncIterator[Pcm]:
+        """As ``finish``, for ``async for``."""
+        self._finish("afinish")
+        return self._aspeak()
+
+    def _feed(self, called: str, text: str) -> None:
+        self._check_more(called)
+        text, unknown = without_unknown(self.tts.tokenizer, text)
+        if unknown:
+            logger.warning("the model cannot say %s: left out", " ".join(unknown))
+        self._take(self._reader.feed(text))
+
+    def _turn(self, called: str, index: int) -> None:
+        self._check_more(called)
+        self._take(self._reader.turn(index))
+
+    def _finish(self, called: str) -> None:
+        self._check_more(called)
         self._take(self._reader.flush())
         self.finished = True
-        return self._speak()
 
     @property
     def _state(self) -> State:
         return self.run.states[0]
 
-    def _check_open(self) -> None:
+    def _check_more(self, called: str) -> None:
+        self._check_open(called)
         if self.finished:
-            raise ConfigError("this speech is finished: begin a new session.")
+            raise ConfigError(
+                f"{called}: this speech is finished: begin a new session."
+            )
 
     def _take(self, entries: Sequence[Entry]) -> None:
         self._state.entries.extend(entries)
@@ -169,7 +223,16 @@ class SpeechSession:
         return not ahead or bool(state.get_tokens_ahead(ahead + 1))
 
     def _speak(self) -> Iterator[Pcm]:
-        while self._may_step():
+        while (frame := self.tts.owner.run(self._next_frame)) is not None:
+            yield frame
+
+    async def _aspeak(self) -> AsyncIterator[Pcm]:
+        while (frame := await self.tts.owner.arun(self._next_frame)) is not None:
+            yield frame
+
+    def _next_frame(self) -> Pcm | None:
+        """Step until there is sound; None where more text is needed, or at the end."""
+        while not self.closed and self._may_step():
             codes = self.run.step()
             if codes is None:
                 continue
@@ -177,4 +240,12 @@ class SpeechSession:
             self._frames += 1
             sound = np.array(mx.clip(pcm[0, 0].astype(mx.float32), -1, 1))
             if self._frames > self._prefix_steps:
-                yield sound
+                return sound
+        return None
+
+    def _computed_by(self) -> Owner:
+        return self.tts.owner
+
+    def _drop(self) -> None:
+        self._said = self.words
+        del self.run, self.codec_state

@@ -1,29 +1,31 @@
-"""Texts to be spoken, and files of words that were spoken."""
+"""Texts to be spoken: given, from a file, or while they are typed."""
 
 import codecs
-import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-from ...documents.transcript import Timed, srt, vtt
+from ...audio.files import WavWriter
+from ...documents.word_files import write_words
 from ...documents.words import Word
 from ...errors import ConfigError
-from . import SpeechSession
-from .session import Pcm
+from .model import SpeechModel
+from .session import Pcm, SpeechSession
 
 MOST_NAME = 255  # characters of a file's name: longer is text
 
 
-class Source:
+class TextSource:
     """Where a text comes from.
 
     Args:
-        text: the text, a file's name, or "-" for standard input.
-        jsonl: whether it is a file of scripts (or holds some, where it is "-"),
-            whatever its name.
+        text: the text itself, the name of a file, or "-" for standard input.
+        jsonl: whether the file (or standard input) holds scripts, whatever its name.
 
-    Raises: ConfigError for no text, and for the name of a file that is not there.
+    Raises: ConfigError for an empty text, and for the name of a missing file.
     """
 
     def __init__(self, text: str, jsonl: bool = False):
@@ -61,7 +63,62 @@ class Source:
             yield decoder.decode(block)
 
 
-def spoken(session: SpeechSession, source: Source, dialogue: bool) -> Iterator[Pcm]:
+@dataclass(frozen=True)
+class SpokenText:
+    """What came of a text.
+
+    Attributes:
+        path: of the sound file, if there is one.
+        words: with their times.
+        audio_s: length of the speech.
+        wall_s: how long it took.
+        first_sound_s: how long the first frame took.
+    """
+
+    path: Path | None
+    words: list[Word]
+    audio_s: float
+    wall_s: float
+    first_sound_s: float
+
+    @property
+    def times_real_time(self) -> float:
+        """How many times faster it was made than it is heard."""
+        return self.audio_s / self.wall_s if self.wall_s else 0.0
+
+
+def speak_text(
+    tts: SpeechModel,
+    source: TextSource,
+    session: SpeechSession,
+    *,
+    dialogue: bool = False,
+    out: Path | None = None,
+    words: Path | None = None,
+    on_frame: Callable[[Pcm], None] = lambda _: None,
+) -> SpokenText:
+    """See ``TTSModel.speak``."""
+    rate = int(tts.mimi.sample_rate)
+    first_s, samples = None, 0
+    with ExitStack() as stack:
+        stack.callback(session.close)
+        if words is not None:  # also of what was said before Ctrl-C
+            stack.callback(lambda: session.words and write_words(words, session.words))
+        started, writer = time.perf_counter(), None
+        for pcm in spoken(session, source, dialogue):
+            if first_s is None:
+                first_s = time.perf_counter() - started
+                if out is not None:  # a text that cannot be said overwrites nothing
+                    writer = stack.enter_context(WavWriter(out, 1, rate))
+            samples += len(pcm)
+            if writer is not None:
+                writer.write(pcm)
+            on_frame(pcm)
+        wall_s = time.perf_counter() - started
+    return SpokenText(out, session.words, samples / rate, wall_s, first_s or 0.0)
+
+
+def spoken(session: SpeechSession, source: TextSource, dialogue: bool) -> Iterator[Pcm]:
     """Frames of sound, as early as the text allows; none before there is a word.
 
     Args:
@@ -79,7 +136,7 @@ def spoken(session: SpeechSession, source: Source, dialogue: bool) -> Iterator[P
         raise ConfigError("the text has no words: give something to say.")
 
 
-def _said(session: SpeechSession, source: Source, dialogue: bool) -> Iterator[Pcm]:
+def _said(session: SpeechSession, source: TextSource, dialogue: bool) -> Iterator[Pcm]:
     turn, fresh = 0, True
     for piece in source.pieces():
         for part in piece.splitlines(keepends=True) if dialogue else [piece]:
@@ -90,38 +147,3 @@ def _said(session: SpeechSession, source: Source, dialogue: bool) -> Iterator[Pc
             yield from session.feed(part)
             fresh = fresh or part.endswith("\n")
     yield from session.finish()
-
-
-def words_as_json(words: Sequence[Word]) -> str:
-    return json.dumps([vars(word) for word in words], ensure_ascii=False) + "\n"
-
-
-def timed(words: Sequence[Word]) -> list[Timed]:
-    """Words as the pieces of a transcript."""
-    return [Timed(f" {word.text}", word.start_s, word.end_s) for word in words]
-
-
-FORMS: dict[str, Callable[[Sequence[Word]], str]] = {
-    "json": words_as_json,
-    "srt": lambda words: srt(timed(words)),
-    "txt": lambda words: " ".join(word.text for word in words) + "\n",
-    "vtt": lambda words: vtt(timed(words)),
-}
-
-
-def write_words(path: Path, words: Sequence[Word]) -> None:
-    """Words with times, in the form that the file's name ends in.
-
-    Raises: ConfigError for another ending, or where nothing can be written.
-    """
-    check_form(path)
-    try:
-        path.write_text(FORMS[path.suffix[1:]](words), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
-
-
-def check_form(path: Path) -> None:
-    """Raises: ConfigError for a file that ``write_words`` would refuse."""
-    if path.suffix[1:] not in FORMS:
-        raise ConfigError(f"{path} is no file of words: name it .{', .'.join(FORMS)}.")

@@ -149,7 +149,9 @@ def speaker_condition(
     for i, voice in enumerate(voices):
         values[0, i, : voice.shape[1]] = voice[0]
         mask[0, i, : voice.shape[1]] = 1
-    return TensorCondition(values.reshape(1, -1, dim), mask.reshape(1, -1))
+    values, mask = values.reshape(1, -1, dim), mask.reshape(1, -1)
+    mx.eval(values, mask)
+    return TensorCondition(values, mask)
 
 
 def _embedding(path: Path, dim: int) -> mx.array:

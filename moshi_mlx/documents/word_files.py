@@ -1,0 +1,55 @@
+"""Files of words with their times: JSON, plain text and subtitles."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..errors import ConfigError
+from .transcript import Timed, srt, vtt
+from .words import Word, joined
+
+
+def words_as_json(words: Sequence[Word]) -> str:
+    """A JSON list of words with their times."""
+    return json.dumps([vars(word) for word in words], ensure_ascii=False) + "\n"
+
+
+def words_as_srt(words: Sequence[Word]) -> str:
+    """Subtitles in SubRip's format."""
+    return srt(_timed(words))
+
+
+def words_as_vtt(words: Sequence[Word]) -> str:
+    """Subtitles in WebVTT's format."""
+    return vtt(_timed(words))
+
+
+FORMS: dict[str, Callable[[Sequence[Word]], str]] = {
+    "json": words_as_json,
+    "srt": words_as_srt,
+    "txt": lambda words: joined(words) + "\n",
+    "vtt": words_as_vtt,
+}
+
+
+def write_words(path: Path, words: Sequence[Word]) -> None:
+    """Write words with their times in the format that the file's name ends in.
+
+    Raises: ConfigError for another ending, and for a file that cannot be written.
+    """
+    check_form(path)
+    try:
+        path.write_text(FORMS[path.suffix[1:]](words), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def check_form(path: Path) -> None:
+    """Raises: ConfigError for a file that ``write_words`` would refuse."""
+    if path.suffix[1:] not in FORMS:
+        raise ConfigError(f"{path} is no file of words: name it .{', .'.join(FORMS)}.")
+
+
+def _timed(words: Sequence[Word]) -> list[Timed]:
+    """Words as the pieces of a transcript."""
+    return [Timed(f" {word.text}", word.start_s, word.end_s) for word in words]

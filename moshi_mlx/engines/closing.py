@@ -1,0 +1,70 @@
+"""What every session can do: be closed, and be used in ``with`` and ``async with``."""
+
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from types import TracebackType
+from typing import TypeVar
+
+from ..errors import ConfigError, MoshiError
+from .owner import Owner
+
+S = TypeVar("S", bound="Closing")
+
+
+class Closing(ABC):
+    """Base of sessions, whose state is freed where it was computed."""
+
+    closed = False
+
+    def close(self) -> None:
+        """Free the session's memory; it cannot be used after that."""
+        if not self.closed:
+            with suppress(MoshiError):  # the model may have been closed before
+                self._computed_by().run(self._end)
+
+    async def aclose(self) -> None:
+        """As ``close``, for asyncio."""
+        if not self.closed:
+            with suppress(MoshiError):
+                await self._computed_by().arun(self._end)
+
+    @abstractmethod
+    def _computed_by(self) -> Owner:
+        """Whoever computes for the session."""
+
+    @abstractmethod
+    def _drop(self) -> None:
+        """Let go of caches and whatever else is large."""
+
+    def _end(self) -> None:
+        if not self.closed:
+            self._drop()
+            self.closed = True
+
+    def _check_open(self, called: str) -> None:
+        """Raises: ConfigError where the session has been closed."""
+        if self.closed:
+            name = type(self).__name__
+            raise ConfigError(f"{called}: this {name} is closed, begin a new one.")
+
+    def __enter__(self: S) -> S:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self: S) -> S:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,116 @@
+"""One text that a model continues, piece by piece."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import mlx.core as mx
+
+from ...models.lm import Lm
+from ...utils.sampling import RowNoise, TokenSampler, draw, noise_size
+from ...utils.text import PieceReader, Tokenizer
+from ..closing import Closing
+from ..owner import Owner
+
+BOS, EOS = 1, 2
+CHUNK = 256  # tokens of the prompt read at once: bounds the mask's memory
+
+
+class TextSession(Closing):
+    """A text with state of its own; ``TextModel.session`` begins one.
+
+    Any number may run on the same weights. The methods may be called from any thread,
+    one at a time.
+
+    Attributes:
+        tokens: written so far.
+        ended: whether the model has ended the text.
+        seed: of the randomness.
+    """
+
+    def __init__(
+        self,
+        lm: Lm,
+        tokenizer: Tokenizer,
+        prompt: str,
+        sampler: TokenSampler,
+        seed: int,
+        owner: Owner,
+    ):
+        self.tokens = 0
+        self.ended = False
+        self.seed = seed
+        self._network = lm.ready()
+        self._owner = owner
+        self._cache = lm.transformer.make_rot_cache()
+        self._reader = PieceReader(tokenizer, silent=())
+        self._sampler = sampler
+        self._noise = RowNoise([seed])
+        self._noise_size = noise_size(sampler, lm.cfg.text_out_vocab_size)
+        self._ahead = [BOS, *tokenizer.encode(prompt)]  # not read by the model yet
+        self._token: mx.array | None = None  # being computed
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "ended" if self.ended else "open"
+        return f"<TextSession: {state}, {self.tokens} tokens written>"
+
+    def write(self, max_tokens: int) -> Iterator[str]:
+        """The next pieces of the text, at most ``max_tokens``; may be called again."""
+        self._check_open("write")
+        return self._write(max_tokens)
+
+    async def awrite(self, max_tokens: int) -> AsyncIterator[str]:
+        """As ``write``, for asyncio."""
+        self._check_open("awrite")
+        for left in range(max_tokens, 0, -1):
+            piece = await self._owner.arun(lambda left=left: self._piece(left > 1))
+            if piece is None:
+                return
+            yield piece
+
+    def _write(self, max_tokens: int) -> Iterator[str]:
+        for left in range(max_tokens, 0, -1):
+            piece = self._owner.run(lambda left=left: self._piece(left > 1))
+            if piece is None:
+                return
+            yield piece
+
+    def _piece(self, more: bool) -> str | None:
+        """The next piece; ``more``: the one after it is computed while it is used."""
+        if self.ended or self.closed:
+            return None
+        token = self._read_ahead() if self._token is None else self._token
+        # Wait for a step before the next one is built: a step that is launched while
+        # another still reads the keys and values would have to copy them.
+        value = int(token.item())  # type: ignore[arg-type]
+        self.ended = value == EOS
+        if self.ended:
+            return None
+        self.tokens += 1
+        self._ahead = [] if more else [value]
+        self._token = self._choose(token) if more else None
+        return self._reader.read(value)
+
+    def _read_ahead(self) -> mx.array:
+        """Read what the model has not read yet; the token after it."""
+        tokens = mx.array([self._ahead])
+        last = (tokens.shape[1] - 1) // CHUNK * CHUNK
+        for start in range(0, last, CHUNK):
+            part = tokens[:, start : start + CHUNK]
+            mx.eval(self._network.hidden(part, None, self._cache))
+        return self._choose(tokens[:, last:])
+
+    def _choose(self, tokens: mx.array) -> mx.array:
+        """The token after ``tokens [1, T]``, ``[1, 1]``; computed from here on."""
+        network, size = self._network, self._noise_size
+        hidden = network.hidden(tokens, None, self._cache)
+        logits = network.text_logits(hidden[:, -1:]).astype(mx.float32)
+        noise = self._noise.draw(size)[:, None] if size else None
+        token = draw(self._sampler, logits, noise)
+        mx.async_eval(token)
+        return token
+
+    def _computed_by(self) -> Owner:
+        return self._owner
+
+    def _drop(self) -> None:
+        self._token = None
+        del self._cache
