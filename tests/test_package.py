@@ -176,6 +176,16 @@ def test_an_extra_brings_what_the_code_says_it_does():
         assert extra in told["all"]
 
 
+def test_the_lock_file_knows_every_dependency():
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    asked = project.split("\ndependencies = [")[1].split("\n[project.scripts]")[0]
+    named = re.findall(r'^ *(?:\w+ = \[)?"([\w-]+)', asked, re.MULTILINE)
+    lock = (ROOT / "uv.lock").read_text(encoding="utf-8")
+    own = lock.split('\nname = "moshi-mlx"\n')[1].split("\n[[package]]")[0]
+    for name in {name.replace("_", "-").lower() for name in named}:
+        assert f'name = "{name}"' in own, f"{name} is not locked: run 'uv lock'"
+
+
 @pytest.mark.parametrize("absent", EXTRAS["serve"])
 def test_a_command_that_lacks_an_extra_names_it_in_one_line(
     absent, monkeypatch, capsys

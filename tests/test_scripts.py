@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NAMES = ["install", "check", "lint", "test", "demo", "address", "mac_report"]
-NAMES += ["pin_oldest_mlx"]
+NAMES = ["install", "check", "lint", "test", "demo", "docs", "build", "address"]
+NAMES += ["mac_report", "pin_oldest_mlx"]
 SCRIPTS = [*(f"scripts/{name}" for name in NAMES), ".ci/run"]
 
 

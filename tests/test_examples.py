@@ -1,0 +1,72 @@
+"""The programs in examples/ run offline on the demo, and do what they say."""
+
+import os
+import runpy
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moshi_mlx.audio import read
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+JOKE = "Why did the robot go on holiday?"
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys) -> Run:
+    """Runs an example in an empty folder; returns what it printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def start(name: str, *args: str) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *args])
+        runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+        return capsys.readouterr().out
+
+    return start
+
+
+def test_every_example_is_tested():
+    source = Path(__file__).read_text(encoding="utf-8")
+    names = [path.stem for path in EXAMPLES.glob("*.py")]
+    assert names
+    for name in names:
+        assert f'run("{name}"' in source, name
+
+
+def test_a_file_is_answered_and_the_answer_kept(run):
+    assert JOKE in run("answer_a_file")
+    answer = read("answer.wav")[0]
+    assert np.abs(answer).max() > 0.1
+
+
+def test_the_live_loop_hears_and_speaks_in_blocks_of_its_own(run, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda _: None)  # as fast as it goes
+    assert JOKE in run("live_loop")
+    assert np.abs(read("heard.wav", 48_000)[0]).max() > 0.1
+
+
+def test_a_folder_becomes_codes_and_sound_again(run):
+    shown = run("tokenise_folder")
+    assert "joke.wav: 6.3 s, codes [8, 79]" in shown
+    assert "left out: " in shown  # the folder holds a JSON file too
+    codes = np.load("codes/joke.npz")["codes"]
+    assert codes.shape == (8, 79)
+    assert read("codes/joke.wav").shape == (1, 79 * 1920)
+
+
+def test_recipes_are_compared(run):
+    lines = run("quantise_and_compare", "q4", "q8").splitlines()
+    assert lines[0].startswith("full precision: ")
+    divergence = [float(line.split("KL ")[1].split()[0]) for line in lines[1:]]
+    assert divergence[0] > divergence[1]  # 4 bits lose more than 8
+
+
+def test_a_sampler_of_ones_own_draws_the_words(run):
+    assert JOKE in run("own_sampler")
+    assert not os.listdir()  # it writes nothing
