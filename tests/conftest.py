@@ -6,14 +6,34 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from moshi_mlx.fast import ops
 from moshi_mlx.linux_cpu import use_fast_products
 
 use_fast_products()  # for the tests of single modules too
+_on_gpu = ops.on_gpu
 
 NO_SKIP = "MOSHI_MLX_NO_SKIP"  # or CI: a skipped test fails
 # A skip whose reason starts so states a fact of the platform (no wheel for it), not a
 # gap of this machine, and passes everywhere.
 PLATFORM = "not on "
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--gpu-forms",
+        action="store_true",
+        help="compute on the CPU in the forms that run on a GPU (moshi_mlx.fast.ops)",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Choose the forms before any fixture is made; tests of the CPU's own keep it."""
+    forced = item.config.getoption("--gpu-forms")
+    if forced and item.get_closest_marker("cpu_forms") is None:
+        ops.on_gpu = lambda: True
+    else:
+        ops.on_gpu = _on_gpu
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import pytest
 from moshi_mlx.fast import ops
 
 
+@pytest.mark.cpu_forms
 @pytest.mark.parametrize("may_compile", [True, False])
 def test_elu_is_exact(may_compile, monkeypatch):
     if not may_compile:

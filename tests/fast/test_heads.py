@@ -59,6 +59,7 @@ SPEEDS = [
 ]
 
 
+@pytest.mark.cpu_forms
 @pytest.mark.parametrize("start", [45_000, 1_000_000])  # after an hour, and a day
 @pytest.mark.parametrize("interleaved", [True, False])
 def test_rotation_far_into_a_stream_is_pytorchs_to_the_last_bit(start, interleaved):
