@@ -18,6 +18,28 @@ Caches = list[Any]  # of ``LayerCache``, one per layer
 Hook = Callable[[mx.array], None]
 
 
+class MimiOf030:
+    """0.3.0's ``Mimi``: the caches of its only stream, now the default one."""
+
+    def reset_all(self: Any) -> None:
+        """Start the default stream anew."""
+        self.reset_state()
+
+    @property
+    def encoder_cache(self: Any) -> Caches:
+        """Keys and values of the default stream's encoder; empty before it begins."""
+        if self._state is None:
+            return self.encoder_transformer.make_cache()
+        return self._state.encoder.caches
+
+    @property
+    def decoder_cache(self: Any) -> Caches:
+        """The same of its decoder."""
+        if self._state is None:
+            return self.decoder_transformer.make_cache()
+        return self._state.decoder.caches
+
+
 class UpdateInPlace:
     """A layer that 0.3.0's programs tell when they have set its weights."""
 
@@ -25,7 +47,7 @@ class UpdateInPlace:
         """Nothing is left to do: what is derived from weights notices by itself."""
 
 
-class Version030:
+class LmOf030:
     """0.3.0's ``Lm``: caches that are attributes, and calls that run on them.
 
     Mixed into our ``Lm``, which gives it ``hidden``, ``text_logits`` and ``ready``.

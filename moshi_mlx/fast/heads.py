@@ -1,11 +1,12 @@
 """Attention's inner part, in the form that the device runs best.
 
-On a GPU: MLX's fused rotation and attention. On CPU, where MLX takes those apart, one
-complex multiplication rotates queries and keys, scales the queries and leaves the
-values, and the attention of a single position is two products and a softmax.
+On a GPU these are MLX's fused rotation and attention. MLX's CPU backend takes those
+apart, so there a single complex multiplication rotates queries and keys, scales the
+queries and leaves the values alone; the attention of one position is two products and a
+softmax.
 
-An hour into a stream the last bit of a rotation's speed decides the third digit of its
-angle: on CPU the speeds are PyTorch's, float32 products with exactly rounded
+An hour into a stream, the last bit of a rotation's speed decides the third digit of its
+angle. On CPU the speeds are therefore PyTorch's: float32 products with exactly rounded
 exponentials.
 """
 
@@ -22,7 +23,7 @@ Table = mx.array | None
 
 
 class Heads:
-    """Splits projections ``[B * T, (H + 2 H_kv) * D]`` into rotated heads, and attends.
+    """Splits projections ``[B * T, (H + 2 H_kv) * D]`` into heads, rotates and attends.
 
     Rotation is PyTorch moshi's: angle = position * max_period^(-2i / D).
 
@@ -62,7 +63,7 @@ class Heads:
         return cls(*shape, layer.rope.base, layer.rope.traditional)
 
     def table(self, start: int | mx.array, t: int, dtype: mx.Dtype) -> Table:
-        """What ``split`` needs for positions ``start .. start + t``; once a call.
+        """What ``split`` needs for positions ``start .. start + t``; once per call.
 
         ``start`` is an int, or one position per row ``[B]``.
         """

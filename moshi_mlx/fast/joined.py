@@ -40,7 +40,7 @@ def can_join(layers: Sequence[nn.Module]) -> bool:
 
 
 class _Joined:
-    """Joined weights, kept as long as the layers' weights are views of them."""
+    """Joined weights, kept until a layer's weight is replaced."""
 
     spare_rows = 0
 
@@ -49,7 +49,7 @@ class _Joined:
         self._arrays: dict[str, mx.array] = {}
 
     def arrays(self, layers: Sequence[nn.Module]) -> dict[str, mx.array]:
-        """The joined arrays by name; empty where the layers cannot be joined."""
+        """The joined arrays by name; empty if the layers cannot be joined."""
         if len(self._views) != len(layers) or any(
             layer.get("weight") is not view
             for layer, view in zip(layers, self._views, strict=True)
@@ -75,7 +75,7 @@ class _Joined:
 
 
 class JoinedEmbedding(_Joined):
-    """Sum of one embedding per stream, each from a table of its own."""
+    """Sum of one embedding per stream, each from its own table."""
 
     spare_rows = 1  # of zeros, for the zero token
 

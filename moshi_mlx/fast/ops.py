@@ -28,12 +28,12 @@ def on_gpu() -> bool:
 
 @lru_cache
 def compiles() -> bool:
-    """Whether compiled functions work here: on CPU MLX runs g++ for them."""
+    """Whether ``mx.compile`` works here: on CPU it needs g++."""
     return on_gpu() or shutil.which("g++") is not None
 
 
 def silu(x: mx.array) -> mx.array:
-    """``x * sigmoid(x)``. MLX's own is compiled, which on CPU needs a C++ compiler."""
+    """``x * sigmoid(x)``. MLX's own is compiled, which needs g++ on CPU."""
     return nn.silu(x) if on_gpu() else x * mx.sigmoid(x)
 
 
@@ -50,7 +50,8 @@ def dequantised(
 ) -> mx.array:
     """Floats of a quantised layer's weight, scales and biases, or of some rows.
 
-    ``dtype`` None is that of the scales, where they tell one.
+    Args:
+        dtype: of the result; by default that of the scales, if they have a float one.
     """
     return mx.dequantize(
         parts["weight"],
@@ -95,9 +96,9 @@ def conv1d(
 def elu(x: mx.array) -> mx.array:
     """``x`` where positive, else ``exp(x) - 1``.
 
-    On CPU without ``exp``, of which MLX's takes 12 ns a number where a multiplication
-    or addition takes 0.2 ns: ``expm1`` of a 32nd of x is a polynomial, taken back by
-    five doublings ``expm1(2 t) = expm1(t) (expm1(t) + 2)``; error below 2e-7.
+    On CPU without ``exp``: MLX's takes 12 ns per number, a multiplication or addition
+    0.2 ns. ``expm1(x / 32)`` is a polynomial; five doublings ``expm1(2 t) = expm1(t)
+    (expm1(t) + 2)`` lead back to x. The error is below 2e-7.
     """
     if on_gpu() or x.dtype != mx.float32:
         return nn.elu(x)

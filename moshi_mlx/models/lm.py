@@ -7,7 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .. import fast
-from ..compat import Version030
+from ..compat import LmOf030
 from ..linux_cpu import use_fast_products
 from ..modules.attention import LayerCache
 from ..modules.conditioner import ConditionProvider, ConditionTensor
@@ -60,7 +60,7 @@ class LmOutput:
     audio_mask: mx.array | None
 
 
-class Lm(Version030, nn.Module):
+class Lm(LmOf030, nn.Module):
     """Moshi's language model: weights only; streams live in caches and ``LmGen``.
 
     Its methods are the reference, and differentiable. What generates asks ``ready()``

@@ -1,8 +1,8 @@
 """Mimi: sound to codes at 12.5 frames a second, and back, live or whole.
 
-One code path: a file is a stream that is given in pieces of a few seconds. What a
-stream has heard lives in a ``MimiState`` outside the network, bounded and endless, so
-that one set of weights serves any number of streams.
+There is one code path: a file is a stream that comes in pieces. The state of a stream
+is a ``MimiState`` outside the network. It has a fixed size and no end, so that one set
+of weights serves any number of streams.
 
 The public layout is NCL, as in PyTorch: pcm ``[B, channels, S]`` floats in [-1, 1],
 codes ``[B, K, T]`` int32. Inside it is NLC.
@@ -17,12 +17,13 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from .. import fast
+from ..compat import MimiOf030
 from ..linux_cpu import use_fast_products
 from ..modules.conv import State
 from ..modules.quantization import SplitResidualVectorQuantizer
 from ..modules.resample import ConvDownsample1d, ConvTrUpsample1d
 from ..modules.seanet import SeanetDecoder, SeanetEncoder
-from ..modules.transformer import LayerCache, ProjectedTransformer
+from ..modules.transformer import ProjectedTransformer
 from .mimi_config import MimiConfig
 from .mimi_state import HalfState, MimiState
 from .mimi_weights import fitted, pytorch_weights, read_weights
@@ -30,18 +31,19 @@ from .presets import mimi_202407
 
 __all__ = ["Mimi", "MimiConfig", "MimiState", "mimi_202407"]
 
-# Frames of a whole signal at a time, over all rows. On CPU 32 are half as fast as 8,
-# whose arrays stay in its caches.
+# Frames of a whole signal per piece, over all rows. On CPU pieces of 32 are half as
+# fast as pieces of 8, whose arrays stay in its caches.
 PIECE_FRAMES = 8
-MOST_COMPILED = 16  # frames in a call; of longer ones each might be another graph
+MOST_COMPILED = 16  # frames in a call; longer calls rarely have the same length twice
 
 
-class Mimi(nn.Module):
+class Mimi(MimiOf030, nn.Module):
     """The codec.
 
     ``encode`` and ``decode`` take whole signals. ``encode_step`` and ``decode_step``
-    take the next frames of a stream, whose state the caller keeps; without one they
-    continue a default stream, which ``reset_state`` renews.
+    take the next frames of a stream, whose state the caller keeps; without a state they
+    continue a default stream, which ``reset_state`` starts anew. All four compute on
+    ``ready()``, the network in its fast form; ``latent`` and ``sound`` are the network.
 
     Source: arXiv:2410.00037, section 3.3; kyutai-labs/moshi, models/compression.py.
     """
@@ -85,7 +87,7 @@ class Mimi(nn.Module):
 
     @property
     def dtype(self) -> mx.Dtype:
-        """What is computed in; codebooks are always float32."""
+        """Type of the computation; codebooks are always float32."""
         return self.downsample.conv.conv.conv.weight.dtype
 
     def ready(self, refresh: bool = True) -> "Mimi":
@@ -93,31 +95,15 @@ class Mimi(nn.Module):
         return fast.ready(self, refresh)
 
     def make_state(self, batch_size: int = 1) -> MimiState:
-        """State of ``batch_size`` streams that have not begun."""
+        """State of ``batch_size`` new streams."""
         self.ready()
         return MimiState(
             batch_size, self._encoder_state(batch_size), self._decoder_state(batch_size)
         )
 
     def reset_state(self) -> None:
-        """Renew the default stream, in both directions."""
+        """Start the default stream anew, in both directions."""
         self._state = None
-
-    reset_all = reset_state
-
-    @property
-    def encoder_cache(self) -> list[LayerCache]:
-        """Keys and values of the default stream's encoder; empty before it begins."""
-        if self._state is None:
-            return self.encoder_transformer.make_cache()
-        return self._state.encoder.caches
-
-    @property
-    def decoder_cache(self) -> list[LayerCache]:
-        """The same of its decoder."""
-        if self._state is None:
-            return self.decoder_transformer.make_cache()
-        return self._state.decoder.caches
 
     def encode_step(
         self,
@@ -130,8 +116,8 @@ class Mimi(nn.Module):
 
         Args:
             pcm: ``[B, channels, S]``, S a positive multiple of ``frame_size``.
-            active: rows that take part; the others stand still, and what is returned
-                for them means nothing.
+            active: rows that take part; the others stand still, and their output is
+                meaningless.
 
         Raises: ValueError for a partial frame, or for a state of another batch size.
         """
@@ -209,8 +195,10 @@ class Mimi(nn.Module):
         return mx.concatenate(parts, axis=-1)
 
     def warmup(self) -> None:
-        """Run two frames each way, so that the first real one does not wait for set-up:
-        the first lays out weights, the second compiles."""
+        """Run two frames each way, so that the first real one is as fast as any.
+
+        The first derives what is derived from weights, the second compiles.
+        """
         state = self.make_state()
         pcm = mx.zeros((1, self.cfg.channels, self.frame_size))
         for _ in range(2):
@@ -221,7 +209,7 @@ class Mimi(nn.Module):
         dtype: mx.Dtype,
         predicate: Callable[[mx.Dtype], bool] | None = None,
     ) -> None:
-        """Compute in ``dtype``; the codebooks stay float32, their counts need it.
+        """Compute in ``dtype``; the codebooks stay float32, which their counts need.
 
         Args:
             predicate: which types are changed; by default all floating ones.
@@ -238,7 +226,7 @@ class Mimi(nn.Module):
         file_or_weights: str | list[tuple[str, mx.array]],
         strict: bool = True,
     ) -> "Mimi":
-        """Load tensors under our own names, cast to what the model computes in.
+        """Load tensors under our own names, cast to the model's type.
 
         Codebooks beyond the config's are left out, also when strict.
 
@@ -253,8 +241,10 @@ class Mimi(nn.Module):
     def load_pytorch_weights(
         self, file: str | PathLike[str], strict: bool = True
     ) -> "Mimi":
-        """Load a published file, in either of Kyutai's namings; else as
-        ``load_weights``."""
+        """Load a published file, in either of Kyutai's namings.
+
+        Otherwise as ``load_weights``.
+        """
         weights = pytorch_weights(file, self.cfg, strict)
         return self._load(weights, f"Mimi weights in {file}", strict)
 
@@ -312,7 +302,7 @@ class Mimi(nn.Module):
         return state
 
     def _pieces(self, x: mx.array, size: int) -> list[mx.array]:
-        """Cut into bounded numbers of frames of ``size``, the last one padded."""
+        """Cut into pieces of a few frames of ``size``, the last frame padded."""
         step = max(1, PIECE_FRAMES // max(1, x.shape[0])) * size
         missing = -x.shape[-1] % size
         x = mx.pad(x, [(0, 0), (0, 0), (0, missing)]) if missing else x

@@ -1,4 +1,4 @@
-"""Reading a codec's weights: any published naming, any number of its codebooks."""
+"""Reading a codec's weights, in any published naming and any number of codebooks."""
 
 import re
 from os import PathLike
@@ -13,7 +13,7 @@ from .mimi_keys import count_codebooks, mimi_rules, without_surplus_codebooks
 
 
 def read_weights(file: str | PathLike[str]) -> dict[str, mx.array]:
-    """The tensors of a file, not read yet."""
+    """The tensors of a file, loaded lazily."""
     try:
         weights = load(file)
     except (OSError, RuntimeError, ValueError, CheckpointError) as error:
@@ -29,7 +29,7 @@ def read_weights(file: str | PathLike[str]) -> dict[str, mx.array]:
 def pytorch_weights(
     file: str | PathLike[str], cfg: MimiConfig, strict: bool
 ) -> dict[str, mx.array]:
-    """A published file's tensors under our names, without codebooks not in use.
+    """A published file's tensors under our names, without unused codebooks.
 
     Raises: CheckpointError when strict, for an unknown name or too few codebooks.
     """

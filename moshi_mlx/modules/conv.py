@@ -1,8 +1,8 @@
-"""Causal convolutions over a stream: one code path for files and for live frames.
+"""Causal convolutions over a stream, with one code path for files and live frames.
 
-Layout is NLC, ``[B, T, C]``. The memory of a stream is a ``State`` outside the layer;
-a call without one is a whole signal. The small wrappers around ``Conv1d`` and
-``ConvTranspose1d`` exist for the names of the tensors in published files.
+Layout is NLC, ``[B, T, C]``. The state of a stream is a ``State`` outside the layer; a
+call without one takes a whole signal. The small wrappers around ``Conv1d`` and
+``ConvTranspose1d`` are there for the tensor names in published files.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ State = dict[str, mx.array]  # batch is the first axis of every array; zeros are
 
 
 class Conv1d(nn.Module):
-    """Convolution that pads nothing; ``weight [C_out, ksize, C_in / groups]``.
+    """Convolution without padding; ``weight [C_out, ksize, C_in / groups]``.
 
     Shape: ``[B, T, C_in] -> [B, (T - reach) // stride + 1, C_out]`` where ``reach`` is
     ``(ksize - 1) * dilation + 1``.
@@ -58,8 +58,8 @@ class ConvTranspose1d(UpdateInPlace, nn.Module):
     """Transposed convolution; ``weight [C_out / groups, ksize, C_in]``.
 
     Shape: ``[B, T + taps - 1, C_in] -> [B, T * stride, C_out]``: the first ``taps - 1``
-    inputs are the ones before, and what reaches beyond the last input is cut off.
-    ``taps`` is ``ksize / stride``, rounded up.
+    inputs belong to the past, and the output that only later inputs complete is cut
+    off. ``taps`` is ``ksize / stride``, rounded up.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class ConvTranspose1d(UpdateInPlace, nn.Module):
 
 
 class NormConv1d(nn.Module):
-    """Holds a convolution as ``conv``: the norm of its training is folded in."""
+    """Holds a convolution as ``conv``; the norm used in training is folded into it."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__()
@@ -122,9 +122,9 @@ class NormConvTranspose1d(nn.Module):
 
 
 def _remember(x: mx.array, state: State | None, kept: int) -> mx.array:
-    """Put the stream's last ``kept`` samples before ``x``, and keep its new last ones.
+    """Prepend the stream's last ``kept`` samples to ``x``, and store the new last ones.
 
-    Zeros stand before the stream's first sample.
+    A stream starts with zeros.
     """
     if not kept:
         return x
@@ -145,8 +145,8 @@ class StreamableConv1d(nn.Module):
     """Convolution that never looks ahead.
 
     Args:
-        stride: input samples per output sample. Every call must bring a multiple of it.
-        pad_mode: what came before the first sample: "constant" zeros, or "replicate"
+        stride: input samples per output sample. Every call must pass a multiple of it.
+        pad_mode: what precedes the first sample: "constant" for zeros, "replicate"
             ("edge" in 0.3.0) the first sample itself.
 
     Shape: ``[B, T, C_in] -> [B, T / stride, C_out]``.
@@ -193,7 +193,7 @@ class StreamableConv1d(nn.Module):
         )
 
     def make_state(self, batch_size: int) -> State:
-        """State of a stream that has not begun."""
+        """State of a new stream."""
         if not self.kept:
             return {}
         dtype = self.conv.conv.weight.dtype
@@ -218,7 +218,7 @@ class StreamableConv1d(nn.Module):
 
 
 class StreamableConvTranspose1d(nn.Module):
-    """Transposed convolution without look-ahead: its tail is cut, or kept for later.
+    """Transposed convolution that never looks ahead.
 
     Shape: ``[B, T, C_in] -> [B, T * stride, C_out]``.
     Source: as ``StreamableConv1d``.
@@ -243,7 +243,7 @@ class StreamableConvTranspose1d(nn.Module):
         )
 
     def make_state(self, batch_size: int) -> State:
-        """State of a stream that has not begun."""
+        """State of a new stream."""
         layer = self.convtr.convtr
         if layer.taps == 1:
             return {}
@@ -257,7 +257,7 @@ class StreamableConvTranspose1d(nn.Module):
 def hold_rows(
     states: Sequence[State], before: Sequence[State], active: Sequence[bool]
 ) -> None:
-    """Put rows that are not active back to what they were ``before``."""
+    """Restore inactive rows to what they were ``before``."""
     if all(active):
         return
     moved = mx.array(list(active))[:, None, None]
@@ -267,7 +267,7 @@ def hold_rows(
 
 
 def reset_rows(states: Sequence[State], rows: Sequence[int]) -> None:
-    """Make the given rows of the batch new streams; nothing is computed yet."""
+    """Start the given rows of the batch anew; nothing is evaluated yet."""
     for state in states:
         for name, value in state.items():
             keep = [[[row not in rows]] for row in range(value.shape[0])]

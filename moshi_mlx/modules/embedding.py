@@ -1,4 +1,4 @@
-"""Embeddings with a zero token, of low rank, or of two multiplexed streams."""
+"""Token embeddings: with a zero token, low-rank, or of two multiplexed streams."""
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -12,12 +12,12 @@ def zero_where_no_token(tokens: mx.array, y: mx.array) -> mx.array:
 
 
 class ScaledEmbedding(nn.Module):
-    """Rows of a table; ``-1`` gives zeros, also after quantisation.
+    """Rows of a table; ``-1`` gives zeros, before and after quantisation.
 
     Args:
         num_embeddings: rows V.
         dim: width of the result.
-        low_rank: width of the table, if smaller; a matrix leads from there to ``dim``.
+        low_rank: width of the table, if smaller; a matrix maps it to ``dim``.
         demux_second_stream: tokens are pairs ``(second + 1) * V + first``; each half
             has a matrix of its own, and a second of -1 adds nothing.
         norm: LayerNorm on the rows.
@@ -48,7 +48,7 @@ class ScaledEmbedding(nn.Module):
 
     @property
     def plain(self) -> bool:
-        """Whether the table's rows are the embeddings."""
+        """Whether the table's rows are the embeddings, with nothing after them."""
         return not any(name in self for name in ("low_rank", "out1", "norm"))
 
     def lookup(self, tokens: mx.array) -> mx.array:
@@ -72,7 +72,7 @@ class ScaledEmbedding(nn.Module):
         bits: int | None = None,
         mode: str = "affine",
     ) -> "QuantizedScaledEmbedding":
-        """Called by ``nn.quantize`` for embeddings without matrices of their own."""
+        """Called by ``nn.quantize``."""
         quantised = QuantizedScaledEmbedding.from_embedding
         return quantised(self, group_size, bits, mode)  # type: ignore[arg-type]
 

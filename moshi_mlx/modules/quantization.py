@@ -1,8 +1,8 @@
 """Residual vector quantisation: latents to codes and back.
 
-Each codebook quantises what the ones before it left over. The first ("semantic") and
-the others ("acoustic") are two such chains over the same latent. Layout is NLC; codes
-are ``[B, K, T]``.
+Each codebook of a chain quantises the residual of the ones before it. The first
+codebook ("semantic") and the others ("acoustic") are two chains over the same latent.
+Layout is NLC; codes are ``[B, K, T]``.
 """
 
 import mlx.core as mx
@@ -15,9 +15,9 @@ EPSILON = 1e-5  # least usage of a code: unused codes stay finite
 
 
 def nearest(x: mx.array, embedding: mx.array, norms: mx.array) -> mx.array:
-    """The row of ``embedding`` nearest to each ``x``, the first of equals.
+    """Index of the row of ``embedding`` that is nearest to each ``x``; ties: the first.
 
-    As ``|x - e|^2 = |x|^2 - 2 (x.e - |e|^2 / 2)``, it is where the bracket is largest;
+    ``|x - e|^2 = |x|^2 - 2 (x.e - |e|^2 / 2)``, so the bracket is largest there.
     ``norms`` are ``-|e|^2 / 2``.
     """
     scores = mx.addmm(norms, x, embedding.T)
@@ -30,7 +30,7 @@ def half_norms(embedding: mx.array) -> mx.array:
 
 
 class EuclideanCodebook(UpdateInPlace, nn.Module):
-    """One table of codes, kept as sums and counts as its training left them.
+    """One table of codes, stored as the sums and counts that training leaves.
 
     Shape: ``encode [..., D] -> [...]`` int32; ``decode [...] -> [..., D]`` float32.
     """
@@ -43,7 +43,7 @@ class EuclideanCodebook(UpdateInPlace, nn.Module):
 
     @property
     def embedding(self) -> mx.array:
-        """The codes' vectors ``[codebook_size, D]``, computed at every look."""
+        """The codes' vectors ``[codebook_size, D]``, computed on each access."""
         usage = mx.maximum(self["cluster_usage"].astype(mx.float32), EPSILON)
         return self["embedding_sum"].astype(mx.float32) / usage[:, None]
 
@@ -55,7 +55,7 @@ class EuclideanCodebook(UpdateInPlace, nn.Module):
 
 
 class VectorQuantization(nn.Module):
-    """Holds a codebook as ``codebook``, its name in published files."""
+    """Holds a codebook as ``codebook``, the name it has in published files."""
 
     def __init__(self, dim: int, codebook_size: int):
         super().__init__()
@@ -90,7 +90,7 @@ class ResidualVectorQuantization(nn.Module):
 
 
 class ResidualVectorQuantizer(nn.Module):
-    """A chain between a projection of the latent and one back to it."""
+    """A chain with a projection from the latent, and one back to it."""
 
     def __init__(self, dim: int, input_dim: int, output_dim: int, nq: int, bins: int):
         super().__init__()
@@ -107,7 +107,7 @@ class ResidualVectorQuantizer(nn.Module):
 
 
 class SplitResidualVectorQuantizer(nn.Module):
-    """The semantic codebook, and the chain of acoustic ones, over the same latent.
+    """The semantic codebook and the chain of acoustic ones, over the same latent.
 
     Args:
         dim: width of the codebooks.
@@ -139,7 +139,7 @@ class SplitResidualVectorQuantizer(nn.Module):
             )
 
     def encode(self, x: mx.array, num_codebooks: int | None = None) -> mx.array:
-        """Codes of the first ``num_codebooks``; the others cost nothing."""
+        """Codes of the first ``num_codebooks``; the others are not computed."""
         n = self.nq if num_codebooks is None else num_codebooks
         self._check(n)
         codes = self.rvq_first.encode(x, 1)

@@ -1,4 +1,4 @@
-"""Between the 25 Hz of the codec's transformers and the 12.5 Hz of its codes."""
+"""Resampling between the codec's transformers (25 Hz) and its codes (12.5 Hz)."""
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -7,7 +7,7 @@ from .conv import State, StreamableConv1d, StreamableConvTranspose1d
 
 
 class ConvDownsample1d(nn.Module):
-    """Learnt downsampling; before the first input stands the first input itself.
+    """Learnt downsampling; the first input is repeated before the start.
 
     Shape: ``[B, T, D] -> [B, T / stride, D]``.
     Source: kyutai-labs/moshi, modules/resample.py.
@@ -33,7 +33,7 @@ class ConvDownsample1d(nn.Module):
 
 
 class ConvTrUpsample1d(nn.Module):
-    """Learnt upsampling, each channel on its own.
+    """Learnt upsampling of each channel by itself.
 
     Shape: ``[B, T, D] -> [B, T * stride, D]``.
     Source: kyutai-labs/moshi, modules/resample.py.

@@ -19,10 +19,10 @@ States = Iterator[State] | Iterator[None]
 class SeanetConfig:
     """Shape of encoder and decoder. The fields are moshi_mlx 0.3.0's.
 
-    ``ratios`` are the strides in the decoder's order, their product the samples per
-    latent; ``nfilters`` the channels next to the samples, doubled by every stride;
-    ``compress`` narrows the inside of residual blocks; without ``true_skip`` their skip
-    is a learnt matrix.
+    ``ratios`` are the strides in the decoder's order; their product is the number of
+    samples per latent. ``nfilters`` is the number of channels next to the samples; each
+    stride doubles it. ``compress`` divides the width inside residual blocks. Without
+    ``true_skip`` the skip of a block is a learnt matrix.
     """
 
     dimension: int
@@ -67,7 +67,7 @@ class Elu(nn.Module):
 
 
 class SeanetResnetBlock(nn.Module):
-    """Two convolutions, the second pointwise, beside a skip."""
+    """Two convolutions, the second one pointwise, and a skip around them."""
 
     def __init__(self, cfg: SeanetConfig, dim: int, dilation: int):
         super().__init__()
@@ -134,7 +134,7 @@ class DecoderLayer(nn.Module):
 
 
 class _Seanet(nn.Module):
-    """First convolution, layers, last convolution: both directions run alike."""
+    """First convolution, layers, last convolution: the same in both directions."""
 
     elu: Elu
     init_conv1d: StreamableConv1d
@@ -142,7 +142,7 @@ class _Seanet(nn.Module):
     final_conv1d: StreamableConv1d
 
     def make_state(self, batch_size: int) -> list[State]:
-        """State of a stream that has not begun, for every convolution in order."""
+        """State of a new stream: one for every convolution, in order."""
         inner = [conv for layer in self.layers for conv in layer.stages()]
         convs = [self.init_conv1d, *inner, self.final_conv1d]
         return [conv.make_state(batch_size) for conv in convs]
