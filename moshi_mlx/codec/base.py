@@ -4,6 +4,8 @@ from typing import Protocol
 
 import numpy as np
 
+from ..models.snapshot import Snapshot
+
 
 class Codec(Protocol):
     """Sound to codes and back, one or more frames at a time; holds its streams' state.
@@ -48,6 +50,21 @@ class Codec(Protocol):
 
     def reset(self) -> None:
         """Begin new streams."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """What the streams remember.
+
+        Raises: ConfigError for a codec that cannot tell.
+        """
+        ...
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Continue from a snapshot.
+
+        Raises: ConfigError for one of another codec or number of streams, and for a
+            codec that cannot.
+        """
         ...
 
 

@@ -6,6 +6,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..models.mimi import Mimi
+from ..models.snapshot import Fits, Snapshot, fingerprint, kept
 from .base import check_codes
 
 
@@ -54,6 +55,23 @@ class NativeCodec:
         pcm = pcm.astype(mx.float32)
         mx.eval(pcm, self.state.decoder.arrays)
         return np.array(pcm)
+
+    @property
+    def fits(self) -> Fits:
+        """What must be alike where a snapshot is continued."""
+        return {"codec": fingerprint(self.mimi), "rows": self.batch_size}
+
+    def snapshot(self) -> Snapshot:
+        """What the streams remember, in both directions."""
+        return Snapshot("codec", self.fits, kept(self.state.state))
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Continue from a snapshot.
+
+        Raises: ConfigError for one of another codec or number of streams.
+        """
+        snapshot.check("codec", self.fits)
+        self.state.state = kept(snapshot.state)
 
     def reset(self, rows: Sequence[int] | None = None) -> None:
         """Begin new streams, in all rows or in some while the others go on."""

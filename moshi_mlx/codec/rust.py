@@ -10,11 +10,12 @@ be loaded, and every code of a frame must be given.
 from importlib import import_module
 from os import PathLike
 from threading import Lock
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from ..errors import CheckpointError, ConfigError
+from ..models.snapshot import Snapshot
 from ..utils.extras import require
 from .base import check_codes
 
@@ -85,6 +86,18 @@ class RustCodec:
         with self._lock:
             self._decoded = self._count(self._decoded, codes.shape[-1])
             return self._engine.decode_step(np.ascontiguousarray(codes, np.uint32))
+
+    def snapshot(self) -> NoReturn:
+        """Refused: what rustymimi remembers cannot be read."""
+        raise ConfigError(
+            "the rust codec cannot save what it remembers: use --codec native."
+        )
+
+    def restore(self, snapshot: Snapshot) -> NoReturn:  # noqa: ARG002
+        """Refused: what rustymimi remembers cannot be set."""
+        raise ConfigError(
+            "the rust codec cannot continue from a snapshot: use --codec native."
+        )
 
     def reset(self) -> None:
         with self._lock:

@@ -5,24 +5,16 @@ from collections.abc import Callable, Sequence
 import mlx.core as mx
 
 from ..modules.conditioner import ConditionTensor
-from ..modules.ring import Ring
-from ..utils.sampling import (
-    RowNoise,
-    Sampler,
-    TokenSampler,
-    draw,
-    noise_size,
-    penalise_repeats,
-)
+from ..utils.sampling import Sampler, TokenSampler, draw, noise_size, penalise_repeats
 from .depth import sample_frame
+from .generation_state import GenerationState
 from .guidance import Guidance
 from .lm import Lm
-from .streams import TokenStreams
 
 Hook = Callable[[mx.array], None]
 
 
-class LmGen:
+class LmGen(GenerationState):
     """A conversation, or a batch of independent ones, over an ``Lm``'s weights.
 
     The frame given in a call is used in that call, its streams delayed by d steps in
@@ -79,30 +71,23 @@ class LmGen:
         kv_bits: int | None = None,
         reserve: bool = False,
     ):
-        self.model = model
+        guidance = Guidance(
+            model, cfg_coef, masked_until=cfg_is_masked_until, no_text=cfg_is_no_text
+        )
+        super().__init__(
+            model, batch_size, guidance, seed, repetition_context, kv_bits, reserve
+        )
         self.max_steps = max_steps
         self.text_sampler = Sampler() if text_sampler is None else text_sampler
         self.audio_sampler = Sampler() if audio_sampler is None else audio_sampler
-        self.batch_size = batch_size
         self.check = check
         self.on_text_hook = on_text_hook
         self.on_audio_hook = on_audio_hook
         self.on_text_logits_hook = on_text_logits_hook
         self.repetition_penalty = repetition_penalty
         self.audio_steps = audio_steps
-        self.streams = TokenStreams(model.cfg, batch_size)
-        self.guidance = Guidance(
-            model, cfg_coef, masked_until=cfg_is_masked_until, no_text=cfg_is_no_text
-        )
-        self.noise = RowNoise(self._seeds(seed))
-        self.cache = model.transformer.make_rot_cache(kv_bits)
         model.expose_cache(self.cache)
         model.ready()
-        self._said = mx.full((batch_size, repetition_context), -1, dtype=mx.int32)
-        self._completed: mx.array | None = None
-        if reserve:
-            self._reserve()
-        mx.eval(self.streams.arrays, self.noise.arrays, self._said)  # for any thread
 
     @property
     def _network(self) -> Lm:
@@ -156,52 +141,6 @@ class LmGen:
     def ungenerated_token(self) -> int:
         """Stands where nothing has been generated yet."""
         return -2
-
-    def _seeds(self, seed: int | Sequence[int] | None) -> list[int]:
-        if seed is None:
-            drawn = mx.random.randint(0, 2**31 - 1, (self.batch_size,)).tolist()
-            return [int(s) for s in drawn]  # type: ignore[union-attr]
-        seeds = [seed] * self.batch_size if isinstance(seed, int) else list(seed)
-        if len(seeds) != self.batch_size:
-            raise ValueError(
-                f"LmGen got {len(seeds)} seeds for a batch of {self.batch_size}."
-            )
-        for one in seeds:
-            if not hasattr(one, "__index__") or not 0 <= one < 2**64:
-                raise ValueError(f"LmGen got the seed {one!r}: give 0 to 2**64 - 1.")
-        return seeds
-
-    def _reserve(self) -> None:
-        rows = 2 * self.batch_size if self.guidance.doubles else self.batch_size
-        dtype = self.model.text_emb(mx.zeros((1, 1), mx.int32)).dtype
-        for layer in self.cache:
-            if isinstance(layer.self_attn, Ring):
-                layer.self_attn.reserve(rows, dtype)
-        mx.eval([layer.self_attn.state for layer in self.cache])
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of keys and values held."""
-        return sum(layer.self_attn.nbytes for layer in self.cache)
-
-    def reset(self, rows: Sequence[int] | None = None, seed: int | None = None) -> None:
-        """Start all rows, or the given ones, as new conversations.
-
-        Args:
-            seed: of their noise; without one their generators run on.
-        """
-        rows = range(self.batch_size) if rows is None else rows
-        self.streams.reset(rows)
-        self._completed = None
-        halves = 2 if self.cache[0].self_attn.offset else 1
-        doubled = self.guidance.doubles and halves == 2
-        for layer in self.cache:
-            null = [row + self.batch_size for row in rows] if doubled else []
-            layer.reset([*rows, *null])
-        for row in rows:
-            self._said[row] = -1
-            if seed is not None:
-                self.noise.reseed(row, seed)
 
     def step(
         self,
@@ -338,21 +277,28 @@ class LmGen:
     ) -> mx.array:
         logits = self._network.text_logits(hidden).astype(mx.float32)
         logits = self.guidance.text_logits(logits)
-        if self.repetition_penalty != 1.0:
-            logits = penalise_repeats(
-                logits, self._said, self.repetition_penalty, self.model.cfg.silent_text
-            )
+        if self._penalises:
+            logits = self._penalised(logits)
         if self.on_text_logits_hook is not None:
             self.on_text_logits_hook(logits)
         text = draw(self.text_sampler, logits, noise)
         if self.on_text_hook is not None:
             self.on_text_hook(text)
-        if self.repetition_penalty != 1.0:
+        if self._penalises:
             said = mx.concatenate([self._said[:, 1:], text], axis=1)
             if active is not None:
                 said = mx.where(mx.array(active)[:, None], said, self._said)
             self._said = said
         return text
+
+    @property
+    def _penalises(self) -> bool:
+        """Whether words that were said lately become less likely."""
+        return self.repetition_penalty != 1.0
+
+    def _penalised(self, logits: mx.array) -> mx.array:
+        silent = self.model.cfg.silent_text
+        return penalise_repeats(logits, self._said, self.repetition_penalty, silent)
 
     def _audio(
         self, hidden: mx.array, text: mx.array, noise: mx.array | None

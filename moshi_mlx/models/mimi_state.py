@@ -1,7 +1,8 @@
 """What a codec remembers of its streams: bounded, endless, renewed row by row."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 
@@ -31,6 +32,20 @@ class HalfState:
             hold_rows(self.convs, before, active)
 
     @property
+    def state(self) -> dict[str, Any]:
+        """All of it, as a tree; may be set to another batch's of as many rows."""
+        caches = [cache.state for cache in self.caches]
+        return {"convs": [dict(conv) for conv in self.convs], "caches": caches}
+
+    @state.setter
+    def state(self, state: Mapping[str, Any]) -> None:
+        for conv, kept in zip(self.convs, state["convs"], strict=True):
+            conv.clear()
+            conv.update(kept)
+        for cache, kept in zip(self.caches, state["caches"], strict=True):
+            cache.state = kept
+
+    @property
     def arrays(self) -> list[mx.array]:
         convs = [value for state in self.convs for value in state.values()]
         caches = [a for c in self.caches for a in c.self_attn.state if a is not None]
@@ -57,6 +72,15 @@ class MimiState:
         self.encoder.reset(rows)
         self.decoder.reset(rows)
         mx.eval(self.arrays)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What both halves remember; may be set to another batch's of as many rows."""
+        return {"encoder": self.encoder.state, "decoder": self.decoder.state}
+
+    @state.setter
+    def state(self, state: Mapping[str, Any]) -> None:
+        self.encoder.state, self.decoder.state = state["encoder"], state["decoder"]
 
     @property
     def arrays(self) -> list[mx.array]:

@@ -5,7 +5,8 @@ written ``delay`` columns ahead when they are heard; own tokens are written one 
 ahead when they are sampled. Source: kyutai-labs/moshi, models/lm.py:LMGen (its cache).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import mlx.core as mx
 
@@ -38,6 +39,16 @@ class TokenStreams:
     def arrays(self) -> list[mx.array]:
         """Everything that is held, for ``mx.eval``."""
         return [self.tokens, self._initial]
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Columns ``[B, 1 + n_q, columns]``, each row's step, and the newest output."""
+        return {"tokens": self.tokens, "offsets": self.offsets, "last": self._last}
+
+    @state.setter
+    def state(self, state: Mapping[str, Any]) -> None:
+        self.tokens, self._last = mx.array(state["tokens"]), state["last"]
+        self.offsets = list(state["offsets"])
 
     def reset(self, rows: Iterable[int]) -> None:
         """Start the given rows anew."""

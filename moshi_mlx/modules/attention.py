@@ -1,5 +1,6 @@
 """Self-attention over a stream, and cross-attention to a condition."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,18 @@ class LayerCache:
         """Forget the stream, or the given rows of its batch."""
         self.self_attn.reset(rows)
         self.cross_attn = None
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the layer remembers; may be set to what another layer remembered."""
+        cross = None if self.cross_attn is None else list(self.cross_attn)
+        return {"self_attn": self.self_attn.snapshot(), "cross_attn": cross}
+
+    @state.setter
+    def state(self, state: Mapping[str, Any]) -> None:
+        self.self_attn.restore(state["self_attn"])
+        cross = state["cross_attn"]
+        self.cross_attn = None if cross is None else tuple(cross)
 
 
 class Attention(nn.Module):

@@ -1,6 +1,7 @@
 """Caches of one layer: of a stream without end, and of one short sequence."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import mlx.core as mx
 
@@ -48,7 +49,12 @@ class RotatingKVCache(Ring):
 
     @property
     def state(self) -> tuple[mx.array | None, mx.array | None]:
+        """Keys and values as they are stored."""
         return self.keys, self.values
+
+    @state.setter
+    def state(self, stored: Sequence[mx.array | None]) -> None:
+        self.stored = tuple(array for array in stored if array is not None)
 
     def update(
         self, keys: mx.array, values: mx.array, plan: Plan
@@ -96,7 +102,20 @@ class KVCache:
 
     @property
     def state(self) -> tuple[mx.array | None, mx.array | None]:
+        """Keys and values."""
         return self.keys, self.values
+
+    @state.setter
+    def state(self, stored: Sequence[mx.array | None]) -> None:
+        self.keys, self.values = stored
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything, for ``restore``: part of a ``Snapshot``."""
+        return {"keys": self.keys, "values": self.values}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a snapshot."""
+        self.keys, self.values = state["keys"], state["values"]
 
     def plan(self, b: int, t: int, active: Sequence[bool] | None = None) -> Plan:
         if active is not None:

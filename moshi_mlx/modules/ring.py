@@ -6,8 +6,9 @@ positions, never from the order of slots. Rows of a batch keep positions of thei
 so that they can start, pause and be reset independently.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 
@@ -102,7 +103,53 @@ class Ring:
 
     @property
     def state(self) -> tuple[mx.array | None, ...]:
+        """The stored arrays, to be set to others of the same positions."""
         return self.stored
+
+    @state.setter
+    def state(self, stored: Sequence[mx.array | None]) -> None:
+        self.stored = tuple(array for array in stored if array is not None)
+
+    def snapshot(self) -> dict[str, Any]:
+        """What later calls can still see, for ``restore``: part of a ``Snapshot``.
+
+        Arrays ``[B, H, S, W]`` hold each row's last S positions, oldest first; rows
+        that have seen fewer begin with zeros.
+        """
+        held = min(self.offset, self.max_size - 1)
+        live: list[mx.array] = []
+        if self.stored:
+            slots, seen = self._last(held, self.capacity)
+            for array in self.stored:
+                index = mx.broadcast_to(slots, (*array.shape[:2], held, 1))
+                found = mx.take_along_axis(array, index, axis=2)
+                live.append(mx.where(seen, found, mx.zeros_like(found)))
+        return {
+            "offsets": list(self.offsets),
+            "capacity": self.capacity,
+            "live": live,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a snapshot; storage that is larger already stays as large."""
+        self.offsets = list(state["offsets"])
+        capacity = max(state["capacity"], self.capacity)
+        stored = []
+        for array in state["live"]:
+            b, h, held, width = array.shape
+            empty = mx.zeros((b, h, capacity, width), array.dtype)
+            slots, _ = self._last(held, capacity)
+            index = mx.broadcast_to(slots, (b, h, held, 1))
+            stored.append(mx.put_along_axis(empty, index, array, axis=2))
+        self.stored = tuple(stored)
+        mx.eval(self.stored)
+
+    def _last(self, held: int, capacity: int) -> tuple[mx.array, mx.array]:
+        """Slots of each row's last ``held`` positions, and whether it has seen them:
+        ``[B, 1, held, 1]`` both."""
+        after = mx.array(self.offsets, dtype=mx.int32)[:, None, None, None]
+        position = after - held + mx.arange(held)[:, None]
+        return position % capacity, position >= 0
 
     def plan(self, b: int, t: int, active: Sequence[bool] | None = None) -> Plan:
         """Plan a call of ``t`` positions in ``b`` rows; rows not active do not advance.

@@ -8,9 +8,9 @@ whatever the logits are.
 
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import mlx.core as mx
 
@@ -189,6 +189,23 @@ def new_seed() -> int:
     return secrets.randbelow(2**31)
 
 
+def row_seeds(seed: int | Sequence[int] | None, rows: int) -> list[int]:
+    """A seed per row: the same for all, one each, or drawn from MLX's generator.
+
+    Raises: ValueError for another number of seeds, or a number that is no seed.
+    """
+    if seed is None:
+        drawn = mx.random.randint(0, 2**31 - 1, (rows,)).tolist()
+        return [int(s) for s in drawn]  # type: ignore[union-attr]
+    seeds = [seed] * rows if isinstance(seed, int) else list(seed)
+    if len(seeds) != rows:
+        raise ValueError(f"LmGen got {len(seeds)} seeds for a batch of {rows}.")
+    for one in seeds:
+        if not hasattr(one, "__index__") or not 0 <= one < 2**64:
+            raise ValueError(f"LmGen got the seed {one!r}: give 0 to 2**64 - 1.")
+    return seeds
+
+
 class RowNoise:
     """Noise for the draws of a batch: a generator per row, blind to its neighbours.
 
@@ -200,29 +217,55 @@ class RowNoise:
 
     def __init__(self, seeds: list[int]):
         self._next = [mx.random.key(seed) for seed in seeds]
+        self._origin = list(self._next)  # of the keys in use
         self._keys: list[mx.array] = [key[None] for key in self._next]
         self._used = [self.BLOCK] * len(seeds)
 
     @property
     def arrays(self) -> list[mx.array]:
         """Everything that is held, for ``mx.eval``."""
-        return [*self._next, *self._keys]
+        return [*self._next, *self._origin, *self._keys]
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """A key ``[B, 2]`` per row, and how many of the keys made from it are used."""
+        drawn = [used < self.BLOCK for used in self._used]
+        pairs = zip(drawn, self._origin, self._next, strict=True)
+        keys = [origin if begun else later for begun, origin, later in pairs]
+        used = [n if begun else 0 for begun, n in zip(drawn, self._used, strict=True)]
+        return {"keys": mx.stack(keys), "used": used}
+
+    @state.setter
+    def state(self, state: Mapping[str, Any]) -> None:
+        for row, used in enumerate(state["used"]):
+            self._next[row] = state["keys"][row]
+            self._split(row)
+            self._used[row] = used
 
     def reseed(self, row: int, seed: int) -> None:
         """Start a row's generator anew."""
         self._next[row] = mx.random.key(seed)
         self._used[row] = self.BLOCK
 
+    def _split(self, row: int) -> None:
+        self._origin[row] = self._next[row]
+        keys = mx.random.split(self._next[row], self.BLOCK + 1)
+        self._keys[row], self._next[row] = keys[: self.BLOCK], keys[-1]
+        self._used[row] = 0
+
+    def next(self, row: int, size: int, use: bool = True) -> mx.array:
+        """The next ``size`` Gumbel values of a row, ``[size]``.
+
+        Args:
+            use: if false, the same come again.
+        """
+        if self._used[row] >= self.BLOCK:
+            self._split(row)
+        key = self._keys[row][self._used[row]]
+        self._used[row] += use
+        return mx.random.gumbel((size,), key=key)
+
     def draw(self, size: int, active: list[bool] | None = None) -> mx.array:
-        """The next ``size`` Gumbel values of each active row, ``[B, size]``."""
-        rows = []
-        for row in range(len(self._next)):
-            if self._used[row] >= self.BLOCK:
-                keys = mx.random.split(self._next[row], self.BLOCK + 1)
-                self._keys[row], self._next[row] = keys[: self.BLOCK], keys[-1]
-                self._used[row] = 0
-            key = self._keys[row][self._used[row]]
-            rows.append(mx.random.gumbel((size,), key=key))
-            if active is None or active[row]:
-                self._used[row] += 1
-        return mx.stack(rows)
+        """The next ``size`` values of each active row, ``[B, size]``."""
+        on = active or [True] * len(self._next)
+        return mx.stack([self.next(row, size, use) for row, use in enumerate(on)])

@@ -25,6 +25,15 @@ class PieceReader:
         self._silent = silent
         self._bytes = b""
 
+    @property
+    def state(self) -> str:
+        """Bytes of a character that is not whole yet, as hexadecimal digits."""
+        return self._bytes.hex()
+
+    @state.setter
+    def state(self, state: str) -> None:
+        self._bytes = bytes.fromhex(state)
+
     def read(self, token: int) -> str:
         """Text that the token completes; a word begins with a space."""
         if token in self._silent or token < 0:

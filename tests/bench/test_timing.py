@@ -10,6 +10,7 @@ from moshi_mlx.checkpoint.cost import cost
 from moshi_mlx.checkpoint.quantize import describe
 from moshi_mlx.errors import CheckpointError, ConfigError
 from moshi_mlx.models import Lm, LmConfig
+from moshi_mlx.models.snapshot import Snapshot
 from moshi_mlx.utils.trace import Trace
 from tests.tiny import lm as tiny_lm
 
@@ -35,6 +36,12 @@ class Silence:
 
     def reset(self) -> None:
         """Nothing to forget."""
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot("codec", {}, {})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Nothing to remember."""
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -7,13 +7,7 @@ import mlx.core as mx
 
 from ...models.generate import LmGen
 from ...models.lm import Lm
-from ...utils.sampling import (
-    RowNoise,
-    Sampler,
-    TokenSampler,
-    noise_size,
-    penalise_repeats,
-)
+from ...utils.sampling import Sampler, TokenSampler, noise_size, penalise_repeats
 
 MAX_REPETITION_CONTEXT = 256  # text tokens that a repetition penalty can look back at
 
@@ -94,23 +88,19 @@ class RowGen(LmGen):
 
     def __init__(self, model: Lm, batch_size: int, cfg_coef: float = 1.0):
         super().__init__(
-            model, batch_size=batch_size, cfg_coef=cfg_coef, seed=0, reserve=True
+            model,
+            batch_size=batch_size,
+            cfg_coef=cfg_coef,
+            seed=0,
+            repetition_context=MAX_REPETITION_CONTEXT,
+            reserve=True,
         )
-        shape = batch_size, MAX_REPETITION_CONTEXT
         self.sampling = [Sampling() for _ in range(batch_size)]
-        self._row_noise = [RowNoise([0]) for _ in range(batch_size)]
-        self._lately_said = mx.full(shape, -1, dtype=mx.int32)
-        self._speaking = [True] * batch_size
 
     def begin(self, row: int, sampling: Sampling) -> None:
         """Make ``row`` a new conversation; the others go on."""
-        self.reset([row])
+        self.reset([row], sampling.seed)
         self.sampling[row] = sampling
-        self._row_noise[row].reseed(0, sampling.seed)
-        self._lately_said[row] = -1
-        penalised = any(s.repetition_penalty != 1.0 for s in self.sampling)
-        self.on_text_logits_hook = self._repeat_less if penalised else None
-        self.on_text_hook = self._remember if penalised else None
 
     def _noise(
         self, active: list[bool] | None
@@ -119,9 +109,9 @@ class RowGen(LmGen):
 
         Rows that stand still are drawn along with one that speaks.
         """
-        self._speaking = [True] * self.batch_size if active is None else active
-        leader = self._speaking.index(True)
-        who = [r if on else leader for r, on in enumerate(self._speaking)]
+        speaking = [True] * self.batch_size if active is None else active
+        leader = speaking.index(True)
+        who = [r if on else leader for r, on in enumerate(speaking)]
         self.text_sampler = _together([self.sampling[r].text for r in who])
         self.audio_sampler = _together([self.sampling[r].audio for r in who])
         sizes = {r: self._sizes(r) for r in who}
@@ -146,22 +136,20 @@ class RowGen(LmGen):
         (text, audio), steps = sizes, self.model.dep_q
         values = mx.zeros((0,))
         if text + steps * audio:
-            values = self._row_noise[row].draw(text + steps * audio)[0]
+            values = self.noise.next(row, text + steps * audio)
         codes = values[text:].reshape(steps, audio)
         codes = mx.pad(codes, [(0, 0), (0, room[1] - audio)])
         return mx.pad(values[:text], (0, room[0] - text)), codes.flatten()
 
-    def _repeat_less(self, logits: mx.array) -> None:
-        """Hook: the words of each row's last text tokens become less likely."""
+    @property
+    def _penalises(self) -> bool:
+        return any(sampling.repetition_penalty != 1.0 for sampling in self.sampling)
+
+    def _penalised(self, logits: mx.array) -> mx.array:
+        """Each row's last words made less likely, by its own penalty and context."""
         age = mx.arange(MAX_REPETITION_CONTEXT, 0, -1)
         contexts = mx.array([s.repetition_context for s in self.sampling])[:, None]
-        said = mx.where(age <= contexts, self._lately_said, -1)
+        said = mx.where(age <= contexts, self._said, -1)
         factors = mx.array([s.repetition_penalty for s in self.sampling])
         silent = self.model.cfg.silent_text
-        logits[:] = penalise_repeats(logits, said, factors[:, None, None], silent)
-
-    def _remember(self, text: mx.array) -> None:
-        """Hook: what the rows that speak have just said."""
-        said = mx.concatenate([self._lately_said[:, 1:], text], axis=1)
-        speaking = mx.array(self._speaking)[:, None]
-        self._lately_said = mx.where(speaking, said, self._lately_said)
+        return penalise_repeats(logits, said, factors[:, None, None], silent)

@@ -1,5 +1,7 @@
 """One conversation: the user's frame in, Moshi's frame and text out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from ...audio.samples import as_float
 from ...codec.base import Codec
 from ...models.generate import LmGen
+from ...models.snapshot import Fits, Snapshot
 from ...modules.conditioner import ConditionTensor
 from ...utils.text import PieceReader
 from ...utils.trace import Trace
@@ -107,15 +110,57 @@ class DuplexSession:
                 f"session.step got an array of shape {list(frame.shape)}: give one "
                 f"frame, float32 [{self.frame_size}] (see moshi_mlx.audio.frames)."
             )
+        with self._alone():
+            return self._hear(frame)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
         if not self._free.acquire(blocking=False):
             raise RuntimeError(
                 "session.step was called while another thread is in it: step a session "
                 "in one thread, and begin one for each."
             )
         try:
-            return self._hear(frame)
+            yield
         finally:
             self._free.release()
+
+    @property
+    def fits(self) -> Fits:
+        """What must be alike where a snapshot is continued."""
+        return self.gen.fits
+
+    def snapshot(self) -> Snapshot:
+        """The conversation as it is now, to be saved or restored.
+
+        Its settings (temperatures, guidance, conditions) are not part of it: continue
+        in a session that was made with the same ones.
+
+        Raises: ConfigError for the rust codec, which cannot tell its state.
+        """
+        with self._alone():
+            codec = self.codec.snapshot()
+            state = {
+                "gen": self.gen.snapshot().state,
+                "codec": codec.state,
+                "reader": self._reader.state,
+                "started": self._started,
+            }
+            return Snapshot("conversation", {**self.fits, **codec.fits}, state)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Continue a conversation: what follows is what followed the snapshot.
+
+        Raises: ConfigError for a snapshot of another model or other settings, and for
+            the rust codec.
+        """
+        with self._alone():
+            snapshot.check("conversation", self.fits)
+            state, fits = snapshot.state, snapshot.fits
+            self.codec.restore(Snapshot("codec", fits, state["codec"]))
+            self.gen.restore(Snapshot("generation", fits, state["gen"]))
+            self._reader.state = state["reader"]
+            self._started = state["started"]
 
     def _hear(self, frame: NDArray[np.float32]) -> Reply:
         if not self._started and self._first == "silence":

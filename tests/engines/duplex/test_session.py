@@ -9,10 +9,12 @@ import pytest
 
 import moshi_mlx
 from moshi_mlx.audio import FRAME, frames
+from moshi_mlx.codec import RustCodec
 from moshi_mlx.engines.duplex.engine import Moshi
 from moshi_mlx.engines.duplex.session import DuplexSession
 from moshi_mlx.errors import AudioError, ConfigError
 from moshi_mlx.models import LmGen
+from moshi_mlx.models.snapshot import Snapshot
 from moshi_mlx.utils import Sampler
 from tests.questions import QUESTIONS
 
@@ -142,3 +144,31 @@ def test_a_model_that_does_not_listen_says_what_to_use():
     moshi = moshi_mlx.load("tests/data/tts")
     with pytest.raises(ConfigError, match="moshi-mlx speak"):
         moshi.session()
+
+
+def test_a_conversation_goes_on_from_a_file(moshi, tmp_path):
+    """Sound and text, to the bit, in a session that had begun another one."""
+    pcm = list(frames(QUESTIONS[0].path))[:40]
+    session = moshi.session(seed=4, first="silence")
+    for frame in pcm[:20]:
+        session.step(frame)
+    session.snapshot().save(tmp_path / "talk.safetensors")
+    later = [session.step(frame) for frame in pcm[20:]]
+    other = moshi.session(seed=5, first="silence")
+    other.step(pcm[0])
+    other.restore(Snapshot.load(tmp_path / "talk.safetensors"))
+    assert other.steps == 20
+    for mine, frame in zip(later, pcm[20:], strict=True):
+        reply = other.step(frame)
+        assert (reply.text_token, reply.text) == (mine.text_token, mine.text)
+        np.testing.assert_array_equal(reply.pcm, mine.pcm)
+
+
+def test_the_rust_codec_s_conversation_is_not_kept(moshi):
+    codec = RustCodec.__new__(RustCodec)  # the wheel is not needed to refuse
+    session = DuplexSession(LmGen(moshi.lm), codec, moshi.reader())
+    kept = moshi.session(seed=1).snapshot()
+    with pytest.raises(ConfigError, match="cannot save what it remembers: use --codec"):
+        session.snapshot()
+    with pytest.raises(ConfigError, match="cannot continue from a snapshot: use --cod"):
+        session.restore(kept)

@@ -1,0 +1,215 @@
+"""State of a conversation, kept in memory or in a file, and brought back.
+
+A snapshot holds what a stream remembers and nothing else: keys and values of the
+positions that attention may still look at, token streams, random state. It says which
+weights and settings it fits, and whatever does not fit is refused.
+
+The file is a safetensors file: arrays by name, and in its metadata the format's
+version, what the snapshot fits, and the rest of the state as JSON.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_flatten
+
+from ..errors import CheckpointError, ConfigError
+
+Fits = Mapping[str, str | int | bool | None]
+Tree = Any  # dicts and lists of arrays, numbers, words and None
+FORMAT, VERSION = "moshi_mlx.snapshot", 1
+ARRAY = "$array"  # stands in the JSON where an array belongs
+SAMPLES = 8  # places along each axis of an array that are hashed, at most
+MUST_FIT = {  # what differs, and what to do
+    "weights": ("of other weights", "load the model that it was taken from"),
+    "codec": ("of another codec", "load the model that it was taken from"),
+    "dtype": ("of another number type", "load the model in the same type"),
+    "kv_bits": ("of other kv_bits", "keep keys and values in the same bits"),
+    "rows": ("of another number of rows", "use the same batch size"),
+    "guided": ("of other guidance", "use guidance in both or in neither"),
+}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """State that was kept.
+
+    Attributes:
+        kind: of what ("generation", "codec", "conversation").
+        fits: what the weights and settings must be to continue from it.
+        state: the state itself.
+    """
+
+    kind: str
+    fits: Fits
+    state: Tree
+
+    def check(self, kind: str, fits: Fits) -> None:
+        """Check that the snapshot can be continued.
+
+        Raises: ConfigError, in one sentence, for state of another kind, other weights
+            or other settings.
+        """
+        if self.kind != kind:
+            raise ConfigError(
+                f"the snapshot is of a {self.kind} and cannot continue a {kind}: give "
+                f"one of a {kind}."
+            )
+        for name, here in fits.items():
+            there = self.fits.get(name)
+            if there != here:
+                what, instead = MUST_FIT[name]
+                raise ConfigError(
+                    f"the snapshot is {what} ({there}, here {here}): {instead}."
+                )
+
+    def save(self, path: str | Path) -> None:
+        """Write a file that only its owner may read, whole or not at all.
+
+        Raises: CheckpointError where it cannot be written.
+        """
+        arrays: dict[str, mx.array] = {}
+        skeleton = _without_arrays(self.state, "state", arrays)
+        header = {"kind": self.kind, "fits": dict(self.fits), "state": skeleton}
+        metadata = {
+            "format": FORMAT,
+            "version": str(VERSION),
+            "snapshot": json.dumps(header),
+        }
+        with written_whole(Path(path)) as file:
+            mx.save_safetensors(file, arrays, metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Snapshot":
+        """Read a file that ``save`` wrote.
+
+        Raises: CheckpointError for a file that is missing, damaged, not a snapshot, or
+            of a version that this package does not know.
+        """
+        if not Path(path).is_file():
+            raise CheckpointError(
+                f"there is no snapshot {str(path)!r}: check the path."
+            )
+        try:
+            loaded: Any = mx.load(str(path), format="safetensors", return_metadata=True)
+            arrays, metadata = loaded
+            mx.eval(arrays)
+        except (RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"{str(path)!r} is no snapshot, or a damaged one: give a file that "
+                "moshi_mlx saved."
+            ) from error
+        if metadata.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{str(path)!r} is a safetensors file but no snapshot: give a file "
+                "that a snapshot was saved to."
+            )
+        if metadata.get("version") != str(VERSION):
+            raise CheckpointError(
+                f"{str(path)!r} has snapshot format {metadata.get('version')}, and "
+                f"this moshi_mlx reads format {VERSION}: use the version of moshi_mlx "
+                "that saved it."
+            )
+        try:
+            header = json.loads(metadata["snapshot"])
+            state = _with_arrays(header["state"], arrays)
+            return cls(header["kind"], header["fits"], state)
+        except (KeyError, ValueError, TypeError) as error:
+            raise CheckpointError(
+                f"{str(path)!r} is a damaged snapshot: save it again."
+            ) from error
+
+
+def kept(state: Tree) -> Tree:
+    """The same tree with arrays of its own, computed: later changes do not reach it."""
+    if isinstance(state, mx.array):
+        return mx.array(state)
+    if isinstance(state, Mapping):
+        state = {key: kept(value) for key, value in state.items()}
+    elif isinstance(state, list | tuple):
+        state = [kept(value) for value in state]
+    mx.eval(state)
+    return state
+
+
+def fingerprint(module: nn.Module) -> str:
+    """A short hash of a module's weights, the same in every process.
+
+    Of all names, shapes and types, and of some numbers of every array: a fine-tuned
+    copy differs in some of them.
+    """
+    leaves: Any = tree_flatten(module.parameters())
+    weights = sorted(leaves)
+    samples = [_sample(array) for _, array in weights]
+    mx.eval(samples)
+    digest = hashlib.sha256()
+    for (name, array), sample in zip(weights, samples, strict=True):
+        digest.update(f"{name} {array.shape} {array.dtype}".encode())
+        digest.update(np.array(sample).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _sample(array: mx.array) -> mx.array:
+    """Bytes of a few numbers, spread over the array."""
+    strides = [slice(None, None, -(-size // SAMPLES)) for size in array.shape]
+    few = (
+        mx.contiguous(array[tuple(strides)].reshape(-1)) if array.ndim else array[None]
+    )
+    return few if few.dtype == mx.bool_ else few.view(mx.uint8)
+
+
+def _without_arrays(state: Tree, name: str, arrays: dict[str, mx.array]) -> Tree:
+    """The tree for JSON; its arrays go to ``arrays``."""
+    if isinstance(state, mx.array):
+        arrays[name] = state
+        return {ARRAY: name}
+    if isinstance(state, Mapping):
+        return {k: _without_arrays(v, f"{name}.{k}", arrays) for k, v in state.items()}
+    if isinstance(state, list | tuple):
+        parts = enumerate(state)
+        return [_without_arrays(value, f"{name}.{i}", arrays) for i, value in parts]
+    return state
+
+
+def _with_arrays(state: Tree, arrays: Mapping[str, mx.array]) -> Tree:
+    if isinstance(state, dict):
+        if ARRAY in state:
+            return arrays[state[ARRAY]]
+        return {key: _with_arrays(value, arrays) for key, value in state.items()}
+    if isinstance(state, list):
+        return [_with_arrays(value, arrays) for value in state]
+    return state
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A private file (mode 0600) that takes the name ``path`` once it is whole.
+
+    Raises: CheckpointError where it cannot be written; what was there stays.
+    """
+    path = path.expanduser()
+    begun = path.with_name(f".{path.name}.part")
+    try:
+        begun.unlink(missing_ok=True)  # of a run that was ended
+        descriptor = os.open(begun, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(begun, path)
+    except (OSError, RuntimeError) as error:  # RuntimeError: MLX's, for a failed write
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CheckpointError(
+            f"the snapshot {str(path)!r} cannot be written: {reason.rstrip('.')}."
+        ) from error
+    finally:
+        begun.unlink(missing_ok=True)
