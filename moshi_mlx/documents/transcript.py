@@ -5,13 +5,48 @@ Models say pieces (" Hel", "lo"); a piece that begins with a space begins a word
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from textwrap import wrap
 
-_LINE = 42  # characters in a line of a subtitle
-_CUE = 2 * _LINE  # characters in a subtitle
 _PAUSE_S = 1.0  # of silence begin a new subtitle
 _LONGEST_S = 7.0  # a subtitle shows no longer
 _HOLD_S = 1.0  # a subtitle stays after its last word, if nothing follows
 _SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")  # noqa: RUF001
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a subtitle lies on the screen.
+
+    Attributes:
+        line_width: characters in a line; a longer word has a line of its own.
+        lines: of a subtitle, at most.
+    """
+
+    line_width: int = 42
+    lines: int = 2
+
+    def takes(self, text: str) -> bool:
+        """Whether ``text`` fits into one subtitle."""
+        if len(text) <= self.line_width:
+            return True
+        whole = len(text) <= self.line_width * self.lines
+        return whole and len(self.wrapped(text, self.line_width)) <= self.lines
+
+    def wrapped(self, text: str, width: int) -> list[str]:
+        """``text`` in lines of at most ``width`` characters, no word torn."""
+        return wrap(text, width, break_long_words=False, break_on_hyphens=False)
+
+    def folded(self, text: str) -> str:
+        """The text of a subtitle in as few lines as it needs, of like length."""
+        text = " ".join(text.split())
+        least = min(len(self.wrapped(text, self.line_width)), self.lines)
+        for width in range(len(text) // max(least, 1) or 1, self.line_width):
+            if len(lines := self.wrapped(text, width)) <= least:
+                return "\n".join(lines)
+        return "\n".join(self.wrapped(text, self.line_width))
+
+
+LAYOUT = Layout()
 
 
 @dataclass(frozen=True)
@@ -33,12 +68,12 @@ def begins_word(last: Timed | None, piece: Timed) -> bool:
     return last is None or piece.text.startswith(" ")
 
 
-def begins_cue(last: Timed | None, piece: Timed) -> bool:
+def begins_cue(last: Timed | None, piece: Timed, layout: Layout = LAYOUT) -> bool:
     """Whether ``piece`` begins another subtitle than ``last``.
 
     A word is never torn, unless it is as long as a subtitle.
     """
-    if last is None or len(last.text + piece.text) > _CUE:
+    if last is None or not layout.takes(last.text + piece.text):
         return True
     if not piece.text.startswith(" "):
         return False
@@ -60,14 +95,14 @@ def words(pieces: Iterable[Timed]) -> list[Timed]:
     return [replace(word, text=word.text.strip()) for word in found]
 
 
-def cues(pieces: Iterable[Timed]) -> Iterator[Timed]:
+def cues(pieces: Iterable[Timed], layout: Layout = LAYOUT) -> Iterator[Timed]:
     """Pieces put together to subtitles: broken at sentences, pauses and by length.
 
     Each stays on for a second after its last word, or until the next.
     """
     last: Timed | None = None
     for piece in pieces:
-        if last is None or not begins_cue(last, piece):
+        if last is None or not begins_cue(last, piece, layout):
             last = piece if last is None else last.grown(piece)
         else:
             yield held(last, piece.start_s)
@@ -92,36 +127,26 @@ def clock(seconds: float, separator: str = ",") -> str:
     return f"{hours:02}:{minutes:02}:{ms // 1000:02}{separator}{ms % 1000:03}"
 
 
-def folded(text: str) -> str:
-    """The text of a subtitle in two lines, if one is too short for it."""
-    text = text.strip()
-    if len(text) <= _LINE:
-        return text
-    spaces = [i for i, char in enumerate(text) if char == " "]
-    if not spaces:
-        return text
-    middle = min(spaces, key=lambda i: abs(2 * i - len(text)))
-    return f"{text[:middle]}\n{text[middle + 1 :]}"
-
-
-def srt_cue(number: int, cue: Timed) -> str:
+def srt_cue(number: int, cue: Timed, layout: Layout = LAYOUT) -> str:
     """One subtitle in SubRip's form; numbers begin with 1."""
     times = f"{clock(cue.start_s)} --> {clock(cue.end_s)}"
-    return f"{number}\n{times}\n{folded(cue.text)}\n\n"
+    text = layout.folded(cue.text.replace("-->", "->"))  # players look for the arrow
+    return f"{number}\n{times}\n{text}\n\n"
 
 
-def srt(pieces: Iterable[Timed]) -> str:
+def srt(pieces: Iterable[Timed], layout: Layout = LAYOUT) -> str:
     """Subtitles in SubRip's form."""
-    return "".join(srt_cue(i, cue) for i, cue in enumerate(cues(pieces), 1))
+    found = enumerate(cues(pieces, layout), 1)
+    return "".join(srt_cue(number, cue, layout) for number, cue in found)
 
 
-def vtt(pieces: Iterable[Timed]) -> str:
+def vtt(pieces: Iterable[Timed], layout: Layout = LAYOUT) -> str:
     """Subtitles in WebVTT's form, as browsers read them."""
     blocks = ["WEBVTT\n\n"]
-    for cue in cues(pieces):
+    for cue in cues(pieces, layout):
         times = f"{clock(cue.start_s, '.')} --> {clock(cue.end_s, '.')}"
-        text = folded(cue.text).replace("&", "&amp;").replace("<", "&lt;")
-        blocks.append(f"{times}\n{text}\n\n")
+        text = layout.folded(cue.text).replace("&", "&amp;").replace("<", "&lt;")
+        blocks.append(f"{times}\n{text.replace('-->', '--&gt;')}\n\n")
     return "".join(blocks)
 
 

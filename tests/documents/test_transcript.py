@@ -3,14 +3,16 @@
 import re
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from moshi_mlx.documents.transcript import (
+    LAYOUT,
+    Layout,
     Timed,
     clock,
     cues,
-    folded,
     short_clock,
     srt,
     txt,
@@ -58,9 +60,30 @@ def test_clock_rounds_to_milliseconds_and_carries():
 
 def test_a_long_subtitle_has_two_lines_of_like_length():
     text = " one two three four five six seven eight nine ten"
-    first, second = folded(text).split("\n")
+    first, second = LAYOUT.folded(text).split("\n")
     assert f"{first} {second}" == text.strip()
     assert abs(len(first) - len(second)) <= 6
+
+
+@pytest.mark.parametrize("width, lines", [(20, 1), (32, 2), (15, 3), (80, 1)])
+def test_subtitles_keep_to_the_lines_that_were_asked_for(width: int, lines: int):
+    said = "it was the best of times it was the worst of times it was the age of wisdom"
+    pieces = [
+        Timed(f" {word}", i / 5, i / 5 + 0.2) for i, word in enumerate(said.split())
+    ]
+    for form in (srt, vtt):
+        blocks = form(pieces, Layout(width, lines)).strip().split("\n\n")
+        texts = [b.split("-->")[1].split("\n")[1:] for b in blocks if "-->" in b]
+        assert " ".join(line for text in texts for line in text) == said
+        assert max(len(text) for text in texts) <= lines
+        assert max(len(line) for text in texts for line in text) <= width
+        assert len(texts) > 1 or width * lines >= len(said)
+
+
+def test_an_arrow_in_the_text_is_no_time():
+    pieces = [Timed(" a --> b", 0, 1), Timed(" &-->&", 1, 2)]
+    assert srt(pieces).count("-->") == srt(pieces).count("00:00:00,000 -->")
+    assert vtt(pieces).splitlines()[3] == "a --&gt; b &amp;--&gt;&amp;"
 
 
 PIECES = st.lists(st.tuples(st.text(" ab.", min_size=1, max_size=6), st.floats(0, 3)))
