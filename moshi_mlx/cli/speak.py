@@ -196,8 +196,9 @@ def speak(
 ) -> None:
     """Say a text. The sound begins before the text ends.
 
-    <break time="0.5s"/> in a text is a pause. A .jsonl file holds a script a line, as
-    {"turns": ["..."], "voices": ["..."], "id": "name-of-the-file"}.
+    <break time="0.5s"/> in a text is a pause (or "500ms"); other tags are refused. A
+    .jsonl file holds a script a line, as {"turns": ["..."], "voices": ["..."], "id":
+    "name-of-the-file"}.
     """
     from ..audio.device import find_device
     from ..documents.word_files import check_form
@@ -250,9 +251,9 @@ def speak(
     speech = {"guidance": cfg_coef, "padding_between": padding_between, "seed": seed}
     if source.jsonl:
         about = {"hf_repo": name, "voice_repo": repo, "model_id": info.model_id}
-        text = source.read()
+        lines = source.read_bytes()
         speech |= {"only_wav": only_wav, "about": about}
-        summary = speak_all(tts, text, out_folder, batch_size, **speech)
+        summary = speak_all(tts, lines, out_folder, batch_size, **speech)
     else:
         play_on = (speaker,) if play else None
         summary = speak_one(tts, source, voice, play_on, out=out, words=words, **speech)

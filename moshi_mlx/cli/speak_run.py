@@ -9,7 +9,7 @@ from .console import RawPrinter, make_log, progress
 
 if TYPE_CHECKING:
     from ..engines.tts import TTSModel
-    from ..engines.tts.scripts import Failure
+    from ..engines.tts.script_file import Failure
     from ..engines.tts.session import Pcm
     from ..engines.tts.texts import TextSource
 
@@ -58,17 +58,17 @@ def speak_one(
 
 
 def speak_all(
-    tts: "TTSModel", text: str, folder: Path, batch_size: int, **options: Any
+    tts: "TTSModel", lines: bytes, folder: Path, batch_size: int, **options: Any
 ) -> dict[str, Any]:
-    """Say the scripts of a JSONL text; those that fail are named by line.
+    """Say the scripts of a JSONL file; those that fail are named by line.
 
     Args:
         options: of ``TTSModel.say_scripts``.
     """
     from ..audio.files import make_folder
-    from ..engines.tts.scripts import Failure, Script, read_scripts
+    from ..engines.tts.script_file import Failure, Script, read_scripts
 
-    found = list(read_scripts(text))
+    found = list(read_scripts(lines))
     scripts = [r for r in found if isinstance(r, Script)]
     failures = [f for f in found if isinstance(f, Failure)]
     make_folder(folder)

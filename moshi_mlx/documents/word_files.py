@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import ConfigError
-from .transcript import Timed, srt, vtt
+from .transcript import LAYOUT, Layout, Timed, srt, vtt
 from .words import Word, joined
 
 
@@ -14,32 +14,35 @@ def words_as_json(words: Sequence[Word]) -> str:
     return json.dumps([vars(word) for word in words], ensure_ascii=False) + "\n"
 
 
-def words_as_srt(words: Sequence[Word]) -> str:
+def words_as_srt(words: Sequence[Word], layout: Layout = LAYOUT) -> str:
     """Subtitles in SubRip's format."""
-    return srt(_timed(words))
+    return srt(_timed(words), layout)
 
 
-def words_as_vtt(words: Sequence[Word]) -> str:
+def words_as_vtt(words: Sequence[Word], layout: Layout = LAYOUT) -> str:
     """Subtitles in WebVTT's format."""
-    return vtt(_timed(words))
+    return vtt(_timed(words), layout)
 
 
-FORMS: dict[str, Callable[[Sequence[Word]], str]] = {
-    "json": words_as_json,
+FORMS: dict[str, Callable[[Sequence[Word], Layout], str]] = {
+    "json": lambda words, _: words_as_json(words),
     "srt": words_as_srt,
-    "txt": lambda words: joined(words) + "\n",
+    "txt": lambda words, _: joined(words) + "\n",
     "vtt": words_as_vtt,
 }
 
 
-def write_words(path: Path, words: Sequence[Word]) -> None:
+def write_words(path: Path, words: Sequence[Word], layout: Layout = LAYOUT) -> None:
     """Write words with their times in the format that the file's name ends in.
+
+    Args:
+        layout: of subtitles.
 
     Raises: ConfigError for another ending, and for a file that cannot be written.
     """
     check_form(path)
     try:
-        path.write_text(FORMS[path.suffix[1:]](words), encoding="utf-8")
+        path.write_text(FORMS[path.suffix[1:]](words, layout), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
 

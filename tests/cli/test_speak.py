@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +14,7 @@ import pytest
 
 from moshi_mlx.audio.files import read
 from moshi_mlx.engines.tts import SpeechRun
-from moshi_mlx.engines.tts.scripts import Failure, Script, read_scripts
+from moshi_mlx.engines.tts.script_file import Failure, Script, read_scripts
 from moshi_mlx.errors import AudioError
 from tests.family import run
 from tests.speech import EXPECTED, PREFIX, TTS
@@ -240,6 +242,51 @@ def test_scripts_from_standard_input(tmp_path, monkeypatch):
     args = ("--jsonl", "--only-wav", "--out-folder", tmp_path / "out")
     assert run("speak", "-", *SPEAK, *args) == 0
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.wav", "b.wav"]
+
+
+def test_links_in_the_output_folder_are_not_followed(tmp_path, capsys):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.wav").write_bytes(b"mine")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.wav").symlink_to(tmp_path / "other" / "mine.wav")
+    (out / "d").symlink_to(tmp_path / "other")
+    (out / "e.json").symlink_to(tmp_path / "other" / "new.json")
+    (out / "f.wav").mkdir()
+    ids = ["a", "d/b", "e", "f", "c"]
+    (tmp_path / "s.jsonl").write_text("\n".join(script(id, "hello") for id in ids))
+    args = ("speak", tmp_path / "s.jsonl", *SPEAK, "--out-folder", out, "--json")
+    assert run(*args) == 1
+    found = json.loads(capsys.readouterr().out)
+    reasons = {failure["line"]: failure["reason"] for failure in found["failures"]}
+    assert sorted(reasons) == [1, 2, 3, 4]
+    assert all("through the link" in reasons[line] for line in (1, 2, 3))
+    assert "cannot be written" in reasons[4]
+    assert [p.name for p in (tmp_path / "other").iterdir()] == ["mine.wav"]
+    assert (tmp_path / "other" / "mine.wav").read_bytes() == b"mine"
+    assert found["outputs"] == [str(out / "c.wav")]
+
+
+@pytest.mark.parametrize(
+    "data", ["caf\u00e9".encode("latin-1"), "caf".encode("utf-16")]
+)
+def test_a_text_that_is_no_utf8_is_a_sentence(data: bytes, tmp_path, capsys):
+    (tmp_path / "a.txt").write_bytes(data)
+    out = tmp_path / "a.wav"
+    assert run("speak", tmp_path / "a.txt", *SPEAK, *VOICE, "-o", out) == 1
+    assert "a.txt is no text file in UTF-8" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_pipe_is_read_as_a_file_is(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    text = threading.Thread(target=(tmp_path / "pipe").write_text, args=("hello",))
+    text.start()
+    args = (*SPEAK, *VOICE, "-o")
+    assert run("speak", tmp_path / "pipe", *args, tmp_path / "a.wav") == 0
+    text.join()
+    assert run("speak", "hello", *args, tmp_path / "b.wav") == 0
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
 
 
 def test_broken_lines_are_named_and_the_others_read():

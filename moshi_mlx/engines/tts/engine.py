@@ -23,7 +23,8 @@ from .machine import Entry
 from .model import DEFAULT_DSM_TTS_VOICE_REPO, SpeechModel
 from .run import Hook, SpeechRun
 from .script import without_unknown
-from .scripts import Failure, Script, ScriptWriter
+from .script_file import Failure, Script
+from .scripts import ScriptWriter
 from .session import Audio, Pcm, SpeechSession, Voice
 from .texts import SpokenText, TextSource, speak_text
 

@@ -1,17 +1,13 @@
 """From text with turns and breaks to the entries that the state machine takes."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ...utils.text import Tokenizer
 from .machine import Entry, TokenIds
+from .markup import SPOKEN, Markup, composed
 
-BREAK = re.compile(r'<break\s+time="([0-9]+(?:\.[0-9]*)?)s"\s*/?>|\s+')
-SPOKEN = str.maketrans({"’": "'", ":": " ", "(": None, ")": None})  # noqa: RUF001
-TAG = "<break"
-MARKUP = set('<>/="0123456789.')  # characters of tags
-TAG_LENGTH = 32  # characters: what is longer without an end is no tag
+MARKUP = set("<>/=\"'0123456789.")  # characters of tags
 
 
 class SpeechTokenizer(Tokenizer, Protocol):
@@ -33,6 +29,9 @@ class ScriptReader:
         multi_speaker: whether the model knows speakers.
         padding_between: least steps between the tokens of a word and the next word; 0
             leaves it to the model.
+        spell: changes a word before it is tokenised; "" leaves it out.
+
+    Raises: ConfigError for tags that are not understood, see ``Markup``.
     """
 
     def __init__(
@@ -42,6 +41,7 @@ class ScriptReader:
         frame_rate: float,
         multi_speaker: bool = True,
         padding_between: int = 0,
+        spell: Callable[[str], str] = str,
     ):
         self._tokenizer = tokenizer
         self._speakers = token_ids.main, token_ids.other
@@ -50,7 +50,8 @@ class ScriptReader:
         self._padding_between = padding_between
         self._speaker: int | None = None  # who spoke the last word
         self._turn: int | None = 0  # whose turn begins with the next word
-        self._pending = ""
+        self._spell = spell
+        self._markup = Markup()
 
     def turn(self, index: int) -> list[Entry]:
         """Begin turn ``index``; even ones are the main speaker's.
@@ -63,36 +64,22 @@ class ScriptReader:
 
     def feed(self, text: str) -> list[Entry]:
         """The entries that ``text`` completes; a word ends at white space."""
-        self._pending += text.translate(SPOKEN)
-        return self._read(whole=False)
+        return self._entries(self._markup.feed(text))
 
     def flush(self) -> list[Entry]:
         """What is pending, as if white space followed."""
-        entries = self._read(whole=True)
-        if self._pending:
-            entries.append(self._word(self._pending))
-            self._pending = ""
-        return entries
+        return self._entries(self._markup.flush())
 
-    def _read(self, whole: bool) -> list[Entry]:
-        entries, start = [], 0
-        for match in BREAK.finditer(self._pending):
-            if not whole and self._inside_tag(match.start()):
-                break
-            if match.start() > start:
-                entries.append(self._word(self._pending[start : match.start()]))
-            if match[1]:
-                steps = round(float(match[1]) * self._frame_rate)
+    def _entries(self, parts: Sequence[str | float]) -> list[Entry]:
+        entries = []
+        for part in parts:
+            if isinstance(part, str):
+                if word := self._spell(part):
+                    entries.append(self._word(word))
+            else:
+                steps = round(part * self._frame_rate)
                 entries.append(Entry(tokens=[], text="", padding=steps))
-            start = match.end()
-        self._pending = self._pending[start:]
         return entries
-
-    def _inside_tag(self, at: int) -> bool:
-        """Whether white space at ``at`` may belong to a tag that is not whole yet."""
-        tag = self._pending.rfind(TAG, 0, at)
-        begun = self._pending[tag:]
-        return tag >= 0 and ">" not in begun and len(begun) < TAG_LENGTH
 
     def _word(self, word: str) -> Entry:
         tokens = list(self._tokenizer.encode(word))
@@ -135,8 +122,10 @@ def script_to_entries(
 def without_unknown(tokenizer: SpeechTokenizer, text: str) -> tuple[str, list[str]]:
     """``text`` without the characters that the tokenizer cannot write, and those.
 
-    They would become its token for the unknown, which the model cannot say.
+    They would become its token for the unknown, which the model cannot say. Accents are
+    composed first, see ``composed``.
     """
+    text = composed(text)
     unknown = [
         letter
         for letter in dict.fromkeys(text)

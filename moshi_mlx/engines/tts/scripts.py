@@ -1,5 +1,6 @@
 """Many scripts at once: a line of JSON each, spoken in batches, a file each."""
 
+import errno
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,78 +13,17 @@ import mlx.core as mx
 import numpy as np
 
 from ...audio.files import write_wav
-from ...errors import ConfigError, MoshiError
+from ...errors import AudioError, ConfigError, MoshiError
 from ...modules.conditioner import ConditionAttributes
 from ...utils.sampling import new_seed
 from .machine import Entry
 from .model import SpeechModel
 from .run import Row, SpeechRun
 from .script import without_unknown
+from .script_file import Failure, Script
 
 logger = logging.getLogger(__name__)
-KEYS = {"turns": list, "voices": list, "id": str}
-
-
-@dataclass(frozen=True)
-class Script:
-    """A script.
-
-    Attributes:
-        line: number of its line in the file, from 1.
-        turns: what is said, the main speaker first.
-        voices: of the speakers, likewise.
-        id: names the files that it becomes.
-    """
-
-    line: int
-    turns: list[str]
-    voices: list[str]
-    id: str
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A line that became nothing, and why."""
-
-    line: int
-    reason: str
-
-
-def read_scripts(text: str) -> Iterator[Script | Failure]:
-    """The scripts of a JSONL file; a broken line does not keep back the others."""
-    seen: set[str] = set()
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            script = _parsed(number, line)
-            if script.id in seen:
-                raise ConfigError(f"the id {script.id!r} was used before")
-            seen.add(script.id)
-            yield script
-        except MoshiError as error:
-            yield Failure(number, str(error))
-
-
-def _parsed(number: int, line: str) -> Script:
-    try:
-        data = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"is not JSON ({error.msg} at {error.colno})") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"is no JSON object with {', '.join(KEYS)}")
-    if wrong := sorted(set(data) ^ set(KEYS)):
-        raise ConfigError(f"lacks or has beyond {', '.join(KEYS)}: {', '.join(wrong)}")
-    for key, kind in KEYS.items():
-        parts = data[key] if kind is list else [data[key]]
-        if not isinstance(data[key], kind) or not all(
-            isinstance(part, str) for part in parts
-        ):
-            raise ConfigError(f"has no {'texts' if kind is list else 'text'} as {key}")
-    path = Path(data["id"])
-    if path.is_absolute() or ".." in path.parts or not path.name:
-        raise ConfigError(f"has the id {data['id']!r}, which names no file here")
-    return Script(number, **data)
+FULL = (errno.ENOSPC, errno.EDQUOT)  # no later script would fare better
 
 
 @dataclass(frozen=True)
@@ -158,9 +98,14 @@ class ScriptWriter:
     ) -> Iterator[Speech]:
         for script in scripts:
             try:
-                yield self._prepare(script)
+                speech = self._prepare(script)
             except MoshiError as error:
                 failures.append(Failure(script.line, str(error)))
+            except OSError as error:  # a voice whose name no file can have
+                reason = f"{error.strerror}: {error.filename}"
+                failures.append(Failure(script.line, reason))
+            else:
+                yield speech
 
     def _prepare(self, script: Script) -> Speech:
         tts = self.tts
@@ -175,6 +120,7 @@ class ScriptWriter:
         entries = tts.prepare_script([turn for turn, _ in known], self._padding_between)
         if not any(entry.tokens for entry in entries):
             raise ConfigError("the text has no words: give something to say.")
+        self._check_links(script)
         paths = [tts.get_voice_path(voice) for voice in script.voices]
         if self._path(script).resolve() in [path.resolve() for path in paths]:
             raise ConfigError("would be written over its own voice: choose another id")
@@ -188,7 +134,7 @@ class ScriptWriter:
 
     def _together(
         self, speeches: Iterator[Speech], batch_size: int
-    ) -> Iterator[Path | None]:
+    ) -> Iterator[Path | Failure | None]:
         """Say speeches side by side, each in a row until it has ended."""
         rows = list(islice(speeches, batch_size))
         conditions = [s.attributes for s in rows if s.attributes.text or s.voice_frames]
@@ -227,14 +173,40 @@ class ScriptWriter:
                     self._next_seed(),
                 )
 
+    def _check_links(self, script: Script) -> None:
+        """Refuse to write through a link that lies in the folder."""
+        path = self._path(script)
+        inside = [p for p in path.parents if self._folder in p.parents]
+        files = [_beside(path, suffix) for suffix in (".wav", ".json", ".safetensors")]
+        for place in (*inside, *files):
+            if place.is_symlink():
+                raise ConfigError(
+                    f"would be written through the link {place}: remove it, or choose "
+                    "another id"
+                )
+
     def _path(self, script: Script) -> Path:
         return self._folder / f"{script.id}.wav"
 
     def _next_seed(self) -> int:
         return new_seed() if self._seed is None else self._seed
 
-    def _write(self, speech: Speech, row: Row, said: list[mx.array]) -> Path:
+    def _write(self, speech: Speech, row: Row, said: list[mx.array]) -> Path | Failure:
         """Files of a speech that came to codes ``said``, ``[K]`` each."""
+        try:
+            return self._files(speech, row, said)
+        except AudioError as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno in FULL:
+                raise
+            return Failure(speech.script.line, str(error))
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+            reason = f"cannot be written: {error.strerror} ({error.filename})"
+            return Failure(speech.script.line, reason)
+
+    def _files(self, speech: Speech, row: Row, said: list[mx.array]) -> Path:
         tts, script, prefix = self.tts, speech.script, speech.prefix
         start_step = 0 if prefix is None else prefix.shape[-1]
         nothing = mx.zeros((tts.n_q, 0), mx.int32)
@@ -264,7 +236,9 @@ class ScriptWriter:
             "end_step": row.state.end_step,
             "start_step": start_step,
         }
-        _beside(path, ".json").write_text(json.dumps(about, ensure_ascii=False))
+        _beside(path, ".json").write_text(
+            json.dumps(about, ensure_ascii=False), encoding="utf-8"
+        )
         return path
 
 

@@ -107,7 +107,9 @@ class SpeechSession(Closing):
             tts.mimi.frame_rate,
             tts.multi_speaker,
             padding_between,
+            self._spelt,
         )
+        self._unknown: set[str] = set()  # characters that were named
         self.codec_state = tts.mimi.make_state()
         self._frames = 0  # that the model has said, the recording's included
 
@@ -149,6 +151,8 @@ class SpeechSession(Closing):
         A word ends at white space: a piece may end within one. The frames are made as
         they are asked for; those left over come with the next call's. Characters that
         the model has no tokens for are left out, with a warning that names them.
+
+        Raises: ConfigError for a tag that is not understood, and for half characters.
         """
         self._feed("feed", text)
         return self._speak()
@@ -180,9 +184,6 @@ class SpeechSession(Closing):
 
     def _feed(self, called: str, text: str) -> None:
         self._check_more(called)
-        text, unknown = without_unknown(self.tts.tokenizer, text)
-        if unknown:
-            logger.warning("the model cannot say %s: left out", " ".join(unknown))
         self._take(self._reader.feed(text))
 
     def _turn(self, called: str, index: int) -> None:
@@ -193,6 +194,14 @@ class SpeechSession(Closing):
         self._check_more(called)
         self._take(self._reader.flush())
         self.finished = True
+
+    def _spelt(self, word: str) -> str:
+        """A word without the characters that the model has no tokens for."""
+        word, unknown = without_unknown(self.tts.tokenizer, word)
+        if new := [letter for letter in unknown if letter not in self._unknown]:
+            self._unknown.update(new)
+            logger.warning("the model cannot say %s: left out", " ".join(new))
+        return word
 
     @property
     def _state(self) -> State:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...audio.files import WavWriter
+from ...audio.inputs import STDIN
 from ...documents.word_files import write_words
 from ...documents.words import Word
 from ...errors import ConfigError
@@ -16,51 +17,82 @@ from .model import SpeechModel
 from .session import Pcm, SpeechSession
 
 MOST_NAME = 255  # characters of a file's name: longer is text
+MOST_READ = 2**20  # bytes of a file at once
 
 
 class TextSource:
     """Where a text comes from.
 
     Args:
-        text: the text itself, the name of a file, or "-" for standard input.
-        jsonl: whether the file (or standard input) holds scripts, whatever its name.
+        text: the text, the name of a file or pipe, or "-" for standard input.
+        jsonl: whether it is a file of scripts (or holds some, where it is "-"),
+            whatever its name.
 
-    Raises: ConfigError for an empty text, and for the name of a missing file.
+    Raises: ConfigError for no text, and for the name of a file that is not there.
     """
 
     def __init__(self, text: str, jsonl: bool = False):
         if not text.strip():
             raise ConfigError("the text has no words: give something to say.")
-        self.live = text == "-"
-        path = Path(text)
+        self.live = text in STDIN
         named = len(text) <= MOST_NAME and "\n" not in text
-        self.path = path if named and not self.live and path.is_file() else None
-        self.jsonl = jsonl or (named and path.suffix == ".jsonl")
-        looks_like_file = named and " " not in text and path.suffix in (".txt", ".md")
+        path = Path(text) if named else None
+        self.path = None if self.live or path is None or not _is_there(path) else path
+        self.jsonl = jsonl or (path is not None and path.suffix == ".jsonl")
+        self.name = "standard input" if self.live else str(path or "the text")
+        suffix = "" if path is None or " " in text else path.suffix
         scripts = self.jsonl and not self.live
-        if self.path is None and (scripts or looks_like_file):
+        if self.path is None and (scripts or suffix in (".txt", ".md")):
             raise ConfigError(f"there is no file {text}: check the name and folder.")
         self._text = text
 
     def read(self) -> str:
         """All of it. Raises: ConfigError for a file that holds no text."""
-        if self.live:
-            return sys.stdin.buffer.read().decode("utf-8", "replace")
-        if self.path is None:
-            return self._text
-        try:
-            return self.path.read_text(encoding="utf-8")
-        except (UnicodeDecodeError, OSError) as error:
-            raise ConfigError(f"{self.path} is no text file ({error}).") from error
+        return "".join(self.pieces())
+
+    def read_bytes(self) -> bytes:
+        """All of it, as it is stored."""
+        return b"".join(self._blocks())
 
     def pieces(self) -> Iterator[str]:
-        """As it comes."""
-        if not self.live:
-            yield self.read()
+        """As it comes. Raises: ConfigError for what is not UTF-8."""
+        if not self.live and self.path is None:
+            yield self._text
             return
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        while block := sys.stdin.buffer.read1(4096):  # type: ignore[union-attr]
-            yield decoder.decode(block)
+        decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        try:
+            for block in self._blocks():
+                yield decoder.decode(block)
+            yield decoder.decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            byte = error.object[error.start]
+            raise ConfigError(
+                f"{self.name} is no text file in UTF-8 (it has the byte {byte:#04x}): "
+                "save it as UTF-8 text."
+            ) from error
+
+    def _blocks(self) -> Iterator[bytes]:
+        if self.live:
+            while block := sys.stdin.buffer.read1(4096):  # type: ignore[union-attr]
+                yield block
+            return
+        assert self.path is not None
+        try:
+            with self.path.open("rb") as file:
+                while block := file.read1(MOST_READ):
+                    yield block
+        except OSError as error:
+            raise ConfigError(
+                f"{self.path} cannot be read: {error.strerror}."
+            ) from error
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file or pipe of this name."""
+    try:
+        return path.exists() and not path.is_dir()
+    except (OSError, ValueError):  # no name that a file can have
+        return False
 
 
 @dataclass(frozen=True)
