@@ -29,8 +29,9 @@ def bench(
         typer.Option(
             "--size",
             metavar="SIZES",
-            help="Random models instead: 10M, 30M, 100M, 300M, 1B, 2B, 7B, with commas "
-            "between several. As fast and large as trained ones; nothing is fetched.",
+            help="Time random models instead: 10M, 30M, 100M, 300M, 1B, 2B, 7B, "
+            "separated by commas. They are as fast and as large as trained ones, "
+            "and need no download.",
         ),
     ] = None,
     bits: Annotated[
@@ -38,32 +39,41 @@ def bench(
         typer.Option(
             "--bits",
             metavar="RECIPES",
-            help="Of random models: 16 (not quantised), 8, q4, mixed ...",
+            help="Recipes for random models: 16 (unquantised), q8, q4, mixed ...",
         ),
     ] = "16",
     batch: Annotated[
         str,
-        typer.Option("--batch", metavar="N,...", help="Conversations side by side."),
+        typer.Option(
+            "--batch", metavar="N,...", help="Batch sizes: conversations side by side."
+        ),
     ] = "1",
     codec: Annotated[
         str,
         typer.Option(
-            "--codec", metavar="NAMES", help="native, rust, or none (LM alone)."
+            "--codec",
+            metavar="NAMES",
+            help="Codecs to time: native, rust, or none (language model only).",
         ),
     ] = "native",
     device: Annotated[
         str | None,
-        typer.Option("--device", metavar="NAMES", help="cpu, gpu. Default: every one."),
+        typer.Option(
+            "--device",
+            metavar="NAMES",
+            help="cpu, gpu. Default: every device there is.",
+        ),
     ] = None,
     kv_bits: options.KvBits = None,
     frames: Annotated[
-        int, typer.Option("--frames", min=5, metavar="N", help="Frames to time.")
+        int,
+        typer.Option("--frames", min=5, metavar="N", help="Number of frames to time."),
     ] = 50,
     growth: Annotated[
         bool,
         typer.Option(
             "--growth",
-            help="Also time steps late in a conversation, to 8 x the context.",
+            help="Also time steps late in a conversation, up to 8 times the context.",
         ),
     ] = False,
     task: Annotated[
@@ -71,25 +81,24 @@ def bench(
         typer.Option(
             "--task",
             metavar="TASKS",
-            help="Instead of conversations: stt, tts, translation, text; with --model, "
-            "the model's own. Without, random models in the published shapes (or "
-            "--size tiny).",
+            help="Time other tasks: stt, tts, translation, text. Without --model, "
+            "random models of the published shapes (or --size tiny).",
         ),
     ] = None,
     hour: Annotated[
         bool,
         typer.Option(
             "--hour",
-            help="With --task: go on for an hour of sound (45,000 steps, some "
-            "minutes even of tiny models) and show that memory stays.",
+            help="With --task: run for an hour of sound (45,000 steps; minutes even "
+            "for tiny models) and show the memory over time.",
         ),
     ] = False,
     live: Annotated[
         bool,
         typer.Option(
             "--live",
-            help="Instead: the delay from microphone to loudspeaker, part by part, and "
-            "what the loop costs while nobody speaks. Nothing is recorded or heard.",
+            help="Measure the delay from microphone to speaker, part by part, and the "
+            "cost of the idle loop. Nothing is recorded or played.",
         ),
     ] = False,
     soak: Annotated[
@@ -98,14 +107,17 @@ def bench(
             "--soak",
             metavar="SECONDS",
             min=0.0,
-            help="With --live: also a conversation of that length, with its figures "
-            "every minute.",
+            help="With --live: also run a conversation of this length and report on "
+            "it every minute.",
         ),
     ] = 0.0,
     seconds: Annotated[
         float,
         typer.Option(
-            "--seconds", metavar="S", min=3.0, help="With --live: of each measurement."
+            "--seconds",
+            metavar="S",
+            min=3.0,
+            help="With --live: length of each measurement.",
         ),
     ] = 20.0,
     plot: Annotated[
@@ -116,8 +128,8 @@ def bench(
 ) -> None:
     """Time every stage of a frame (80 ms of sound): median, 95 %, worst.
 
-    The codec's encode and decode, the model's step, the first frame against later ones,
-    memory and tokens a second.
+    Covers the codec's encoder and decoder, the model's step, the first frame compared
+    with later ones, memory, and tokens per second.
     """
     if task is not None:
         tasks = _several(task, "task", TASKS)

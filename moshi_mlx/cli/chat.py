@@ -24,7 +24,7 @@ moshi-mlx chat --microphone "MacBook Pro" --speaker 3 --record talks
 """
 _TRACE_EVENTS = 200_000  # the newest, about an hour of frames
 _SOUND_PANEL = "Sound"
-_FILES_PANEL = "What is kept"
+_FILES_PANEL = "Recording"
 
 
 def chat(
@@ -33,7 +33,7 @@ def chat(
         bool,
         typer.Option(
             "--list-devices",
-            help="List microphones and speakers, and end.",
+            help="List microphones and speakers, then exit.",
             rich_help_panel=_SOUND_PANEL,
         ),
     ] = False,
@@ -42,7 +42,8 @@ def chat(
         typer.Option(
             *("--microphone", "--input"),
             metavar="NAME|NUMBER",
-            help="A device of --list-devices; a part of its name will do.",
+            help="Microphone to use, by number or part of its name (see "
+            "--list-devices). Default: the system's.",
             rich_help_panel=_SOUND_PANEL,
         ),
     ] = None,
@@ -51,7 +52,8 @@ def chat(
         typer.Option(
             *("--speaker", "--output"),
             metavar="NAME|NUMBER",
-            help="Likewise.",
+            help="Speaker to use, by number or part of its name. Default: the "
+            "system's.",
             rich_help_panel=_SOUND_PANEL,
         ),
     ] = None,
@@ -59,7 +61,7 @@ def chat(
         bool,
         typer.Option(
             "--aec/--no-aec",
-            help="Echo cancellation: take Moshi's voice out of the microphone. Not "
+            help="Remove Moshi's voice from the microphone (echo cancellation). Not "
             "needed with headphones.",
             rich_help_panel=_SOUND_PANEL,
         ),
@@ -68,7 +70,7 @@ def chat(
         bool,
         typer.Option(
             "--half-duplex",
-            help="Do not listen while Moshi speaks.",
+            help="Stop listening while Moshi speaks.",
             rich_help_panel=_SOUND_PANEL,
         ),
     ] = False,
@@ -76,7 +78,7 @@ def chat(
         bool,
         typer.Option(
             "--noise-suppression",
-            help="Lower steady noise.",
+            help="Reduce steady background noise.",
             rich_help_panel=_SOUND_PANEL,
         ),
     ] = False,
@@ -84,7 +86,7 @@ def chat(
         bool,
         typer.Option(
             "--gain-control",
-            help="Bring quiet and loud voices to one level.",
+            help="Bring quiet and loud voices to the same level.",
             rich_help_panel=_SOUND_PANEL,
         ),
     ] = False,
@@ -95,8 +97,8 @@ def chat(
             metavar="MS",
             min=5.0,
             max=1000.0,
-            help="Sound that each device holds: more where it crackles. Default: as "
-            "little as goes.",
+            help="Buffer of each sound device; increase it if the sound crackles. "
+            "Default: as small as possible.",
             rich_help_panel=_SOUND_PANEL,
         ),
     ] = None,
@@ -105,7 +107,7 @@ def chat(
         typer.Option(
             "--record",
             metavar="FOLDER",
-            help="Keep both voices (WAV: you left, Moshi right), the text (JSON, TXT, "
+            help="Save both voices (WAV: you left, Moshi right), the text (JSON, TXT, "
             "SRT) and a report (HTML).",
             rich_help_panel=_FILES_PANEL,
         ),
@@ -115,26 +117,29 @@ def chat(
         typer.Option(
             "--trace",
             metavar="FILE",
-            help="Write how long everything took, for ui.perfetto.dev.",
+            help="Write the timing of every stage, to view at ui.perfetto.dev.",
             rich_help_panel=_FILES_PANEL,
         ),
     ] = None,
     max_seconds: Annotated[
         float | None,
         typer.Option(
-            "--max-seconds", metavar="S", min=0.0, help="End after that time."
+            "--max-seconds",
+            metavar="S",
+            min=0.0,
+            help="End the conversation after this time. Default: no limit.",
         ),
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option("--steps", min=1, hidden=True, help="End after so many frames."),
+        typer.Option("--steps", min=1, hidden=True, help="End after this many frames."),
     ] = None,
     codec: Annotated[
         options.Engine | None,
         typer.Option(
             "--codec",
-            help="What runs the Mimi codec. Without it MLX does, unless only rustymimi "
-            "is fast enough.",
+            help="Engine of the Mimi codec. Default: native (MLX), or rust if only "
+            "that is fast enough.",
             rich_help_panel=options.MODEL_PANEL,
         ),
     ] = None,
@@ -153,10 +158,11 @@ def chat(
     json_: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Talk with Moshi. It hears you while it speaks: just interrupt.
+    """Talk with Moshi by microphone and speaker. It listens while it speaks, so you may
+    interrupt it at any time.
 
-    Weights are loaded and warmed up before the microphone opens. Keys: m mutes, r
-    begins a new conversation, + and - change the volume, q ends.
+    Keys: m mutes the microphone, r starts a new conversation, + and - change the
+    volume, q quits.
     """
     from contextlib import nullcontext
 

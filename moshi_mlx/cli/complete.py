@@ -23,16 +23,18 @@ moshi-mlx complete "The first rule of the sea is" --steps 100 -q 4
 
 def complete(
     text: Annotated[
-        str | None, typer.Argument(metavar="PROMPT", help="The text's beginning.")
+        str | None, typer.Argument(metavar="PROMPT", help="The beginning of the text.")
     ] = None,
     prompt: Annotated[
         str | None,
-        typer.Option("--prompt", metavar="TEXT", help="The same, as an option."),
+        typer.Option(
+            "--prompt", metavar="TEXT", help="The same as PROMPT, as an option."
+        ),
     ] = None,
     steps: Annotated[
         int,
         typer.Option(
-            "--steps", "--nsteps", metavar="N", min=1, help="Tokens to write at most."
+            "--steps", "--nsteps", metavar="N", min=1, help="Most tokens to write."
         ),
     ] = 100,
     model: options.Model = None,
@@ -54,7 +56,7 @@ def complete(
         typer.Option(
             *("--quantize", "-q", "--quantized", "--quantize-bits"),
             metavar="BITS",
-            help="Quantise the model to so many bits a weight while it loads.",
+            help="Quantise the model to this many bits per weight while it loads.",
             rich_help_panel=options.MODEL_PANEL,
         ),
     ] = None,
@@ -63,7 +65,7 @@ def complete(
         typer.Option(
             *("--group-size", "--quantize-group-size"),
             metavar="N",
-            help="Weights that share a scale, where -q quantises.",
+            help="Number of weights that share a scale, with -q.",
             rich_help_panel=options.MODEL_PANEL,
         ),
     ] = None,
@@ -73,7 +75,7 @@ def complete(
         typer.Option(
             "--save-quantized",
             metavar="FILE",
-            help="Save the quantised weights.",
+            help="Save the quantised weights to this file.",
             rich_help_panel=options.MODEL_PANEL,
         ),
     ] = None,
@@ -82,7 +84,7 @@ def complete(
         typer.Option(
             *("--moshi-weights", "--weights"),
             metavar="FILE",
-            help="Weights of the model, instead of its own.",
+            help="Use these weights instead of the model's own.",
             rich_help_panel=options.FILES_PANEL,
         ),
     ] = None,
@@ -91,7 +93,7 @@ def complete(
     json_: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Continue a text. The model knows no chat: it goes on where the prompt ends."""
+    """Continue a text with Helium, a base model: it does not follow instructions."""
     from ..engines.load import load_text
 
     start = text if prompt is None else prompt

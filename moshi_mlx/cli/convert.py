@@ -34,15 +34,21 @@ def convert(
         ),
     ],
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Folder to write, which loads again.")
+        Path,
+        typer.Argument(
+            metavar="OUT", help="Folder to write; it loads like any other checkpoint."
+        ),
     ],
     lora_weights: options.LoraWeights = None,
     dtype: Annotated[
         Precision | None,
-        typer.Option("--dtype", help="Store numbers so; by default as they are."),
+        typer.Option("--dtype", help="Number type to store. Default: unchanged."),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a checkpoint at OUT.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace a checkpoint that is already at OUT."
+        ),
     ] = False,
     upload: Upload = None,
     private: Private = False,
@@ -52,9 +58,9 @@ def convert(
     tokenizer: options.Tokenizer = None,
     json_: options.Json = False,
 ) -> None:
-    """Save a checkpoint in the MLX format, adapters merged, with codec and tokenizer.
+    """Save a checkpoint in the MLX format, with merged adapters, codec and tokenizer.
 
-    To make it smaller too, use `moshi-mlx quantize`, which reads every format itself.
+    To make it smaller as well, use `moshi-mlx quantize`, which reads every format.
     """
     import mlx.core as mx
 

@@ -30,9 +30,9 @@ def doctor(
 ) -> None:
     """Check Python, MLX, memory, sound devices and codec, and time a few frames.
 
-    Says which quantisation of Moshi this machine holds in real time: estimated from one
-    of its layers, nothing is downloaded; --model loads a model and times that. Exits
-    with 1 where something is missing that a conversation needs.
+    Estimates which version of Moshi 7B runs in real time here, from one of its layers:
+    nothing is downloaded. --model loads a model and times it. The exit code is 1 if
+    something is missing that a conversation needs.
     """
     from rich.console import Console
     from rich.padding import Padding

@@ -23,22 +23,24 @@ moshi-mlx info my-finetune/ --json
 def info(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME|FOLDER|demo", help="The checkpoint."),
+        typer.Argument(metavar="NAME|FOLDER|demo", help="The checkpoint to read."),
     ] = None,
     model: options.Model = None,
     lm_config: options.LmConfigFile = None,
     kv_bits: options.KvBits = None,
     chips: Annotated[
         bool,
-        typer.Option("--chips", help="List every Apple chip with its bandwidth."),
+        typer.Option(
+            "--chips", help="List every Apple chip with its memory bandwidth."
+        ),
     ] = False,
     json_: options.Json = False,
 ) -> None:
-    """Say what a checkpoint holds: network, layers, bits, files, memory.
+    """Show what a checkpoint holds: network, layers, bits, files, memory.
 
-    Also which Apple chips' memory is fast enough to run it live, computed from
-    published bandwidths. Of a model that is not on this machine only config.json is
-    fetched.
+    It also shows which Apple chips are fast enough to run it live, computed from their
+    published memory bandwidth. If the model is not on this machine, only its
+    config.json is fetched.
     """
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.memory import fitting_moshi

@@ -29,7 +29,7 @@ COMMANDS = {
     "voices": ("Listen and speak", "List, search and play the voices of `speak`."),
     "translate": ("Listen and speak", "Translate speech into speech (Hibiki)."),
     "complete": ("Listen and speak", "Continue a text (Helium)."),
-    "info": ("Checkpoints", "Say what a checkpoint holds."),
+    "info": ("Checkpoints", "Show what a checkpoint holds."),
     "quantize": ("Checkpoints", "Make a checkpoint smaller and faster."),
     "convert": ("Checkpoints", "Save a checkpoint in the MLX format."),
     "doctor": ("This machine", "Check what could keep Moshi from running here."),

@@ -27,8 +27,8 @@ Model = Annotated[
         "--model",
         "--hf-repo",
         metavar="NAME|FOLDER|demo",
-        help="A model of the hub (kyutai/moshiko-mlx-q4), a local folder, or 'demo', "
-        "the small one that comes with this package.",
+        help="A model on the hub (kyutai/moshiko-mlx-q4), a folder, or 'demo', the "
+        "small model in this package.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]
@@ -37,8 +37,8 @@ Quantized = Annotated[
     typer.Option(
         *("--quantized", "-q", "--quantize"),
         metavar="BITS",
-        help="Bits per weight that the model must have. Never needed: the checkpoint "
-        "says it; another number here is an error.",
+        help="Check that the checkpoint has this many bits per weight. Not needed: "
+        "the bits are read from the file.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]
@@ -47,8 +47,8 @@ KvBits = Annotated[
     typer.Option(
         "--kv-bits",
         metavar="BITS",
-        help="Keep keys and values (what the model remembers) in 8 bits (or 4): half "
-        "the memory, and half of it to read in each step. Default: as computed.",
+        help="Keep the key-value cache in 8 (or 4) bits, in about half the memory. "
+        "Default: unquantised.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]
@@ -56,7 +56,8 @@ Codec = Annotated[
     Engine,
     typer.Option(
         "--codec",
-        help="What runs the Mimi codec: MLX, or rustymimi on the CPU.",
+        help="Engine of the Mimi codec: 'native' is MLX, 'rust' is rustymimi on the "
+        "CPU.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]
@@ -65,7 +66,7 @@ MoshiWeights = Annotated[
     typer.Option(
         *("--moshi-weights", "--moshi-weight"),
         metavar="FILE",
-        help="Weights of the language model, instead of the model's own.",
+        help="Use these weights of the language model instead of the model's own.",
         rich_help_panel=FILES_PANEL,
     ),
 ]
@@ -74,7 +75,7 @@ MimiWeights = Annotated[
     typer.Option(
         *("--mimi-weights", "--mimi-weight"),
         metavar="FILE",
-        help="Weights of the codec.",
+        help="Use these weights of the codec.",
         rich_help_panel=FILES_PANEL,
     ),
 ]
@@ -83,7 +84,7 @@ Tokenizer = Annotated[
     typer.Option(
         "--tokenizer",
         metavar="FILE",
-        help="SentencePiece model of the text.",
+        help="Use this SentencePiece model for the text.",
         rich_help_panel=FILES_PANEL,
     ),
 ]
@@ -92,7 +93,7 @@ LoraWeights = Annotated[
     typer.Option(
         "--lora-weights",
         metavar="FILE",
-        help="Adapters to merge into the weights.",
+        help="Merge these LoRA adapters into the weights.",
         rich_help_panel=FILES_PANEL,
     ),
 ]
@@ -101,7 +102,7 @@ LmConfigFile = Annotated[
     typer.Option(
         *("--lm-config", "--config"),
         metavar="FILE",
-        help="config.json of the language model.",
+        help="Use this config.json for the language model.",
         rich_help_panel=FILES_PANEL,
     ),
 ]
@@ -112,7 +113,8 @@ Seed = Annotated[
         min=0,
         max=2**63 - 1,
         metavar="N",
-        help="The same seed gives the same words. Without it one is drawn, and shown.",
+        help="Seed of the random numbers: the same seed gives the same words. "
+        "Default: random.",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
@@ -122,7 +124,7 @@ Temperature = Annotated[
         "--temp",
         min=0.0,
         metavar="T",
-        help="Temperature of text and audio both; 0 always takes the likeliest.",
+        help="Temperature of text and audio; 0 always takes the likeliest token.",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
@@ -143,7 +145,7 @@ TextTemperature = Annotated[
         "--text-temperature",
         min=0.0,
         metavar="T",
-        help="Temperature of the text (Moshi: 0.7).",
+        help="Temperature of the text. Default: the model's (Moshi: 0.7).",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
@@ -153,7 +155,7 @@ AudioTemperature = Annotated[
         "--audio-temperature",
         min=0.0,
         metavar="T",
-        help="Temperature of the audio (Moshi: 0.8).",
+        help="Temperature of the audio. Default: the model's (Moshi: 0.8).",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
@@ -163,7 +165,8 @@ TextTopK = Annotated[
         "--text-topk",
         min=1,
         metavar="K",
-        help="Text is drawn from the K likeliest pieces (Moshi: 25).",
+        help="Sample text from the K likeliest tokens. Default: the model's (Moshi: "
+        "25).",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
@@ -173,7 +176,8 @@ AudioTopK = Annotated[
         "--audio-topk",
         min=1,
         metavar="K",
-        help="Audio is drawn from the K likeliest codes (Moshi: 250).",
+        help="Sample audio from the K likeliest codes. Default: the model's (Moshi: "
+        "250).",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
@@ -183,15 +187,15 @@ Guidance = Annotated[
         "--cfg-coef",
         metavar="C",
         min=0.0,  # refuses NaN too
-        help="Guidance: how far to go from what the condition is not (1: no guidance).",
+        help="Guidance strength (1 turns it off). Default: the model's.",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
 Json = Annotated[
-    bool, typer.Option("--json", help="Print the result as JSON, nothing else.")
+    bool, typer.Option("--json", help="Print the result as JSON and nothing else.")
 ]
 Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Say more about what happens.")
+    bool, typer.Option("--verbose", "-v", help="Print more about what is going on.")
 ]
 
 

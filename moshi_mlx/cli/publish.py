@@ -15,7 +15,7 @@ Upload = Annotated[
     typer.Option(
         "--upload",
         metavar="OWNER/NAME",
-        help="Push OUT to this repository of the hub, with a model card.",
+        help="Upload OUT to this repository on the hub, with a model card.",
         rich_help_panel=HUB_PANEL,
     ),
 ]

@@ -31,29 +31,40 @@ def quantize(
     ],
     out: Annotated[
         Path | None,
-        typer.Argument(metavar="OUT", help="Folder to write, which loads again."),
+        typer.Argument(
+            metavar="OUT", help="Folder to write; it loads like any other checkpoint."
+        ),
     ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
             "--recipe",
             metavar="NAME",
-            help="q2, q3, q4, q5, q6, q8; with a group size q4g64; mxfp4, nvfp4, "
-            "mxfp8; or mixed: 4 bits, more for sensitive layers. Default: q4.",
+            help="q2, q3, q4, q5, q6 or q8 (with a group size: q4g64), mxfp4, nvfp4, "
+            "mxfp8, or mixed: 4 bits, and more for sensitive layers. Default: "
+            "q4.",
         ),
     ] = None,
     bits: Annotated[
         int | None,
         typer.Option(
-            *("--bits", "--quantized", "-q"), metavar="N", help="The same in numbers."
+            *("--bits", "--quantized", "-q"),
+            metavar="N",
+            help="Bits per weight, instead of --recipe.",
         ),
     ] = None,
     group_size: Annotated[
         int | None,
-        typer.Option("--group-size", metavar="N", help="Weights that share a scale."),
+        typer.Option(
+            "--group-size",
+            metavar="N",
+            help="Number of weights that share "
+            "a scale. Default: 32 for 4 "
+            "bits, else 64.",
+        ),
     ] = None,
     mode: Annotated[
-        str, typer.Option("--mode", metavar="NAME", help="One of MLX's modes.")
+        str, typer.Option("--mode", metavar="NAME", help="Quantisation mode of MLX.")
     ] = "affine",
     compare: Annotated[
         str | None,
@@ -68,7 +79,7 @@ def quantize(
         bool,
         typer.Option(
             "--sensitivity",
-            help="Measure each kind of layer quantised alone.",
+            help="Measure the effect of quantising each kind of layer alone.",
             rich_help_panel=QUALITY_PANEL,
         ),
     ] = False,
@@ -77,8 +88,8 @@ def quantize(
         typer.Option(
             "--kv-bits",
             metavar="BITS",
-            help="Measure too what keys and values in 8 (or 4) bits cost, as --kv-bits "
-            "of chat and others keeps them.",
+            help="Also measure a key-value cache of 8 (or 4) bits, as with --kv-bits "
+            "of other commands.",
             rich_help_panel=QUALITY_PANEL,
         ),
     ] = None,
@@ -87,8 +98,8 @@ def quantize(
         typer.Option(
             "--recording",
             metavar="FILE",
-            help="Sound to measure on, may be given several times. Default: the "
-            "questions that come with this package.",
+            help="Recording to measure on. Repeat it for several. Default: the "
+            "questions in this package.",
             rich_help_panel=QUALITY_PANEL,
         ),
     ] = None,
@@ -102,7 +113,10 @@ def quantize(
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a checkpoint at OUT.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace a checkpoint that is already at OUT."
+        ),
     ] = False,
     upload: Upload = None,
     private: Private = False,
@@ -114,10 +128,10 @@ def quantize(
     json_: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Make a checkpoint smaller and faster, or measure what that would cost.
+    """Make a checkpoint smaller and faster, or measure what that costs in quality.
 
-    Needs little more memory than the result. Layers whose width does not divide into
-    groups stay as they are, and are named.
+    It needs little more memory than the result. Layers whose width does not divide into
+    groups stay as they are; the command lists them.
     """
     from ..audio import frames
     from ..bench.sequences import shipped_recordings

@@ -29,12 +29,13 @@ def respond(
     infile: Annotated[
         Path,
         typer.Argument(
-            metavar="IN", help="What the user says: any sound file, at any rate."
+            metavar="IN",
+            help="The question: a sound file of any format and sample rate.",
         ),
     ],
     outfile: Annotated[
         Path | None,
-        typer.Argument(metavar="OUT.wav", help="Where the answer goes."),
+        typer.Argument(metavar="OUT.wav", help="Where to write the answer."),
     ] = None,
     model: options.Model = None,
     recording: Annotated[
@@ -42,8 +43,8 @@ def respond(
         typer.Option(
             "--recording",
             metavar="FILE.wav",
-            help="Record both sides (user left, Moshi right), with the text and its "
-            "times in FILE.json, FILE.txt and FILE.srt.",
+            help="Save both voices (user left, Moshi right), and the text with times "
+            "as FILE.json, FILE.txt and FILE.srt.",
         ),
     ] = None,
     report: Annotated[
@@ -51,7 +52,8 @@ def respond(
         typer.Option(
             "--report",
             metavar="FILE.html",
-            help="One page with both waveforms, the text at its time and the timing.",
+            help="Write one page with both waveforms, each word at its time, and the "
+            "timing.",
         ),
     ] = None,
     tail: Annotated[
@@ -60,7 +62,8 @@ def respond(
             "--tail",
             min=0.0,
             metavar="SECONDS",
-            help="Silence given after the recording at most, so that Moshi can finish.",
+            help="Longest silence to add after the recording, so that Moshi can "
+            "finish.",
         ),
     ] = 10.0,
     codec: options.Codec = options.Engine.native,
@@ -80,10 +83,11 @@ def respond(
     json_: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Answer a recorded question, frame by frame as it would be live.
+    """Answer a recorded question, frame by frame as in a live conversation.
 
-    Moshi answers, Hibiki translates, a speech-to-text model writes down what it hears.
-    The text is printed as it comes; what is written is whole up to the last frame.
+    Moshi answers, Hibiki translates, and a speech-to-text model transcribes. The text
+    is printed while it is generated. If you stop with Ctrl-C, the files hold everything
+    up to the last frame.
     """
     from ..audio import frames
     from ..checkpoint.info import CheckpointInfo

@@ -50,7 +50,7 @@ def serve(
             metavar="N",
             min=1,
             max=64,
-            help="Conversations at a time; whoever comes next may wait in a queue.",
+            help="Most conversations at a time; further clients wait in a queue.",
             rich_help_panel=WEB_PANEL,
         ),
     ] = 1,
@@ -59,7 +59,7 @@ def serve(
         typer.Option(
             metavar="S",
             min=1,
-            help="The longest a conversation may take.",
+            help="End each conversation after this time. Default: no limit.",
             rich_help_panel=WEB_PANEL,
         ),
     ] = None,
@@ -67,7 +67,7 @@ def serve(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Keep every conversation: stereo WAV and transcript.",
+            help="Save every conversation: a stereo WAV file and a transcript.",
             rich_help_panel=WEB_PANEL,
         ),
     ] = None,
@@ -75,14 +75,15 @@ def serve(
         str | None,
         typer.Option(
             metavar="FOLDER|none",
-            help="A page of your own instead of ours.",
+            help="Serve the page in this folder instead of ours; 'none' serves no "
+            "page.",
             rich_help_panel=WEB_PANEL,
         ),
     ] = None,
     no_browser: Annotated[
         bool,
         typer.Option(
-            "--no-browser", help="Open no browser.", rich_help_panel=WEB_PANEL
+            "--no-browser", help="Do not open a browser.", rich_help_panel=WEB_PANEL
         ),
     ] = False,
     ssl: Annotated[
@@ -90,7 +91,7 @@ def serve(
         typer.Option(
             "--ssl",
             metavar="FOLDER",
-            help="HTTPS with the cert.pem and key.pem of this folder.",
+            help="Use HTTPS with cert.pem and key.pem from this folder.",
             rich_help_panel=SAFETY_PANEL,
         ),
     ] = None,
@@ -98,8 +99,8 @@ def serve(
         bool,
         typer.Option(
             "--https",
-            help="HTTPS with a certificate made on the spot, so that a phone on the "
-            "same network may use its microphone.",
+            help="Use HTTPS with a certificate made on the spot, so that phones on "
+            "the network may use their microphones.",
             rich_help_panel=SAFETY_PANEL,
         ),
     ] = False,
@@ -108,8 +109,8 @@ def serve(
         typer.Option(
             metavar="WORD",
             envvar="MOSHI_TOKEN",
-            help="Secret that clients must show; made where one is needed, which is "
-            "when --host is not this machine alone.",
+            help="Secret that clients must give. Default: random if other machines "
+            "can connect, else none.",
             rich_help_panel=SAFETY_PANEL,
         ),
     ] = None,
@@ -117,8 +118,8 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="URL",
-            help="A page elsewhere that may connect (https://example.org), or the "
-            "address of a proxy. May be given again.",
+            help="Another site whose pages may connect (https://example.org), or the "
+            "address of a proxy. Repeat it for several.",
             rich_help_panel=SAFETY_PANEL,
         ),
     ] = None,
@@ -128,9 +129,7 @@ def serve(
     kv_bits: options.KvBits = None,
     steps: Annotated[
         int | None,
-        typer.Option(
-            hidden=True, help="Of moshi_mlx 0.3.0; conversations have no end here."
-        ),
+        typer.Option(hidden=True, help="Ignored: accepted for moshi_mlx 0.3.0."),
     ] = None,
     tokenizer: options.Tokenizer = None,
     moshi_weights: options.MoshiWeights = None,
@@ -140,8 +139,8 @@ def serve(
 ) -> None:
     """Talk with Moshi in the browser.
 
-    One press of a button on the page starts a conversation. Kyutai's web client,
-    python -m moshi.client and the Rust client can connect to /api/chat as well.
+    Open the page and press the button. Kyutai's web client, python -m moshi.client and
+    the Rust client can connect to /api/chat too.
     """
     del steps
     from ..utils.extras import require

@@ -29,26 +29,31 @@ def speak(
         str,
         typer.Argument(
             metavar="TEXT|FILE|-",
-            help="What to say: the text itself, a text file, standard input as it "
-            "comes, or a .jsonl file of scripts.",
+            help="What to say: a text, a text file, '-' for standard input as it "
+            "arrives, or a .jsonl file of scripts.",
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="OUT.wav", help="Sound file.")
+        Path | None,
+        typer.Option("-o", "--out", metavar="OUT.wav", help="Sound file to write."),
     ] = None,
     play: Annotated[
-        bool, typer.Option("--play", help="Play it as it is spoken.")
+        bool, typer.Option("--play", help="Play the sound while it is generated.")
     ] = False,
     speaker: Annotated[
         str | None,
-        typer.Option("--speaker", metavar="NAME", help="Loudspeaker of --play."),
+        typer.Option(
+            "--speaker",
+            metavar="NAME",
+            help="Speaker for --play, by number or part of its name.",
+        ),
     ] = None,
     words: Annotated[
         Path | None,
         typer.Option(
             "--words",
             metavar="FILE.json|.srt|.vtt",
-            help="The words with their times.",
+            help="Write the words with their times.",
         ),
     ] = None,
     voice: Annotated[
@@ -56,7 +61,7 @@ def speak(
         typer.Option(
             "--voice",
             metavar="NAME|FILE",
-            help="A voice (see 'moshi-mlx voices'); with two, lines take turns.",
+            help="A voice (see 'moshi-mlx voices'). With two, lines take turns.",
             rich_help_panel=VOICE_PANEL,
         ),
     ] = None,
@@ -65,7 +70,7 @@ def speak(
         typer.Option(
             "--voice-repo",
             metavar="REPO|FOLDER",
-            help="Where voices are looked up (kyutai/tts-voices).",
+            help="Where to look up voices. Default: kyutai/tts-voices.",
             rich_help_panel=VOICE_PANEL,
         ),
     ] = None,
@@ -76,7 +81,8 @@ def speak(
             "--guidance",
             metavar="NUMBER",
             min=1.0,
-            help="How closely to follow voice and text, 1 to 4 in steps of a half.",
+            help="How closely to follow the voice and the text: 1 to 4 in steps of "
+            "0.5.",
             rich_help_panel=VOICE_PANEL,
         ),
     ] = 2.0,
@@ -86,7 +92,7 @@ def speak(
             "--padding-between",
             metavar="N",
             min=0,
-            help="Least steps of 80 ms between words.",
+            help="Least number of steps (80 ms) between words.",
             rich_help_panel=PACE_PANEL,
         ),
     ] = 1,
@@ -95,7 +101,7 @@ def speak(
         typer.Option(
             "--padding-bonus",
             metavar="NUMBER",
-            help="-2 to 2: above 0 speaks more slowly.",
+            help="From -2 to 2: above 0 slows the speech down.",
             rich_help_panel=PACE_PANEL,
         ),
     ] = 0.0,
@@ -105,7 +111,7 @@ def speak(
             "--max-padding",
             metavar="N",
             min=1,
-            help="Most steps of pause that the model may choose.",
+            help="Longest pause that the model may choose, in steps.",
             rich_help_panel=PACE_PANEL,
         ),
     ] = 8,
@@ -134,7 +140,7 @@ def speak(
         typer.Option(
             "--out-folder",
             metavar="FOLDER",
-            help="Where the files of a .jsonl go.",
+            help="Folder for the files of a .jsonl.",
             rich_help_panel=BATCH_PANEL,
         ),
     ] = DEFAULT_FOLDER,
@@ -144,7 +150,7 @@ def speak(
             "--batch-size",
             metavar="N",
             min=1,
-            help="Scripts to say at once.",
+            help="Number of scripts to speak at once.",
             rich_help_panel=BATCH_PANEL,
         ),
     ] = 1,
@@ -152,7 +158,7 @@ def speak(
         bool,
         typer.Option(
             "--only-wav",
-            help="No codes, words and settings beside the sound files.",
+            help="Write the sound files only, without codes, words and settings.",
             rich_help_panel=BATCH_PANEL,
         ),
     ] = False,
@@ -160,7 +166,7 @@ def speak(
         bool,
         typer.Option(
             "--jsonl",
-            help="TEXT is a .jsonl file, whatever it is called; - is standard input.",
+            help="Read TEXT as a .jsonl file whatever its name; '-' is standard input.",
             rich_help_panel=BATCH_PANEL,
         ),
     ] = False,
@@ -171,7 +177,7 @@ def speak(
             "--nq",
             metavar="N",
             min=1,
-            help="Codebooks to generate: fewer are faster and rougher.",
+            help="Number of codebooks to generate: fewer are faster and sound rougher.",
             rich_help_panel=options.MODEL_PANEL,
         ),
     ] = 32,
@@ -183,7 +189,7 @@ def speak(
         typer.Option(
             *("--quantize", "-q"),
             metavar="BITS",
-            help="Quantise the model to so many bits a weight while it loads.",
+            help="Quantise the model to this many bits per weight while it loads.",
             rich_help_panel=options.MODEL_PANEL,
         ),
     ] = None,

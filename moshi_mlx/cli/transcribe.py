@@ -33,14 +33,20 @@ moshi-mlx transcribe talk.wav --prompt "Loonah met Kaoru." --prompt-file names.w
 def transcribe(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="FILE...", help="Sound files, of any format and rate."),
+        typer.Argument(
+            metavar="FILE...", help="Sound files of any format and sample rate."
+        ),
     ] = None,
     mic: Annotated[
-        bool, typer.Option("--mic", help="Listen to the microphone, until Ctrl-C.")
+        bool, typer.Option("--mic", help="Transcribe the microphone until Ctrl-C.")
     ] = False,
     microphone: Annotated[
         str | None,
-        typer.Option("--microphone", metavar="NAME", help="Which one, for --mic."),
+        typer.Option(
+            "--microphone",
+            metavar="NAME",
+            help="Microphone for --mic, by number or part of its name.",
+        ),
     ] = None,
     forms: Annotated[
         list[str] | None,
@@ -48,7 +54,7 @@ def transcribe(
             "-f",
             "--format",
             metavar="txt|json|srt|vtt",
-            help="Write the words to a file of this form; may be repeated.",
+            help="Write the words to a file of this format. Repeat it for several.",
         ),
     ] = None,
     out_folder: Annotated[
@@ -56,13 +62,15 @@ def transcribe(
         typer.Option(
             "--out-folder",
             metavar="FOLDER",
-            help="Where those files go (default: beside the sound files).",
+            help="Folder for those files. Default: beside the sound files.",
         ),
     ] = None,
     expect: Annotated[
         list[str] | None,
         typer.Option(
-            "--expect", metavar="NAME", help="A name or word that will be said."
+            "--expect",
+            metavar="NAME",
+            help="A name or word to expect. Repeat it for several.",
         ),
     ] = None,
     prompt: Annotated[
@@ -70,8 +78,9 @@ def transcribe(
         typer.Option(
             "--prompt",
             metavar="TEXT",
-            help="What is said first, written as the rest should be: names, spelling. "
-            "Given up where nothing like it is said for ten seconds.",
+            help="Text that the sound begins with, written the way the rest should be "
+            "(names, spelling). Dropped if nothing like it is said within ten "
+            "seconds.",
         ),
     ] = "",
     prompt_file: Annotated[
@@ -79,21 +88,24 @@ def transcribe(
         typer.Option(
             "--prompt-file",
             metavar="FILE",
-            help="A recording of --prompt to be heard before each file, a few seconds "
-            "long; its words are not written down.",
+            help="A recording of --prompt, a few seconds long, played to the model "
+            "before each file. It does not appear in the result.",
         ),
     ] = None,
     no_refresh: Annotated[
         bool,
         typer.Option(
             "--no-refresh",
-            help="Never let the model listen afresh, for comparison.",
+            help="Never restart the model at pauses (to compare).",
         ),
     ] = False,
     batch_size: Annotated[
         int,
         typer.Option(
-            "--batch-size", metavar="N", min=1, help="Files to work on at once."
+            "--batch-size",
+            metavar="N",
+            min=1,
+            help="Number of files to transcribe at once.",
         ),
     ] = 8,
     model: options.Model = None,
@@ -105,9 +117,9 @@ def transcribe(
     lm_config: options.LmConfigFile = None,
     json_: options.Json = False,
 ) -> None:
-    """Write down what is said, with the time of every word and the speaker's turns.
+    """Transcribe speech, with the time of every word and the speaker's turns.
 
-    Recordings of hours work in constant memory: at pauses the model listens afresh.
+    Recordings of any length work, in constant memory: the model is restarted at pauses.
     """
     from ..audio import frames
     from ..audio.device import find_device

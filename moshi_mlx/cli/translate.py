@@ -27,33 +27,43 @@ moshi-mlx translate --mic --play
 def translate(
     infile: Annotated[
         Path | None,
-        typer.Argument(metavar="IN", help="The speech: any sound file, at any rate."),
+        typer.Argument(
+            metavar="IN", help="The speech: a sound file of any format and sample rate."
+        ),
     ] = None,
     outfile: Annotated[
         Path | None,
-        typer.Argument(metavar="OUT.wav", help="Where the translation goes."),
+        typer.Argument(metavar="OUT.wav", help="Where to write the translation."),
     ] = None,
     mic: Annotated[
-        bool, typer.Option("--mic", help="Translate the microphone, until Ctrl-C.")
+        bool, typer.Option("--mic", help="Translate the microphone until Ctrl-C.")
     ] = False,
     microphone: Annotated[
         str | None,
-        typer.Option("--microphone", metavar="NAME", help="Which one, for --mic."),
+        typer.Option(
+            "--microphone",
+            metavar="NAME",
+            help="Microphone for --mic, by number or part of its name.",
+        ),
     ] = None,
     play: Annotated[
-        bool, typer.Option("--play", help="Play the translation as it is spoken.")
+        bool, typer.Option("--play", help="Play the translation while it is generated.")
     ] = False,
     speaker: Annotated[
         str | None,
-        typer.Option("--speaker", metavar="NAME", help="Loudspeaker of --play."),
+        typer.Option(
+            "--speaker",
+            metavar="NAME",
+            help="Speaker for --play, by number or part of its name.",
+        ),
     ] = None,
     both: Annotated[
         Path | None,
         typer.Option(
             "--both",
             metavar="FILE.wav",
-            help="Both in stereo (speaker left, translation right), with the text and "
-            "its times in FILE.json, FILE.txt and FILE.srt.",
+            help="Save both in stereo (speaker left, translation right), and the text "
+            "with times as FILE.json, FILE.txt and FILE.srt.",
         ),
     ] = None,
     words: Annotated[
@@ -61,7 +71,7 @@ def translate(
         typer.Option(
             "--words",
             metavar="FILE.json|.srt|.txt|.vtt",
-            help="The translation's words with their times.",
+            help="Write the words of the translation with their times.",
         ),
     ] = None,
     codec: options.Codec = options.Engine.native,
@@ -82,10 +92,10 @@ def translate(
     json_: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Translate speech with Hibiki, while it goes on.
+    """Translate speech with Hibiki while it is spoken.
 
-    A recording is followed by the sign for its end; the translation ends when the
-    model says so. --cfg-coef keeps it away from bad translations (1: off).
+    After a recording the model is told that it has ended, and the translation goes on
+    until the model ends it. --cfg-coef above 1 steers it away from bad translations.
     """
     from ..audio import frames
     from ..audio.device import find_device

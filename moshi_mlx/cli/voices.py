@@ -22,7 +22,7 @@ def voices(
         str | None,
         typer.Argument(
             metavar="WORD",
-            help="List voices whose names hold this, or are most like it.",
+            help="List voices whose names contain this word, or come closest to it.",
         ),
     ] = None,
     play: Annotated[
@@ -31,14 +31,18 @@ def voices(
     ] = None,
     speaker: Annotated[
         str | None,
-        typer.Option("--speaker", metavar="NAME", help="Loudspeaker of --play."),
+        typer.Option(
+            "--speaker",
+            metavar="NAME",
+            help="Speaker for --play, by number or part of its name.",
+        ),
     ] = None,
     voice_repo: Annotated[
         str | None,
         typer.Option(
             "--voice-repo",
             metavar="REPO|FOLDER",
-            help="Where voices are looked up (kyutai/tts-voices).",
+            help="Where to look up voices. Default: kyutai/tts-voices.",
         ),
     ] = None,
     model: options.Model = None,
