@@ -12,6 +12,10 @@ line prints it as one line; any other exception keeps its traceback.
     └── ProtocolError     a message of a network client or server
 """
 
+import errno
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # what the system says then
+
 
 class MoshiError(Exception):
     """Base of all errors that moshi_mlx raises on purpose."""

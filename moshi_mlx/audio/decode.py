@@ -134,7 +134,7 @@ class Window(io.RawIOBase):
         return len(data)
 
 
-class Packed:
+class PackedPcm:
     """A file that Symphonia reads, some seconds at a time.
 
     Seconds that cannot be read are silence, so that what follows keeps its time.

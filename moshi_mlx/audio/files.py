@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import AudioError
 from .framing import SAMPLE_RATE
 from .inputs import SoundLike
-from .opening import Sound
+from .opening import OpenedSound
 from .resample import resample
 from .samples import as_float, mixed
 
@@ -33,7 +33,7 @@ def read(
     Raises: AudioError for what is missing, empty, no sound, or holds NaN. What was cut
         off or damaged is read as far as it goes, with a warning in the log.
     """
-    source = Sound(sound)
+    source = OpenedSound(sound)
     blocks = [(mixed(pcm) if mono else pcm, rate) for pcm, rate in source.blocks()]
     return joined(source.name, blocks, sample_rate)
 

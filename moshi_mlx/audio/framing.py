@@ -9,6 +9,7 @@ from .samples import as_mono
 
 SAMPLE_RATE = 24_000  # Hz, of every Mimi
 FRAME = 1920  # samples: 80 ms at 24 kHz, one step of the models
+FRAME_MS = 1000 * FRAME / SAMPLE_RATE  # 80: a frame that takes longer is late
 
 
 def rms(pcm: np.ndarray) -> float:

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..errors import AudioError
+from ..errors import DISK_FULL, AudioError
 
 SoundLike = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 STDIN = ("-", "/dev/stdin", "/dev/fd/0")
@@ -19,7 +19,6 @@ DEVICES = "/dev/"  # what lies there may be a pipe, whatever it looks like
 SPARE_DISK = 100 * 2**20  # bytes to leave free where a pipe is kept
 PREFIX = "moshi-mlx-"  # of temporary files
 _BLOCK = 2**20
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Input:
@@ -104,7 +103,7 @@ class Input:
             self._kept.flush()
         except OSError as error:
             self.close()
-            if error.errno not in (*_FULL, errno.ENOENT, errno.EROFS):
+            if error.errno not in (*DISK_FULL, errno.ENOENT, errno.EROFS):
                 raise AudioError(
                     f"{self.name} cannot be read: {error.strerror}."
                 ) from error

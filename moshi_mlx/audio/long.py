@@ -10,7 +10,7 @@ import numpy as np
 from .files import joined
 from .framing import FRAME, SAMPLE_RATE
 from .inputs import SoundLike
-from .opening import Sound
+from .opening import OpenedSound
 from .resample import Resampler
 from .samples import mixed
 
@@ -121,7 +121,7 @@ def open_sound(
     Raises: AudioError as ``read``. What is damaged in a long file is silence, and told
         in the log when it is reached.
     """
-    source = Sound(sound)
+    source = OpenedSound(sound)
     blocks, begun, seconds = source.blocks(), list[Block](), 0.0
     if (source.length_s or 0.0) < LONG_S:
         for pcm, rate in blocks:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import AudioError
 from .containers import HEAD, Span, declared_size, kind_of, says_length, spans
-from .decode import Decoder, Packed, Plain, Unreadable, Window
+from .decode import Decoder, PackedPcm, Plain, Unreadable, Window
 from .foreign import KINDS, decoders, foreign
 from .inputs import Input, SoundLike
 
@@ -30,7 +30,7 @@ _DECODERS = {
 _PLAIN = ("plain", "foreign")
 
 
-class Sound:
+class OpenedSound:
     """A file that is read once, from beginning to end, with all its channels.
 
     Attributes:
@@ -113,10 +113,10 @@ class Sound:
 
     def _packed(self, span: Span) -> Decoder:
         if len(self._spans) == 1:
-            return Packed(self._source, self._kind, self._counted)
+            return PackedPcm(self._source, self._kind, self._counted)
         with self._source.path.open("rb") as file:  # Symphonia wants a file of its own
             part = Input(BufferedReader(Window(file, span.start, span.stop)))
-        return Packed(part, self._kind, self._counted)
+        return PackedPcm(part, self._kind, self._counted)
 
     def _tell(self, decoder: Decoder, span: Span, got_s: float) -> None:
         """Say what is wrong with a part of which ``got_s`` seconds came."""

@@ -1,9 +1,11 @@
 """Samples as the models take them: float32 in -1..1, one channel, numbers only."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import AudioError
 
+Pcm = NDArray[np.float32]  # samples, in whatever shape a docstring says
 SCALED = {"int16": 2.0**15, "int32": 2.0**31}  # full scale of the usual whole numbers
 # ITU-R BS.775: left and right bring half their power each, surrounds half of that; the
 # subwoofer is left out.

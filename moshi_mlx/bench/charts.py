@@ -38,7 +38,7 @@ td {{ white-space: nowrap; }}
 
 
 @dataclass(frozen=True)
-class Mark:
+class Threshold:
     """A value that a dashed line shows where the chart reaches it, and what it is."""
 
     value: float
@@ -59,7 +59,10 @@ def write(path: Path, text: str) -> None:
 
 
 def bars(
-    title: str, values: Mapping[str, float], unit: str = "", mark: Mark | None = None
+    title: str,
+    values: Mapping[str, float],
+    unit: str = "",
+    mark: Threshold | None = None,
 ) -> str:
     """One horizontal bar per name, from 0."""
     top = max(values.values(), default=0) or 1.0
@@ -89,7 +92,7 @@ def lines(
     series: Mapping[str, Sequence[tuple[float, float]]],
     x_name: str,
     y_name: str,
-    mark: Mark | None = None,
+    mark: Threshold | None = None,
 ) -> str:
     """One line per name through points ``(x, y)``; both axes begin at 0."""
     points = [point for line in series.values() for point in line]

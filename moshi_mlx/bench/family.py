@@ -32,7 +32,7 @@ TEXT = "some words that are said one after another for as long as it takes "
 PROMPT_WORDS = 64
 
 
-class Run(Protocol):
+class TaskRun(Protocol):
     """One stream of a model's work."""
 
     def step(self) -> bool:
@@ -40,7 +40,7 @@ class Run(Protocol):
         ...
 
 
-class Listening:
+class ListeningRun:
     """Speech to text: a frame of noise is heard."""
 
     def __init__(self, stt: STTModel):
@@ -52,7 +52,7 @@ class Listening:
         return bool(self._session.feed(pcm))
 
 
-class Speaking:
+class SpeakingRun:
     """Text to speech: a frame of sound, of a text without end."""
 
     def __init__(self, tts: TTSModel):
@@ -66,7 +66,7 @@ class Speaking:
         return len(frame) > 0
 
 
-class Translating:
+class TranslatingRun:
     """Speech to speech: a frame of noise is heard and one is said."""
 
     def __init__(self, model: Translator):
@@ -78,7 +78,7 @@ class Translating:
         return "decode" in trace.summary()
 
 
-class Writing:
+class WritingRun:
     """Text: a token, after a prompt of 64 words."""
 
     def __init__(self, model: TextModel):
@@ -94,17 +94,17 @@ class Writing:
         return True
 
 
-def begin(model: Model) -> Run:
+def begin(model: Model) -> TaskRun:
     """A new stream of a model's work."""
     if isinstance(model, STTModel):
-        return Listening(model)
+        return ListeningRun(model)
     if isinstance(model, TTSModel):
-        return Speaking(model)
-    return Writing(model) if isinstance(model, TextModel) else Translating(model)
+        return SpeakingRun(model)
+    return WritingRun(model) if isinstance(model, TextModel) else TranslatingRun(model)
 
 
 @dataclass(frozen=True)
-class Result:
+class TaskResult:
     """Outcome of one task.
 
     Attributes:
@@ -149,7 +149,7 @@ def measure(
     steps: int = 50,
     hour: bool = False,
     tell: Callable[[str], None] = lambda _: None,
-) -> Result:
+) -> TaskResult:
     """Time a stream's steps after a warm-up; with ``hour`` go on for 45,000 steps.
 
     Args:
@@ -171,10 +171,10 @@ def measure(
     for look in an_hour(run) if hour else ():
         memory.append(look)
         tell(f"{' '.join(label.values())}, {look[0]:.0f} min of sound")
-    return Result(label, trace.summary()["step"], first_s, nbytes(model.lm), memory)
+    return TaskResult(label, trace.summary()["step"], first_s, nbytes(model.lm), memory)
 
 
-def an_hour(run: Run, steps: int = HOUR) -> Iterator[tuple[float, int, int]]:
+def an_hour(run: TaskRun, steps: int = HOUR) -> Iterator[tuple[float, int, int]]:
     """Go on for so many steps; (minutes of sound, bytes of arrays, peak of process)."""
     each = max(1, steps // SAMPLES)
     for done in range(1, steps + 1):
@@ -196,7 +196,7 @@ HEAD = (
 )
 
 
-def row(result: Result) -> list[str]:
+def row(result: TaskResult) -> list[str]:
     """Cells for ``HEAD``; milliseconds, the first sound in seconds."""
     live = result.times_real_time
     return [
@@ -210,7 +210,7 @@ def row(result: Result) -> list[str]:
     ]
 
 
-def memory_line(result: Result) -> str:
+def memory_line(result: TaskResult) -> str:
     """How memory went through the hour."""
     shown = [result.memory[i] for i in (0, len(result.memory) // 2, -1)]
     parts = [
@@ -228,7 +228,7 @@ def run_tasks(
     steps: int = 50,
     hour: bool = False,
     tell: Callable[[str], None] = lambda _: None,
-) -> Iterator[Result]:
+) -> Iterator[TaskResult]:
     """Measure a checkpoint's own task, or random models for several, on this device.
 
     ``tell`` as in ``measure``.

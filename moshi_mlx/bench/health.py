@@ -15,11 +15,10 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from ..audio.device import Microphone, Speaker, find_device, list_devices
-from ..audio.framing import rms
+from ..audio.framing import FRAME_MS, rms
 from ..checkpoint.memory import fitting_moshi, machine_memory
 from ..codec.native import NativeCodec
 from ..engines.duplex.engine import load
-from ..engines.queue import FRAME_MS
 from ..errors import MoshiError
 from ..fast import ops
 from ..linux_cpu import use_fast_products

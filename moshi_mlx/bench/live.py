@@ -15,18 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..audio.framing import SAMPLE_RATE
+from ..audio.framing import FRAME_MS, SAMPLE_RATE
 from ..audio.resample import resample
+from ..audio.samples import Pcm
 from ..engines.duplex.engine import Moshi
-from ..engines.queue import FRAME_MS
 from ..engines.thread import ModelThread
-from ..live.conversation import Conversation, Snapshot
+from ..live.conversation import Conversation, Figures
 from ..live.sound import Sound, SoundOptions
 from ..utils.trace import percentile
-
-Pcm = NDArray[np.float32]
 
 SETTLE_S = 4.0  # until devices and buffers run steadily
 _CLICK_EVERY_S = 1.0
@@ -74,7 +71,7 @@ class Delay:
 
 
 @dataclass(frozen=True)
-class Mark:
+class Minute:
     """How a long conversation stands.
 
     Attributes:
@@ -82,7 +79,7 @@ class Mark:
         answered: answers known to be right, so far.
     """
 
-    snapshot: Snapshot
+    snapshot: Figures
     resident_mib: float
     answered: int
 
@@ -218,7 +215,7 @@ def soak(
     options: SoundOptions,
     questions: Sequence[tuple[Pcm, str]],
     every_s: float = 60.0,
-) -> Iterator[Mark]:
+) -> Iterator[Minute]:
     """Ask ``questions`` (sound at 24 kHz and right answer) in turn for so long.
 
     Yields how it stands, every so often and at the end.
@@ -237,7 +234,7 @@ def soak(
             _wait(min(every_s, left), errors)
             text = "".join(said)
             answered = sum(text.count(answer) for _, answer in questions)
-            yield Mark(talk.snapshot(), resident_mib(), answered)
+            yield Minute(talk.snapshot(), resident_mib(), answered)
     finally:
         talk.stop()
 

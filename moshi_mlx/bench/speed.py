@@ -6,9 +6,9 @@ from importlib.util import find_spec
 
 import numpy as np
 
+from ..audio.framing import FRAME_MS
 from ..codec import make_codec
 from ..engines.duplex.engine import Moshi
-from ..engines.queue import FRAME_MS
 from ..errors import MoshiError
 from ..utils.trace import Trace, percentile
 

@@ -23,11 +23,11 @@ HEAD = (
 )
 
 
-LIVE = charts.Mark(FRAME_MS, f"{FRAME_MS:.0f} ms: real time")
+LIVE = charts.Threshold(FRAME_MS, f"{FRAME_MS:.0f} ms: real time")
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """What to time.
 
     Attributes:
@@ -51,7 +51,7 @@ class Plan:
 
 
 @dataclass
-class Outcome:
+class SweepOutcome:
     """Results so far, and per model the cost of a step by position."""
 
     results: list[Result] = field(default_factory=list)
@@ -63,14 +63,14 @@ def available_devices() -> list[str]:
     return ["gpu", "cpu"] if mx.is_available(mx.Device(mx.gpu)) else ["cpu"]
 
 
-def run(plan: Plan) -> Iterator[tuple[str, Outcome]]:
+def run(plan: SweepPlan) -> Iterator[tuple[str, SweepOutcome]]:
     """Time every setting; yields its name, and the outcome so far.
 
     Raises: CheckpointError for a model that does not fit, ConfigError for settings that
         do not go together.
     """
     _check(plan)
-    outcome, before = Outcome(), mx.default_device()
+    outcome, before = SweepOutcome(), mx.default_device()
     try:
         for device in plan.devices or available_devices():
             mx.set_default_device(mx.Device(getattr(mx, device)))
@@ -92,7 +92,7 @@ def run(plan: Plan) -> Iterator[tuple[str, Outcome]]:
         mx.set_default_device(before)
 
 
-def _check(plan: Plan) -> None:
+def _check(plan: SweepPlan) -> None:
     """What is wrong with random models is said before the first is timed."""
     if plan.info is not None:
         return
@@ -108,7 +108,7 @@ def _check(plan: Plan) -> None:
 
 
 def _settings(
-    plan: Plan, name: str, bits: str, device: str
+    plan: SweepPlan, name: str, bits: str, device: str
 ) -> Iterator[tuple[dict[str, str], int]]:
     for codec in plan.codecs:
         for batch in plan.batches:
@@ -121,7 +121,7 @@ def _settings(
 Make = Callable[[str], Callable[[int], Codec] | None]
 
 
-def _models(plan: Plan) -> Iterator[tuple[str, str, Lm, Make]]:
+def _models(plan: SweepPlan) -> Iterator[tuple[str, str, Lm, Make]]:
     """Name, bits, model, and what makes its codecs, one model at a time."""
     if plan.info is not None:
         moshi = load(info=plan.info)
@@ -179,7 +179,7 @@ def row(result: Result) -> list[str]:
     ]
 
 
-def page(machine: str, outcome: Outcome) -> str:
+def page(machine: str, outcome: SweepOutcome) -> str:
     """Everything as one HTML page."""
     results = outcome.results
     medians = {title(r): r.stages["frame"].p50_ms for r in results}

@@ -10,7 +10,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from ..audio import FRAME, SAMPLE_RATE
+from ..audio import FRAME
+from ..audio.framing import FRAME_MS
 from ..checkpoint.quantize import nbytes
 from ..codec import Codec
 from ..models.generate import LmGen
@@ -18,8 +19,6 @@ from ..models.lm import Lm
 from ..modules.kv_cache import Ring
 from ..utils.sampling import Sampler
 from ..utils.trace import Timing, Trace, percentile
-
-FRAME_MS = 1000 * FRAME / SAMPLE_RATE
 
 
 @dataclass(frozen=True)

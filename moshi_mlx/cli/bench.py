@@ -144,14 +144,14 @@ def bench(
         return
     from ..bench import charts
     from ..bench.machine import machine
-    from ..bench.sweep import Outcome, Plan, available_devices, page, run
+    from ..bench.sweep import SweepOutcome, SweepPlan, available_devices, page, run
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.memory import fitting_moshi
 
     check_outputs(None, {"--plot": plot})
     sizes = _several(size or "", "size", None)
     name = None if sizes else model or fitting_moshi()
-    plan = Plan(
+    plan = SweepPlan(
         info=None if name is None else CheckpointInfo.find(name, kv_bits=kv_bits),
         sizes=sizes,
         bits=_several(bits, "bits", None),
@@ -162,7 +162,7 @@ def bench(
         growth=growth,
         kv_bits=kv_bits,
     )
-    outcome = Outcome()
+    outcome = SweepOutcome()
     with status("timing"):
         for done, outcome in run(plan):  # noqa: B007
             typer.echo(done, err=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from .console import status
 
 if TYPE_CHECKING:
-    from ..bench.live import Delay, Mark
+    from ..bench.live import Delay, Minute
     from ..engines.duplex.engine import Moshi
     from ..engines.thread import ModelThread
 
@@ -50,7 +50,7 @@ def bench_live(
 
 def _measure(
     thread: "ModelThread", moshi: "Moshi", sound: Any, seconds: float, soak_s: float
-) -> "tuple[Delay, dict[str, float], list[Mark]]":
+) -> "tuple[Delay, dict[str, float], list[Minute]]":
     from ..bench.live import delay, idle, soak
 
     with status(f"timing the way from microphone to speaker, {seconds:.0f} s"):
@@ -78,7 +78,7 @@ def demo_questions() -> list[tuple[Any, str]]:
 
 
 def _show(
-    title: str, delay: "Delay", shares: dict[str, float], marks: "list[Mark]"
+    title: str, delay: "Delay", shares: dict[str, float], marks: "list[Minute]"
 ) -> None:
     from rich.console import Console
     from rich.table import Table

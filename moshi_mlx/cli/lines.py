@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from ..engines.stt import Event
 
 
-class Lines:
+class WordLines:
     """Words as they come; a turn is a line."""
 
     def __init__(self) -> None:

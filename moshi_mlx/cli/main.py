@@ -5,7 +5,6 @@ docstring is its help, and ``EXAMPLES``, lines to type. Adding one is adding its
 and its line in ``COMMANDS``.
 """
 
-import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from ..errors import MoshiError
+from ..errors import DISK_FULL, MoshiError
 from .console import log_to_stderr, make_log
 
 # Name: (group in --help, what for).
@@ -36,7 +35,6 @@ COMMANDS = {
     "bench": ("This machine", "Time every stage of a frame."),
 }
 INTERRUPTED = 130  # exit code of a program that SIGINT has ended
-FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_ROOM = "there is no room for what is written: make some, or choose another disk."
 OLD_SEED = 299792458  # 0.3.0's programs draw the same every time
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
@@ -76,7 +74,7 @@ def guard(run: Callable[[], None]) -> int:
         print(make_log("error", " ".join(str(error).split())), file=sys.stderr)
         return 1
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL:
             raise
         print(make_log("error", NO_ROOM), file=sys.stderr)
         return 1

@@ -126,7 +126,7 @@ def respond(
         ),
         trace=trace,
     )
-    answer = Answer(infile, name, seed, report)
+    answer = WrittenAnswer(infile, name, seed, report)
     with ExitStack() as stack:
         answer.open(stack, outfile, recording)
         if report is not None:
@@ -139,7 +139,7 @@ def respond(
                 printer.print_token(exchange.reply.text)
 
 
-class Answer:
+class WrittenAnswer:
     """What came of a recording: its files, its words and how long they took.
 
     Args:

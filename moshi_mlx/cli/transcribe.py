@@ -12,7 +12,7 @@ import typer
 from ..errors import ConfigError
 from . import options
 from .console import make_log, progress, status
-from .lines import Lines
+from .lines import WordLines
 from .outputs import check_outputs, print_json
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ class Shown:
         self._as_json = as_json
         self._several = several
         self._sound_s = 0.0
-        self._lines: Lines | None = None
+        self._lines: WordLines | None = None
 
     def files(
         self,
@@ -218,7 +218,7 @@ class Shown:
         from ..engines.stt.files import FileFailure
 
         live = not (self._several or self._forms or self._as_json)
-        self._lines = Lines() if live else None
+        self._lines = WordLines() if live else None
         started, done = time.perf_counter(), 0.0
         with nullcontext() if live else progress("listening", 1.0) as advance:
 
@@ -255,7 +255,7 @@ class Shown:
         from ..documents.word_files import write_words
         from ..engines.stt.files import FileTranscript, Kept, text_file
 
-        self._lines = None if self._as_json else Lines()
+        self._lines = None if self._as_json else WordLines()
         kept = Kept(1)
         with stt.session(**listening) as session:
             for event in heard(session, blocks):

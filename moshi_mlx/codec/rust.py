@@ -14,13 +14,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from ..audio.framing import FRAME, SAMPLE_RATE
 from ..errors import CheckpointError, ConfigError
 from ..models.snapshot import Snapshot
 from ..utils.extras import require
 from .base import check_codes
 
-SAMPLE_RATE = 24_000  # Hz, like all below what rustymimi has built in
-FRAME = 1920  # samples: 80 ms
+# What rustymimi has built in, besides the sample rate and the size of a frame.
 POSITIONS = 2  # of its transformers per frame
 BINS = 2048  # codes of a codebook
 CODEBOOKS = 32

@@ -16,20 +16,19 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..audio.framing import FRAME, SAMPLE_RATE
+from ..audio.framing import FRAME_MS, SAMPLE_RATE
 from ..errors import AudioError
 from ..utils.trace import Timing, percentile
 from .timeline import timeline
 from .transcript import Timed, cues, short_clock
 
-FRAME_MS = 1000 * FRAME / SAMPLE_RATE  # 80: a frame that takes longer is late
 _EMBED_BYTES = 12 * 2**20  # of sound; two minutes in stereo
 _PEAK_HZ = 200  # peaks a second that a waveform is drawn from
 _BLOCK_S = 10  # seconds of sound that are looked at together
 
 
 @dataclass(frozen=True)
-class Sound:
+class StereoSound:
     """What the report needs of a stereo recording, however long.
 
     Attributes:
@@ -91,7 +90,9 @@ def write_report(
         raise AudioError(f"{path} cannot be written: {error.strerror}.") from error
 
 
-def _read(sound: str | Path | np.ndarray, sample_rate: int, folder: Path) -> Sound:
+def _read(
+    sound: str | Path | np.ndarray, sample_rate: int, folder: Path
+) -> StereoSound:
     if isinstance(sound, np.ndarray):
         file = io.BytesIO()
         with wave.open(file, "wb") as writer:
@@ -108,9 +109,9 @@ def _read(sound: str | Path | np.ndarray, sample_rate: int, folder: Path) -> Sou
         data = Path(sound).read_bytes() if small else None
         link = Path(relpath(sound, folder)).as_posix()
     if data is None:
-        return Sound(duration_s, peaks, link, False)
+        return StereoSound(duration_s, peaks, link, False)
     coded = base64.b64encode(data).decode()
-    return Sound(duration_s, peaks, f"data:audio/wav;base64,{coded}", True)
+    return StereoSound(duration_s, peaks, f"data:audio/wav;base64,{coded}", True)
 
 
 def _peaks(file: BinaryIO) -> tuple[np.ndarray, float]:
@@ -151,7 +152,7 @@ def _minutes(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else f"{short_clock(seconds, 0)} min"
 
 
-def _player(sound: Sound) -> str:
+def _player(sound: StereoSound) -> str:
     if sound.source is None:
         return '<p class="note">The sound is too long to be embedded here.</p>'
     if not sound.embedded:  # browsers keep WebAudio off other files: no mixing

@@ -7,10 +7,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..audio.framing import FRAME, SAMPLE_RATE, rms
+from ..audio.framing import FRAME_MS, rms
 from ..utils.trace import percentile
 
-FRAME_MS = 1000 * FRAME / SAMPLE_RATE  # 80
 _FLOOR_FRAMES = 125  # 10 s: how far back the quietest frames are looked for
 _FLOOR_RISE = 2.0  # 6 dB above the room's noise is still silence
 _SILENCE_RMS = 10 ** (-55 / 20)  # full scale is 1; below this no one speaks

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..audio.framing import FRAME, SAMPLE_RATE
+from ..audio.framing import FRAME_MS
 from ..documents.recording import Recording
 from ..engines.line import Answer, Session
 from ..engines.queue import Dropped
@@ -20,12 +20,11 @@ from ..errors import MoshiError
 from ..utils.trace import Trace, percentile
 from .sound import Sound, SoundOptions
 
-FRAME_MS = 1000 * FRAME / SAMPLE_RATE  # 80
 _NEWEST = 375  # frames that percentiles come from: 30 s
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class Figures:
     """How a conversation stands; times in milliseconds, levels are rms of 0 to 1.
 
     Attributes:
@@ -132,12 +131,12 @@ class Conversation:
         self.line.restart()
         self.sound.hush()
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> Figures:
         """How it stands now."""
         lags, steps = list(self._lags), list(self._steps)
         jitter = self.sound.jitter
         delay_s = self.sound.echo_delay_s
-        return Snapshot(
+        return Figures(
             elapsed_s=time.perf_counter() - self._began_at,
             frames=self._frames,
             lag_p50=percentile(lags, 50) if lags else 0.0,

@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..audio.device import Device, Microphone, Speaker, find_device
 from ..audio.framing import SAMPLE_RATE, PlaybackRing
 from ..audio.resample import Resampler
+from ..audio.samples import Pcm
 from ..errors import AudioError
 
-Pcm = NDArray[np.float32]
 Block = Pcm | None
 WAITING_S = 30  # of sound that may wait for the model, or for the loudspeaker
 _BUFFER_S = 0.3  # nobody waits for an answer here: a busy machine shall not crackle

@@ -3,12 +3,10 @@
 from collections import deque
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..audio.framing import SAMPLE_RATE
+from ..audio.samples import Pcm
 from ..errors import AudioError
-
-Pcm = NDArray[np.float32]
 
 _BLOCK = SAMPLE_RATE // 100  # WebRTC works on 10 ms
 _NOISE_LEVEL = 2  # WebRTC's "high", of 0..3

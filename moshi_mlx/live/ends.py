@@ -4,14 +4,11 @@ import threading
 import time
 from collections.abc import Callable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..audio.defaults import system_defaults
 from ..audio.device import Microphone, Speaker, find_device, refresh
+from ..audio.samples import Pcm
 from ..errors import AudioError
 
-Pcm = NDArray[np.float32]
 Choice = str | int | None  # number or name of a device; None is the system's default
 
 _STALLED_S = 4.0  # without a block: a microphone that sleeps, or never woke up

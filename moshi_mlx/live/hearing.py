@@ -3,14 +3,12 @@
 from collections import deque
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..audio.device import BLOCK_MS
 from ..audio.framing import FRAME, SAMPLE_RATE, Framer, rms
 from ..audio.resample import Resampler
+from ..audio.samples import Pcm
 from .echo import EchoCanceller
-
-Pcm = NDArray[np.float32]
 
 _FRAME_MS = 1000 * FRAME // SAMPLE_RATE
 _BLOCKS = _FRAME_MS // BLOCK_MS["input"]  # that make a frame

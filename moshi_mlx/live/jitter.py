@@ -4,12 +4,10 @@ import threading
 from collections import deque
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..audio.framing import FRAME, SAMPLE_RATE
+from ..audio.samples import Pcm
 from ..utils.trace import percentile
-
-Pcm = NDArray[np.float32]
 
 _FRAME_S = FRAME / SAMPLE_RATE
 _HISTORY = 125  # frames: jitter is judged by the last 10 s

@@ -7,7 +7,7 @@ from typing import Protocol, TextIO
 
 import numpy as np
 
-from .conversation import Snapshot
+from .conversation import Figures
 
 PARAGRAPH_S = 1.5  # of no text: what comes next begins a line
 _SLOW_MS = 160  # a lag that people notice
@@ -22,7 +22,7 @@ class Screen(Protocol):
 
     def notice(self, sentence: str) -> None: ...
 
-    def update(self, snapshot: Snapshot) -> None: ...
+    def update(self, snapshot: Figures) -> None: ...
 
     def close(self) -> None: ...
 
@@ -47,7 +47,7 @@ class PlainScreen:
     def notice(self, sentence: str) -> None:
         print(sentence, file=self._err, flush=True)
 
-    def update(self, snapshot: Snapshot) -> None:
+    def update(self, snapshot: Figures) -> None:
         """Plain text stays as it is."""
 
     def close(self) -> None:
@@ -74,7 +74,7 @@ class LiveScreen:
         self._model = model
         self._line = ""
         self._last_s = 0.0
-        self._snapshot: Snapshot | None = None
+        self._snapshot: Figures | None = None
         self._live = Live(
             console=self._console,
             auto_refresh=False,
@@ -107,7 +107,7 @@ class LiveScreen:
         self._console.print(Text(sentence, style="yellow"), highlight=False)
         self._draw()
 
-    def update(self, snapshot: Snapshot) -> None:
+    def update(self, snapshot: Figures) -> None:
         self._snapshot = snapshot
         self._draw()
 
@@ -142,7 +142,7 @@ class LiveScreen:
         self._live.update(Group(*rows), refresh=True)
 
 
-def status_lines(snapshot: Snapshot, model: str, width: int, plain: bool) -> list:
+def status_lines(snapshot: Figures, model: str, width: int, plain: bool) -> list:
     """Meters, figures and keys as ``rich`` texts no wider than ``width``.
 
     Args:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..audio.device import BLOCK_MS
 from ..audio.framing import SAMPLE_RATE, rms
 from ..audio.resample import Resampler
+from ..audio.samples import Pcm
 from ..errors import AudioError
 from .echo import EchoCanceller
 from .ends import Choice, Ends
@@ -26,7 +26,6 @@ from .jitter import JitterBuffer
 
 _log = logging.getLogger(__name__)
 
-Pcm = NDArray[np.float32]
 Event = tuple[Literal["heard", "answer", "lost"], Pcm | str, float]
 
 _MOST_EVENTS = 16  # over half a second of frames and of answers

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
 
-from .conversation import Conversation, Snapshot
+from .conversation import Conversation, Figures
 from .keys import END, keys
 from .screen import Screen
 
@@ -33,7 +33,7 @@ class Outcome:
         exit_code: for the process: 0, or 128 and the signal's number.
     """
 
-    snapshot: Snapshot
+    snapshot: Figures
     exit_code: int
 
 
@@ -102,13 +102,13 @@ class Talk:
             if self._is_over(snapshot):
                 return 0
 
-    def _is_over(self, snapshot: Snapshot) -> bool:
+    def _is_over(self, snapshot: Figures) -> bool:
         seconds, frames = self._max_seconds, self._max_frames
         return (seconds is not None and snapshot.elapsed_s >= seconds) or (
             frames is not None and snapshot.frames >= frames
         )
 
-    def _warn(self, snapshot: Snapshot) -> None:
+    def _warn(self, snapshot: Figures) -> None:
         if snapshot.mic_is_dead and not snapshot.muted and not self._warned:
             self._warned = True
             self.screen.notice(_DEAD_MIC)

@@ -1,17 +1,16 @@
 """Generation: one frame of tokens in, one frame of tokens out, without end."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import mlx.core as mx
 
+from ..compat import Hook
 from ..modules.conditioner import ConditionTensor
 from ..utils.sampling import Sampler, TokenSampler, draw, noise_size, penalise_repeats
 from .depth import sample_frame
 from .generation_state import GenerationState
 from .guidance import Guidance
 from .lm import Lm
-
-Hook = Callable[[mx.array], None]
 
 
 class LmGen(GenerationState):

@@ -10,12 +10,10 @@ import struct
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..audio.framing import SAMPLE_RATE
+from ..audio.samples import Pcm
 from ..errors import ProtocolError
-
-Pcm = NDArray[np.float32]
 
 MAX_SECONDS = 12.0  # of sound in one message
 MAX_PACKET = 8192  # bytes; 120 ms of the best Opus has 7.7 kB

@@ -5,7 +5,16 @@ from xml.etree import ElementTree
 
 import pytest
 
-from moshi_mlx.bench.charts import Mark, bars, lines, page, short, table, ticks, write
+from moshi_mlx.bench.charts import (
+    Threshold,
+    bars,
+    lines,
+    page,
+    short,
+    table,
+    ticks,
+    write,
+)
 from moshi_mlx.errors import ConfigError
 
 
@@ -40,7 +49,7 @@ def marked(drawn: ElementTree.Element) -> list[float]:
 
 
 def test_a_mark_lies_at_its_value_where_the_chart_reaches_it():
-    values, limit = {"q4": 40.0, "q8": 160.0}, Mark(80.0, "80 ms: real time")
+    values, limit = {"q4": 40.0, "q8": 160.0}, Threshold(80.0, "80 ms: real time")
     drawn = figure(bars("Frame", values, "ms", limit))
     short_, long = (float(bar.attrib["width"]) for bar in drawn.iter("rect"))
     left = float(next(drawn.iter("rect")).attrib["x"])
@@ -55,14 +64,14 @@ def test_a_mark_lies_at_its_value_where_the_chart_reaches_it():
         lines("Step", series, "", "", limit),
     ):
         assert "80 ms: real time" in [t.text for t in figure(text).iter("text")]
-    far = Mark(1000.0, "far")
+    far = Threshold(1000.0, "far")
     assert "far" not in bars("Frame", values, "ms", far)
     assert "far" not in lines("Step", series, "step", "ms", far)
 
 
 def test_everything_stays_within_the_picture():
     names = {f"series {i}": [(1.0, 10.0 + i)] for i in range(9)}
-    drawn = figure(lines("Many", names, "step", "ms", Mark(9.0, "limit")))
+    drawn = figure(lines("Many", names, "step", "ms", Threshold(9.0, "limit")))
     x, y, wide, tall = map(float, drawn.attrib["viewBox"].split())
     for text in drawn.iter("text"):
         assert x <= float(text.attrib["x"]) < x + wide - 100 or text.text not in names

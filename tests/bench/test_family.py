@@ -100,6 +100,6 @@ def test_memory_is_told_at_the_start_the_middle_and_the_end():
     result = measure(model, label, steps=2, hour=False)
     assert isinstance(model.lm, Lm) and not result.memory
     memory = [(5.0 * i, 2**20 * i, 2**21 * i) for i in range(1, 13)]
-    line = memory_line(family.Result(label, result.step, 0.1, 1, memory))
+    line = memory_line(family.TaskResult(label, result.step, 0.1, 1, memory))
     assert "1.0 MiB of arrays, 2.0 MiB peak of the process after 5 min" in line
     assert "after 60 min" in line

@@ -9,7 +9,7 @@ import pytest
 
 from moshi_mlx.audio import files
 from moshi_mlx.cli.main import main
-from moshi_mlx.cli.respond import Answer
+from moshi_mlx.cli.respond import WrittenAnswer
 from moshi_mlx.engines.duplex.files import Exchange
 from moshi_mlx.engines.duplex.session import DuplexSession, Reply
 from tests.questions import QUESTIONS
@@ -69,7 +69,7 @@ def test_ctrl_c_leaves_a_report_of_the_sound_that_is_there(
 
 def test_sound_stays_in_memory_only_for_a_report(tmp_path):
     for report in (None, tmp_path / "report.html"):
-        answer = Answer(QUESTIONS[0].path, "demo", 0, report)
+        answer = WrittenAnswer(QUESTIONS[0].path, "demo", 0, report)
         frame = np.zeros(1920, np.float32)
         kept = weakref.ref(frame)
         answer.add(Exchange(frame, Reply(None, "", 3, None)))

@@ -8,13 +8,13 @@ from rich.console import Console
 
 from moshi_mlx.engines.queue import Dropped
 from moshi_mlx.live import screen
-from moshi_mlx.live.conversation import Snapshot
+from moshi_mlx.live.conversation import Figures
 from moshi_mlx.live.screen import LiveScreen, PlainScreen, clock, meter, status_lines
 
 TEXT = " Why did the robot go on holiday? To recharge its batteries! " * 3
 
 
-def snapshot(**changes) -> Snapshot:
+def snapshot(**changes) -> Figures:
     values = {
         **dict(elapsed_s=61.0, frames=760, lag_p50=38.0, lag_p95=62.0, step_p50=36.0),
         **dict(
@@ -24,7 +24,7 @@ def snapshot(**changes) -> Snapshot:
         **dict(muted=False, volume=1.0, paused=False, mic_is_dead=False),
         **dict(memory_mib=137.0),
     }
-    return Snapshot(**{**values, **changes})
+    return Figures(**{**values, **changes})
 
 
 def pieces(text: str) -> list[str]:

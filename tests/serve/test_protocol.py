@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from moshi_mlx.errors import ProtocolError
 from moshi_mlx.serve.protocols.moshi import messages as protocol
-from moshi_mlx.serve.protocols.moshi.messages import Control, Kind
+from moshi_mlx.serve.protocols.moshi.messages import Control, MessageKind
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_messages_are_these_bytes(made, golden):
 
 
 def test_every_kind_is_read_back():
-    for kind in Kind:
+    for kind in MessageKind:
         message = protocol.parse(bytes([kind]) + b"\x01xyz")
         assert message is not None
         assert (message.kind, bytes(message.payload)) == (kind, b"\x01xyz")
@@ -54,7 +54,7 @@ def test_an_empty_message_is_refused():
 
 @pytest.mark.parametrize("payload", [b"", b"\x04", b"\xff"])
 def test_an_unknown_control_is_refused(payload):
-    message = protocol.parse(bytes([Kind.CONTROL]) + payload)
+    message = protocol.parse(bytes([MessageKind.CONTROL]) + payload)
     assert message is not None
     with pytest.raises(ProtocolError, match="restart"):
         _ = message.control
@@ -78,7 +78,7 @@ def test_any_bytes_parse_or_raise_protocol_error(data):
     with contextlib.suppress(ProtocolError):
         message = protocol.parse(data)
         assert (message is None) == (data[0] > 7)
-        if message is not None and message.kind is Kind.CONTROL:
+        if message is not None and message.kind is MessageKind.CONTROL:
             assert message.control == data[1]
-        if message is not None and message.kind is Kind.TEXT:
+        if message is not None and message.kind is MessageKind.TEXT:
             assert message.text.encode() == data[1:]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...audio.framing import SAMPLE_RATE, Framer, rms
+from ...checkpoint.eos import EOS
 from .engine import Moshi
 from .session import DuplexSession, Reply
 
@@ -16,7 +17,6 @@ FRAME_RATE = 12.5  # frames a second
 QUIET_RMS = 0.004  # full scale is 1; below it, nobody speaks
 QUIET_S = 2.0  # of silence and no word: the answer is over
 HIBIKI_TAIL_S = 60.0  # a translation that has not ended by then never will
-EOS = 2  # text token with which Hibiki ends
 
 
 @dataclass(frozen=True)

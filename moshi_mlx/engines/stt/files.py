@@ -19,7 +19,7 @@ from .model import Pcm, Recogniser, Sound
 from .rows import FRAME_S, Frame, is_loud
 from .transcript import Transcript
 
-PIECE_FRAMES = 16  # encoded at once
+BLOCK_FRAMES = 16  # encoded at once
 
 OnEvent = Callable[[int, Event], None]
 OnProgress = Callable[[float], None]
@@ -196,7 +196,7 @@ def encoded(
     state = stt.mimi.make_state(len(sounds))
     start, total = 0, 1.0
     while start < total:
-        pcm = np.zeros((len(sounds), 1, PIECE_FRAMES * size), np.float32)
+        pcm = np.zeros((len(sounds), 1, BLOCK_FRAMES * size), np.float32)
         first = start * size - before  # sample of the sounds
         for row, sound in zip(pcm[:, 0], sounds, strict=True):
             given = lead[start * size :][: len(row)]
@@ -218,11 +218,11 @@ def encoded(
                     (start + i) * FRAME_S - before / stt.sample_rate,
                     lengths[b] / stt.sample_rate,
                 )
-                for i in range(int(min(PIECE_FRAMES, max(totals[b] - start, 0))))
+                for i in range(int(min(BLOCK_FRAMES, max(totals[b] - start, 0))))
             ]
             for b in range(len(sounds))
         ]
-        start, total = start + PIECE_FRAMES, max(totals)
+        start, total = start + BLOCK_FRAMES, max(totals)
 
 
 def _length(sound: Pcm | LongSound) -> float:

@@ -25,7 +25,7 @@ from .reader import FRAME_S, WordReader
 from .turns import TurnDetector
 
 TURN_HEAD = 2  # the extra head that is asked for the end of a turn
-PAUSE_S = 0.8  # without words: a good moment to listen afresh
+REFRESH_PAUSE_S = 0.8  # without words: a good moment to listen afresh
 KEPT_S = 3.0  # frames kept beyond the delay
 LOUD_RMS = 0.01  # full scale is 1
 STALL_S = 10.0  # of sound without words
@@ -46,7 +46,7 @@ class Frame:
 
 
 @dataclass
-class Row:
+class SoundRow:
     """One sound: what waits, what was given, what was understood."""
 
     words: WordReader
@@ -107,7 +107,7 @@ class Rows:
         self._rounded_s = self._delay * FRAME_S - delay_s
         self._kept = self._delay + round(KEPT_S / FRAME_S)
         self._nothing = np.full(lm.n_q, -1, np.int32)
-        self.rows = [Row(WordReader(tokenizer)) for _ in range(batch_size)]
+        self.rows = [SoundRow(WordReader(tokenizer)) for _ in range(batch_size)]
         self.refreshes = 0
 
     @property
@@ -150,7 +150,7 @@ class Rows:
         return np.array(text[:, 0]).tolist(), np.array(scores)
 
     def _took(
-        self, b: int, row: Row, token: int, scores: NDArray[np.float32]
+        self, b: int, row: SoundRow, token: int, scores: NDArray[np.float32]
     ) -> list[Event]:
         """One row's events of a step."""
         frame = row.waiting.popleft()
@@ -180,7 +180,7 @@ class Rows:
         return self._prompts is not None and self._prompts.begins(b)
 
     def _turn(
-        self, row: Row, scores: NDArray[np.float32], time_s: float
+        self, row: SoundRow, scores: NDArray[np.float32], time_s: float
     ) -> list[Event]:
         """Pauses, which are told at once, unlike words."""
         if not len(scores):
@@ -192,7 +192,7 @@ class Rows:
         ended = row.turns.score(float(scores[head]), now_s)
         return [pauses, EndOfTurn(now_s)] if ended else [pauses]
 
-    def _time_s(self, row: Row) -> float:
+    def _time_s(self, row: SoundRow) -> float:
         """Up to where the newest token tells of the sound."""
         if row.steps <= self._delay:
             return row.given[0].start_s
@@ -206,16 +206,16 @@ class Rows:
         ended = row.turns.end(row.heard_s)
         return [*events, EndOfTurn(row.heard_s)] if ended else events
 
-    def _listen_afresh(self, b: int, row: Row, time_s: float) -> list[Event]:
+    def _listen_afresh(self, b: int, row: SoundRow, time_s: float) -> list[Event]:
         """Renew a row's state where that is due; the sound not written yet stays."""
         stalled = row.loud * FRAME_S > STALL_S
         if stalled:
             row.loud = 0
-        pausing = not row.words.open and time_s - row.said_s >= PAUSE_S
+        pausing = not row.words.open and time_s - row.said_s >= REFRESH_PAUSE_S
         half_full = row.steps >= self._window // 2 and row.steps > 2 * self._kept
         full = row.steps >= max(self._window, 4 * self._kept)
         if self._refresh and (full or stalled or (half_full and pausing)):
-            from_s = time_s - PAUSE_S
+            from_s = time_s - REFRESH_PAUSE_S
             if row.words.open:  # it is heard again, from a little before it
                 from_s = row.words.start_s - FRAME_S
             elif self._begins(b):  # the prompt kept everything else from being written

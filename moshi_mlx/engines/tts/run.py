@@ -1,12 +1,13 @@
 """One batch of speeches, step by step: the machine between model and text."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import mlx.core as mx
 import numpy as np
 
+from ...compat import Hook
 from ...errors import ConfigError
 from ...models.generate import LmGen
 from ...modules.conditioner import (
@@ -18,11 +19,10 @@ from .machine import Entry, State
 from .model import SpeechModel
 
 TOP_K, TOP_K_TEXT = 250, 25  # as PyTorch's LMGen
-Hook = Callable[[mx.array], None]
 
 
 @dataclass
-class Row:
+class SpeechRow:
     """One speech of a run.
 
     Attributes:
@@ -76,7 +76,9 @@ class SpeechRun:
     ):
         rows = len(all_entries)
         self.tts = tts
-        self.rows = [Row(tts.machine.new_state(entries)) for entries in all_entries]
+        self.rows = [
+            SpeechRow(tts.machine.new_state(entries)) for entries in all_entries
+        ]
         self._hooks = on_text_hook, on_audio_hook
         self._keep_log = keep_log
         masked_until = None
@@ -169,7 +171,7 @@ class SpeechRun:
             attributes: of as many voice frames as those of the other rows.
             seed: see ``LmGen.reset``; the rest as for all rows.
         """
-        self.rows[b] = Row(self.tts.machine.new_state(entries))
+        self.rows[b] = SpeechRow(self.tts.machine.new_state(entries))
         if prefix is not None:
             self._take_prefix(b, prefix)
             if (until := self.gen.guidance.masked_until) is not None:

@@ -1,6 +1,5 @@
 """Many scripts at once: a line of JSON each, spoken in batches, a file each."""
 
-import errno
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,17 +12,16 @@ import mlx.core as mx
 import numpy as np
 
 from ...audio.files import write_wav
-from ...errors import AudioError, ConfigError, MoshiError
+from ...errors import DISK_FULL, AudioError, ConfigError, MoshiError
 from ...modules.conditioner import ConditionAttributes
 from ...utils.sampling import new_seed
 from .machine import Entry
 from .model import SpeechModel
-from .run import Row, SpeechRun
+from .run import SpeechRow, SpeechRun
 from .script import without_unknown
 from .script_file import Failure, Script
 
 logger = logging.getLogger(__name__)
-FULL = (errno.ENOSPC, errno.EDQUOT)  # no later script would fare better
 
 
 @dataclass(frozen=True)
@@ -191,22 +189,26 @@ class ScriptWriter:
     def _next_seed(self) -> int:
         return new_seed() if self._seed is None else self._seed
 
-    def _write(self, speech: Speech, row: Row, said: list[mx.array]) -> Path | Failure:
+    def _write(
+        self, speech: Speech, row: SpeechRow, said: list[mx.array]
+    ) -> Path | Failure:
         """Files of a speech that came to codes ``said``, ``[K]`` each."""
         try:
             return self._files(speech, row, said)
         except AudioError as error:
             cause = error.__cause__
-            if isinstance(cause, OSError) and cause.errno in FULL:
+            if (
+                isinstance(cause, OSError) and cause.errno in DISK_FULL
+            ):  # no later script would fare better
                 raise
             return Failure(speech.script.line, str(error))
         except OSError as error:
-            if error.errno in FULL:
+            if error.errno in DISK_FULL:
                 raise
             reason = f"cannot be written: {error.strerror} ({error.filename})"
             return Failure(speech.script.line, reason)
 
-    def _files(self, speech: Speech, row: Row, said: list[mx.array]) -> Path:
+    def _files(self, speech: Speech, row: SpeechRow, said: list[mx.array]) -> Path:
         tts, script, prefix = self.tts, speech.script, speech.prefix
         start_step = 0 if prefix is None else prefix.shape[-1]
         nothing = mx.zeros((tts.n_q, 0), mx.int32)

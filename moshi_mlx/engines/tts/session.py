@@ -8,9 +8,9 @@ from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
-from numpy.typing import NDArray
 
 from ...audio.files import write_wav
+from ...audio.samples import Pcm
 from ...documents.words import Word
 from ...errors import ConfigError
 from ..closing import Closing
@@ -21,7 +21,6 @@ from .run import SpeechRun
 from .script import ScriptReader, without_unknown
 
 logger = logging.getLogger(__name__)
-Pcm = NDArray[np.float32]
 Voice = str | Path
 
 

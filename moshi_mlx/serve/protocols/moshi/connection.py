@@ -12,7 +12,7 @@ from ...gate.limits import Inflow
 from ...service import Service
 from . import messages as protocol
 from .settings import Settings, read_settings
-from .talk import Ending, Talk
+from .talk import Ending, NetworkTalk
 
 if TYPE_CHECKING:
     from fastapi import WebSocket
@@ -73,7 +73,7 @@ async def _until_its_end(service: Service, socket: "WebSocket") -> Ending:
 async def _talk(
     service: Service, socket: "WebSocket", settings: Settings, early: list[bytes]
 ) -> None:
-    talk = Talk(service, socket, settings)
+    talk = NetworkTalk(service, socket, settings)
     try:
         await talk.begin()
         await talk.run(early)

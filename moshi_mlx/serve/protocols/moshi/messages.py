@@ -15,7 +15,7 @@ from enum import IntEnum
 from ....errors import ProtocolError
 
 
-class Kind(IntEnum):
+class MessageKind(IntEnum):
     """First byte of a message."""
 
     HANDSHAKE = 0  # from the server: it is ready to listen
@@ -39,7 +39,7 @@ class Control(IntEnum):
 
 PROTOCOL_VERSION = 0
 MODEL_VERSION = 0
-PING = bytes([Kind.PING])
+PING = bytes([MessageKind.PING])
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Message:
         payload: what follows; a view, valid while the received bytes are.
     """
 
-    kind: Kind
+    kind: MessageKind
     payload: memoryview
 
     @property
@@ -83,36 +83,36 @@ def parse(data: bytes) -> Message | None:
     """
     if not data:
         raise ProtocolError("an empty message came: the first byte names its kind.")
-    if data[0] > Kind.COLORED_TEXT:
+    if data[0] > MessageKind.COLORED_TEXT:
         return None
-    return Message(Kind(data[0]), memoryview(data)[1:])
+    return Message(MessageKind(data[0]), memoryview(data)[1:])
 
 
 def handshake() -> bytes:
     """Tells a client that it may speak now."""
-    return struct.pack("<BII", Kind.HANDSHAKE, PROTOCOL_VERSION, MODEL_VERSION)
+    return struct.pack("<BII", MessageKind.HANDSHAKE, PROTOCOL_VERSION, MODEL_VERSION)
 
 
 def audio(payload: bytes) -> bytes:
-    return bytes([Kind.AUDIO]) + payload
+    return bytes([MessageKind.AUDIO]) + payload
 
 
 def text(words: str) -> bytes:
-    return bytes([Kind.TEXT]) + words.encode()
+    return bytes([MessageKind.TEXT]) + words.encode()
 
 
 def control(what: Control) -> bytes:
-    return bytes([Kind.CONTROL, what])
+    return bytes([MessageKind.CONTROL, what])
 
 
 def metadata(fields: Mapping[str, object]) -> bytes:
     """JSON; a NaN would not be JSON and raises ValueError."""
-    return bytes([Kind.METADATA]) + json.dumps(fields, allow_nan=False).encode()
+    return bytes([MessageKind.METADATA]) + json.dumps(fields, allow_nan=False).encode()
 
 
 def error(words: str) -> bytes:
-    return bytes([Kind.ERROR]) + words.encode()
+    return bytes([MessageKind.ERROR]) + words.encode()
 
 
 def colored_text(color: int, words: str) -> bytes:
-    return bytes([Kind.COLORED_TEXT, color]) + words.encode()
+    return bytes([MessageKind.COLORED_TEXT, color]) + words.encode()

@@ -20,7 +20,7 @@ from ...gate.limits import Inflow
 from ...opus import Pcm
 from ...service import Service
 from . import messages as protocol
-from .messages import Control, Kind
+from .messages import Control, MessageKind
 from .settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class _Unsent:
     text: str
 
 
-class Talk:
+class NetworkTalk:
     """A conversation: opened by ``begin``, lives in ``run``, ended by ``end``.
 
     Args:
@@ -208,14 +208,14 @@ class Talk:
         message = protocol.parse(data)
         if message is None:
             return
-        if message.kind is Kind.AUDIO:
+        if message.kind is MessageKind.AUDIO:
             pcm = self._reader.push(message.payload)
             self._inflow.sound(len(pcm) / SAMPLE_RATE)
             if not self._paused:
                 for frame in self._framer.push(pcm):
                     self._line.put(frame)
                     self.service.metrics.frames.add("heard")
-        elif message.kind is Kind.CONTROL:
+        elif message.kind is MessageKind.CONTROL:
             await self._obey(message.control)
 
     async def _obey(self, control: Control) -> None:
