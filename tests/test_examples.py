@@ -67,6 +67,12 @@ def test_recipes_are_compared(run):
     assert divergence[0] > divergence[1]  # 4 bits lose more than 8
 
 
+def test_a_conversation_goes_on_from_a_file_in_the_middle_of_a_word(run):
+    shown = run("save_and_resume")
+    assert " ...\n" in shown and JOKE in shown.replace(" ...\n", "")
+    assert shown.replace(" ...\n", "").strip().endswith("batteries!")
+
+
 def test_a_sampler_of_ones_own_draws_the_words(run):
     assert JOKE in run("own_sampler")
     assert not os.listdir()  # it writes nothing
