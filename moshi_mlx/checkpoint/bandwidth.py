@@ -6,6 +6,8 @@ bandwidth, not arithmetic, bounds it. What follows from that is computed, not me
 
 from dataclasses import dataclass
 
+from .kernels import FrameWork
+
 STEPS_HZ = 12.5  # steps a second that keep up with live sound
 ATTAINABLE = 0.7  # of a published bandwidth: what kernels that only read come to
 
@@ -52,26 +54,38 @@ CHIPS = [
 
 @dataclass(frozen=True)
 class Reach:
-    """What a chip's memory makes of a model.
+    """What a chip makes of a model; computed.
 
     Attributes:
         steps_hz: steps a second if its whole bandwidth were used.
-        verdict: "yes" where 70 % of the bandwidth are enough for live sound, "tight"
-            where all of it would be, "no" beyond.
+        verdict: "yes" if 70 % of the bandwidth is enough for live sound, "tight" if it
+            takes all of it, "no" beyond.
+        frame_ms: shortest and longest time of a frame by ``FrameWork``; None for a
+            model whose kernels were not counted.
     """
 
     chip: Chip
     steps_hz: float
     verdict: str
+    frame_ms: tuple[float, float] | None = None
 
 
-def reach(step_bytes: int) -> list[Reach]:
-    """For every chip, what reading ``step_bytes`` a step allows; computed."""
+def reach(step_bytes: int, kernels: int | None = None) -> list[Reach]:
+    """For every chip, what reading ``step_bytes`` a step allows.
+
+    Args:
+        kernels: of a frame, to compute its time as well.
+    """
     found = []
     for chip in CHIPS:
-        steps_hz = chip.gb_per_s * 1e9 / step_bytes
+        bandwidth = chip.gb_per_s * 1e9
+        steps_hz = bandwidth / step_bytes
         verdict = "no" if steps_hz < STEPS_HZ else "tight"
         if ATTAINABLE * steps_hz >= STEPS_HZ:
             verdict = "yes"
-        found.append(Reach(chip, steps_hz, verdict))
+        frame_ms = None
+        if kernels is not None:
+            work = FrameWork(kernels, step_bytes)
+            frame_ms = work.milliseconds(ATTAINABLE * bandwidth)
+        found.append(Reach(chip, steps_hz, verdict, frame_ms))
     return found

@@ -44,13 +44,22 @@ def _family(chip: str) -> str:
 
 def table(rows: Rows) -> "Table":
     """Every chip, with its bandwidth and who published it."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    found = Table("chip")
-    for column in ("GB/s", "steps/s at most", "live"):
+    found = Table("chip", box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("GB/s", "ms a frame", "live"):
         found.add_column(column, justify="right")
-    found.add_column("published by")
+    found.add_column("source of GB/s")
     for row in rows:
-        steps, gb = f"{row['steps_hz_at_most']:,.1f}", f"{row['gb_per_s']:g}"
-        found.add_row(row["chip"], gb, steps, VERDICTS[row["live"]], row["source"])
+        gb, verdict = f"{row['gb_per_s']:g}", VERDICTS[row["live"]]
+        frame = _range(row["frame_ms"])
+        found.add_row(row["chip"], gb, frame, verdict, row["source"])
     return found
+
+
+def _range(frame_ms: list[float] | None) -> str:
+    if frame_ms is None:
+        return "?"
+    fast, slow = frame_ms
+    return f"{fast:.0f}-{slow:.0f}"

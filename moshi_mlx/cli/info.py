@@ -62,13 +62,15 @@ def describe(found: Any) -> dict[str, Any]:
     from ..checkpoint.bandwidth import reach
     from ..checkpoint.build import outline_codec
     from ..checkpoint.cost import cost
+    from ..checkpoint.kernels import kernels
     from ..checkpoint.memory import machine_memory
     from ..checkpoint.outline import outline
     from ..checkpoint.quantize import describe as quantised
-    from ..checkpoint.quantize import nbytes
+    from ..checkpoint.quantize import is_quantized, nbytes
 
     lm, here = outline(found)
     weight, layers = cost(lm), quantised(lm)
+    counted = kernels(lm, quantised=is_quantized(lm), codec=bool(lm.n_q))
     codec = nbytes(outline_codec(found)) if lm.n_q else 0
     read = weight.step_bytes + codec
     return {
@@ -100,15 +102,17 @@ def describe(found: Any) -> dict[str, Any]:
             "this_machine": machine_memory(),
         },
         "step_bytes": read,
+        "frame_kernels": counted,
         "chips_computed_not_measured": [
             {
                 "chip": r.chip.name,
                 "gb_per_s": r.chip.gb_per_s,
                 "steps_hz_at_most": round(r.steps_hz, 1),
+                "frame_ms": r.frame_ms and [round(ms, 1) for ms in r.frame_ms],
                 "live": r.verdict,
                 "source": r.chip.source,
             }
-            for r in reach(read)
+            for r in reach(read, counted)
         ],
     }
 

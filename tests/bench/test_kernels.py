@@ -1,0 +1,69 @@
+"""What a live frame asks of a GPU: counted, bounded, and predicted from."""
+
+import mlx.core as mx
+import pytest
+
+from moshi_mlx.checkpoint.bandwidth import ATTAINABLE, reach
+from moshi_mlx.checkpoint.kernels import CODEC, FrameWork, kernels
+from scripts.count_kernels import KINDS, as_on_metal, count, narrow_moshi, table
+
+# Kernels of each stage, as counted on MLX 0.32.4. Lower them with the code.
+BUDGET = {
+    "bf16": {"encode": 222, "decode": 190, "temporal": 393, "depth": 646},
+    "q8": {"encode": 222, "decode": 190, "temporal": 459, "depth": 702},
+    "q4": {"encode": 222, "decode": 190, "temporal": 459, "depth": 750},
+    "q4_kv8": {"encode": 222, "decode": 190, "temporal": 683, "depth": 750},
+}
+
+
+@pytest.fixture(scope="module")
+def counted():
+    return {
+        kind: {stage: found.total() for stage, found in stages.items()}
+        for kind, stages in table(list(KINDS)).items()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_frame_starts_no_more_kernels_than_it_did(counted, kind):
+    for stage, most in BUDGET[kind].items():
+        assert counted[kind][stage] <= most, stage
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_prediction_knows_the_number_of_kernels(counted, kind):
+    bits, kv_bits = KINDS[kind]
+    found = kernels(narrow_moshi(bits, kv_bits), quantised=bits is not None)
+    assert found == pytest.approx(sum(counted[kind].values()), rel=0.03)
+
+
+def test_views_are_free_and_a_concatenation_counts_its_inputs():
+    x = mx.zeros((2, 3))
+    mx.eval(x)
+    assert count(x.reshape(3, 2).T[:1]).total() == 0
+    assert count(mx.concatenate([x, x, x]).exp()) == {"Concatenate": 3, "Exp": 1}
+
+
+def test_fused_operations_are_one_kernel_each():
+    q, w = mx.zeros((1, 2, 1, 8)), mx.ones(8)
+    mx.eval(q, w)
+    with as_on_metal():
+        turned = mx.fast.rope(q, 8, traditional=True, base=1e4, scale=1.0, offset=3)
+        y = mx.fast.scaled_dot_product_attention(turned, turned, q, scale=1.0)
+        assert count(mx.fast.rms_norm(y, w, 1e-5)).total() == 3
+
+
+def test_a_frame_takes_reading_and_starting_and_waiting():
+    fast, slow = FrameWork(1000, 5 * 10**9).milliseconds(100e9)
+    assert fast == pytest.approx(50 + 4 + 0.3)
+    assert slow == pytest.approx(50 + 6 + 0.9)
+
+
+def test_every_chip_gets_a_time_from_the_same_share_of_its_bandwidth():
+    for found in reach(5 * 10**9, CODEC):
+        work = FrameWork(CODEC, 5 * 10**9)
+        expected = work.milliseconds(ATTAINABLE * found.chip.gb_per_s * 1e9)
+        assert found.frame_ms == pytest.approx(expected)
+    assert reach(5 * 10**9)[0].frame_ms is None
