@@ -5,36 +5,39 @@ from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log10
 from pathlib import Path
+from string import Template
 
+from ..documents.looks import looks
 from ..errors import ConfigError
 
 WIDTH, ROW, LABEL, VALUE = 760, 22, 210, 130  # pixels
 PLOT_HEIGHT, MARGIN, ABOVE = 220, 56, 12
 LEGEND, LEGEND_ROW = 175, 20  # a name's place, four beside each other
-COLOURS = ("#2f6fde", "#d9742b", "#2d9a57", "#a14fc2", "#b8324a", "#58707f")
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
+COLOURS = 6  # of lines, --c0 to --c5 in looks.css
+PAGE = Template("""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>$title</title>
 <style>
-:root {{ color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif; }}
-body {{ max-width: 800px; margin: 2rem auto; padding: 0 1rem; }}
-svg {{ max-width: 100%; height: auto; display: block; margin: .5rem 0 1.5rem; }}
-svg text {{ fill: currentColor; font-size: 13px; }}
-svg .grid {{ stroke: currentColor; opacity: .18; }}
-svg .mark {{ stroke: currentColor; opacity: .7; stroke-dasharray: 5 4; }}
-.wide {{ overflow-x: auto; margin-bottom: 1.5rem; }}
-table {{ border-collapse: collapse; }}
-th, td {{ padding: .15rem .8rem .15rem 0; text-align: right; }}
-th:first-child, td:first-child {{ text-align: left; }}
-td {{ white-space: nowrap; }}
-.note {{ opacity: .75; }}
+${looks}svg { max-width: 100%; height: auto; display: block; }
+svg text { fill: var(--ink); font-size: 13px; }
+svg .grid { stroke: var(--line); }
+svg .mark { stroke: var(--late); stroke-dasharray: 5 4; }
+td { white-space: nowrap; padding-left: .8rem; }
+th { padding-left: .8rem; }
+th:first-child, td:first-child { padding-left: 0; }
 </style>
-<h1>{title}</h1>
-<p class="note">{note}</p>
-{body}
+</head>
+<body>
+<h1>$title</h1>
+<p class="note">$note</p>
+$body
+</body>
 </html>
-"""
+""")
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,9 @@ class Threshold:
 
 def page(title: str, note: str, parts: Sequence[str]) -> str:
     """A whole HTML page of charts and tables."""
-    return PAGE.format(title=escape(title), note=escape(note), body="\n".join(parts))
+    return PAGE.substitute(
+        looks=looks(), title=escape(title), note=escape(note), body="\n".join(parts)
+    )
 
 
 def write(path: Path, text: str) -> None:
@@ -63,16 +68,21 @@ def bars(
     values: Mapping[str, float],
     unit: str = "",
     mark: Threshold | None = None,
+    top: float | None = None,
 ) -> str:
-    """One horizontal bar per name, from 0."""
-    top = max(values.values(), default=0) or 1.0
+    """One horizontal bar per name, from 0.
+
+    Args:
+        top: value of the longest bar possible, so that charts can be compared.
+    """
+    top = top or max(values.values(), default=0) or 1.0
     rows = []
     for i, (name, value) in enumerate(values.items()):
         y, long = i * ROW, (WIDTH - LABEL - VALUE) * value / top
         rows.append(
             f'<text x="0" y="{y + 15}">{escape(name)}</text>'
             f'<rect x="{LABEL}" y="{y + 3}" width="{long:.1f}" height="{ROW - 6}" '
-            f'rx="2" fill="{COLOURS[0]}"/>'
+            f'rx="2" fill="var(--c0)"/>'
             f'<text x="{LABEL + long + 6:.1f}" y="{y + 15}">{short(value)} '
             f"{escape(unit)}</text>"
         )
@@ -120,7 +130,7 @@ def lines(
             f'x="{MARGIN + 6}" y="{y - 4:.1f}">{escape(mark.name)}</text>'
         )
     for i, (name, line) in enumerate(series.items()):
-        colour = COLOURS[i % len(COLOURS)]
+        colour = f"var(--c{i % COLOURS})"
         places = " ".join(
             f"{MARGIN + wide * x / right:.1f},{base * (1 - y / top):.1f}"
             for x, y in line
@@ -149,7 +159,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
         for row in rows
     )
-    return f'<div class="wide"><table><tr>{top}</tr>{body}</table></div>'
+    return (
+        '<section class="card"><div class="scroll">'
+        f"<table><tr>{top}</tr>{body}</table></div></section>"
+    )
 
 
 def ticks(top: float) -> list[float]:
@@ -167,6 +180,7 @@ def short(value: float) -> str:
 def _figure(title: str, height: float, parts: Sequence[str], above: int = 0) -> str:
     name, tall = escape(title), f"{height + above:.0f}"
     return (
-        f'<h2>{name}</h2><svg viewBox="0 {-above} {WIDTH} {tall}" width="{WIDTH}" '
-        f'role="img" aria-label="{name}">{"".join(parts)}</svg>'
+        f'<section class="card"><h2>{name}</h2>'
+        f'<svg viewBox="0 {-above} {WIDTH} {tall}" width="{WIDTH}" '
+        f'role="img" aria-label="{name}">{"".join(parts)}</svg></section>'
     )

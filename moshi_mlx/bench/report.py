@@ -62,8 +62,11 @@ def quality_page(name: str, recordings: str, measured: Sequence[Measured]) -> st
     parts = [charts.table(HEAD, [m.row() for m in measured])]
     sizes = {m.recipe: m.cost.nbytes / 1e6 for m in measured}
     parts.append(charts.bars("Size", sizes, "MB"))
+    most = max((s.kl for m in measured for s in m.quality.streams), default=0)
     for m in measured:
         kl = {stream.name: stream.kl for stream in m.quality.streams}
-        parts.append(charts.bars(f"{m.recipe}: divergence of each stream", kl, "nats"))
+        parts.append(
+            charts.bars(f"{m.recipe}: divergence of each stream", kl, "nats", top=most)
+        )
     title = f"{name}, quantised"
     return charts.page(title, NOTE.format(recordings=recordings), parts)

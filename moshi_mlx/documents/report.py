@@ -19,6 +19,7 @@ import numpy as np
 from ..audio.framing import FRAME_MS, SAMPLE_RATE
 from ..errors import AudioError
 from ..utils.trace import Timing, percentile
+from .looks import looks
 from .timeline import timeline
 from .transcript import Timed, cues, short_clock
 
@@ -73,6 +74,7 @@ def write_report(
     heard = _read(sound, sample_rate, path.parent)
     template = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
     page = Template(template).substitute(
+        looks=looks(),
         title=escape(title),
         facts="".join(
             f"<li>{escape(name)} <b>{escape(str(value))}</b></li>"

@@ -7,6 +7,7 @@ from typing import Protocol, TextIO
 
 import numpy as np
 
+from ..documents.looks import MOSHI, YOU
 from .conversation import Figures
 
 PARAGRAPH_S = 1.5  # of no text: what comes next begins a line
@@ -156,9 +157,9 @@ def status_lines(snapshot: Figures, model: str, width: int, plain: bool) -> list
     cells = min(24, (width - 18) // 2 if wide else width - 8)
     you, moshi = Text(), Text()
     you.append("muted " if s.muted else "you   ", "bold yellow" if s.muted else "bold")
-    you.append(meter(s.heard_level, cells, marks), "green")
+    you.append(meter(s.heard_level, cells, marks), YOU)
     moshi.append("moshi ", "bold")
-    moshi.append(meter(s.played_level, cells, marks), "cyan")
+    moshi.append(meter(s.played_level, cells, marks), MOSHI)
     meters = [Text("  ").join([you, moshi])] if wide else [you, moshi]
     bad = "bold red"
     facts = [

@@ -20,7 +20,7 @@ from moshi_mlx.errors import ConfigError
 
 def figure(text: str) -> ElementTree.Element:
     """The parsed picture behind its headline."""
-    return ElementTree.fromstring(text[text.index("<svg") :])
+    return ElementTree.fromstring(text[text.index("<svg") : text.index("</section>")])
 
 
 def test_bars_are_as_long_as_their_values():
@@ -111,3 +111,13 @@ def test_numbers_are_short():
 def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path):
     with pytest.raises(ConfigError, match="cannot be written"):
         write(tmp_path / "none" / "x.html", "")
+
+
+def test_charts_with_one_scale_can_be_compared():
+    small, large = (
+        figure(bars("KL", {"text": value}, "nats", top=4.0)) for value in (1.0, 4.0)
+    )
+    widths = [
+        float(next(drawn.iter("rect")).attrib["width"]) for drawn in (small, large)
+    ]
+    assert widths[1] == pytest.approx(4 * widths[0], rel=0.01)

@@ -1,0 +1,10 @@
+"""How what we write looks: the same pages, and one colour for each speaker."""
+
+from pathlib import Path
+
+YOU, MOSHI = "#d9702a", "#12806f"  # also on terminals, light or dark
+
+
+def looks() -> str:
+    """The style sheet that all pages share, in light and dark."""
+    return Path(__file__).with_name("looks.css").read_text(encoding="utf-8")
