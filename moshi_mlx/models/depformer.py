@@ -65,6 +65,7 @@ class DepFormer(nn.Module):
         text: mx.array,
         choose: Choose,
         steps: int | None = None,
+        drawn: bool = True,  # noqa: ARG002 (of use to the fast form)
     ) -> list[mx.array]:
         """Run the first ``steps`` (default: all) codebooks of a frame.
 
@@ -72,7 +73,8 @@ class DepFormer(nn.Module):
             hidden: the temporal transformer's output ``[B, 1, D]``.
             text: text token of the frame ``[B, 1]``.
             choose: given the step and its logits ``[B, 1, card]``, the token ``[B, 1]``
-                that the next step is told; never -1.
+                that the next step is told.
+            drawn: whether those are all drawn, so that none is -1.
 
         Returns: what ``choose`` returned, per step.
         """

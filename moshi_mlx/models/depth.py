@@ -4,6 +4,7 @@ import mlx.core as mx
 
 from ..utils.sampling import TokenSampler, draw
 from .depformer import DepFormer
+from .given import UNKNOWN
 from .guidance import Guidance
 
 
@@ -15,6 +16,7 @@ def sample_frame(
     sampler: TokenSampler,
     guidance: Guidance,
     steps: int,
+    given: mx.array | None = None,
 ) -> mx.array:
     """Own codes ``[B, steps, 1]``.
 
@@ -23,6 +25,8 @@ def sample_frame(
         hidden: ``[B, 1, D]``, 2B rows under guidance.
         text: ``[B, 1]``.
         noise: Gumbel values of all steps ``[B, 1, steps * size]``, None if greedy.
+        given: codes ``[B, steps]`` that are known, taken instead of what is drawn; -2
+            leaves a code to the model.
     """
     sampled: list[mx.array] = []
     size = 0 if noise is None else noise.shape[-1] // steps
@@ -32,8 +36,12 @@ def sample_frame(
         mine = None
         if noise is not None:
             mine = noise[..., step * size : (step + 1) * size]
-        sampled.append(draw(sampler, logits, mine))
-        return guidance.both(sampled[-1])
+        token = draw(sampler, logits, mine)
+        if given is not None:
+            known = given[:, step : step + 1]
+            token = mx.where(known == UNKNOWN, token, known)
+        sampled.append(token)
+        return guidance.both(token)
 
-    depformer(hidden, guidance.both(text), choose, steps)
+    depformer(hidden, guidance.both(text), choose, steps, drawn=given is None)
     return mx.stack(sampled, axis=1)

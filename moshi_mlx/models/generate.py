@@ -8,12 +8,13 @@ from ..compat import Hook
 from ..modules.conditioner import ConditionTensor
 from ..utils.sampling import Sampler, TokenSampler, draw, noise_size, penalise_repeats
 from .depth import sample_frame
-from .generation_state import GenerationState
+from .given import Given
 from .guidance import Guidance
 from .lm import Lm
+from .prefill import Prefill
 
 
-class LmGen(GenerationState):
+class LmGen(Prefill):
     """A conversation, or a batch of independent ones, over an ``Lm``'s weights.
 
     The frame given in a call is used in that call, its streams delayed by d steps in
@@ -74,7 +75,14 @@ class LmGen(GenerationState):
             model, cfg_coef, masked_until=cfg_is_masked_until, no_text=cfg_is_no_text
         )
         super().__init__(
-            model, batch_size, guidance, seed, repetition_context, kv_bits, reserve
+            model,
+            batch_size,
+            guidance,
+            seed,
+            repetition_penalty,
+            repetition_context,
+            kv_bits,
+            reserve,
         )
         self.max_steps = max_steps
         self.text_sampler = Sampler() if text_sampler is None else text_sampler
@@ -83,63 +91,9 @@ class LmGen(GenerationState):
         self.on_text_hook = on_text_hook
         self.on_audio_hook = on_audio_hook
         self.on_text_logits_hook = on_text_logits_hook
-        self.repetition_penalty = repetition_penalty
         self.audio_steps = audio_steps
         model.expose_cache(self.cache)
         model.ready()
-
-    @property
-    def _network(self) -> Lm:
-        """The model in its fast form, of which its newest generator made sure."""
-        return self.model.ready(refresh=False)
-
-    @property
-    def cfg_coef(self) -> float:
-        return self.guidance.coef
-
-    @property
-    def main_codebooks(self) -> int:
-        """Own audio streams."""
-        return self.model.dep_q
-
-    @property
-    def num_codebooks(self) -> int:
-        """All streams: text, own and other audio."""
-        return 1 + self.model.n_q
-
-    @property
-    def audio_delays(self) -> list[int]:
-        return self.model.delays
-
-    @property
-    def audio_padding_token(self) -> int:
-        """Initial token of every audio stream."""
-        return self.model.cfg.audio_padding_token
-
-    @property
-    def max_delay(self) -> int:
-        return self.model.cfg.max_delay
-
-    @property
-    def step_idx(self) -> int:
-        """Calls so far, of the row that has had most; set to 0, it is ``reset()``."""
-        return max(self.streams.offsets)
-
-    @step_idx.setter
-    def step_idx(self, value: int) -> None:
-        if value != 0:
-            raise ValueError(f"step_idx was set to {value}: only 0 means something.")
-        self.reset()
-
-    @property
-    def zero_token(self) -> int:
-        """Given as input: no input. In a hook's output: not sampled, fed as zero."""
-        return -1
-
-    @property
-    def ungenerated_token(self) -> int:
-        """Stands where nothing has been generated yet."""
-        return -2
 
     def step(
         self,
@@ -197,16 +151,16 @@ class LmGen(GenerationState):
             guide.cross,
             self.guidance.rows(active),
         )
+        given = self.streams.given_now(active)
         text_noise, audio_noise = self._noise(active)
-        text = self._text(hidden, text_noise, active)
+        text = self._text(hidden, text_noise, active, given)
         if own_audio_tokens is not None:
             audio = own_audio_tokens.astype(mx.int32)[..., None]
+            audio = self._edited(audio, given)
         elif self.model.dep_q:
-            audio = self._audio(hidden, text, audio_noise)
+            audio = self._audio(hidden, text, audio_noise, given)
         else:
             audio = mx.zeros((self.batch_size, 0, 1), mx.int32)
-        if self.on_audio_hook is not None and self.model.dep_q:
-            self.on_audio_hook(audio)
         self.streams.say(text, audio[..., 0], active)
         completed = self.streams.output()
         self._completed = None if completed is None else completed[:, 1:]
@@ -258,61 +212,83 @@ class LmGen(GenerationState):
         self, active: list[bool] | None
     ) -> tuple[mx.array | None, mx.array | None]:
         """Noise ``[B, 1, ...]`` of the text and of all codebooks, drawn at once."""
-        cfg = self.model.cfg
-        text = noise_size(self.text_sampler, cfg.text_out_vocab_size)
-        audio = noise_size(self.audio_sampler, cfg.audio_vocab_size - 1)
+        text, audio = self._sizes(0)
         size = text + audio * self._steps
         if not size:
             return None, None
         drawn = self.noise.draw(size, active)[:, None]
         return drawn[..., :text] if text else None, drawn[..., text:] if audio else None
 
+    def _sizes(self, row: int) -> tuple[int, int]:  # noqa: ARG002 (rows are alike)
+        """How many values a row's text and each of its codebooks need."""
+        cfg = self.model.cfg
+        text = noise_size(self.text_sampler, cfg.text_out_vocab_size)
+        return text, noise_size(self.audio_sampler, cfg.audio_vocab_size - 1)
+
     @property
     def _steps(self) -> int:
         return self.model.dep_q if self.audio_steps is None else self.audio_steps
 
     def _text(
-        self, hidden: mx.array, noise: mx.array | None, active: list[bool] | None
+        self,
+        hidden: mx.array,
+        noise: mx.array | None,
+        active: list[bool] | None,
+        given: Given | None,
     ) -> mx.array:
-        logits = self._network.text_logits(hidden).astype(mx.float32)
-        logits = self.guidance.text_logits(logits)
-        if self._penalises:
-            logits = self._penalised(logits)
-        if self.on_text_logits_hook is not None:
-            self.on_text_logits_hook(logits)
-        text = draw(self.text_sampler, logits, noise)
-        if self.on_text_hook is not None:
-            self.on_text_hook(text)
-        if self._penalises:
-            said = mx.concatenate([self._said[:, 1:], text], axis=1)
-            if active is not None:
-                said = mx.where(mx.array(active)[:, None], said, self._said)
-            self._said = said
+        """Text ``[B, 1]``: drawn, unless it was given for all rows."""
+        if given is None or not given.text_is_known:
+            logits = self._network.text_logits(hidden).astype(mx.float32)
+            logits = self.guidance.text_logits(logits)
+            if self._penalises:
+                logits = self._penalised(logits)
+            if self.on_text_logits_hook is not None:
+                self.on_text_logits_hook(logits)
+            text = draw(self.text_sampler, logits, noise)
+            if self.on_text_hook is not None:
+                self.on_text_hook(text)
+            text = text if given is None else given.text_or(text)
+        else:
+            text = given.text_or(mx.zeros((self.batch_size, 1), mx.int32))
+        self._remember(text, active)
         return text
-
-    @property
-    def _penalises(self) -> bool:
-        """Whether words that were said lately become less likely."""
-        return self.repetition_penalty != 1.0
 
     def _penalised(self, logits: mx.array) -> mx.array:
         silent = self.model.cfg.silent_text
         return penalise_repeats(logits, self._said, self.repetition_penalty, silent)
 
     def _audio(
-        self, hidden: mx.array, text: mx.array, noise: mx.array | None
+        self,
+        hidden: mx.array,
+        text: mx.array,
+        noise: mx.array | None,
+        given: Given | None,
     ) -> mx.array:
-        """Own codes ``[B, own, 1]``; -1 for codebooks that are not generated."""
+        """Own codes ``[B, own, 1]``; -1 for codebooks that are not generated.
+
+        The depth transformer runs as far as a code is not known.
+        """
+        steps = self._steps if given is None else min(self._steps, given.unknown_codes)
+        if not steps and given is not None:
+            return given.codes_or(mx.full((self.batch_size, self.model.dep_q, 1), -1))
+        size = 0 if noise is None else noise.shape[-1] // self._steps
         audio = sample_frame(
             self._network.depformer,
             hidden,
             text,
-            noise,
+            None if noise is None else noise[..., : steps * size],
             self.audio_sampler,
             self.guidance,
-            self._steps,
+            steps,
+            None if given is None else given.codes[:, :steps],
         )
-        missing = self.model.dep_q - self._steps
+        missing = self.model.dep_q - steps
         if missing:
             audio = mx.pad(audio, [(0, 0), (0, missing), (0, 0)], constant_values=-1)
-        return audio
+        return self._edited(audio, given)
+
+    def _edited(self, audio: mx.array, given: Given | None) -> mx.array:
+        """Codes after the hook, and those that were given."""
+        if self.on_audio_hook is not None and self.model.dep_q:
+            self.on_audio_hook(audio)
+        return audio if given is None else given.codes_or(audio)

@@ -22,7 +22,8 @@ class GenerationState:
         batch_size: rows B.
         guidance: how conditions guide.
         seed: of every row, or one per row; by default drawn from MLX's generator.
-        repetition_context: text tokens that a repetition penalty looks back at.
+        repetition_penalty: above 1 makes words said lately less likely.
+        repetition_context: text tokens that count as lately.
         kv_bits: 8 or 4 keeps keys and values so; by default as the model's config says.
         reserve: allocate keys and values of the whole context now.
     """
@@ -33,6 +34,7 @@ class GenerationState:
         batch_size: int,
         guidance: Guidance,
         seed: int | Sequence[int] | None,
+        repetition_penalty: float,
         repetition_context: int,
         kv_bits: int | None,
         reserve: bool,
@@ -40,6 +42,7 @@ class GenerationState:
         self.model = model
         self.batch_size = batch_size
         self.guidance = guidance
+        self.repetition_penalty = repetition_penalty
         self.streams = TokenStreams(model.cfg, batch_size)
         self.noise = RowNoise(row_seeds(seed, batch_size))
         self.cache = model.transformer.make_rot_cache(kv_bits)
@@ -60,6 +63,11 @@ class GenerationState:
     def _dtype(self) -> mx.Dtype:
         """What the model computes in."""
         return self.model.text_emb(mx.zeros((1, 1), mx.int32)).dtype
+
+    @property
+    def _network(self) -> Lm:
+        """The model in its fast form, of which its newest generator made sure."""
+        return self.model.ready(refresh=False)
 
     @property
     def nbytes(self) -> int:
@@ -128,3 +136,65 @@ class GenerationState:
         """
         snapshot.check("generation", self.fits)
         self.state = kept(snapshot.state)
+
+    def _remember(self, text: mx.array, active: list[bool] | None) -> None:
+        """Keep the last words said ``[B, T]``, for the repetition penalty."""
+        if not self._penalises:
+            return
+        said = mx.concatenate([self._said, text], axis=1)[:, text.shape[1] :]
+        if active is not None:
+            said = mx.where(mx.array(active)[:, None], said, self._said)
+        self._said = said
+
+    @property
+    def _penalises(self) -> bool:
+        """Whether words that were said lately become less likely."""
+        return self.repetition_penalty != 1.0
+
+    @property
+    def cfg_coef(self) -> float:
+        return self.guidance.coef
+
+    @property
+    def main_codebooks(self) -> int:
+        """Own audio streams."""
+        return self.model.dep_q
+
+    @property
+    def num_codebooks(self) -> int:
+        """All streams: text, own and other audio."""
+        return 1 + self.model.n_q
+
+    @property
+    def audio_delays(self) -> list[int]:
+        return self.model.delays
+
+    @property
+    def audio_padding_token(self) -> int:
+        """Initial token of every audio stream."""
+        return self.model.cfg.audio_padding_token
+
+    @property
+    def max_delay(self) -> int:
+        return self.model.cfg.max_delay
+
+    @property
+    def step_idx(self) -> int:
+        """Calls so far, of the row that has had most; set to 0, it is ``reset()``."""
+        return max(self.streams.offsets)
+
+    @step_idx.setter
+    def step_idx(self, value: int) -> None:
+        if value != 0:
+            raise ValueError(f"step_idx was set to {value}: only 0 means something.")
+        self.reset()
+
+    @property
+    def zero_token(self) -> int:
+        """Given as input: no input. In a hook's output: not sampled, fed as zero."""
+        return -1
+
+    @property
+    def ungenerated_token(self) -> int:
+        """Stands where nothing has been generated yet."""
+        return -2

@@ -48,7 +48,7 @@ class Guidance:
         self.no_text = no_text
         self.masked_until = None if masked_until is None else list(masked_until)
         cfg = model.cfg
-        self._delays = mx.array([cfg.text_delay, *cfg.audio_delays])
+        self._delays = mx.array([cfg.text_delay, *cfg.audio_delays])[:, None]
         self._given: tuple[ConditionTensor | None, mx.array | None] = None, None
         self._prepared = Prepared(None, None)
 
@@ -103,19 +103,25 @@ class Guidance:
     def inputs(
         self, text: mx.array, audio: mx.array | None, offsets: Sequence[int]
     ) -> tuple[mx.array, mx.array | None]:
-        """The rows that run, for ``text [B, 1]`` and ``audio [B, n_q, 1]``."""
+        """The rows that run, for ``text [B, T]`` and ``audio [B, n_q, T]``.
+
+        Args:
+            offsets: the call of each row that reads the first of the T columns.
+        """
         if not self.doubles:
             return text, audio
-        started = mx.array(list(offsets))[:, None] > self._delays
+        count = range(text.shape[1])
+        calls = mx.array([[[offset + i for i in count]] for offset in offsets])
+        started = calls > self._delays  # [B, 1 + n_q, T]
         null_text, null_audio = text, audio
         if self.masked_until is not None:
-            until = mx.array(self.masked_until)[:, None] + self._delays
-            hidden = started & (mx.array(list(offsets))[:, None] <= until)
-            null_text = mx.where(hidden[:, :1], -1, text)
+            until = mx.array(self.masked_until)[:, None, None] + self._delays
+            hidden = started & (calls <= until)
+            null_text = mx.where(hidden[:, 0], -1, text)
             if audio is not None:
-                null_audio = mx.where(hidden[:, 1:, None], -1, audio)
+                null_audio = mx.where(hidden[:, 1:], -1, audio)
         if self.no_text:
-            null_text = mx.where(started[:, :1], -1, null_text)
+            null_text = mx.where(started[:, 0], -1, null_text)
         text = mx.concatenate([text, null_text])
         if audio is None or null_audio is None:
             return text, None

@@ -61,14 +61,15 @@ class FastDepFormer(DepFormer):
         text: mx.array,
         choose: Choose,
         steps: int | None = None,
+        drawn: bool = True,
     ) -> list[mx.array]:
         inputs = self._joined(self._firsts, hidden)
         self._compiled.begin()
         cache: list[mx.array] = []
         token, tokens = text, []
         for k, part in enumerate(self.slices[:steps]):
-            drawn = k > 0 and isinstance(part.emb, TABLES)  # never -1
-            told = part.emb.lookup(token) if drawn else part.emb(token)
+            plain = drawn and k > 0 and isinstance(part.emb, TABLES)  # never -1
+            told = part.emb.lookup(token) if plain else part.emb(token)
             step = self._compiled(k, partial(_step, part))
             logits, *cache = step(inputs[self.input_sets[k]] + told, *cache)
             token = choose(k, logits)

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from .config import LmConfig
+from .given import UNKNOWN, Given, GivenFrames, Tokens
 
 
 class TokenStreams:
@@ -34,6 +36,8 @@ class TokenStreams:
         shape = (batch_size, len(self.delays), self._columns)
         self.tokens = mx.full(shape, -2, dtype=mx.int32)
         self._last: mx.array | None = None
+        cards = [cfg.text_in_vocab_size] + [cfg.audio_vocab_size] * (self.own - 1)
+        self.given = GivenFrames(self.delays[: self.own], cards, batch_size)
 
     @property
     def arrays(self) -> list[mx.array]:
@@ -43,17 +47,24 @@ class TokenStreams:
     @property
     def state(self) -> dict[str, Any]:
         """Columns ``[B, 1 + n_q, columns]``, each row's step, and the newest output."""
-        return {"tokens": self.tokens, "offsets": self.offsets, "last": self._last}
+        return {
+            "tokens": self.tokens,
+            "offsets": self.offsets,
+            "last": self._last,
+            "given": self.given.state,
+        }
 
     @state.setter
     def state(self, state: Mapping[str, Any]) -> None:
         self.tokens, self._last = mx.array(state["tokens"]), state["last"]
         self.offsets = list(state["offsets"])
+        self.given.state = state["given"]
 
     def reset(self, rows: Iterable[int]) -> None:
         """Start the given rows anew."""
         for row in rows:
             self.offsets[row] = 0
+            self.given.clear(row)
         self._last = None
 
     def _index(self, shifts: Sequence[int]) -> mx.array:
@@ -139,12 +150,20 @@ class TokenStreams:
         """Take what was sampled, ``[B, 1]`` and ``[B, own]``; on to the next call."""
         shifts = [1] * self.own
         self._write(0, shifts, mx.concatenate([text, audio], axis=1), active)
-        took_part = active or [True] * len(self.offsets)
-        self.offsets = [o + on for o, on in zip(self.offsets, took_part, strict=True)]
-        ready = [
-            on and o > self.max_delay
-            for o, on in zip(self.offsets, took_part, strict=True)
-        ]
+        rows = self._taking_part(active)
+        for row in rows:
+            self.offsets[row] += 1
+            self.given.take(row, 1)
+        self._complete(rows)
+
+    def _taking_part(self, active: Sequence[bool] | None) -> list[int]:
+        everyone = range(len(self.offsets))
+        return [row for row in everyone if active is None or active[row]]
+
+    def _complete(self, rows: Sequence[int]) -> None:
+        """Gather what the newest call of ``rows`` completed."""
+        everyone = range(len(self.offsets))
+        ready = [r in rows and self.offsets[r] > self.max_delay for r in everyone]
         self._last = None
         if any(ready):
             index = self._index([d - self.max_delay for d in self.delays[: self.own]])
@@ -155,6 +174,61 @@ class TokenStreams:
             if not all(ready):
                 tokens = mx.where(mx.array(ready)[:, None], tokens, -2)
             self._last = tokens
+
+    def given_now(self, active: Sequence[bool] | None) -> Given | None:
+        """What was given of this call; None if nothing was."""
+        rows = self._taking_part(active)
+        tokens = self.given.column(rows)
+        if tokens is None:
+            return None
+        said = np.array(self.offsets)[:, None] + 1
+        needed = (tokens == UNKNOWN) & (said > np.array(self.delays[: self.own]))
+        return Given(tokens, needed[rows])
+
+    def known(self, active: Sequence[bool] | None) -> int:
+        """Calls from now on in which all that active rows say was given."""
+        rows = self._taking_part(active)
+        return min(self.given.known(row, self.offsets[row]) for row in rows)
+
+    def read_ahead(
+        self, other: Tokens, active: Sequence[bool] | None
+    ) -> tuple[mx.array, mx.array, mx.array | None]:
+        """Take T calls at once, in which all that is said was given.
+
+        Args:
+            other: the other side's frames ``[B, other, T]``.
+
+        Returns: the text that is said ``[B, T]``, and what the model reads: text ``[B,
+            T]`` and audio ``[B, n_q, T]``.
+        """
+        count, columns = other.shape[2], self._columns
+        delays, initial = np.array(self.delays)[:, None], np.array(self._initial)[0]
+        tokens, rows = np.array(self.tokens), self._taking_part(active)
+        read = np.repeat(initial[None, :, None], len(self.offsets), axis=0)
+        read = np.repeat(read, count, axis=2)
+        last = np.arange(max(count - columns, 0), count)  # those that stay in the ring
+        words = np.full((len(self.offsets), count), -1, np.int32)
+        for row in rows:
+            ring, now, said = (
+                tokens[row],
+                self.offsets[row],
+                self.given.take(row, count),
+            )
+            words[row] = said[0]
+            parts = [np.append(ring[: self.own, [now % columns]], said[:, :-1], axis=1)]
+            ring[: self.own, (now + 1 + last) % columns] = said[:, last]
+            for k in range(self.own, len(delays)):
+                heard, delay = other[row, k - self.own], self.delays[k]
+                pending = ring[k, (now + np.arange(delay)) % columns]
+                parts.append(np.append(pending, heard)[None, :count])
+                ring[k, (now + delay + last) % columns] = heard[last]
+            early = now + np.arange(count) <= delays
+            read[row] = np.where(early, initial[:, None], np.concatenate(parts))
+            self.offsets[row] += count
+        self.tokens = mx.array(tokens)
+        self._complete(rows)
+        audio = mx.array(read[:, 1:]) if len(delays) > 1 else None
+        return mx.array(words), mx.array(read[:, 0]), audio
 
     def output(self) -> mx.array | None:
         """Own streams ``[B, 1 + own]`` completed by the newest call; None before."""

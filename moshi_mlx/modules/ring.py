@@ -197,6 +197,12 @@ class Ring:
         fixed = all(offset % t == 0 for offset in offsets)
         return -(-slots // t) * t if fixed else slots
 
+    @property
+    def room(self) -> int:
+        """Positions that one call may have without more storage than a stream's."""
+        slots = max(self.capacity, self.max_size)
+        return max(slots - self.offset, slots - self.max_size + 1)
+
     def layout(
         self, rows: int, slots: int, dtype: mx.Dtype
     ) -> list[tuple[tuple[int, ...], mx.Dtype]]:

@@ -265,6 +265,13 @@ class RowNoise:
         self._used[row] += use
         return mx.random.gumbel((size,), key=key)
 
+    def skip(self, row: int, count: int) -> None:
+        """Go on as if the row had drawn ``count`` times."""
+        for _ in range(count):
+            if self._used[row] >= self.BLOCK:
+                self._split(row)
+            self._used[row] += 1
+
     def draw(self, size: int, active: list[bool] | None = None) -> mx.array:
         """The next ``size`` values of each active row, ``[B, size]``."""
         on = active or [True] * len(self._next)

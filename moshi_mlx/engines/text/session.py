@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator, Iterator
 import mlx.core as mx
 
 from ...models.lm import Lm
+from ...models.prefill import CHUNK
 from ...utils.sampling import RowNoise, TokenSampler, draw, noise_size
 from ...utils.text import PieceReader, Tokenizer
 from ..closing import Closing
 from ..owner import Owner
 
 BOS, EOS = 1, 2
-CHUNK = 256  # tokens of the prompt read at once: bounds the mask's memory
 
 
 class TextSession(Closing):

@@ -1,0 +1,161 @@
+"""Frames that are given instead of generated: text and own codes, known ahead of time.
+
+A given frame's streams take the places that the model would fill, each as late as its
+delay says. What is not given is left to the model, stream by stream, frame by frame.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Tokens = NDArray[np.int32]
+UNKNOWN = -2  # a token that is left to the model
+
+
+class GivenFrames:
+    """Of each row of a batch, what is known of the columns after its newest one.
+
+    Column i of the queue is what a row says in its i-th call from now on.
+
+    Args:
+        delays: of the text and of each own stream.
+        cards: tokens of the text and of each own stream.
+        batch_size: rows B.
+    """
+
+    def __init__(self, delays: Sequence[int], cards: Sequence[int], batch_size: int):
+        self._delays = list(delays)
+        self._cards = np.array(cards, np.int32)[:, None]
+        self._none = np.zeros((len(delays), 0), np.int32)
+        self._queues: list[Tokens] = [self._none] * batch_size
+        self._frames = [0] * batch_size  # given, and not begun yet
+
+    def clear(self, row: int) -> None:
+        """Leave all that the row will say to the model."""
+        self._queues[row], self._frames[row] = self._none, 0
+
+    def add(self, row: int, frames: Tokens) -> None:
+        """Queue frames ``[1 + own, T]`` behind those that are queued.
+
+        Raises: ValueError for a token that the model does not know.
+        """
+        wrong = (frames < UNKNOWN) | (frames >= self._cards)
+        if wrong.any():
+            stream = int(np.argmax(wrong.any(axis=1)))
+            raise ValueError(
+                f"stream {stream} was given the token {frames[wrong][0]}: give 0 to "
+                f"{self._cards[stream, 0] - 1}, -1 for none, or -2 to leave it to the "
+                "model."
+            )
+        first, count = self._frames[row], frames.shape[1]
+        end = first + count + max(self._delays)
+        queue = np.full((len(self._delays), end), UNKNOWN, np.int32)
+        old = self._queues[row]
+        queue[:, : old.shape[1]] = old
+        for stream, delay in enumerate(self._delays):
+            queue[stream, first + delay : first + delay + count] = frames[stream]
+        self._queues[row], self._frames[row] = queue, first + count
+
+    def column(self, rows: Sequence[int]) -> Tokens | None:
+        """What the rows say in this call, ``[B, 1 + own]``; None if all is unknown."""
+        found = np.full((len(self._queues), len(self._delays)), UNKNOWN, np.int32)
+        for row in rows:
+            if self._queues[row].shape[1]:
+                found[row] = self._queues[row][:, 0]
+        return found if (found != UNKNOWN).any() else None
+
+    def known(self, row: int, said: int) -> int:
+        """Calls from now on in which all that the row says is known.
+
+        Args:
+            said: its newest column; columns up to a stream's delay are never read.
+        """
+        queue = self._queues[row]
+        column = said + 1 + np.arange(queue.shape[1])
+        unread = column <= np.array(self._delays)[:, None]
+        whole = ((queue != UNKNOWN) | unread).all(axis=0)
+        return len(whole) if whole.all() else int(np.argmin(whole))
+
+    def take(self, row: int, count: int) -> Tokens:
+        """The row's next columns ``[1 + own, count]``, which leave the queue."""
+        queue = self._queues[row]
+        self._queues[row] = queue[:, count:]
+        self._frames[row] = max(self._frames[row] - count, 0)
+        return queue[:, :count]
+
+    @property
+    def state(self) -> dict[str, Any]:
+        queues = [mx.array(queue) for queue in self._queues]
+        return {"queues": queues, "frames": list(self._frames)}
+
+    @state.setter
+    def state(self, state: Mapping[str, Any]) -> None:
+        self._queues = [np.array(queue) for queue in state["queues"]]
+        self._frames = list(state["frames"])
+
+
+class Given:
+    """What is known of one call, at least one token.
+
+    Args:
+        tokens: ``[B, 1 + own]``, -2 where unknown.
+        needed: of the rows that take part, which tokens the model must supply.
+    """
+
+    def __init__(self, tokens: Tokens, needed: NDArray[np.bool_]):
+        self._text, self._codes = mx.array(tokens[:, :1]), mx.array(tokens[:, 1:, None])
+        self.text_is_known = not needed[:, 0].any()
+        columns = np.flatnonzero(needed[:, 1:].any(axis=0))
+        # steps that the depth transformer must take
+        self.unknown_codes = int(columns[-1]) + 1 if len(columns) else 0
+
+    @property
+    def codes(self) -> mx.array:
+        """``[B, own]``, -2 where unknown."""
+        return self._codes[..., 0]
+
+    def text_or(self, text: mx.array) -> mx.array:
+        """Text ``[B, 1]``, where none was given ``text``."""
+        return mx.where(self._text == UNKNOWN, text, self._text)
+
+    def codes_or(self, codes: mx.array) -> mx.array:
+        """Codes ``[B, own, 1]``, where none were given ``codes``."""
+        return mx.where(self._codes == UNKNOWN, codes, self._codes)
+
+
+def frames_of(
+    text: ArrayLike | mx.array | None,
+    own: ArrayLike | mx.array | None,
+    rows: int,
+    codebooks: int,
+) -> Tokens:
+    """Text ``[B, T]`` and own codes ``[B, own, T]`` as ``[B, 1 + own, T]``.
+
+    What is None is left to the model.
+
+    Raises: ValueError for other shapes.
+    """
+    words = None if text is None else np.array(text, dtype=np.int32)
+    codes = None if own is None else np.array(own, dtype=np.int32)
+    given = [tokens.shape[-1] for tokens in (words, codes) if tokens is not None]
+    count = given[0] if given else 0
+    shapes = (
+        [] if words is None else [(words.shape, (rows, count))],
+        [] if codes is None else [(codes.shape, (rows, codebooks, count))],
+    )
+    for name, pairs in zip(("text", "own"), shapes, strict=True):
+        for shape, wanted in pairs:
+            if shape != wanted:
+                raise ValueError(
+                    f"{name} was given in the shape {list(shape)}: give it as "
+                    f"{list(wanted)}, rows first and frames last."
+                )
+    frames = np.full((rows, 1 + codebooks, count), UNKNOWN, np.int32)
+    if words is not None:
+        frames[:, 0] = words
+    if codes is not None:
+        frames[:, 1:] = codes
+    return frames

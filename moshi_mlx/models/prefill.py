@@ -1,0 +1,124 @@
+"""Frames that are known ahead of time, taken one by one or many calls at once.
+
+A voice to imitate, a persona in words, a text that was said before, a recording to go
+on from: what the model would otherwise generate is given, and the transformer reads it.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..modules.conditioner import ConditionTensor
+from ..modules.ring import Ring
+from .generation_state import GenerationState
+from .given import Tokens, frames_of
+
+CHUNK = 256  # calls that are taken at once: bounds the mask's memory
+
+
+class Prefill(GenerationState):
+    """A generator whose frames may be given; ``LmGen`` generates the others."""
+
+    @abstractmethod
+    def step(
+        self,
+        other_audio_tokens: mx.array,
+        ct: ConditionTensor | None = None,
+        cross_attention_src: mx.array | None = None,
+        *,
+        active: Sequence[bool] | None = None,
+    ) -> tuple[mx.array, mx.array]:
+        """One call."""
+
+    @abstractmethod
+    def _sizes(self, row: int) -> tuple[int, int]:
+        """How many noise values a row's text and each of its codebooks need."""
+
+    def force(
+        self,
+        text: ArrayLike | mx.array | None = None,
+        own: ArrayLike | mx.array | None = None,
+        rows: Sequence[int] | None = None,
+    ) -> None:
+        """Give the frames that will be said, from the next call on.
+
+        They follow those that were given before. Each stream is as late as its delay:
+        a code of stream k that is given for the next call is said ``delay_k`` calls
+        after it. Where all own codes of a call are known the depth transformer rests;
+        hooks see only what is drawn.
+
+        Args:
+            text: ``[B, T]``; None leaves it to the model.
+            own: own codes ``[B, own, T]``, not delayed; None leaves them to the model.
+            rows: of the batch, if not all; text and codes are of these rows alone.
+
+        A token of -1 is none (read as zero), and -2 leaves that token to the model.
+
+        Raises: ValueError for tokens of another shape or outside the vocabulary.
+        """
+        rows = range(self.batch_size) if rows is None else rows
+        frames = frames_of(text, own, len(rows), self.model.dep_q)
+        for row, mine in zip(rows, frames, strict=True):
+            self.streams.given.add(row, mine)
+
+    def prefill(
+        self,
+        other_audio_tokens: ArrayLike | mx.array,
+        ct: ConditionTensor | None = None,
+        cross_attention_src: mx.array | None = None,
+        *,
+        active: Sequence[bool] | None = None,
+    ) -> None:
+        """Take T calls of ``step`` at once, as far as what they say was forced.
+
+        Where it was not, calls are stepped one by one. State, random state included,
+        is afterwards what stepping would have left, keys and values up to rounding.
+
+        Args:
+            other_audio_tokens: ``[B, other, T]``.
+            ct, cross_attention_src, active: as for ``step``.
+        """
+        other = np.array(other_audio_tokens, dtype=np.int32)
+        wanted = self.batch_size, self.streams.other
+        if other.ndim != 3 or other.shape[:2] != wanted:
+            raise ValueError(
+                f"prefill got tokens of shape {list(other.shape)}: give {list(wanted)} "
+                "and frames, rows by codebooks of the other side by frames."
+            )
+        active = None if active is None else list(active)
+        rings = [layer.self_attn for layer in self.cache]
+        start = 0
+        while start < other.shape[2]:
+            count = min(self.streams.known(active), other.shape[2] - start, CHUNK)
+            count = min([count, *(r.room for r in rings if isinstance(r, Ring))])
+            now = other[:, :, start : start + max(count, 1)]
+            if count > 1:
+                self._read(now, ct, cross_attention_src, active)
+            else:
+                self.step(mx.array(now[..., 0]), ct, cross_attention_src, active=active)
+            start += now.shape[2]
+
+    def _read(
+        self,
+        other: Tokens,
+        ct: ConditionTensor | None,
+        cross_attention_src: mx.array | None,
+        active: list[bool] | None,
+    ) -> None:
+        """Calls that say nothing new: the temporal transformer reads, nothing else."""
+        offsets = list(self.streams.offsets)
+        said, text, audio = self.streams.read_ahead(other, active)
+        guide = self.guidance.prepare(ct, cross_attention_src, self.batch_size)
+        text, audio = self.guidance.inputs(text, audio, offsets)
+        rows = self.guidance.rows(active)
+        self._network.hidden(text, audio, self.cache, guide.ct, guide.cross, rows)
+        for row in range(self.batch_size):
+            if (active is None or active[row]) and any(self._sizes(row)):
+                self.noise.skip(row, other.shape[2])
+        self._remember(said, active)
+        completed = self.streams.output()
+        self._completed = None if completed is None else completed[:, 1:]
+        mx.eval([layer.self_attn.state for layer in self.cache], self.streams.tokens)
