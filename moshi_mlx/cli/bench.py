@@ -219,7 +219,7 @@ def _several(text: str, name: str, known: list[str] | None) -> list[str]:
     for part in parts:
         if known is not None and part not in known:
             raise ConfigError(
-                f"--{name} {part!r} is unknown here: use {', '.join(known)}."
+                f"--{name} {part!r} is unknown: use one of {', '.join(known)}."
             )
     return parts
 
@@ -228,7 +228,7 @@ def _count(text: str) -> int:
     from ..errors import ConfigError
 
     if not text.isdigit() or not 1 <= int(text) <= 256:
-        raise ConfigError(f"--batch {text!r} is no batch size: use 1 to 256.")
+        raise ConfigError(f"--batch {text!r} is not a batch size: use 1 to 256.")
     return int(text)
 
 
@@ -250,7 +250,7 @@ def _show(outcome: Any) -> None:
     from ..bench.sweep import HEAD, row
 
     notes = [
-        f"{name}, ms a step by position: "
+        f"{name}, ms per step, by position: "
         + ", ".join(f"{ms:.1f} at {position:,}" for position, ms in line)
         for name, line in outcome.growth.items()
     ]
@@ -274,7 +274,7 @@ def _print_table(
     for cells in rows:
         table.add_row(*cells)
     console = Console()
-    console.print(f"{machine()}; milliseconds of the whole batch", highlight=False)
+    console.print(f"{machine()}; milliseconds for the whole batch", highlight=False)
     # in a narrow window lines break, but no figure is cut
     wide = Measurement.get(console, console.options.update(width=999), table).maximum
     Console(width=max(wide, console.width)).print(table)

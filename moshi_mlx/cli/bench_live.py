@@ -85,17 +85,17 @@ def _show(
 
     d, console = delay, Console()
     console.print(title, highlight=False)
-    table = Table("from the microphone's sample to its answer", box=None)
+    table = Table("from a sample at the microphone to its answer", box=None)
     table.add_column("ms", justify="right")
     for what, ms in (
         ("the frame itself", d.frame),
-        ("computation, at the median", d.computation),
-        ("wait at the loudspeaker, for frames that come later", d.buffer),
-        ("resampling, and blocks that do not meet", d.rest),
-        (f"measured, over {d.clicks} clicks (p95 {d.measured_p95:.0f})", d.measured),
+        ("computation (median)", d.computation),
+        ("playback buffer, for frames that arrive late", d.buffer),
+        ("resampling and block boundaries", d.rest),
+        (f"measured with {d.clicks} clicks (p95 {d.measured_p95:.0f})", d.measured),
         ("the model's acoustic delay", d.acoustic),
-        ("microphone, as it says", d.microphone),
-        ("loudspeaker, as it says", d.speaker),
+        ("microphone, as reported", d.microphone),
+        ("speaker, as reported", d.speaker),
         ("all together", d.total),
     ):
         style = "bold" if what.startswith(("measured", "all")) else ""

@@ -100,7 +100,7 @@ def complete(
     if not start:
         raise ConfigError("nothing to continue: give the beginning of a text.")
     if save_quantized is not None and bits is None:
-        raise ConfigError("nothing is quantised to be saved: add -q BITS.")
+        raise ConfigError("--save-quantized has nothing to save: add -q BITS.")
     check_outputs(weights, {"--save-quantized": save_quantized})
     info = find(model, weights, tokenizer, lm_config, bits, kv_bits)
     with status(f"loading {info.name}"):
@@ -128,7 +128,7 @@ def complete(
         return
     print()
     if verbose:
-        speed = f"{len(pieces)} tokens, {len(pieces) / wall_s:.1f} a second"
+        speed = f"{len(pieces)} tokens, {len(pieces) / wall_s:.1f} per second"
         printer.log("info", f"{speed}; seed {session.seed}")
 
 

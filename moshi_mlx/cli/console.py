@@ -37,7 +37,7 @@ def make_log(level: str, msg: str, stream: TextIO | None = None) -> str:
         level: info, warning or error.
     """
     if level not in _LEVELS:
-        raise ConfigError(f"no log level '{level}': use {', '.join(_LEVELS)}.")
+        raise ConfigError(f"'{level}' is not a log level: use {', '.join(_LEVELS)}.")
     head = f"{level.capitalize()}:"
     if use_color(stream or sys.stderr):
         head = colorize(head, _LEVELS[level])

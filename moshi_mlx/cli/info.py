@@ -209,10 +209,10 @@ def show(facts: dict[str, Any], console: "Console", all_chips: bool) -> None:
         out(f"unquantised layers: {', '.join(facts['unquantised'])}")
     read = facts["step_bytes"]
     out(
-        f"\nA step reads {size(read)}, with codec and caches: live sound, "
-        f"{STEPS_HZ} steps a second, needs {read * STEPS_HZ / 1e9:.1f} GB/s.\n"
+        f"\nA step reads {size(read)}, with codec and caches. Live sound, "
+        f"{STEPS_HZ} steps per second, needs {read * STEPS_HZ / 1e9:.1f} GB/s.\n"
         "Apple's chips, computed from published bandwidths, not measured"
-        + (":" if all_chips else " (each: --chips):")
+        + (":" if all_chips else " (--chips lists them):")
     )
     rows = facts["chips_computed_not_measured"]
     out(table(rows) if all_chips else summary(rows))
@@ -229,14 +229,16 @@ def _show_network(facts: dict[str, Any], console: "Console") -> None:
             soft_wrap=True,
         )
     if not facts["files_here"]:
-        out("  its weights are not on this machine: supposed from config.json and name")
+        out("  its weights are not on this machine: assumed from config.json and name")
     out(
-        "{layers} layers of {width}, {heads} heads, hears {context_s} s back "
-        "({context_steps} steps); text of {text_vocabulary} pieces, codebooks: "
+        "{layers} layers of {width}, {heads} heads, remembers {context_s} s "
+        "({context_steps} steps); {text_vocabulary} text tokens, codebooks: "
         "{codebooks_own} own, {codebooks_heard} heard".format(**network)
     )
     if depth := network["depth"]:
-        out("depth: {layers} layers of {width}, {steps} steps a frame".format(**depth))
+        out(
+            "depth: {layers} layers of {width}, {steps} steps per frame".format(**depth)
+        )
     for title in ("sampling", "conditions", "voices"):
         if facts[title]:
             out(f"{title}: {json.dumps(facts[title], ensure_ascii=False)}")
@@ -246,7 +248,7 @@ def _parts(parts: dict[str, dict[str, Any]]) -> "Table":
     from rich.table import Table
 
     table = Table("part")
-    for column in ("parameters", "stored", "read a step", "layers"):
+    for column in ("parameters", "stored", "read per step", "layers"):
         table.add_column(column, justify="right")
     for name, part in parts.items():
         layers = ", ".join(f"{n} of {bits}" for bits, n in part["layers"].items())

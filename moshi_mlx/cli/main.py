@@ -35,7 +35,7 @@ COMMANDS = {
     "bench": ("This machine", "Time every stage of a frame."),
 }
 INTERRUPTED = 130  # exit code of a program that SIGINT has ended
-NO_ROOM = "there is no room for what is written: make some, or choose another disk."
+NO_ROOM = "the disk is full: free some space, or write to another disk."
 OLD_SEED = 299792458  # 0.3.0's programs draw the same every time
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 

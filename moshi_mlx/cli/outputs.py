@@ -50,7 +50,7 @@ def check_outputs(
         _check_place(path)
         other = names.setdefault(_real(path), what)
         if other != what:
-            raise AudioError(f"{path} is {other}: give {what} a name of its own.")
+            raise AudioError(f"{path} is {other}: give {what} another name.")
 
 
 def _check_place(path: Path) -> None:

@@ -36,7 +36,7 @@ def check_upload(repo: str | None, out: Path | None) -> None:
         return
     check_repo_name(repo)
     if out is None:
-        raise ConfigError("--upload pushes the folder OUT: name one to write.")
+        raise ConfigError("--upload uploads the folder OUT: name one.")
 
 
 def publish(

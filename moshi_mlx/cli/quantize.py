@@ -1,4 +1,4 @@
-"""`moshi-mlx quantize`: fewer bits a weight, and what they cost in quality."""
+"""`moshi-mlx quantize`: fewer bits per weight, and what they cost in quality."""
 
 import json
 import logging
@@ -193,7 +193,8 @@ def _name(
         return name if mode == "affine" else mode
     if bits is not None or group_size is not None or mode != "affine":
         raise ConfigError(
-            f"--recipe {recipe} says it all: leave --bits, --group-size and --mode out."
+            f"--recipe {recipe} sets everything: leave out --bits, --group-size and "
+            "--mode."
         )
     return recipe
 
@@ -253,15 +254,15 @@ def quality_lines(quality: dict[str, Any] | None, name: str) -> list[str]:
                 f"audio {row['audio_kl']:.2g} nats, {100 * row['audio_top1']:.1f} %"
             )
         lines.append(
-            "- divergence from full precision and same likeliest token, "
-            f"teacher-forced: {'; '.join(parts)}"
+            "- divergence from full precision, and how often the likeliest token is "
+            f"the same, teacher-forced: {'; '.join(parts)}"
         )
     return lines
 
 
 def _tell(result: dict[str, Any]) -> None:
     print(
-        "{folder}: {recipe}, {bits_per_weight:.2f} bits a weight, ".format(**result)
+        "{folder}: {recipe}, {bits_per_weight:.2f} bits per weight, ".format(**result)
         + f"{result['bytes'] / 1e6:,.1f} MB of {result['bytes_before'] / 1e6:,.1f} MB"
     )
     for path, reason in result["unquantised"].items():
@@ -282,7 +283,7 @@ def _measure(
     from ..bench.report import HEAD, quality_page
     from ..checkpoint.quantize import Choice
 
-    with status("listening in full precision"):
+    with status("running in full precision"):
         comparison = Comparison(found, recordings)
     rows = []
     for name, recipe in recipes.items():

@@ -218,11 +218,13 @@ def speak(
     single = {"-o": out, "--play": play, "--words": words, "--voice": voice}
     if source.jsonl and (given := [name for name, value in single.items() if value]):
         raise ConfigError(
-            f"{', '.join(given)} is for one text: scripts name their own voices, and "
-            "their files go to --out-folder."
+            f"{', '.join(given)} applies to one text only: scripts name their own "
+            "voices, and their files go to --out-folder."
         )
     if not (source.jsonl or out or play):
-        raise ConfigError("nothing to do with the speech: add -o OUT.wav, or --play.")
+        raise ConfigError(
+            "there is nowhere to send the speech: add -o OUT.wav or --play."
+        )
     if play:
         find_device("output", speaker)
     from ..checkpoint.info import CheckpointInfo

@@ -134,7 +134,7 @@ def transcribe(
         raise ConfigError("name sound files, or use --mic for the microphone.")
     for form in forms or []:
         if form not in FORMS:
-            raise ConfigError(f"no form {form!r}: use {', '.join(FORMS)}.")
+            raise ConfigError(f"{form!r} is not a format: use {', '.join(FORMS)}.")
     listening = {
         "refresh": not no_refresh,
         "phrases": expect or [],
@@ -185,7 +185,7 @@ def prompt_sound(prompt: str, file: Path | None) -> "Pcm | None":
         return None
     if not prompt.strip():
         raise ConfigError(
-            "--prompt-file needs its text: give what is said in it with --prompt."
+            "--prompt-file needs its text: add what is said in it with --prompt."
         )
     return read(file)[0]
 

@@ -66,13 +66,15 @@ def voices(
         found = [name for name in names if search.lower() in name.lower()]
         names = found or nearest(search, names, count=5)
     if not names:
-        what = "no voice of this model" if search is None else f"no voice like {search}"
-        raise ConfigError(f"{repo} has {what}: look into the model's card.")
+        what = (
+            "no voice for this model" if search is None else f"no voice like {search}"
+        )
+        raise ConfigError(f"{repo} has {what}: see the model's card.")
     if json_:
         print_json("voices", {"repository": repo, "voices": names})
     else:
         print("\n".join(names))
-        note = CLONING if embedded else "Any recording works as voice of this model."
+        note = CLONING if embedded else "Any recording works as a voice for this model."
         print(make_log("info", note), file=sys.stderr)
 
 

@@ -54,7 +54,7 @@ def test_packed_keys_and_values_are_named_and_no_figure_is_cut(capsys, monkeypat
     [
         (["--size", "3B"], "size '3B' is unknown"),
         (["--size", "10M", "--bits", "7"], "recipe 'q7' is unknown"),
-        (["--size", "10M", "--batch", "0"], "--batch '0' is no batch size"),
+        (["--size", "10M", "--batch", "0"], "--batch '0' is not a batch size"),
         (["--size", "10M", "--codec", "opus"], "--codec 'opus' is unknown"),
         (["--size", "10M", "--device", "tpu"], "--device 'tpu' is unknown"),
         (["--size", "10M", "--codec", "none,rust"], "rust codec needs the weights"),

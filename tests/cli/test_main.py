@@ -110,7 +110,7 @@ def test_a_full_disk_is_one_line(command, capsys):
 
     assert command(fail)("x") == 1
     err = capsys.readouterr().err
-    assert "no room" in err and err.count("\n") == 1
+    assert "disk is full" in err and err.count("\n") == 1
 
 
 def test_ctrl_c_ends_with_130(command):

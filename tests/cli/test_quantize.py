@@ -120,7 +120,7 @@ def test_a_quantised_source_is_refused(capsys, tmp_path):
 def test_mistakes_are_told_before_any_work(capsys, source, tmp_path):
     for args, word in [
         (["--recipe", "q7"], "recipe 'q7' is unknown"),
-        (["--recipe", "q4", "--bits", "4"], "says it all"),
+        (["--recipe", "q4", "--bits", "4"], "sets everything"),
         (["--bits", "7"], "7 bits"),
     ]:
         assert main(["quantize", str(source), str(tmp_path / "q"), *args]) == 1
@@ -222,7 +222,7 @@ def test_a_checkpoint_is_not_written_over_itself(capsys, source, command):
 def test_an_upload_wants_a_folder(capsys, source):
     args = ["quantize", str(source), "--compare", "q4", "--upload", "me/mine"]
     assert main(args) == 1
-    assert "--upload pushes the folder OUT" in capsys.readouterr().err
+    assert "--upload uploads the folder OUT" in capsys.readouterr().err
 
 
 def test_a_weights_file_that_is_not_there_is_named(capsys):

@@ -118,7 +118,7 @@ def test_refusals_are_one_sentence(tmp_path, capsys, args, sentence):
 def test_options_of_one_text_are_refused_for_scripts(tmp_path, capsys):
     (tmp_path / "s.jsonl").write_text(script("a", "hello"))
     assert run("speak", tmp_path / "s.jsonl", *SPEAK, *VOICE, "--play") == 1
-    assert "--play, --voice is for one text" in capsys.readouterr().err
+    assert "--play, --voice applies to one text" in capsys.readouterr().err
 
 
 def test_a_text_that_cannot_be_said_overwrites_nothing(tmp_path):

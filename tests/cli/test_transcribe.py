@@ -106,7 +106,7 @@ def test_silence_is_said_to_hold_no_words(tmp_path, capsys):
     [
         ((), "use --mic"),
         (("a.wav", "--mic"), "use --mic"),
-        (("a.wav", "-f", "doc"), "no form 'doc'"),
+        (("a.wav", "-f", "doc"), "'doc' is not a format"),
         (("a.wav", "--prompt-file", "b.wav"), "needs its text"),
         (("a.wav", "--prompt", "hello", "--prompt-file", "b.wav"), "no file b.wav"),
         (("a.wav", "--model", "no/model/x"), "no file a.wav"),  # before the model
