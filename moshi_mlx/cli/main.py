@@ -17,6 +17,7 @@ from typer.core import TyperCommand
 
 from ..errors import DISK_FULL, MoshiError
 from .console import log_to_stderr, make_log
+from .signals import as_ctrl_c
 
 # Name: (group in --help, what for).
 COMMANDS = {
@@ -64,7 +65,17 @@ def run_command(name: str, args: Sequence[str], program: str) -> int:
 
 
 def guard(run: Callable[[], None]) -> int:
-    """Exit code of ``run``; an error that the user can mend becomes one line."""
+    """Exit code of ``run``; an error that the user can mend becomes one line.
+
+    Where SIGTERM or SIGHUP ended it, the process ends by that signal.
+    """
+    with as_ctrl_c() as ending:
+        code = _guarded(run)
+    ending.finish()
+    return code
+
+
+def _guarded(run: Callable[[], None]) -> int:
     log_to_stderr()
     try:
         run()

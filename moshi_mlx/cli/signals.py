@@ -1,0 +1,72 @@
+"""A request to end and a closed terminal end a command as Ctrl-C does: nothing is lost.
+
+SIGTERM and SIGHUP raise KeyboardInterrupt, for which every command writes what it has so
+far. Then the process ends by the signal, as whoever sent it expects.
+"""
+
+import contextlib
+import gc
+import os
+import signal
+import stat
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+ENDINGS = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Ending:
+    """Which signal wants the program to end; 0: none."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    def finish(self) -> None:
+        """End the process by the signal that wanted it, if there was one."""
+        if not self.signal:
+            return
+        gc.collect()  # removes temporary files that nothing refers to any more
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        signal.signal(self.signal, signal.SIG_DFL)
+        os.kill(os.getpid(), self.signal)
+
+
+@contextlib.contextmanager
+def as_ctrl_c() -> Iterator[Ending]:
+    """Let SIGTERM and SIGHUP interrupt; those that are ignored (nohup) stay so.
+
+    After the first one, others are ignored: a closed terminal may send several, and
+    what is being written must not be torn.
+    """
+    ending, taken = Ending(), []
+
+    def end(number: int, _: FrameType | None) -> None:
+        for other in taken:
+            signal.signal(other, signal.SIG_IGN)
+        ending.signal = number
+        if number == signal.SIGHUP:
+            _leave_terminal()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        taken += [n for n in ENDINGS if signal.getsignal(n) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield ending
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _leave_terminal() -> None:
+    """Print nowhere: on a terminal that is gone, printing fails."""
+    with open(os.devnull, "rb+", buffering=0) as nowhere:
+        for number in (1, 2):
+            with contextlib.suppress(OSError):
+                if stat.S_ISCHR(os.fstat(number).st_mode):
+                    os.dup2(nowhere.fileno(), number)
