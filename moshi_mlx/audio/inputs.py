@@ -16,7 +16,7 @@ from ..errors import DISK_FULL, AudioError
 SoundLike = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 STDIN = ("-", "/dev/stdin", "/dev/fd/0")
 DEVICES = "/dev/"  # what lies there may be a pipe, whatever it looks like
-SPARE_DISK = 100 * 2**20  # bytes to leave free where a pipe is kept
+SPARE_DISK = 20 * 2**20  # bytes to leave free where a pipe is kept
 PREFIX = "moshi-mlx-"  # of temporary files
 _BLOCK = 2**20
 
@@ -97,9 +97,9 @@ class Input:
         try:
             self._kept = tempfile.NamedTemporaryFile(prefix=PREFIX)  # noqa: SIM115
             while block := source.read(_BLOCK):
-                self._kept.write(block)
-                if self._kept.tell() % (64 * _BLOCK) < len(block):
+                if self._kept.tell() % (16 * _BLOCK) < _BLOCK:
                     _leave_room(self._kept.name)
+                self._kept.write(block)
             self._kept.flush()
         except OSError as error:
             self.close()
@@ -129,7 +129,14 @@ def name_of(sound: object, stem: str = "stdin") -> Path:
 
 def exists(path: Path) -> bool:
     """Whether there is something to read at ``path``, or it means standard input."""
-    return str(path) in STDIN or path.exists()
+    with contextlib.suppress(OSError, ValueError):  # no name that a file can have
+        return str(path) in STDIN or (path.exists() and not path.is_dir())
+    return False
+
+
+def can_be_read_again(path: Path) -> bool:
+    """False for pipes and standard input, which can be read only once."""
+    return path.is_file() or not exists(path)
 
 
 def _plain(path: Path) -> bool:

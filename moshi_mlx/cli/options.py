@@ -191,6 +191,21 @@ Guidance = Annotated[
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
+LineWidth = Annotated[
+    int,
+    typer.Option(
+        "--line-width",
+        metavar="N",
+        min=5,
+        help="Characters in a line of a subtitle (srt, vtt).",
+    ),
+]
+CueLines = Annotated[
+    int,
+    typer.Option(
+        "--lines", metavar="N", min=1, help="Lines of a subtitle, at most (srt, vtt)."
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON and nothing else.")
 ]

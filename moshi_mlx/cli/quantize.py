@@ -134,6 +134,7 @@ def quantize(
     groups stay as they are; the command lists them.
     """
     from ..audio import frames
+    from ..audio.inputs import can_be_read_again
     from ..bench.sequences import shipped_recordings
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.recipes import recipe_named
@@ -151,7 +152,7 @@ def quantize(
     # What is wrong is said before anything is read.
     recipes = {name: recipe_named(name) for name in names}
     recordings = recording or shipped_recordings()
-    for path in recordings:
+    for path in filter(can_be_read_again, recordings):
         frames(path)
     check_outputs(None, {"--report": report})
     check_upload(upload, out)

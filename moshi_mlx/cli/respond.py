@@ -30,7 +30,8 @@ def respond(
         Path,
         typer.Argument(
             metavar="IN",
-            help="The question: a sound file of any format and sample rate.",
+            help="The question: a sound file of any format and sample rate; - is "
+            "standard input.",
         ),
     ],
     outfile: Annotated[

@@ -1,7 +1,7 @@
-"""A request to end and a closed terminal end a command as Ctrl-C does: nothing is lost.
+"""SIGTERM and a closed terminal end a command as Ctrl-C does: nothing is lost.
 
-SIGTERM and SIGHUP raise KeyboardInterrupt, for which every command writes what it has so
-far. Then the process ends by the signal, as whoever sent it expects.
+They raise KeyboardInterrupt, on which every command writes what it has so far. Then the
+process ends by the signal, as whoever sent it expects.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from types import FrameType
 ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 
 
-class Ending:
+class Termination:
     """Which signal wants the program to end; 0: none."""
 
     def __init__(self) -> None:
@@ -36,13 +36,13 @@ class Ending:
 
 
 @contextlib.contextmanager
-def as_ctrl_c() -> Iterator[Ending]:
+def as_ctrl_c() -> Iterator[Termination]:
     """Let SIGTERM and SIGHUP interrupt; those that are ignored (nohup) stay so.
 
     After the first one, others are ignored: a closed terminal may send several, and
     what is being written must not be torn.
     """
-    ending, taken = Ending(), []
+    ending, taken = Termination(), []
 
     def end(number: int, _: FrameType | None) -> None:
         for other in taken:

@@ -56,6 +56,8 @@ def speak(
             help="Write the words with their times.",
         ),
     ] = None,
+    line_width: options.LineWidth = 42,
+    lines: options.CueLines = 2,
     voice: Annotated[
         list[str] | None,
         typer.Option(
@@ -207,6 +209,7 @@ def speak(
     "name-of-the-file"}.
     """
     from ..audio.device import find_device
+    from ..documents.transcript import Layout
     from ..documents.word_files import check_form
     from ..engines.tts.texts import TextSource
 
@@ -259,12 +262,13 @@ def speak(
     speech = {"guidance": cfg_coef, "padding_between": padding_between, "seed": seed}
     if source.jsonl:
         about = {"hf_repo": name, "voice_repo": repo, "model_id": info.model_id}
-        lines = source.read_bytes()
+        data = source.read_bytes()
         speech |= {"only_wav": only_wav, "about": about}
-        summary = speak_all(tts, lines, out_folder, batch_size, **speech)
+        summary = speak_all(tts, data, out_folder, batch_size, **speech)
     else:
         play_on = (speaker,) if play else None
-        summary = speak_one(tts, source, voice, play_on, out=out, words=words, **speech)
+        speech |= {"out": out, "words": words, "layout": Layout(line_width, lines)}
+        summary = speak_one(tts, source, voice, play_on, **speech)
     if json_:
         print_json("speak", summary)
     if summary.get("failures"):

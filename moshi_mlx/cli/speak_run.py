@@ -58,7 +58,7 @@ def speak_one(
 
 
 def speak_all(
-    tts: "TTSModel", lines: bytes, folder: Path, batch_size: int, **options: Any
+    tts: "TTSModel", data: bytes, folder: Path, batch_size: int, **options: Any
 ) -> dict[str, Any]:
     """Say the scripts of a JSONL file; those that fail are named by line.
 
@@ -68,7 +68,7 @@ def speak_all(
     from ..audio.files import make_folder
     from ..engines.tts.script_file import Failure, Script, read_scripts
 
-    found = list(read_scripts(lines))
+    found = list(read_scripts(data))
     scripts = [r for r in found if isinstance(r, Script)]
     failures = [f for f in found if isinstance(f, Failure)]
     make_folder(folder)

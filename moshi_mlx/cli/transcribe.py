@@ -16,6 +16,7 @@ from .lines import WordLines
 from .outputs import check_outputs, print_json
 
 if TYPE_CHECKING:
+    from ..documents.transcript import Layout
     from ..engines.stt import Event, STTModel, STTSession
     from ..engines.stt.files import FileFailure, FileTranscript
     from ..engines.stt.model import Pcm
@@ -34,7 +35,8 @@ def transcribe(
     files: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="FILE...", help="Sound files of any format and sample rate."
+            metavar="FILE...",
+            help="Sound files of any format and sample rate; - is standard input.",
         ),
     ] = None,
     mic: Annotated[
@@ -65,6 +67,8 @@ def transcribe(
             help="Folder for those files. Default: beside the sound files.",
         ),
     ] = None,
+    line_width: options.LineWidth = 42,
+    lines: options.CueLines = 2,
     expect: Annotated[
         list[str] | None,
         typer.Option(
@@ -124,10 +128,12 @@ def transcribe(
     from ..audio import frames
     from ..audio.device import find_device
     from ..audio.files import make_folder
+    from ..audio.inputs import exists
     from ..checkpoint.info import CheckpointInfo
+    from ..documents.transcript import Layout
     from ..documents.word_files import FORMS
     from ..engines.load import DEFAULT_STT_REPO, load_stt
-    from ..engines.stt.files import text_file
+    from ..engines.stt.files import text_files
     from ..live.devices import hear
 
     if bool(files) == mic:
@@ -141,18 +147,19 @@ def transcribe(
         "prompt": prompt,
         "prompt_sound": prompt_sound(prompt, prompt_file),
     }
+    # Sounds that are not there are named when they are read.
+    there = [MICROPHONE] if mic else [path for path in files or [] if exists(path)]
     texts = {
-        f"the {form} of {path}": text_file(path, form, out_folder)
-        for path in dict.fromkeys(files or [MICROPHONE])
-        for form in dict.fromkeys(forms or [])
-        if mic or path.exists()  # the others are named when they are read
+        f"the {file.suffix[1:]} of {path}": file
+        for path, found in text_files(there, forms or [], out_folder).items()
+        for file in found
     }
     if forms and out_folder is not None:
         make_folder(out_folder)
     check_outputs(files, texts)
     if mic:
         find_device("input", microphone)
-    elif not any(path.exists() for path in files or []):
+    elif not there:
         frames((files or [])[0])  # says so
     name = model or DEFAULT_STT_REPO
     with status(f"loading {name}"):
@@ -166,7 +173,8 @@ def transcribe(
             kv_bits=kv_bits,
         )
         stt = load_stt(info=info, quantize=quantized)
-    show = Shown(forms or [], json_, several=len(set(files or [])) > 1)
+    several = len(set(files or [])) > 1
+    show = Shown(forms or [], json_, several, Layout(line_width, lines))
     if mic:
         with hear(microphone) as blocks:
             print(make_log("info", "listening, Ctrl-C ends"), file=sys.stderr)
@@ -196,13 +204,17 @@ class Shown:
     Args:
         forms: of the files that are written; without any the text is printed.
         as_json: print everything as JSON instead.
+        layout: of subtitles.
         several: whether there are several files, so that each text needs a headline.
     """
 
-    def __init__(self, forms: list[str], as_json: bool, several: bool):
+    def __init__(
+        self, forms: list[str], as_json: bool, several: bool, layout: "Layout"
+    ):
         self._forms = forms
         self._as_json = as_json
         self._several = several
+        self._layout = layout
         self._sound_s = 0.0
         self._lines: WordLines | None = None
 
@@ -232,6 +244,7 @@ class Shown:
                 files,
                 forms=self._forms,
                 out_folder=folder,
+                layout=self._layout,
                 batch_size=batch_size,
                 on_file=self.result,
                 on_event=lambda _path, event: self.event(event),
@@ -253,7 +266,7 @@ class Shown:
     ) -> None:
         """What is said into a microphone, until Ctrl-C."""
         from ..documents.word_files import write_words
-        from ..engines.stt.files import FileTranscript, Kept, text_file
+        from ..engines.stt.files import FileTranscript, Kept, text_files
 
         self._lines = None if self._as_json else WordLines()
         kept = Kept(1)
@@ -262,9 +275,9 @@ class Shown:
                 kept.notice(0, event)
                 self.event(event)
             [transcript] = kept.transcripts(session.time_s)
-        written = [text_file(MICROPHONE, form, folder) for form in self._forms]
+        written = text_files([MICROPHONE], self._forms, folder)[MICROPHONE]
         for path in written:
-            write_words(path, transcript.words)
+            write_words(path, transcript.words, self._layout)
         self.result(FileTranscript(MICROPHONE, transcript, written))
 
     def event(self, event: "Event") -> None:

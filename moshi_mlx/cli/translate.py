@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from ..errors import ConfigError
 from . import options
 from .console import RawPrinter, log_to_stderr, make_log, status
 from .outputs import check_outputs
+
+if TYPE_CHECKING:
+    from ..documents.transcript import Layout
 
 EXAMPLES = """
 moshi-mlx translate french.wav english.wav
@@ -28,7 +31,9 @@ def translate(
     infile: Annotated[
         Path | None,
         typer.Argument(
-            metavar="IN", help="The speech: a sound file of any format and sample rate."
+            metavar="IN",
+            help="The speech: a sound file of any format and sample rate; - is "
+            "standard input.",
         ),
     ] = None,
     outfile: Annotated[
@@ -74,6 +79,8 @@ def translate(
             help="Write the words of the translation with their times.",
         ),
     ] = None,
+    line_width: options.LineWidth = 42,
+    lines: options.CueLines = 2,
     codec: options.Codec = options.Engine.native,
     model: options.Model = None,
     seed: options.Seed = None,
@@ -100,6 +107,7 @@ def translate(
     from ..audio import frames
     from ..audio.device import find_device
     from ..checkpoint.info import CheckpointInfo
+    from ..documents.transcript import Layout
     from ..documents.word_files import check_form
     from ..engines.duplex.engine import load
     from ..engines.load import DEFAULT_TRANSLATION_REPO
@@ -150,6 +158,7 @@ def translate(
         "model": name,
         "seed": seed,
     }
+    layout = Layout(line_width, lines)
     result = Translation(about, RawPrinter() if not json_ else None)
     with ExitStack() as stack:
         result.open(stack, outfile, both, (speaker,) if play else None)
@@ -161,7 +170,7 @@ def translate(
         started = time.perf_counter()
         # also after Ctrl-C, with what was translated so far
         stack.callback(
-            lambda: result.finish(words, time.perf_counter() - started, json_)
+            lambda: result.finish(words, layout, time.perf_counter() - started, json_)
         )
         for exchange in exchanges:
             result.add(exchange)
@@ -248,7 +257,9 @@ class Translation:
         for sink in self._sinks if reply.pcm is not None else []:
             sink(reply.pcm)
 
-    def finish(self, words: Path | None, wall_s: float, as_json: bool) -> None:
+    def finish(
+        self, words: Path | None, layout: "Layout", wall_s: float, as_json: bool
+    ) -> None:
         """Write the words and say how it went."""
         from ..audio import FRAME, SAMPLE_RATE
         from ..documents.transcript import words as of_pieces
@@ -257,7 +268,7 @@ class Translation:
 
         found = [Word(w.text, w.start_s, w.end_s) for w in of_pieces(self._pieces)]
         if words is not None:
-            write_words(words, found)
+            write_words(words, found, layout)
         audio_s = self._frames * FRAME / SAMPLE_RATE
         summary = {
             **self._about,

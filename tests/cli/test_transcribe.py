@@ -1,6 +1,9 @@
 """`moshi-mlx transcribe`: texts, files of words, refusals."""
 
 import json
+import os
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,6 +64,36 @@ def test_all_forms_for_several_files(model, sounds, tmp_path, capsys):
         assert (folder / f"{path.stem}.vtt").read_text().startswith("WEBVTT")
     assert "-->" in (folder / "0.srt").read_text()
     assert capsys.readouterr().out == ""
+
+
+def test_subtitles_are_laid_out_as_asked_for(model, sounds, tmp_path):
+    args = ("transcribe", sounds[0], "--model", model, "-f", "srt", "--out-folder")
+    assert run(*args, tmp_path, "--line-width", 12, "--lines", 1) == 0
+    lines = (tmp_path / "0.srt").read_text().splitlines()
+    texts = [line for line in lines if line and not line[0].isdigit()]
+    assert texts and all(len(t) <= 12 or " " not in t for t in texts)
+    assert all(not a or not b for a, b in zip(lines[2::4], lines[3::4], strict=False))
+
+
+@pytest.mark.parametrize("how", ["-", "/dev/stdin", "pipe"])
+def test_a_pipe_is_heard_as_a_file_is(how, model, sounds, tmp_path, capfd):
+    source, texts = how, tmp_path / "texts"
+    if how == "pipe":
+        source = str(tmp_path / "talk")
+        os.mkfifo(source)
+    args = [str(a) for a in ("--model", model, "-f", "txt", "--out-folder", texts)]
+    code = "import sys; from moshi_mlx.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "transcribe", source, *args]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE)
+    assert child.stdin is not None
+    with open(source, "wb") if how == "pipe" else child.stdin as pipe:
+        pipe.write(sounds[0].read_bytes())
+    child.stdin.close()
+    assert child.wait() == 0
+    (text,) = texts.iterdir()
+    assert text.name == ("talk.txt" if how == "pipe" else "stdin.txt")
+    expected = load_stt(model).transcribe(sounds[0]).text
+    assert text.read_text() == f"{expected}\n"
 
 
 def test_json_has_words_and_turns(model, sounds, capsys):
@@ -124,9 +157,14 @@ def test_texts_do_not_overwrite_each_other(model, tmp_path, capsys):
     for path in sounds:
         path.parent.mkdir()
         write_wav(path, noise(0.5))
+    (tmp_path / "a" / "talk.flac").write_bytes(sounds[0].read_bytes())
+    (tmp_path / "a" / "one.wav").write_bytes(sounds[0].read_bytes())
+    sounds += [tmp_path / "a" / "talk.flac", tmp_path / "a" / "one.wav"]
     args = ("transcribe", *sounds, "--model", model, "-f", "txt", "--out-folder")
-    assert run(*args, tmp_path / "texts") == 1
-    assert "talk.txt is the txt of" in capsys.readouterr().err
+    assert run(*args, tmp_path / "texts") == 0
+    names = sorted(path.name for path in (tmp_path / "texts").iterdir())
+    assert names == ["one.txt", "talk-2.txt", "talk.flac.txt", "talk.txt"]
+    capsys.readouterr()
     assert run(*args, sounds[0]) == 1
     assert "cannot be made" in capsys.readouterr().err
 

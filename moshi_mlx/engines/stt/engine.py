@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...documents.transcript import LAYOUT, Layout
 from . import files
 from .events import Event
 from .files import FileFailure, FileTranscript
@@ -97,6 +98,7 @@ class STTModel(Recogniser):
         *,
         forms: Sequence[str] = (),
         out_folder: Path | None = None,
+        layout: Layout = LAYOUT,
         batch_size: int = 8,
         on_file: Callable[[FileTranscript | FileFailure], None] = lambda _: None,
         on_event: Callable[[Path, Event], None] = lambda _path, _event: None,
@@ -111,6 +113,7 @@ class STTModel(Recogniser):
         Args:
             forms: "json", "srt", "txt", "vtt": files of words to write.
             out_folder: where they go; beside the sound files by default.
+            layout: of subtitles.
             batch_size: files to listen to at once.
             on_file: called with each result, as it is there.
             on_event: called with each file and event.
@@ -121,6 +124,7 @@ class STTModel(Recogniser):
             paths,
             forms=forms,
             out_folder=out_folder,
+            layout=layout,
             batch_size=batch_size,
             on_file=on_file,
             on_event=on_event,

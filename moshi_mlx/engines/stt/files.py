@@ -1,8 +1,10 @@
 """Whole sounds and files: encoded side by side, a second at a time, and listened to."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from ...audio.inputs import name_of
 from ...audio.long import LongSound
+from ...documents.transcript import LAYOUT, Layout
 from ...documents.word_files import write_words
 from ...documents.words import Word
 from ...errors import MoshiError
@@ -74,6 +77,7 @@ def transcribe_files(
     *,
     forms: Sequence[str] = (),
     out_folder: Path | None = None,
+    layout: Layout = LAYOUT,
     batch_size: int = 8,
     on_file: Callable[[FileTranscript | FileFailure], None] = lambda _: None,
     on_event: Callable[[Path, Event], None] = lambda _path, _event: None,
@@ -82,6 +86,7 @@ def transcribe_files(
 ) -> list[FileTranscript | FileFailure]:
     """See ``STTModel.transcribe_files``."""
     paths = list(dict.fromkeys(map(Path, files)))
+    texts = text_files(paths, forms, out_folder)
     results: list[FileTranscript | FileFailure] = []
 
     def finish(result: FileTranscript | FileFailure) -> None:
@@ -122,17 +127,41 @@ def transcribe_files(
         except KeyboardInterrupt:  # what was heard so far is written down
             found = kept.transcripts()
             for path, transcript in zip(names, found, strict=True):
-                finish(_write(path, transcript, forms, out_folder))
+                finish(_write(path, transcript, texts[path], layout))
             raise
         for path, transcript in zip(names, found, strict=True):
-            finish(_write(path, transcript, forms, out_folder))
+            finish(_write(path, transcript, texts[path], layout))
     return results
 
 
-def text_file(path: Path, form: str, folder: Path | None) -> Path:
-    """Where the words of a sound file go: beside it, or into ``folder``."""
-    path = name_of(path)
-    return (folder or path.parent) / f"{path.stem}.{form}"
+def text_files(
+    paths: Sequence[Path], forms: Sequence[str], folder: Path | None
+) -> dict[Path, list[Path]]:
+    """Where the words of each sound file go: beside it, or into ``folder``.
+
+    The name is the sound's, without its ending; with it where another sound would have
+    the same (``a.mp3.srt``), and with a number where that does not help either.
+    """
+    homes = {path: folder or name_of(path).parent for path in dict.fromkeys(paths)}
+    stems = Counter(_file(home / name_of(p).stem) for p, home in homes.items())
+    names = Counter(_file(home / name_of(p).name) for p, home in homes.items())
+    files: dict[Path, list[Path]] = {}
+    taken: set[str] = set()
+    for path, home in homes.items():
+        place = home / name_of(path).stem
+        if stems[_file(place)] > 1 and names[_file(home / name_of(path).name)] == 1:
+            place = home / name_of(path).name
+        numbers = (place.with_name(f"{place.name}-{n}") for n in count(2))
+        chosen = next(p for p in chain([place], numbers) if _file(p) not in taken)
+        taken.add(_file(chosen))
+        forms = list(dict.fromkeys(forms))
+        files[path] = [chosen.with_name(f"{chosen.name}.{form}") for form in forms]
+    return files
+
+
+def _file(path: Path) -> str:
+    """Equal for paths that are one file, on a Mac too."""
+    return str(path.absolute()).casefold()
 
 
 class Kept:
@@ -156,12 +185,11 @@ class Kept:
 
 
 def _write(
-    path: Path, transcript: Transcript, forms: Sequence[str], folder: Path | None
+    path: Path, transcript: Transcript, files: list[Path], layout: Layout
 ) -> FileTranscript:
-    written = [text_file(path, form, folder) for form in forms]
-    for file in written:
-        write_words(file, transcript.words)
-    return FileTranscript(path, transcript, written)
+    for file in files:
+        write_words(file, transcript.words, layout)
+    return FileTranscript(path, transcript, files)
 
 
 Step = tuple[float, list[tuple[int, Event]]]

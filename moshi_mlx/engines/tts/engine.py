@@ -17,6 +17,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from ...documents.transcript import LAYOUT, Layout
 from ...errors import ConfigError
 from ...modules.conditioner import ConditionAttributes
 from .machine import Entry
@@ -233,6 +234,7 @@ class TTSModel(SpeechModel):
         *,
         out: Path | None = None,
         words: Path | None = None,
+        layout: Layout = LAYOUT,
         on_frame: Callable[[Pcm], None] = lambda _: None,
         **options: Any,
     ) -> SpokenText:
@@ -245,6 +247,7 @@ class TTSModel(SpeechModel):
             source: a text, the name of a text file, or "-" for standard input.
             out: WAV file to write.
             words: file for the words with their times: .json, .srt, .txt or .vtt.
+            layout: of subtitles.
             on_frame: called with each frame ``[1920]`` of sound.
 
         Raises: ConfigError for a text without words. After Ctrl-C the files hold what
@@ -258,6 +261,7 @@ class TTSModel(SpeechModel):
             dialogue=not isinstance(voice, str | Path) and len(voice) > 1,
             out=out,
             words=words,
+            layout=layout,
             on_frame=on_frame,
         )
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...audio.files import WavWriter
-from ...audio.inputs import STDIN
+from ...audio.inputs import STDIN, exists
+from ...documents.transcript import LAYOUT, Layout
 from ...documents.word_files import write_words
 from ...documents.words import Word
 from ...errors import ConfigError
@@ -37,7 +38,7 @@ class TextSource:
         self.live = text in STDIN
         named = len(text) <= MOST_NAME and "\n" not in text
         path = Path(text) if named else None
-        self.path = None if self.live or path is None or not _is_there(path) else path
+        self.path = None if self.live or path is None or not exists(path) else path
         self.jsonl = jsonl or (path is not None and path.suffix == ".jsonl")
         self.name = "standard input" if self.live else str(path or "the text")
         suffix = "" if path is None or " " in text else path.suffix
@@ -87,14 +88,6 @@ class TextSource:
             ) from error
 
 
-def _is_there(path: Path) -> bool:
-    """Whether there is a file or pipe of this name."""
-    try:
-        return path.exists() and not path.is_dir()
-    except (OSError, ValueError):  # no name that a file can have
-        return False
-
-
 @dataclass(frozen=True)
 class SpokenText:
     """What came of a text.
@@ -127,6 +120,7 @@ def speak_text(
     dialogue: bool = False,
     out: Path | None = None,
     words: Path | None = None,
+    layout: Layout = LAYOUT,
     on_frame: Callable[[Pcm], None] = lambda _: None,
 ) -> SpokenText:
     """See ``TTSModel.speak``."""
@@ -135,7 +129,9 @@ def speak_text(
     with ExitStack() as stack:
         stack.callback(session.close)
         if words is not None:  # also of what was said before Ctrl-C
-            stack.callback(lambda: session.words and write_words(words, session.words))
+            stack.callback(
+                lambda: session.words and write_words(words, session.words, layout)
+            )
         started, writer = time.perf_counter(), None
         for pcm in spoken(session, source, dialogue):
             if first_s is None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from ...audio.inputs import exists
 from ...errors import CheckpointError, ConfigError
 from ...modules.conditioner import TensorCondition, TensorConditioner
 from ...utils.loaders import NotInRepoError, hf_get
@@ -54,9 +55,9 @@ def find_voice(name: str, repo: str, suffix: str) -> Path:
         full = name
     else:
         full = name if name.endswith(EMBEDDED) else name + suffix
-    if Path(full).is_file():
+    if exists(Path(full)):
         return Path(full)
-    if suffix and Path(name).is_file():
+    if suffix and exists(Path(name)):
         raise CheckpointError(f"{name} is a recording. {CLONING}")
     if Path(repo).is_dir() and not full.startswith(("hf://", "file://")):
         path = Path(repo) / full
