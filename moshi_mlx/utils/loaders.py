@@ -5,7 +5,6 @@ first, shows the hub client's progress bar, and goes on where an interrupted one
 Whatever goes wrong becomes one sentence that says what to do.
 """
 
-import errno
 import hashlib
 import os
 import re
@@ -15,15 +14,11 @@ from typing import Any
 from urllib.parse import urlparse
 
 from ..errors import CheckpointError
+from .hub_errors import OFFLINE, PORTAL, NoHubError, explained, is_final
+from .hub_errors import NotInRepoError as NotInRepoError
 
 RESUMABLE = 8 * 2**20  # bytes: smaller files are simply fetched again
 SPARE_DISK = 200 * 2**20  # bytes to leave free on the disk
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-LOGIN = "run 'hf auth login' or set HF_TOKEN"
-
-
-class NotInRepoError(CheckpointError):
-    """The repository exists but does not hold this file."""
 
 
 def hf_get(
@@ -77,27 +72,37 @@ def _download(repo: str, filename: str, revision: str | None) -> Path:
         here = Path(cached) if isinstance(cached, str) else None
         if constants.HF_HUB_OFFLINE:
             if here is None:
-                raise ConnectionError("HF_HUB_OFFLINE is set")
+                raise NoHubError(OFFLINE)
             return here
         url = hub.hf_hub_url(repo, filename, revision=revision)
         try:
-            meta = hub.get_hf_file_metadata(url)
+            meta = _metadata(url)
         except Exception as error:
-            if here is not None and _is_outage(error):
+            if here is not None and not is_final(error):
                 return here
             raise
-        if here is not None and meta.commit_hash and meta.commit_hash in here.parts:
+        if here is not None and meta.commit_hash in here.parts:
             return here
-        if (meta.size or 0) > RESUMABLE and meta.etag:
+        if (meta.size or 0) > RESUMABLE:
             _fetch_blob(repo, filename, url, meta)
         return Path(hub.hf_hub_download(repo, filename, revision=revision))
     except CheckpointError:
         raise
     except Exception as error:
-        sentence = _explain(error, repo, filename, revision)
+        sentence = explained(error, repo, filename, revision)
         if sentence is None:
             raise
         raise sentence from error
+
+
+def _metadata(url: str) -> Any:
+    """What the hub says of a file. Raises: NoHubError where another server answers."""
+    import huggingface_hub as hub
+
+    meta = hub.get_hf_file_metadata(url)
+    if not meta.commit_hash or not meta.etag:
+        raise NoHubError(PORTAL)
+    return meta
 
 
 def _fetch_blob(repo: str, filename: str, url: str, meta: Any) -> None:
@@ -164,62 +169,3 @@ def _is_whole(path: Path, etag: str) -> bool:
         while block := file.read(2**22):
             digest.update(block)
     return digest.hexdigest() == etag
-
-
-def _is_outage(error: Exception) -> bool:
-    """Whether the hub could not be reached, or failed for reasons of its own."""
-    from huggingface_hub import utils as hub
-
-    if isinstance(error, hub.EntryNotFoundError):
-        return isinstance(error, hub.LocalEntryNotFoundError)
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if status is not None:
-        return status >= 500 or status in (408, 429)
-    # requests' errors are OSErrors; httpx's share a base with the hub's own
-    return isinstance(error, (OSError, hub.HfHubHTTPError.__bases__[0]))
-
-
-def _explain(
-    error: Exception, repo: str, filename: str, revision: str | None
-) -> CheckpointError | None:
-    """The sentence for a failed download; None for an error that is not the hub's."""
-    from huggingface_hub import utils as hub
-
-    name = f"{repo}/{filename}"
-    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-        return CheckpointError(f"{name} cannot be stored: {error}.")
-    if isinstance(error, hub.GatedRepoError):
-        return CheckpointError(
-            f"{repo} is gated: accept its terms at https://huggingface.co/{repo}, then "
-            f"{LOGIN} with an account that did."
-        )
-    if isinstance(error, hub.RepositoryNotFoundError):
-        return CheckpointError(
-            f"the hub has no model {repo!r} that you may see: check the spelling, or "
-            f"if it is private {LOGIN}."
-        )
-    if isinstance(error, hub.RevisionNotFoundError):
-        return CheckpointError(f"{repo} has no revision {revision!r}: check its name.")
-    if isinstance(error, hub.HFValidationError):
-        return CheckpointError(
-            f"{repo!r} is no hub name: write OWNER/NAME, or the path of a folder."
-        )
-    if _is_outage(error):
-        talks = "moshi" in repo.lower()  # the demo does nothing else
-        instead = (
-            "use '--model demo', which is built in"
-            if talks
-            else "name a folder that holds it"
-        )
-        return CheckpointError(
-            f"{name} is not on this machine and the hub cannot be reached: connect "
-            f"once to download it, or {instead}."
-        )
-    if isinstance(error, hub.EntryNotFoundError):
-        return NotInRepoError(
-            f"{repo} has no file {filename!r}: check its name"
-            + (f" and the revision {revision!r}." if revision else ".")
-        )
-    if isinstance(error, hub.HfHubHTTPError):
-        return CheckpointError(f"the hub refused {name}: {str(error).splitlines()[0]}")
-    return None

@@ -18,7 +18,8 @@ COMMIT = "c0ffee" + "0" * 34
 class FakeHub(ThreadingHTTPServer):
     """Serves ``files`` of ``owner/model`` (main); remembers the requests.
 
-    ``owner/gated`` is gated, any other repository unknown; ``broken`` answers 503.
+    ``owner/gated`` is gated, any other repository unknown; ``broken`` answers 503, and
+    ``answer`` is a status and headers with which everything is answered.
     """
 
     def __init__(self) -> None:
@@ -26,6 +27,7 @@ class FakeHub(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.requests: list[tuple[str, str, str | None]] = []  # method, file, range
         self.broken = False
+        self.answer: tuple[int, dict[str, str]] | None = None
         self.url = f"http://127.0.0.1:{self.server_port}"
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,))
         self._thread.start()
@@ -68,6 +70,12 @@ class _Handler(BaseHTTPRequestHandler):
         hub = self.server
         assert isinstance(hub, FakeHub)
         hub.requests.append((self.command, file, asked))
+        if hub.answer is not None:
+            self.send_response(hub.answer[0])
+            for name, value in {"Content-Length": "0", **hub.answer[1]}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            return b""
         refusal = hub.refusal(repo, revision, file)
         if refusal is not None:
             self.send_response(refusal[0])

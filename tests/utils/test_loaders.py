@@ -126,6 +126,98 @@ def test_a_name_that_is_none_is_refused(hub):
         hf_get("hf://only-owner")
 
 
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No proxy of this machine, and none of another test."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "HF_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    forget_sessions()
+    yield
+    forget_sessions()
+
+
+def forget_sessions() -> None:
+    """Let the hub client read the environment anew."""
+    from huggingface_hub import utils
+
+    for name in ("close_session", "reset_sessions"):  # 1.x and later, 0.x
+        if hasattr(utils, name):
+            getattr(utils, name)()
+
+
+ANSWERS = {
+    "5xx": (502, {}, "the hub cannot be reached (it fails itself (502))"),
+    "limit": (429, {"Retry-After": "37"}, "it limits requests (429): wait 37 s"),
+    "rate": (429, {"RateLimit": '"api";r=0;t=55'}, "(429): wait 55 s"),
+    "limit without a time": (429, {}, "(429): wait some minutes"),
+    "proxy password": (407, {}, "wants a name and a password (407)"),
+    "forbidden": (403, {}, "refused owner/model/config.json (403"),
+    "login page": (200, {"Content-Type": "text/html"}, "as a login page of a network"),
+    "login elsewhere": (302, {"Location": "/login"}, "as a login page of a network"),
+}
+
+
+@pytest.mark.parametrize("status, headers, sentence", ANSWERS.values(), ids=ANSWERS)
+def test_each_trouble_is_named_by_its_cause_and_the_cache_serves(
+    hub, status, headers, sentence
+):
+    hub.answer = status, headers
+    with pytest.raises(CheckpointError) as told:
+        hf_get("config.json", REPO)
+    assert sentence in str(told.value)
+    hub.answer = None
+    path = hf_get("config.json", REPO)
+    hub.answer = status, headers
+    assert hf_get("config.json", REPO) == path
+
+
+def test_an_expired_token_is_named(hub, monkeypatch):
+    set_constant("HF_TOKEN_PATH", "", monkeypatch)
+    monkeypatch.setenv("HF_TOKEN", "hf_old")
+    message = "Invalid credentials in Authorization header"
+    hub.answer = 401, {"X-Error-Message": message}
+    with pytest.raises(CheckpointError, match=r"refuses your access token .*expired"):
+        hf_get("config.json", REPO)
+
+
+PROXIES = {
+    "socks": ("socks5://127.0.0.1:1", "the proxy 127.0.0.1 of HTTP_PROXY"),
+    "gone": (
+        "http://u:secret@127.0.0.1:1",
+        "the proxy 127.0.0.1 of HTTP_PROXY|no conn",
+    ),
+    "nonsense": ("gopher://127.0.0.1:1", "the proxy 127.0.0.1 of HTTP_PROXY"),
+}
+
+
+@pytest.mark.parametrize("address, sentence", PROXIES.values(), ids=PROXIES)
+def test_a_proxy_that_cannot_be_used_is_named_and_the_cache_serves(
+    hub, monkeypatch, address, sentence
+):
+    path = hf_get("config.json", REPO)
+    forget_sessions()
+    monkeypatch.setenv("HTTP_PROXY", address)
+    assert hf_get("config.json", REPO) == path
+    with pytest.raises(CheckpointError, match=sentence) as told:
+        hf_get("w.safetensors", REPO)
+    assert "secret" not in str(told.value)
+
+
+def test_a_name_that_is_not_found_is_named(hub, monkeypatch):
+    point_to("http://no-such-host.invalid", monkeypatch)
+    with pytest.raises(CheckpointError, match=r"name is not found \(DNS\)"):
+        hf_get("config.json", REPO)
+
+
+@pytest.mark.parametrize("address", ["huggingface.co", "file:///x", "http://"])
+def test_an_endpoint_that_is_none_is_named(hub, monkeypatch, address):
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    point_to(address, monkeypatch)
+    with pytest.raises(CheckpointError, match=r"HF_ENDPOINT is .*no address like"):
+        hf_get("config.json", REPO)
+
+
 @pytest.mark.parametrize("how", ["setting", "unreachable", "broken"])
 def test_without_the_hub_the_cache_serves(hub, monkeypatch, how):
     path = hf_get("config.json", REPO)
