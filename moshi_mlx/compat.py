@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
 
 from .utils.sampling import Sampler
 
@@ -38,6 +40,71 @@ class MimiOf030:
         if self._state is None:
             return self.decoder_transformer.make_cache()
         return self._state.decoder.caches
+
+
+class LmGenOf030:
+    """0.3.0's ``LmGen``: a table of all tokens, of ``max_steps`` columns."""
+
+    @property
+    def gen_sequence(self: Any) -> mx.array:
+        """Tokens ``[B, 1 + n_q, steps]``, delays undone; -2 where there are none.
+
+        Programs wait for it after a step. A conversation has no end here, so only the
+        newest columns are kept, and writing into the table changes nothing.
+        """
+        streams = self.streams
+        ring = np.array(streams.tokens)
+        columns = ring.shape[2]
+        steps = max(self.max_steps or 0, self.step_idx + 1)
+        found = np.full((*ring.shape[:2], steps), self.ungenerated_token, np.int32)
+        for row, calls in enumerate(streams.offsets):
+            for k, delay in enumerate(streams.delays):
+                own = k < streams.own  # what call s says is in column s + 1
+                newest = calls if own else calls - 1 + delay
+                late = 1 if k == 0 else delay + own
+                for column in range(max(newest - columns + 1, 0), newest + 1):
+                    step = column - late
+                    if 0 <= step < calls:
+                        found[row, k, step] = ring[row, k, column % columns]
+        return mx.array(found)
+
+    @gen_sequence.setter
+    def gen_sequence(self: Any, value: mx.array) -> None:
+        """Programs put an empty table in its place to begin anew."""
+        if mx.any(value != self.ungenerated_token).item():
+            raise ValueError(
+                "gen_sequence was set to a table with tokens in it: give tokens with "
+                "force()."
+            )
+        self.reset()
+
+
+class StreamingAdd(nn.Module):
+    """The sum of two streams whose pieces differ in length: what is ahead waits.
+
+    Nothing here uses it; 0.3.0's codec did. Pieces are ``[..., T]``.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.reset_state()
+
+    def reset_state(self) -> None:
+        """Forget what waits."""
+        self._waiting: dict[str, mx.array] = {}
+
+    def step(self, lhs: mx.array, rhs: mx.array) -> mx.array:
+        """The sum of as much as both streams have brought by now."""
+        pieces = {"lhs": lhs, "rhs": rhs}
+        for side, before in self._waiting.items():
+            pieces[side] = mx.concatenate([before, pieces[side]], axis=-1)
+        ready = min(piece.shape[-1] for piece in pieces.values())
+        self._waiting = {
+            side: piece[..., ready:]
+            for side, piece in pieces.items()
+            if piece.shape[-1] > ready
+        }
+        return pieces["lhs"][..., :ready] + pieces["rhs"][..., :ready]
 
 
 class UpdateInPlace:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
-from ..compat import Hook
+from ..compat import Hook, LmGenOf030
 from ..modules.conditioner import ConditionTensor
 from ..utils.sampling import Sampler, TokenSampler, draw, noise_size, penalise_repeats
 from .depth import sample_frame
@@ -14,7 +14,7 @@ from .lm import Lm
 from .prefill import Prefill
 
 
-class LmGen(Prefill):
+class LmGen(LmGenOf030, Prefill):
     """A conversation, or a batch of independent ones, over an ``Lm``'s weights.
 
     The frame given in a call is used in that call, its streams delayed by d steps in

@@ -10,7 +10,10 @@ from itertools import repeat
 import mlx.core as mx
 import mlx.nn as nn
 
+from ..compat import StreamingAdd
 from .conv import State, StreamableConv1d, StreamableConvTranspose1d
+
+__all__ = ["SeanetConfig", "SeanetDecoder", "SeanetEncoder", "StreamingAdd"]
 
 States = Iterator[State] | Iterator[None]
 
