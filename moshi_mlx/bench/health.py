@@ -1,43 +1,37 @@
 """What could keep Moshi from running on this machine, checked part by part."""
 
+import math
 import platform
 import queue
 import sys
 import time
-from collections.abc import Callable, Iterator
-from copy import copy
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
-from mlx.utils import tree_flatten
 
 from ..audio.device import Microphone, Speaker, find_device, list_devices
 from ..audio.framing import FRAME_MS, rms
-from ..checkpoint.memory import fitting_moshi, machine_memory
-from ..codec.native import NativeCodec
+from ..checkpoint.build import footprint
+from ..checkpoint.info import CheckpointInfo
+from ..checkpoint.memory import USABLE, fitting_moshi, machine_memory
+from ..checkpoint.outline import outline
+from ..engines import residency
 from ..engines.duplex.engine import load
 from ..errors import MoshiError
 from ..fast import ops
 from ..linux_cpu import use_fast_products
 from ..live.devices import lacking
-from ..models.mimi import Mimi, mimi_202407
-from ..models.presets import config_v0_1
-from ..modules.transformer import Transformer
 from ..utils.extras import how_to_install, missing
-from ..utils.trace import percentile
+from . import estimate
 from .speed import Speed, measure
 
 State = Literal["ok", "warning", "error"]
 
-_SEVEN_B = 7.7e9  # weights that a step of Moshi 7B reads
-_CODEBOOKS = 8
-_TIMED = 6  # calls of each part
 _LISTEN_S = 1.0
 _QUIET_RMS = 1e-5  # below, a microphone is switched off
-_BITS = {4: "q4", 8: "q8", 16: "bf16"}
 _EXTRAS = {
     "serve": "moshi-mlx serve",
     "rust": "the codec's second engine, --codec rust",
@@ -50,30 +44,60 @@ class Finding:
 
     Attributes:
         what: its name.
-        state: "ok"; "warning" where something is missing that not everybody needs;
-            "error" where Moshi cannot run or be talked to.
+        state: "ok"; "warning" if something is missing that not everybody needs;
+            "error" if Moshi cannot run or be talked to.
         text: what was found, and what to do.
+        numbers: the same for programs; the ends of the names are units.
     """
 
     what: str
     state: State
     text: str
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 def check(model: str = "demo", sound: bool = True) -> Iterator[Finding]:
     """Look at everything; findings come as they are made.
 
+    A model that does not exist is reported at once, and ends the list.
+
     Args:
         model: is loaded and timed.
         sound: whether to open the microphone and the loudspeaker.
     """
+    try:
+        size = _size(CheckpointInfo.find(model))
+    except MoshiError as error:
+        yield Finding(f"model {model}", "error", str(error))
+        return
     yield _python()
     yield _mlx()
     yield _memory()
     yield from _packages()
     yield from _sound(sound)
+    yield size
     yield _guarded(f"model {model}", lambda: _model(model))
     yield from _seven_b()
+
+
+def _size(info: CheckpointInfo) -> Finding:
+    """What a model takes, before anything of it is fetched."""
+    lm, here = outline(info)
+    needed, what = footprint(info, lm), f"size of {info.name}"
+    numbers = {f"{name}_bytes": value for name, value in asdict(needed).items()}
+    if here:
+        return Finding(what, "ok", f"{_parts(numbers)}: on this machine", numbers)
+    text = f"{_parts(numbers)}: not on this machine, will be downloaded"
+    return Finding(what, "warning", text, numbers)
+
+
+def _parts(numbers: Mapping[str, float]) -> str:
+    """Bytes of parts, for people."""
+    return ", ".join(
+        f"{name.removesuffix('_bytes')} {value / 1e6:,.1f} MB"
+        for name, value in numbers.items()
+        if value
+    )
 
 
 def _guarded(what: str, look: Callable[[], Finding]) -> Finding:
@@ -99,7 +123,7 @@ def _mlx() -> Finding:
     from importlib.metadata import version
 
     name = mx.device_info().get("device_name", "")
-    if _on_gpu():
+    if estimate.on_gpu():
         return Finding("MLX", "ok", f"{version('mlx')} on the GPU, {name}")
     return Finding(
         "MLX",
@@ -121,13 +145,18 @@ def _faster() -> str:
 
 def _memory() -> Finding:
     there = machine_memory()
+    numbers = {"bytes": there}
     if there < 7e9:
         return Finding(
             *("memory", "warning"),
             f"{there / 1e9:.0f} GB: too little for Moshi 7B (7 GB with 4 bits); the "
             "demo runs.",
+            numbers,
         )
-    return Finding("memory", "ok", f"{there / 1e9:.0f} GB: {fitting_moshi(there)} fits")
+    text = f"{there / 1e9:.0f} GB: {fitting_moshi(there)} fits"
+    if residency.can_wire():
+        text += f"; {residency.describe()}"
+    return Finding("memory", "ok", text, numbers)
 
 
 def _packages() -> Iterator[Finding]:
@@ -180,13 +209,20 @@ def _microphone() -> Finding:
         microphone.close()
     level = rms(np.concatenate(heard))
     what = f"'{device.name}', {microphone.rate} Hz"
+    numbers = {"rate_hz": microphone.rate, "level_db": _decibel(level)}
     if level < _QUIET_RMS:
         return Finding(
             *("microphone", "warning"),
             f"{what}, gives pure silence: is it muted? On a Mac, allow it for this "
             "terminal (System Settings, Privacy & Security, Microphone).",
+            numbers,
         )
-    return Finding("microphone", "ok", f"{what}, level {20 * np.log10(level):.0f} dB")
+    text = f"{what}, level {_decibel(level):.0f} dB"
+    return Finding("microphone", "ok", text, numbers)
+
+
+def _decibel(level: float) -> float:
+    return 20 * math.log10(max(level, 1e-9))
 
 
 def _speaker() -> Finding:
@@ -196,83 +232,39 @@ def _speaker() -> Finding:
     latency_ms = 1000 * speaker.latency_s
     speaker.close()
     return Finding(
-        "speaker", "ok", f"'{device.name}', {speaker.rate} Hz, {latency_ms:.0f} ms"
+        *("speaker", "ok"),
+        f"'{device.name}', {speaker.rate} Hz, {latency_ms:.0f} ms",
+        {"rate_hz": speaker.rate, "latency_ms": latency_ms},
     )
 
 
 def _model(name: str) -> Finding:
     speed: Speed = measure(load(name))
     state: State = "ok" if speed.holds else "warning"
-    return Finding(f"model {name}", state, str(speed))
+    return Finding(f"model {name}", state, str(speed), _with_unit(speed))
+
+
+def _with_unit(speed: Speed) -> dict[str, float]:
+    return {f"{name}_ms": value for name, value in asdict(speed).items()}
 
 
 def _seven_b() -> Iterator[Finding]:
-    """Moshi 7B's speed with each quantisation, from one of its layers and its codec."""
-    codec_ms = time_codec()
+    """Moshi 7B's speed in each of its published forms."""
+    codec_ms = estimate.time_codec()
     memory = machine_memory()
-    for bits, name in _BITS.items():
-        size_gb = _SEVEN_B * (bits + (0.5 if bits < 16 else 0)) / 8e9
-        step_ms = time_layer(bits)
+    for name in estimate.RECIPES:
+        needed, step_ms = estimate.nbytes(name), estimate.time_step(name)
         total = step_ms + codec_ms
         text = (
             f"about {total:.0f} ms a frame of {FRAME_MS:.0f} (step {step_ms:.0f}, "
-            f"codec {codec_ms:.0f}), {size_gb:.1f} GB"
+            f"codec {codec_ms:.0f}), {needed / 1e9:.1f} GB"
         )
-        if 1e9 * size_gb > 0.9 * memory:
-            yield Finding(f"Moshi 7B {name}", "warning", f"{text}: does not fit")
+        state: State = "ok"
+        if needed > USABLE * memory:
+            state, text = "warning", f"{text}: does not fit"
         elif total > FRAME_MS:
-            yield Finding(f"Moshi 7B {name}", "warning", f"{text}: too slow to talk to")
+            state, text = "warning", f"{text}: too slow to talk to"
         else:
-            yield Finding(f"Moshi 7B {name}", "ok", f"{text}: in real time")
-
-
-def time_layer(bits: int) -> float:
-    """Milliseconds of a step of Moshi 7B, from one layer with random weights.
-
-    A step reads every weight once, and that is what takes its time.
-    """
-    cfg = copy(config_v0_1().transformer)
-    cfg.num_layers = 1
-    if not _on_gpu():  # a smaller one will do, and is made sooner
-        cfg.d_model, cfg.num_heads, cfg.dim_feedforward = 2048, 16, 4 * 2048
-    layer = Transformer(cfg)
-    weights = sum(_size(w) for _, w in tree_flatten(layer.parameters()))
-    if bits < 16:
-        nn.quantize(layer, group_size=32, bits=bits)
-    else:
-        layer.set_dtype(_sixteen_bits())
-    mx.eval(layer.parameters())
-    cache = layer.make_rot_cache()
-    x = mx.ones((1, 1, cfg.d_model), dtype=_sixteen_bits())
-    return _median_ms(lambda: mx.eval(layer(x, cache))) * _SEVEN_B / weights
-
-
-def _size(weight: object) -> int:
-    assert isinstance(weight, mx.array)
-    return weight.size
-
-
-def _sixteen_bits() -> mx.Dtype:
-    """What activations are computed in: on a CPU, 16 bits only cost time."""
-    return mx.bfloat16 if _on_gpu() else mx.float32
-
-
-def _on_gpu() -> bool:
-    return mx.default_device().type == mx.DeviceType.gpu
-
-
-def time_codec() -> float:
-    """Milliseconds for a frame of the released Mimi, with random weights."""
-    codec = NativeCodec(Mimi(mimi_202407(_CODEBOOKS)))
-    frame = np.zeros((1, 1, codec.frame_size), np.float32)
-    return _median_ms(lambda: codec.decode_step(codec.encode_step(frame)))
-
-
-def _median_ms(run: Callable[[], object]) -> float:
-    run()
-    times = []
-    for _ in range(_TIMED):
-        began = time.perf_counter()
-        run()
-        times.append(1000 * (time.perf_counter() - began))
-    return percentile(times, 50)
+            text = f"{text}: in real time"
+        numbers = {"frame_ms": total, "step_ms": step_ms, "codec_ms": codec_ms}
+        yield Finding(f"Moshi 7B {name}", state, text, numbers | {"bytes": needed})

@@ -37,6 +37,7 @@ class SweepPlan:
         devices: "cpu", "gpu".
         growth: also time steps far into a conversation.
         kv_bits: of keys and values, for random models; ``info`` has its own.
+        paced: begin frames every 80 ms, as live ones do, instead of back to back.
     """
 
     info: CheckpointInfo | None
@@ -48,6 +49,7 @@ class SweepPlan:
     frames: int = 50
     growth: bool = False
     kv_bits: int | None = None
+    paced: bool = False
 
 
 @dataclass
@@ -79,7 +81,7 @@ def run(plan: SweepPlan) -> Iterator[tuple[str, SweepOutcome]]:
                     bits = f"{bits} kv{plan.kv_bits}"
                 for label, batch in _settings(plan, name, bits, device):
                     codec = make(label["codec"])
-                    result = measure(lm, codec, label, batch, plan.frames)
+                    result = measure(lm, codec, label, batch, plan.frames, plan.paced)
                     outcome.results.append(result)
                     yield title(result), outcome
                 if plan.growth:
@@ -115,6 +117,8 @@ def _settings(
             if codec == "rust" and batch > 1:
                 continue  # one stream at a time: batches are the native codec's
             label = {"model": name, "bits": bits, "device": device, "codec": codec}
+            if plan.paced:
+                label["pace"] = "paced"
             yield label, batch
 
 

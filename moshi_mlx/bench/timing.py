@@ -64,6 +64,20 @@ class Result:
         }
 
 
+class Clock:
+    """Begins frames when their sound would be there: every 80 ms."""
+
+    def __init__(self) -> None:
+        self._next_s = time.perf_counter()
+
+    def wait(self) -> None:
+        """Wait for the next frame; a late one begins at once, and so does its time."""
+        now_s = time.perf_counter()
+        if now_s < self._next_s:
+            time.sleep(self._next_s - now_s)
+        self._next_s = max(self._next_s, now_s) + FRAME_MS / 1000
+
+
 class Loop:
     """A batch of conversations that hear noise.
 
@@ -142,8 +156,14 @@ def measure(
     label: dict[str, str],
     batch: int = 1,
     frames: int = 50,
+    paced: bool = False,
 ) -> Result:
-    """Time frames of a batch of new conversations, after a warm-up."""
+    """Time frames of a batch of new conversations, after a warm-up.
+
+    Args:
+        paced: begin a frame every 80 ms, as sound comes, instead of one after another:
+            a GPU that rests between two frames lowers its clock.
+    """
     codec = None if make_codec is None else make_codec(batch)
     warm = Loop(lm, codec, batch)
     begun = time.perf_counter()
@@ -155,7 +175,10 @@ def measure(
     loop = Loop(lm, None if make_codec is None else make_codec(batch), batch)
     trace, first = Trace(), Trace()
     loop.frame(first)
+    clock = Clock() if paced else None
     for _ in range(frames):
+        if clock is not None:
+            clock.wait()
         loop.frame(trace)
     if lm.dep_q:
         for _ in range(max(5, frames // 3)):

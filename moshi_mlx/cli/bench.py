@@ -14,6 +14,7 @@ EXAMPLES = """
 moshi-mlx bench --model demo
 moshi-mlx bench --model kyutai/moshiko-mlx-q4 --codec native,rust
 moshi-mlx bench --size 7B --bits 16,q8,q4,mixed --plot bench.html
+moshi-mlx bench --size 7B --bits q4 --paced
 moshi-mlx bench --size 100M --batch 1,2,4,8,16,32 --growth --json
 moshi-mlx bench --task stt,tts,translation,text
 moshi-mlx bench --task stt --size tiny --hour
@@ -69,6 +70,14 @@ def bench(
         int,
         typer.Option("--frames", min=5, metavar="N", help="Number of frames to time."),
     ] = 50,
+    paced: Annotated[
+        bool,
+        typer.Option(
+            "--paced",
+            help="Begin a frame every 80 ms, as in a conversation, instead of back to "
+            "back: a GPU that rests in between runs more slowly.",
+        ),
+    ] = False,
     growth: Annotated[
         bool,
         typer.Option(
@@ -160,6 +169,7 @@ def bench(
         devices=_several(device or "", "device", available_devices()),
         frames=frames,
         growth=growth,
+        paced=paced,
         kv_bits=kv_bits,
     )
     outcome = SweepOutcome()

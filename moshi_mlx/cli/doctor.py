@@ -1,6 +1,5 @@
 """`moshi-mlx doctor`: what could keep Moshi from running here."""
 
-import json
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import typer
 
 from . import options
+from .outputs import print_json
 
 EXAMPLES = """
 moshi-mlx doctor
@@ -30,9 +30,9 @@ def doctor(
 ) -> None:
     """Check Python, MLX, memory, sound devices and codec, and time a few frames.
 
-    Estimates which version of Moshi 7B runs in real time here, from one of its layers:
-    nothing is downloaded. --model loads a model and times it. The exit code is 1 if
-    something is missing that a conversation needs.
+    Estimates which version of Moshi 7B runs in real time here, from a few of its
+    layers: nothing is downloaded. --model loads a model and times it. The exit code
+    is 1 if something is missing that a conversation needs.
     """
     from rich.console import Console
     from rich.padding import Padding
@@ -59,6 +59,6 @@ def doctor(
                 )
                 console.print(Padding(row, (0, 0)))
     if json_:
-        print(json.dumps([asdict(finding) for finding in findings]))
+        print_json("doctor", {"findings": [asdict(finding) for finding in findings]})
     if any(finding.state == "error" for finding in findings):
         raise typer.Exit(1)

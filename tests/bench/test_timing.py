@@ -4,6 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from moshi_mlx.bench import timing
 from moshi_mlx.bench.synthetic import SIZES, synthetic_lm
 from moshi_mlx.bench.timing import Loop, growth, measure, process_peak
 from moshi_mlx.checkpoint.cost import cost
@@ -129,3 +130,20 @@ def test_what_does_not_fit_is_said(monkeypatch):
 
 def test_the_process_holds_more_than_its_interpreter():
     assert process_peak() > 30e6
+
+
+def test_paced_frames_begin_every_80_ms_and_late_ones_at_once(monkeypatch):
+    now, slept = 10.0, []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        slept.append(round(1000 * seconds))
+        now += seconds
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(timing.time, "sleep", sleep)
+    clock = timing.Clock()
+    for frame_s in (0.020, 0.020, 0.200, 0.020, 0.020):
+        clock.wait()
+        now += frame_s
+    assert slept == [60, 60, 60]

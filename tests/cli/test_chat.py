@@ -93,7 +93,8 @@ def test_the_doctor_fails_a_machine_without_devices(
     plug()
     monkeypatch.setattr(health, "_seven_b", lambda: iter(()))  # slow, and tested
     assert main(["doctor", "--json", *options]) == code
-    found = {f["what"]: f for f in json.loads(capsys.readouterr().out)}
+    told = json.loads(capsys.readouterr().out)["findings"]
+    found = {f["what"]: f for f in told}
     assert found["PortAudio"]["state"] == state
     assert "no microphone and no loudspeaker" in found["PortAudio"]["text"]
 
