@@ -18,11 +18,11 @@ from ..models.lm import Lm
 KERNEL_US = (4.0, 6.0)  # from one kernel's start to the next's, fast and slow; assumed
 WAIT_MS = (0.1, 0.3)  # of the processor for the GPU; assumed
 WAITS = 3  # a frame: codes, text, sound
-CODEC = 222 + 190  # encode and decode
+CODEC = 187 + 159  # encode and decode
 TEMPORAL = 41  # embeddings, head, draw, streams
 TEMPORAL_LAYER = 11
 DEPTH_STEP = 12.5  # embedding, head, draw
-DEPTH_LAYER = 11.4  # of one step
+DEPTH_LAYER = 8.9  # of one step
 QUANTISED = 2  # more in each of them: residual sums, dequantised rows
 KV_BITS = 7  # more in a temporal layer: keys and values are packed
 

@@ -1,10 +1,14 @@
 """Attention between cuts: what comes before it, itself, and what comes after."""
 
+from collections.abc import Callable
+from typing import Any
+
 import mlx.core as mx
 
 from ..modules.attention import Attention, CrossAttention, SelfCache
 from ..modules.kv_cache import Plan
 from ..modules.quantized_kv import QuantizedKVCache
+from .frame import FrameCache
 from .heads import Heads, Table
 from .linear import FastLinear, FastQuantizedLinear, project
 from .twin import form
@@ -22,19 +26,23 @@ class FastAttention(Attention):
         self.heads = Heads.of(self)
 
     def split(
-        self, x: mx.array, b: int, t: int, table: Table
-    ) -> tuple[mx.array, mx.array, mx.array]:
-        """Queries ``[B, H, T, D]``, keys and values ``[B, H_kv, T, D]``, rotated."""
-        return self.heads.split(project(self.in_proj, x, b, t), b, t, table)
+        self, x: mx.array, b: int, t: int, table: Table, together: bool
+    ) -> tuple[mx.array, ...]:
+        """Queries, then keys and values apart or ``together``: see ``Heads.split``."""
+        qkv = project(self.in_proj, x, b, t)
+        return self.heads.split(qkv, b, t, table, together)
 
     def attend(
-        self, q: mx.array, k: mx.array, v: mx.array, cache: SelfCache, plan: Plan
+        self, q: mx.array, *kv: mx.array, cache: SelfCache | FrameCache, plan: Plan
     ) -> mx.array:
-        """Everything but the projections; gives rows ``[B * T, D]``."""
+        """Everything but the projections, of what ``split`` gave.
+
+        Returns: rows ``[B * T, D]``.
+        """
+        update: Callable[..., Any] = cache.update
+        k, v = update(*kv, plan)
         if isinstance(cache, QuantizedKVCache):
-            packed = cache.update(k, v, plan)
-            return self.heads.attend_packed(q, *packed, plan.mask)
-        k, v = cache.update(k, v, plan)
+            return self.heads.attend_packed(q, k, v, plan.mask)
         return self.heads.attend(q, k, v, plan.mask)
 
 

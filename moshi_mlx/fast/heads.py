@@ -107,9 +107,13 @@ class Heads:
         return heads >= self.num_heads + self.num_kv_heads
 
     def split(
-        self, qkv: mx.array, b: int, t: int, table: Table
-    ) -> tuple[mx.array, mx.array, mx.array]:
-        """Queries ``[B, H, T, D]``, keys and values ``[B, H_kv, T, D]``, rotated."""
+        self, qkv: mx.array, b: int, t: int, table: Table, together: bool = False
+    ) -> tuple[mx.array, ...]:
+        """Queries ``[B, H, T, D]``, keys and values ``[B, H_kv, T, D]``, rotated.
+
+        Args:
+            together: give keys and values as one array ``[B, 2 H_kv, T, D]``.
+        """
         h, kv, d = self.num_heads, self.num_kv_heads, self.head_dim
         by_hand = self._by_hand(qkv.dtype)
         if by_hand and table is not None:
@@ -119,8 +123,7 @@ class Heads:
         else:
             heads = qkv.reshape(b, t, h + 2 * kv, d).swapaxes(1, 2)
         if by_hand or table is None:
-            q, k, v = mx.split(heads, [h, h + kv], axis=1)
-            return q, k, v
+            return tuple(mx.split(heads, [h] if together else [h, h + kv], axis=1))
         qk = mx.fast.rope(
             heads[:, : h + kv],
             d,
@@ -129,7 +132,8 @@ class Heads:
             scale=1.0,
             offset=table,
         )
-        return qk[:, :h], qk[:, h:], heads[:, h + kv :]
+        q, k, v = qk[:, :h], qk[:, h:], heads[:, h + kv :]
+        return (q, mx.concatenate([k, v], axis=1)) if together else (q, k, v)
 
     def _turn(self, qkv: mx.array, b: int, t: int, table: mx.array) -> mx.array:
         if table.dtype != mx.complex64:

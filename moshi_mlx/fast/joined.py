@@ -79,15 +79,20 @@ class JoinedEmbedding(_Joined):
 
     spare_rows = 1  # of zeros, for the zero token
 
+    def _join(self, layers: Sequence[nn.Module]) -> dict[str, mx.array]:
+        rows = layers[0]["weight"].shape[0]
+        end = rows * len(layers)  # the first of the spare rows
+        self._first_rows = mx.arange(0, end + 1, rows, dtype=mx.int32)[:, None]
+        mx.eval(self._first_rows)
+        return super()._join(layers)
+
     def __call__(self, layers: Sequence[nn.Module], tokens: mx.array) -> mx.array:
         """Tokens ``[B, K, T]`` through K layers ``-> [B, T, D]``; -1 adds nothing."""
         arrays = self.arrays(layers)
         if not arrays:
             parts = [layer(tokens[:, k]) for k, layer in enumerate(layers)]
             return sum(parts[1:], parts[0])
-        rows = layers[0]["weight"].shape[0]
-        row = tokens + mx.arange(0, rows * len(layers), rows, dtype=mx.int32)[:, None]
-        row = mx.where(tokens < 0, rows * len(layers), row)
+        row = mx.where(tokens < 0, self._first_rows[-1], tokens + self._first_rows[:-1])
         found = {name: array[row] for name, array in arrays.items()}
         if "scales" not in found:
             return found["weight"].sum(axis=1)

@@ -2,7 +2,8 @@
 
 import mlx.core as mx
 
-from ..modules.quantization import ResidualVectorQuantization, half_norms, nearest
+from ..modules.quantization import ResidualVectorQuantization, half_norms
+from . import ops
 from .twin import form
 
 
@@ -12,21 +13,22 @@ class FastResidualVectorQuantization(ResidualVectorQuantization):
 
     def made_ready(self) -> None:
         joined = mx.stack([book.embedding for book in self.books])
+        count, size, _ = joined.shape
+        self._first_rows = mx.arange(0, count * size, size)[:, None]
         views, norms = list(joined), list(half_norms(joined))
         mx.eval(joined, views, norms)  # lazy arrays could not cross to another thread
         self._tables = list(zip(views, norms, strict=True))
         self._joined = joined.flatten(0, 1)
-        mx.eval(self._joined)
+        mx.eval(self._joined, self._first_rows)
 
     def encode(self, x: mx.array, n: int) -> mx.array:
         codes: list[mx.array] = []
         for embedding, norms in self._tables[:n]:
-            codes.append(nearest(x, embedding, norms))
+            codes.append(mx.argmax(ops.linear(x, embedding, norms), axis=-1))
             if len(codes) < n:
                 x = x - embedding[codes[-1]]
-        return mx.stack(codes, axis=1)
+        return mx.stack(codes, axis=1).astype(mx.int32)
 
     def decode(self, codes: mx.array) -> mx.array:
-        size = self._tables[0][0].shape[0]
-        first_rows = mx.arange(0, codes.shape[1] * size, size)[:, None]
-        return self._joined[codes + first_rows].sum(axis=1)
+        rows = codes + self._first_rows[: codes.shape[1]]
+        return self._joined[rows].sum(axis=1)

@@ -15,8 +15,9 @@ from ..modules.transformer import Transformer, TransformerLayer
 from . import ops
 from .attention import FastAttention, FastCrossAttention
 from .compiled import Compiled, Function
+from .frame import FrameCache
 from .heads import Table
-from .linear import project, project_add
+from .linear import FastLinear, project, project_add, with_weights
 from .twin import form
 
 
@@ -68,10 +69,10 @@ class FastLayer(TransformerLayer):
     gating: FastMlpGating | FastMlpNoGating
 
     def before(
-        self, x: mx.array, b: int, t: int, table: Table
-    ) -> tuple[mx.array, mx.array, mx.array]:
+        self, x: mx.array, b: int, t: int, table: Table, together: bool
+    ) -> tuple[mx.array, ...]:
         """What self-attention is given: queries, keys and values."""
-        return self.self_attn.split(self.norm1(x), b, t, table)
+        return self.self_attn.split(self.norm1(x), b, t, table, together)
 
     def after(
         self, x: mx.array, y: mx.array, b: int, t: int, *condition: mx.array
@@ -88,6 +89,23 @@ class FastLayer(TransformerLayer):
         if "layer_scale_2" in self:
             return x + self.layer_scale_2(self.gating.rows(y, b, t))
         return self.gating.add(y, x, b, t)
+
+    def fold_scales(self) -> None:
+        """Multiply the layer's scales into the matrices before them.
+
+        This spares a kernel each, for a copy of those matrices. It is done in float32.
+        """
+        parts = [("1", self.self_attn, "out_proj"), ("2", self.gating, "linear_out")]
+        if isinstance(self.gating, FastMlpNoGating):
+            parts[1] = ("2", self.gating, "linear2")
+        for which, owner, name in parts:
+            scale, last = self.get(f"layer_scale_{which}"), owner[name]
+            if scale is None or type(last) is not FastLinear or "bias" in last:
+                continue
+            floats = last["weight"].astype(mx.float32) * scale["scale"][:, None]
+            weight = floats.astype(last["weight"].dtype)
+            owner[name] = with_weights(last, {"weight": weight})
+            del self[f"layer_scale_{which}"]
 
     def _add_projected(
         self,
@@ -118,6 +136,12 @@ class FastTransformer(Transformer):
         self._most = positions
         self._compiled = Compiled()
 
+    def fold_scales(self) -> None:
+        """Fold the scales of all layers: see ``FastLayer``."""
+        for layer in self.layers:
+            if isinstance(layer, FastLayer):
+                layer.fold_scales()
+
     def __call__(
         self,
         x: mx.array,
@@ -125,6 +149,7 @@ class FastTransformer(Transformer):
         cross_attention_src: mx.array | None = None,
         active: Sequence[bool] | None = None,
     ) -> mx.array:
+        """As ``Transformer``; the caches may hold a ``FrameCache`` each."""
         self.check_condition(cross_attention_src)
         cache = self.make_rot_cache() if cache is None else cache
         plan = self.plan(x, cache, active)
@@ -133,6 +158,7 @@ class FastTransformer(Transformer):
         table = None
         if self._table_of is not None:
             table = self._table_of.table(plan.start, t, x.dtype)
+        together = isinstance(cache[0].self_attn, FrameCache)
         self._compiled.begin(live=t <= self._most)
         x = x.reshape(b * t, d)
         y: mx.array | None = None
@@ -140,11 +166,12 @@ class FastTransformer(Transformer):
         last: FastLayer | None = None
         for i, layer in enumerate([*self.layers, None]):
             cut = layer if isinstance(layer, FastLayer) else None
-            piece: Function = partial(_between_attentions, last, cut, b, t)
+            piece: Function = partial(_between_attentions, last, cut, b, t, together)
             x, *qkv = self._compiled((i, b, t), piece)(x, table, y, *condition)
             last, y, condition = cut, None, ()
             if cut is not None:
-                y = cut.self_attn.attend(*qkv, cache[i].self_attn, plan)
+                past = cache[i].self_attn
+                y = cut.self_attn.attend(*qkv, cache=past, plan=plan)
                 if cross_attention_src is not None:
                     condition = cut.cross_attention.remember(
                         cross_attention_src, cache[i], b, x.dtype
@@ -160,6 +187,7 @@ def _between_attentions(
     following: FastLayer | None,
     b: int,
     t: int,
+    together: bool,
     x: mx.array,
     table: Table,
     y: mx.array | None,
@@ -174,4 +202,4 @@ def _between_attentions(
         x = last.after(x, y, b, t, *condition)
     if following is None:
         return (x,)
-    return x, *following.before(x, b, t, table)
+    return x, *following.before(x, b, t, table, together)

@@ -5,16 +5,18 @@ on; those of the layers that they are made of are in ``moshi_mlx.fast``.
 """
 
 from functools import partial
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from ..fast import form
 from ..fast.compiled import Compiled, Stage
+from ..fast.frame import FrameCache
 from ..fast.joined import JoinedEmbedding, JoinedLinear
 from ..fast.transformer import FastTransformer
+from ..modules.attention import LayerCache
 from ..modules.embedding import QuantizedScaledEmbedding, ScaledEmbedding
-from ..modules.kv_cache import KVCache
 from .depformer import Choose, DepFormer, DepFormerSlice
 from .lm import Lm
 from .mimi import MOST_COMPILED, Mimi
@@ -50,6 +52,11 @@ class FastDepFormer(DepFormer):
     """
 
     def made_ready(self) -> None:
+        self._ours = all(
+            isinstance(part, DepFormerSlice)
+            and isinstance(part.transformer, FastTransformer)
+            for part in self.slices
+        )
         self._compiled = Compiled()
         self._joined = JoinedLinear()
         sets = range(max(self.input_sets, default=-1) + 1)
@@ -63,35 +70,38 @@ class FastDepFormer(DepFormer):
         steps: int | None = None,
         drawn: bool = True,
     ) -> list[mx.array]:
+        if not self._ours:
+            return super().__call__(hidden, text, choose, steps, drawn)
         inputs = self._joined(self._firsts, hidden)
         self._compiled.begin()
-        cache: list[mx.array] = []
+        length = len(self.slices)
+        buffers: list[mx.array] = []
         token, tokens = text, []
         for k, part in enumerate(self.slices[:steps]):
             plain = drawn and k > 0 and isinstance(part.emb, TABLES)  # never -1
             told = part.emb.lookup(token) if plain else part.emb(token)
-            step = self._compiled(k, partial(_step, part))
-            logits, *cache = step(inputs[self.input_sets[k]] + told, *cache)
+            step = self._compiled(k, partial(_step, part, k, length))
+            logits, *buffers = step(inputs[self.input_sets[k]] + told, *buffers)
             token = choose(k, logits)
             tokens.append(token)
         return tokens
 
 
-def _step(part: DepFormerSlice, x: mx.array, *cache: mx.array) -> tuple[mx.array, ...]:
-    """One codebook: logits ``[B, 1, card]``, then the frame's cache.
+def _step(
+    part: DepFormerSlice, k: int, length: int, x: mx.array, *buffers: mx.array
+) -> tuple[mx.array, ...]:
+    """One codebook: logits ``[B, 1, card]``, then the frame's keys and values.
 
     Args:
+        k: which of ``length`` codebooks.
         x: input ``[B, 1, d]`` of the step.
-        cache: keys and values of the steps before, per layer; none at step 0.
+        buffers: keys and values of the steps before, per layer; none at step 0.
     """
-    layers = part.transformer.make_frame_cache()
-    for layer, keys, values in zip(layers, cache[::2], cache[1::2], strict=False):
-        frame = layer.self_attn
-        assert isinstance(frame, KVCache)
-        frame.keys, frame.values = keys, values
-    logits = part.logits(part.transformer(x, layers))
-    filled = [array for layer in layers for array in layer.self_attn.state]
-    return logits, *(array for array in filled if array is not None)
+    layers = part.transformer.layers
+    caches: list[Any] = [FrameCache(length, buffer, k) for buffer in buffers]
+    caches = caches or [FrameCache(length) for _ in layers]
+    x = part.transformer(x, [LayerCache(cache) for cache in caches])
+    return part.logits(x), *(cache.buffer for cache in caches)
 
 
 @form(Mimi)
@@ -103,6 +113,8 @@ class FastMimi(Mimi):
         positions = MOST_COMPILED * self.cfg.resample_stride
         for stack in (self.encoder_transformer, self.decoder_transformer):
             _compile(stack.transformer, positions)
+            if isinstance(stack.transformer, FastTransformer):
+                stack.transformer.fold_scales()
         samples = MOST_COMPILED * self.frame_size
         self["encoder"] = Stage(self.encoder, samples)
         self["decoder"] = Stage(self.decoder, positions)

@@ -251,13 +251,20 @@ def test_a_part_of_the_user_s_own_is_called_as_it_is(which):
         assert_close(found, expected, 2e-5)
 
 
-def test_stacks_and_tables_of_the_user_s_own_are_called_too():
+@pytest.mark.parametrize("depth", ["ours", "layer", "stack"])
+def test_stacks_and_tables_of_the_user_s_own_are_called_too(depth):
     lm, plain = tiny.lm(), tiny.lm()
     lm.transformer = WithCaches(lm.transformer)  # type: ignore
     lm.text_emb = Around(lm.text_emb)  # type: ignore
     lm.audio_embs = [Around(emb) for emb in lm.audio_embs]  # type: ignore
     for part in lm.depformer.slices:
         part.emb = Around(part.emb)  # type: ignore
+    if depth == "layer":
+        layers = lm.depformer.slices[1].transformer.layers
+        layers[0] = Around(layers[0])  # type: ignore
+    elif depth == "stack":
+        part = lm.depformer.slices[1]
+        part.transformer = Around(part.transformer)  # type: ignore
     found, expected = logits(lm.ready()), logits(lm)
     for one, other in zip(found, expected, strict=True):
         assert_close(one, other, 2e-5)
