@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-YOU, MOSHI = "#d9702a", "#12806f"  # also on terminals, light or dark
+YOU, MOSHI = "#d9702a", "#0f7868"  # also on terminals, light or dark
 
 
 def looks() -> str:

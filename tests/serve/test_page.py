@@ -1,6 +1,7 @@
 """The page in a real Chromium, with a microphone that plays a recorded question."""
 
 import base64
+import re
 import shutil
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import moshi_mlx
@@ -277,3 +279,47 @@ def test_everything_fits_the_screen(browser, serve, width, height):
         assert box["x"] >= 0 and box["x"] + box["width"] <= width, name
         assert box["y"] >= 0 and box["y"] + box["height"] <= height, name
     visit.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_to_object_to(browser, serve, scheme):
+    server = serve(limits=Limits())
+    visit = Visit(browser, server.url("/"), color_scheme=scheme)
+    visit.expect_words("#model", "demo")
+    found = [Axe().run(visit.page)]
+    visit.page.click("#open-settings")
+    found.append(Axe().run(visit.page))
+    for results in found:
+        assert results.violations_count == 0, results.generate_report()
+    assert not visit.errors
+
+
+def test_sliders_have_names_of_their_own_and_reach_the_server(browser, serve):
+    server = serve(limits=Limits())
+    visit = Visit(browser, server.url("/"))
+    page = visit.page
+    visit.expect_words("#suggestions", "Tell me a joke.")
+    page.click("#open-settings")
+    for name in ("Volume", "Text top-k", "Voice top-k", "Repetition penalty"):
+        slider = page.get_by_role("slider", name=name, exact=True)
+        slider.focus()
+        page.keyboard.press("ArrowRight")
+    chosen = {
+        name: page.input_value(f"#{name}")
+        for name in ("text-topk", "audio-topk", "repetition")
+    }
+    page.click("#settings button[type=submit]")
+    with page.expect_websocket() as opened:
+        page.click("#talk")
+    visit.expect_state("talking")
+    address = opened.value.url
+    assert f"text_topk={chosen['text-topk']}" in address
+    assert f"audio_topk={chosen['audio-topk']}" in address
+    assert f"repetition_penalty={chosen['repetition']}" in address
+    visit.expect_words("#transcript", "Jupiter")
+    expect(page.locator("#suggestions")).to_be_hidden()
+    page.click("#talk")
+    with page.expect_download() as saved:
+        page.click("#save-audio")
+    name = saved.value.suggested_filename
+    assert re.fullmatch(r"moshi-\d{4}-\d\d-\d\d-\d{6}\.wav", name)

@@ -8,6 +8,15 @@ import { connect } from "./wire.js";
 const $ = (id) => document.getElementById(id);
 const RETRIES_S = [0.5, 1, 2, 4, 8, 8, 8, 8];
 const SHUTDOWN = 1012;
+// Sliders, by the name that the server knows in the address and in its defaults.
+const SLIDERS = {
+  text_temperature: "text-temperature",
+  audio_temperature: "audio-temperature",
+  text_topk: "text-topk",
+  audio_topk: "audio-topk",
+  repetition_penalty: "repetition",
+};
+const SUGGESTIONS = ["Tell me a joke.", "What is the biggest planet?", "How are you?"];
 const orbs = new Orbs($("orbs"));
 const recording = new Recording();
 
@@ -38,6 +47,7 @@ function show(next, words) {
   $("talk").textContent = on ? "Stop" : "Start";
   $("mute").disabled = $("restart").disabled = next !== "talking";
   $("keep").hidden = recording.seconds === 0;
+  $("suggestions").hidden = $("transcript").childElementCount > 0 || next === "failed";
 }
 
 function openDevices() {
@@ -46,6 +56,7 @@ function openDevices() {
     input: $("input-device").value,
     output: $("output-device").value,
     onFrame,
+    volume: Number($("volume").value),
     onPlayback: (heard) => (playback = heard),
     onLost: () => stop("failed", "The microphone is gone. Plug it in again, then press Start."),
   });
@@ -108,6 +119,7 @@ function join(words) {
     text: onText,
     about: (about) => {
       $("model").textContent = `${about.lm_model_file} · seed ${about.seed}`;
+      $("settings-model").textContent = about.lm_model_file;
     },
     queue: (place) => show("waiting", `Moshi is busy. You are number ${place} in the queue.`),
     stats: (stats) => (figures = stats),
@@ -122,9 +134,8 @@ function join(words) {
 
 function wishes() {
   const wanted = {};
-  for (const name of ["text", "audio"]) {
-    const slider = $(`${name}-temperature`);
-    if (slider.dataset.chosen) wanted[`${name}_temperature`] = slider.value;
+  for (const [name, id] of Object.entries(SLIDERS)) {
+    if ($(id).dataset.chosen) wanted[name] = $(id).value;
   }
   if ($("seed").value && $("seed").checkValidity()) wanted.seed = $("seed").value;
   return wanted;
@@ -160,6 +171,7 @@ function onText(text) {
   if (!line) {
     line = document.createElement("p");
     $("transcript").append(line);
+    $("suggestions").hidden = true;
   }
   line.textContent += line.textContent ? text : text.trimStart();
   if (/[.!?]$/.test(text)) line = null;
@@ -240,12 +252,20 @@ async function describeServer() {
   const answer = await fetch("api/build_info").catch(() => null);
   if (!answer?.ok) return;
   const info = await answer.json();
-  $("model").textContent = info.model;
-  for (const name of ["text", "audio"]) {
-    const slider = $(`${name}-temperature`);
-    if (!slider.dataset.chosen) slider.value = info.defaults[`${name}_temperature`] ?? 0.7;
-    $(`${name}-temperature-value`).textContent = slider.value;
+  $("model").textContent = $("settings-model").textContent = info.model;
+  for (const [name, id] of Object.entries(SLIDERS)) {
+    if (!$(id).dataset.chosen) $(id).value = info.defaults[name] ?? $(id).min;
+    showValue(id);
   }
+}
+
+const showValue = (id) => ($(`${id}-value`).textContent = $(id).value);
+
+/** A file name with the date and time at which the conversation began, local time. */
+function dated(ending) {
+  const began = new Date(Date.now() - (performance.now() - since));
+  const local = new Date(began.getTime() - 60_000 * began.getTimezoneOffset());
+  return `moshi-${local.toISOString().slice(0, 19).replace("T", "-").replaceAll(":", "")}${ending}`;
 }
 
 $("talk").onclick = () => (state === "idle" || state === "failed" ? start() : stop());
@@ -256,16 +276,19 @@ $("open-settings").onclick = () => {
   $("settings").showModal();
 };
 $("settings").onclose = switchDevices;
-$("save-audio").onclick = () => save(recording.wav(), "moshi.wav");
-$("save-text").onclick = () => save(recording.transcript(), "moshi.txt");
+$("save-audio").onclick = () => save(recording.wav(), dated(".wav"));
+$("save-text").onclick = () => save(recording.transcript(), dated(".txt"));
 $("output-label").hidden = !("setSinkId" in AudioContext.prototype);
-for (const name of ["text", "audio"]) {
-  const slider = $(`${name}-temperature`);
-  slider.oninput = () => {
-    slider.dataset.chosen = "yes";
-    $(`${name}-temperature-value`).textContent = slider.value;
-  };
+for (const id of [...Object.values(SLIDERS), "volume"]) {
+  $(id).addEventListener("input", () => {
+    $(id).dataset.chosen = "yes";
+    showValue(id);
+  });
 }
+$("volume").value = 1;
+showValue("volume");
+$("volume").addEventListener("input", () => sound?.setVolume(Number($("volume").value)));
+$("suggestions").querySelector("span").textContent = SUGGESTIONS.map((s) => `“${s}”`).join(" · ");
 document.addEventListener("keydown", (event) => {
   const presses = event.key === " " && event.target.closest("button");
   const busy = $("settings").open || presses || event.target.closest("input, select");
@@ -282,4 +305,5 @@ if (new URLSearchParams(location.search).has("token")) {
 }
 setInterval(showFigures, 250);
 if (pageTrouble()) show("failed", pageTrouble());
+else $("suggestions").hidden = false;
 describeServer();

@@ -29,7 +29,7 @@ export function pageTrouble() {
 }
 
 /** Opens both; `onFrame` gets the microphone in Float32Arrays of 1920 samples. */
-export async function openSound({ input, output, onFrame, onPlayback, onLost }) {
+export async function openSound({ input, output, volume, onFrame, onPlayback, onLost }) {
   const context = new AudioContext({ latencyHint: "interactive" });
   let stream;
   try {
@@ -52,14 +52,17 @@ export async function openSound({ input, output, onFrame, onPlayback, onLost }) 
     numberOfInputs: 0,
     outputChannelCount: [1],
   });
+  const gain = new GainNode(context, { gain: volume });
   source.connect(microphone);
-  speaker.connect(context.destination);
+  speaker.connect(gain);
+  gain.connect(context.destination);
   microphone.port.onmessage = ({ data }) => onFrame(data);
   speaker.port.onmessage = ({ data }) => onPlayback(data);
   stream.getAudioTracks()[0].addEventListener("ended", onLost);
   if (output && context.setSinkId) await context.setSinkId(output).catch(() => {});
   return {
     outputMs: () => 1000 * ((context.outputLatency || 0) + (context.baseLatency || 0)),
+    setVolume: (loudness) => gain.gain.setTargetAtTime(loudness, context.currentTime, 0.02),
     play: (pcm) => speaker.port.postMessage(pcm),
     forget: () => speaker.port.postMessage("forget"),
     async close() {
