@@ -47,7 +47,7 @@ def joined(
         pcm = np.concatenate([_fitted(pcm, len(blocks[0][0])) for pcm, _ in same], 1)
         if not np.isfinite(pcm).all():
             raise AudioError(
-                f"{name} holds samples that are no numbers (NaN or infinite): "
+                f"{name} holds samples that are not numbers (NaN or infinite): "
                 "export it again, as 16-bit PCM if you can."
             )
         parts.append(resample(pcm, rate, sample_rate))

@@ -47,7 +47,7 @@ def foreign(source: Input, kind: str) -> Decoder:
     """
     found = decoders()
     if not found:
-        raise AudioError(_advice(source, KINDS.get(kind, "no plain sound file")))
+        raise AudioError(_advice(source, KINDS.get(kind, "not a plain sound file")))
     reasons = []
     for open_with in found:
         try:

@@ -102,7 +102,7 @@ class LongSound:
         if not self._silenced:
             self._silenced = True
             _log.warning(
-                "%s holds samples that are no numbers (NaN or infinite): they are "
+                "%s holds samples that are not numbers (NaN or infinite): they are "
                 "silence",
                 self._name,
             )

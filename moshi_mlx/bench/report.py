@@ -10,7 +10,7 @@ from . import charts
 
 HEAD = (
     "recipe",
-    "bits a weight",
+    "bits per weight",
     "size",
     "read a step",
     "text KL",

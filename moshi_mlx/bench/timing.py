@@ -30,7 +30,7 @@ class Result:
         batch: conversations side by side.
         stages: encode, step, decode, frame, and step without depth transformer.
         cold_ms: very first frame; ``first_ms``: first one after a warm-up.
-        tokens_hz: text and audio tokens a second, over the batch.
+        tokens_hz: text and audio tokens per second, over the batch.
         memory: bytes of weights, of the conversations, and peaks while running.
     """
 

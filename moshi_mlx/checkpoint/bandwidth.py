@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .kernels import FrameWork
 
-STEPS_HZ = 12.5  # steps a second that keep up with live sound
+STEPS_HZ = 12.5  # steps per second that keep up with live sound
 ATTAINABLE = 0.7  # of a published bandwidth: what kernels that only read come to
 
 
@@ -57,7 +57,7 @@ class Reach:
     """What a chip makes of a model; computed.
 
     Attributes:
-        steps_hz: steps a second if its whole bandwidth were used.
+        steps_hz: steps per second if its whole bandwidth were used.
         verdict: "yes" if 70 % of the bandwidth is enough for live sound, "tight" if it
             takes all of it, "no" beyond.
         frame_ms: shortest and longest time of a frame by ``FrameWork``; None for a

@@ -174,7 +174,7 @@ def load_tokenizer(info: CheckpointInfo) -> Tokenizer:
         return sentencepiece.SentencePieceProcessor(model_file=str(path))
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
-            f"{str(path)!r} is not a SentencePiece tokenizer: fetch it again."
+            f"{str(path)!r} is not a SentencePiece tokenizer: download it again."
         ) from error
 
 

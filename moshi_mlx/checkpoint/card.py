@@ -53,7 +53,7 @@ def model_card(
             "moshi_mlx.",
             "",
             f"- {weight.parameters / 1e6:,.1f} M parameters, {weight.nbytes / 1e9:.2f} "
-            f"GB, {weight.bits_per_weight:.2f} bits a weight",
+            f"GB, {weight.bits_per_weight:.2f} bits per weight",
             f"- {_storage(quantization)}",
             *quality,
             "",

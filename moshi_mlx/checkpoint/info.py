@@ -129,7 +129,7 @@ class CheckpointInfo:
         }
         if not isinstance(name, str | PathLike) or not str(name).strip():
             raise CheckpointError(
-                f"a model's name is wanted, not {name!r}: give a folder, a hub "
+                f"expected a model's name, not {name!r}: give a folder, a hub "
                 "repository OWNER/NAME, or 'demo', which is built in."
             )
         local = Path(name).expanduser()
@@ -299,7 +299,8 @@ def _parts(index: Path) -> list[str]:
     names = list(table.values()) if isinstance(table, dict) else []
     if not names or not all(isinstance(name, str) for name in names):
         raise CheckpointError(
-            f"{str(index)!r} has no weight_map from tensors to files: fetch it again."
+            f"{str(index)!r} has no weight_map from tensors to files: download it "
+            "again."
         )
     return sorted(set(names))
 

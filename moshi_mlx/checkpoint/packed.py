@@ -34,7 +34,7 @@ def find_quantization(
         if choice is None or (said is not None and said != choice):
             raise CheckpointError(
                 f"{what}: {path} is packed {packed.shape} with scales {scales.shape}, "
-                f"which is {choice or 'no known quantisation'}"
+                f"which is {choice or 'not a known quantisation'}"
                 + (f" and not {said} as config.json says." if said else ".")
             )
         found[path] = choice

@@ -127,7 +127,8 @@ def same(choice: Choice) -> Recipe:
 
 
 def plan(lm: nn.Module, recipe: Recipe) -> Quantization:
-    """Decide for every layer; those whose width is no multiple of the group are kept.
+    """Decide for every layer; those whose width is not a multiple of the group are
+    kept.
 
     Raises: ConfigError where nothing would be quantised.
     """
@@ -139,7 +140,9 @@ def plan(lm: nn.Module, recipe: Recipe) -> Quantization:
         if choice is None:
             result.kept[path] = "left out by the recipe"
         elif width % choice.group_size:
-            result.kept[path] = f"width {width} is no multiple of {choice.group_size}"
+            result.kept[path] = (
+                f"width {width} is not a multiple of {choice.group_size}"
+            )
         else:
             result.layers[path] = choice
     if not result.layers:

@@ -186,6 +186,6 @@ def _check_space(folder: Path, size: int) -> None:
     if free < size:
         raise CheckpointError(
             f"the disk of {str(folder.parent)!r} has {free / 1e6:,.0f} MB free and "
-            f"{size / 1e6:,.0f} MB are to be written: make room, or name a folder on "
+            f"{size / 1e6:,.0f} MB are needed: free some space, or name a folder on "
             "another disk."
         )

@@ -11,7 +11,7 @@ LOGIN = "run 'hf auth login' with a token that may write, or set HF_TOKEN"
 def check_repo_name(repo: str) -> None:
     """Raise a CheckpointError for what cannot be a repository's name."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-        raise CheckpointError(f"{repo!r} is no hub repository: write OWNER/NAME.")
+        raise CheckpointError(f"{repo!r} is not a hub repository: write OWNER/NAME.")
 
 
 def upload(folder: Path, repo: str, *, private: bool = False) -> str:
@@ -34,7 +34,7 @@ def upload(folder: Path, repo: str, *, private: bool = False) -> str:
             ignore_patterns=["*.part", "*.part.safetensors", ".*"],
         )
     except HFValidationError as error:
-        raise CheckpointError(f"{repo!r} is no hub repository: {error}") from error
+        raise CheckpointError(f"{repo!r} is not a hub repository: {error}") from error
     except Exception as error:
         sentence = _explain(error, repo)
         if sentence is None:

@@ -64,8 +64,7 @@ def _check_place(path: Path) -> None:
         raise AudioError(f"{path} is a folder: name a file in it.")
     if not os.access(path if path.exists() else folder, os.W_OK):
         raise AudioError(
-            f"{path} cannot be written: it is not yours to change. Choose another "
-            "place."
+            f"{path} cannot be written: it is write-protected. Choose another place."
         )
 
 

@@ -54,7 +54,7 @@ class RustCodec:
     ):
         if not 1 <= num_codebooks <= CODEBOOKS:
             raise ConfigError(
-                f"{num_codebooks} codebooks were asked of rustymimi: give 1 to "
+                f"{num_codebooks} codebooks are not possible with rustymimi: give 1 to "
                 f"{CODEBOOKS}."
             )
         self.weights = str(weights)

@@ -50,7 +50,9 @@ def write_words(path: Path, words: Sequence[Word], layout: Layout = LAYOUT) -> N
 def check_form(path: Path) -> None:
     """Raises: ConfigError for a file that ``write_words`` would refuse."""
     if path.suffix[1:] not in FORMS:
-        raise ConfigError(f"{path} is no file of words: name it .{', .'.join(FORMS)}.")
+        raise ConfigError(
+            f"{path} is not a file of words: name it .{', .'.join(FORMS)}."
+        )
 
 
 def _timed(words: Sequence[Word]) -> list[Timed]:

@@ -45,7 +45,7 @@ class Closing(ABC):
         """Raises: ConfigError where the session has been closed."""
         if self.closed:
             name = type(self).__name__
-            raise ConfigError(f"{called}: this {name} is closed, begin a new one.")
+            raise ConfigError(f"{called}: this {name} is closed, start a new one.")
 
     def __enter__(self: S) -> S:
         return self

@@ -41,7 +41,7 @@ def load_tts(
         info = CheckpointInfo.find(
             name, revision=revision, bits=quantize, kv_bits=kv_bits
         )
-    _check_kind(info, "tts_config", "does not speak texts", DEFAULT_DSM_TTS_REPO)
+    _check_kind(info, "tts_config", "does not speak", DEFAULT_DSM_TTS_REPO)
     found, owner = info, model_thread()
     return owner.run(
         lambda: TTSModel(
@@ -69,7 +69,7 @@ def load_stt(
         info = CheckpointInfo.find(
             name, revision=revision, bits=quantize, kv_bits=kv_bits
         )
-    _check_kind(info, "stt_config", "does not write down speech", DEFAULT_STT_REPO)
+    _check_kind(info, "stt_config", "does not transcribe speech", DEFAULT_STT_REPO)
     found, owner = info, model_thread()
     return owner.run(
         lambda: STTModel(

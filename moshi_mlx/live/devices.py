@@ -119,7 +119,7 @@ class Player:
         with self._moved:
             self._moved.wait_for(lambda: self._gone or len(self._ring) <= most)
         if self._gone:
-            raise AudioError("the loudspeaker is gone: plug it in and start again.")
+            raise AudioError("the speaker is gone: plug it in and start again.")
 
     def _read(self, num_samples: int) -> Pcm:
         pcm = self._ring.read(num_samples)

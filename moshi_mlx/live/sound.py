@@ -248,7 +248,7 @@ class Sound:
         microphone, speaker = self.ends.microphone, self.ends.speaker
         assert microphone is not None and speaker is not None
         self._on_notice(
-            f"going on with '{microphone.device.name}' and '{speaker.device.name}'."
+            f"continuing with '{microphone.device.name}' and '{speaker.device.name}'."
         )
 
 

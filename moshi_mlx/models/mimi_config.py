@@ -94,7 +94,7 @@ class MimiConfig:
         total = _check_quantizer(quantizer, seanet.dimension)
         if num_codebooks is not None and not 1 <= num_codebooks <= total:
             raise ConfigError(
-                f"{num_codebooks} codebooks were asked of a codec that has {total}: "
+                f"{num_codebooks} codebooks were asked for, and the codec has {total}: "
                 f"give 1 to {total}."
             )
         cfg = cls(

@@ -22,7 +22,7 @@ def read_weights(file: str | PathLike[str]) -> dict[str, mx.array]:
             "does its name end in .safetensors?"
         ) from error
     if not isinstance(weights, dict):
-        raise CheckpointError(f"{file} holds one array: named weights were wanted.")
+        raise CheckpointError(f"{file} holds one array: expected named weights.")
     return weights
 
 

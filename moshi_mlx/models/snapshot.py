@@ -105,7 +105,7 @@ class Snapshot:
             mx.eval(arrays)
         except (RuntimeError, ValueError) as error:
             raise CheckpointError(
-                f"{str(path)!r} is no snapshot, or a damaged one: give a file that "
+                f"{str(path)!r} is not a snapshot, or is damaged: give a file that "
                 "moshi_mlx saved."
             ) from error
         if metadata.get("format") != FORMAT:

@@ -150,7 +150,7 @@ class StreamableConv1d(nn.Module):
             ("edge" in 0.3.0) the first sample itself.
 
     Shape: ``[B, T, C_in] -> [B, T / stride, C_out]``.
-    Raises: ValueError when T is no positive multiple of the stride.
+    Raises: ValueError when T is not a positive multiple of the stride.
     Source: Mimi (arXiv:2410.00037); kyutai-labs/moshi, modules/conv.py.
     """
 
@@ -207,7 +207,8 @@ class StreamableConv1d(nn.Module):
         stride = self.conv.conv.stride
         if not t or t % stride:
             raise ValueError(
-                f"the convolution got {t} samples, no positive multiple of its stride "
+                f"the convolution got {t} samples, not a positive multiple of its "
+                "stride "
                 f"{stride}: pad the signal to whole frames first."
             )
         if self.replicate and self.kept:

@@ -155,6 +155,7 @@ class SplitResidualVectorQuantizer(nn.Module):
     def _check(self, n: int) -> None:
         if not 1 <= n <= self.nq:
             raise ValueError(
-                f"{n} codebooks were asked of a quantizer that has {self.nq}: give 1 "
+                f"{n} codebooks were asked for, and the quantizer has {self.nq}: give "
+                "1 "
                 f"to {self.nq}."
             )

@@ -129,7 +129,7 @@ class Transformer(nn.Module):
 
     def check_condition(self, condition: mx.array | None) -> None:
         if (condition is not None) != self.cfg.cross_attention:
-            verb = "wants" if self.cfg.cross_attention else "has no use for"
+            verb = "wants" if self.cfg.cross_attention else "does not take"
             raise ValueError(f"this transformer {verb} a cross_attention_src.")
 
     def plan(

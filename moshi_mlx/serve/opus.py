@@ -162,7 +162,7 @@ class _Decoder:
         if self._packets == 0 and self._begun != b"OpusHead":
             raise ProtocolError("the Ogg stream holds no Opus: encode it as Opus.")
         if self._packets == 1 and self._begun != b"OpusTags":
-            raise ProtocolError("the second packet of the Opus stream is no OpusTags.")
+            raise ProtocolError("the second packet of the Opus stream is not OpusTags.")
         return packet_ms(self._begun) if self._packets >= _HEADERS else 0.0
 
     def decode(self, page: bytes) -> Pcm:
@@ -190,7 +190,7 @@ class PcmReader:
     def push(self, data: bytes | memoryview) -> Pcm:
         if len(data) % 4:
             raise ProtocolError(
-                f"{len(data)} bytes are no whole float32 samples of 4 bytes each."
+                f"{len(data)} bytes are not whole float32 samples of 4 bytes each."
             )
         if len(data) > 4 * SAMPLE_RATE * MAX_SECONDS:
             raise ProtocolError(
@@ -199,7 +199,7 @@ class PcmReader:
             )
         pcm = np.frombuffer(data, "<f4").astype(np.float32)
         if not np.isfinite(pcm).all():
-            raise ProtocolError("the sound holds samples that are no numbers.")
+            raise ProtocolError("the sound holds samples that are not numbers.")
         return np.clip(pcm, -1.0, 1.0)
 
 

@@ -64,7 +64,8 @@ def explained(
         return CheckpointError(f"{repo} has no revision {revision!r}: check its name.")
     if isinstance(error, hub.HFValidationError):
         return CheckpointError(
-            f"{repo!r} is no hub name: write OWNER/NAME, or the path of a folder."
+            f"{repo!r} is not the name of a hub repository: write OWNER/NAME, or the "
+            "path of a folder."
         )
     if status == 401 and hub.get_token():
         return CheckpointError(
@@ -86,7 +87,7 @@ def explained(
         talks = "moshi" in repo.lower()  # the demo does nothing else
         demo, folder = "use '--model demo', which is built in", "a folder that holds it"
         return CheckpointError(
-            f"{name} is not on this machine and the hub cannot be reached ({cause}): "
+            f"{name} is not on this machine, and the hub cannot be reached ({cause}): "
             f"connect once to download it, or {demo if talks else f'name {folder}'}."
         )
     if status is not None:

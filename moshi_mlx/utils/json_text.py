@@ -53,7 +53,7 @@ def parse_json(text: bytes) -> Any:
 
 
 def _refuse(word: str) -> None:
-    raise ValueError(f"it holds {word}, which is no number.")
+    raise ValueError(f"it holds {word}, which is not a number.")
 
 
 def _finite(digits: str) -> float:

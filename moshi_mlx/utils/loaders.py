@@ -58,7 +58,9 @@ def hf_get(
 def _split_hf_name(name: str) -> tuple[str, str, str | None]:
     match = re.fullmatch(r"hf://([^/@]+/[^/@]+)(?:@([^/]+))?/(.+)", name)
     if match is None:
-        raise CheckpointError(f"{name!r} is no hub name: write hf://OWNER/REPO/FILE.")
+        raise CheckpointError(
+            f"{name!r} is not the name of a hub repository: write hf://OWNER/REPO/FILE."
+        )
     return match[1], match[3], match[2]
 
 
@@ -156,7 +158,8 @@ def _check_disk(folder: Path, size: int, what: str) -> None:
     if free < size + SPARE_DISK:
         raise CheckpointError(
             f"{what} needs {size / 1e9:.1f} GB more on disk and {folder} has "
-            f"{free / 1e9:.1f} GB free: make room, or set HF_HOME to a larger disk."
+            f"{free / 1e9:.1f} GB free: free some space, or set HF_HOME to a larger "
+            "disk."
         )
 
 

@@ -132,7 +132,7 @@ class Sampler:
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} {value} is not a fraction: use 0 to 1.")
         if self.top_k is not None and self.top_k < 0:
-            raise ValueError(f"top_k {self.top_k} is no count: use 0 (all) or more.")
+            raise ValueError(f"top_k {self.top_k} is not a count: use 0 (all) or more.")
         if self.min_tokens_to_keep < 1:
             raise ValueError("min_tokens_to_keep must be at least 1.")
 

@@ -58,7 +58,9 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         )
     size = path.stat().st_size
     if size == 0:
-        raise CheckpointError(f"weights file {str(path)!r} is empty: fetch it again.")
+        raise CheckpointError(
+            f"weights file {str(path)!r} is empty: download it again."
+        )
     with path.open("rb") as file:
         start = file.read(64)
         for magic, what in FOREIGN_STARTS.items():
@@ -75,7 +77,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         tensors, end = _read_entries(parse_json(text))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{str(path)!r} has a damaged header ({_words(error)}): fetch it again."
+            f"{str(path)!r} has a damaged header ({_words(error)}): download it again."
         ) from error
     if size < 8 + length + end:
         raise _cut_short(path, size, 8 + length + end)
@@ -114,7 +116,7 @@ def _end_of(spans: Iterable[tuple[int, int, str]]) -> int:
 def _whole(values: Any, most: int) -> list[int]:
     fits = isinstance(values, list) and len(values) <= most
     if not fits or any(type(v) is not int or not 0 <= v < 2**48 for v in values):
-        raise ValueError(f"{repr(values)[:80]} is no list of sizes")
+        raise ValueError(f"{repr(values)[:80]} is not a list of sizes")
     return values
 
 
@@ -127,7 +129,7 @@ def _words(error: Exception) -> str:
 def _cut_short(path: Path, size: int, wanted: int | None) -> CheckpointError:
     there = f"{size / 1e6:.1f}" + (f" of {wanted / 1e6:.1f}" if wanted else "")
     return CheckpointError(
-        f"{str(path)!r} is cut short, {there} MB are there: fetch it again."
+        f"{str(path)!r} is cut short, {there} MB are there: download it again."
     )
 
 
@@ -175,6 +177,6 @@ def check_numbers(arrays: Iterable[tuple[str, mx.array]], what: str) -> None:
     for (name, _), bad in zip(floats, worst, strict=True):
         if bad.item():
             raise CheckpointError(
-                f"{what}: {name} holds values that are no numbers (NaN), so the model "
-                "could say nothing: fetch the file again, or ask who made it."
+                f"{what}: {name} holds values that are not numbers (NaN), so the model "
+                "could say nothing: fetch the file again, or ask whoever made it."
             )

@@ -163,6 +163,6 @@ def test_samples_that_are_no_numbers_end_no_long_recording(monkeypatch, caplog):
         found = np.concatenate(list(audio.frames(data)))
     expected = np.nan_to_num(pcm, nan=0, posinf=0, neginf=0)
     np.testing.assert_array_equal(found[: len(pcm)], expected)
-    assert "no numbers (NaN or infinite): they are silence" in caplog.text
-    with pytest.raises(AudioError, match="no numbers"):
+    assert "not numbers (NaN or infinite): they are silence" in caplog.text
+    with pytest.raises(AudioError, match="not numbers"):
         files.read(data)

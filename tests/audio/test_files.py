@@ -94,7 +94,7 @@ def test_bad_files_are_refused_with_a_reason_each(tmp_path):
         tmp_path: "is a folder",
         write("empty.wav", b""): "is an empty file",
         write("text.wav", b"I am a letter."): "text.wav is not a sound file",
-        float_wav(tmp_path / "nan.wav", nan): "no numbers",
+        float_wav(tmp_path / "nan.wav", nan): "not numbers",
         float_wav(tmp_path / "none.wav", tone()[:0]): "holds no sound",
     }
     for path, sentence in cases.items():

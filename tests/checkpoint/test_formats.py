@@ -45,7 +45,7 @@ def test_how_much_of_a_cut_file_is_there_is_said(tmp_path):
     path = tmp_path / "w.safetensors"
     mx.save_safetensors(str(path), {"a": mx.zeros(500_000)})
     path.write_bytes(path.read_bytes()[:1_200_000])
-    with pytest.raises(CheckpointError, match=r"1\.2 of 2\.0 MB are there: fetch"):
+    with pytest.raises(CheckpointError, match=r"1\.2 of 2\.0 MB are there: download"):
         read_tensors(path)
 
 

@@ -228,7 +228,7 @@ def test_the_demo_is_in_the_package(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", [None, "", " ", 3, b"demo"])
 def test_what_is_no_name_at_all_is_said_to_be_none(name):
-    sentence = rf"a model's name is wanted, not {re.escape(repr(name))}: .* 'demo'"
+    sentence = rf"expected a model's name, not {re.escape(repr(name))}: .* 'demo'"
     for load in (moshi_mlx.load, moshi_mlx.load_stt, moshi_mlx.load_tts):
         with pytest.raises(CheckpointError, match=sentence):
             load(name)

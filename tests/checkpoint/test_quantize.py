@@ -83,7 +83,7 @@ def test_layers_that_do_not_divide_are_kept_and_named():
     lm = tiny_lm(**config)
     result = quantize(lm, 4)
     name = "depformer.slices.0.linear_out"
-    assert result.kept[name] == "width 36 is no multiple of 32"
+    assert result.kept[name] == "width 36 is not a multiple of 32"
     assert "text_linear" in result.layers
     assert "scales" not in lm.depformer.slices[0].linear_out
     assert result.to_config()[name] is False

@@ -199,7 +199,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 def test_too_little_space_is_found_before_anything_is_written(tmp_path, monkeypatch):
     lm = load(write(tmp_path / "source"))
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=1000))
-    with pytest.raises(CheckpointError, match="are to be written: make room"):
+    with pytest.raises(CheckpointError, match="are needed: free some space"):
         save(tmp_path / "out", lm, BASE)
     assert not (tmp_path / "out").exists()
 

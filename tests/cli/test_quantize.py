@@ -73,7 +73,7 @@ def test_floating_modes_keep_tables_affine(capsys, source, tmp_path):
 def test_layers_that_do_not_divide_are_named(capsys, source, tmp_path):
     assert main(["quantize", str(source), str(tmp_path / "q"), "-q", "8"]) == 0
     shown = capsys.readouterr().out
-    assert "not quantised: text_linear (width 32 is no multiple of 64)" in shown
+    assert "not quantised: text_linear (width 32 is not a multiple of 64)" in shown
 
 
 def test_recipes_are_compared_without_writing(capsys, tmp_path, monkeypatch):
@@ -195,7 +195,7 @@ def test_quantising_from_a_file_needs_less_memory_than_the_file(capsys, tmp_path
     [
         (["--report", "nodir/q.html"], "there is no folder nodir"),
         (["--report", "q.html", "--recording", "no.wav"], "there is no file no.wav"),
-        (["--upload", "badname"], "'badname' is no hub repository"),
+        (["--upload", "badname"], "'badname' is not a hub repository"),
         (["--recipe", "q7"], "recipe 'q7' is unknown"),
         (["--bits", "4", "--group-size", "48"], "groups of 48 cannot be computed"),
     ],

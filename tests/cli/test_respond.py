@@ -130,10 +130,10 @@ def test_no_file_is_written_over_another(tmp_path, capsys, monkeypatch):
     question = tmp_path / "question.wav"
     question.write_bytes(QUESTIONS[1].path.read_bytes())
     for args, sentence in [
-        (["./question.wav"], "question.wav is the input itself: give OUT.wav a"),
+        (["./question.wav"], "question.wav is the input itself: give OUT.wav another"),
         (
             ["a.wav", "--recording", "a.wav"],
-            "a.wav is OUT.wav: give --recording a name",
+            "a.wav is OUT.wav: give --recording another name",
         ),
         (["--report", "no/r.html"], "no/r.html cannot be written: there is no folder"),
         (["a.mp3", "--model", "no/model/x"], "a.mp3 cannot be written, only WAV can"),

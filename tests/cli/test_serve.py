@@ -19,7 +19,7 @@ OLD_FLAGS = ["--steps", "4000", "--no-browser", "--port", "0", "--host", "localh
         (["--ssl", "/nowhere"], "no cert.pem"),
         (["--record", __file__], "test_serve.py cannot be made: File exists"),
         (["--token", "short"], "5 characters"),
-        (["--allow-origin", "friend.example"], "is no origin"),
+        (["--allow-origin", "friend.example"], "is not an origin"),
         (["--model", "/nowhere/at/all"], "/nowhere/at/all"),
     ],
 )

@@ -194,7 +194,7 @@ def test_scripts_in_batches_are_what_they_are_alone(tmp_path, capsys):
     assert sorted(failed) == [2, 4, 5, 7, 8]
     assert "is not JSON" in failed[2] and "nearest are" in failed[4]
     assert "no words" in failed[5] and "used before" in failed[7]
-    assert "names no file here" in failed[8]
+    assert "cannot name a file here" in failed[8]
     assert "line 4: " in output.err
     assert "line 9: the model cannot say \u4f60 \u597d: left out" in output.err
     mixed = json.loads((together / "mixed.json").read_text())["transcript"]
@@ -274,7 +274,7 @@ def test_a_text_that_is_no_utf8_is_a_sentence(data: bytes, tmp_path, capsys):
     (tmp_path / "a.txt").write_bytes(data)
     out = tmp_path / "a.wav"
     assert run("speak", tmp_path / "a.txt", *SPEAK, *VOICE, "-o", out) == 1
-    assert "a.txt is no text file in UTF-8" in capsys.readouterr().err
+    assert "a.txt is not a UTF-8 text file" in capsys.readouterr().err
     assert not out.exists()
 
 

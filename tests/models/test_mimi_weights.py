@@ -197,5 +197,5 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_sentence(tmp_path, name):
 def test_an_array_without_names_is_refused(tmp_path):
     path = str(tmp_path / "one.npy")
     mx.save(path, mx.zeros(3))
-    with pytest.raises(CheckpointError, match="named weights were wanted"):
+    with pytest.raises(CheckpointError, match="expected named weights"):
         Mimi(golden_mimi().cfg).load_weights(path)

@@ -280,7 +280,7 @@ def test_files_that_are_no_snapshot_are_refused_in_one_sentence(tmp_path: Path):
     for size in (0, 5, 200, len(whole) // 2):
         cut = tmp_path / f"cut{size}"
         cut.write_bytes(whole[:size])
-        cases[cut] = "is no snapshot, or a damaged one"
+        cases[cut] = "is not a snapshot, or is damaged"
     for file, words in cases.items():
         with pytest.raises(MoshiError, match=words) as refused:
             Snapshot.load(file)

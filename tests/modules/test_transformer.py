@@ -347,7 +347,7 @@ def test_what_cannot_be_computed_is_refused_in_one_sentence(changes, words: str)
 
 def test_a_condition_must_be_given_where_and_only_where_one_is_used():
     x, cross = wave(1, 1), wave(1, 2)
-    with pytest.raises(ValueError, match="has no use for a cross_attention_src"):
+    with pytest.raises(ValueError, match="does not take a cross_attention_src"):
         stack()(x, cross_attention_src=cross)
     with pytest.raises(ValueError, match="wants a cross_attention_src"):
         stack(cross_attention=True)(x)

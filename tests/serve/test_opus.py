@@ -145,7 +145,7 @@ def test_samples_cross_unchanged():
     "data, words",
     [
         (b"\x00" * 6, "whole float32"),
-        (np.array([np.nan], "<f4").tobytes(), "no numbers"),
+        (np.array([np.nan], "<f4").tobytes(), "not numbers"),
         (bytes(4 * (12 * 24000 + 1)), "12 s"),
     ],
 )

@@ -278,7 +278,7 @@ def test_a_model_that_fails_is_said(serve, question, monkeypatch):
             return await client.until_closed(), client.errors
 
     code, errors = asyncio.run(run())
-    assert code == 1011 and "mistake" in errors[0]
+    assert code == 1011 and "failed" in errors[0]
     monkeypatch.undo()
     asyncio.run(assert_serves(server, question))
 

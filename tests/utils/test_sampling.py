@@ -256,7 +256,7 @@ def test_half_precision_logits():
         ({"top_p": -0.5}, "top_p -0.5 is not a fraction"),
         ({"min_p": 2}, "min_p 2 is not a fraction"),
         ({"min_tokens_to_keep": 0}, "min_tokens_to_keep must be at least 1"),
-        ({"top_k": -1}, "top_k -1 is no count: use 0 .all. or more"),
+        ({"top_k": -1}, "top_k -1 is not a count: use 0 .all. or more"),
     ],
 )
 def test_settings_outside_their_range_are_refused(options: dict, words: str):

@@ -134,7 +134,7 @@ class TTSModel(SpeechModel):
         """Run a few steps, so that the first real one does not wait for set-up.
 
         Args:
-            guidance: that will be used; one that the model learnt needs no warming.
+            guidance: that will be used; one that the model has learnt needs no warming.
         """
         self.owner.run(lambda: self._warm(guidance))
 

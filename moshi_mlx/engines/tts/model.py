@@ -40,7 +40,7 @@ class SpeechModel:
     """A speaking model: language model, codec, tokenizer, and how it was trained.
 
     Everything public may be set between speeches. ``cfg_coef`` other than 1 runs the
-    model twice, and is refused where the model learnt guidance as a condition
+    model twice, and is refused where the model has learnt guidance as a condition
     (``valid_cfg_conditionings``); ``n_q`` is the number of codebooks to generate, fewer
     are faster; ``padding_bonus`` above 0 speaks more slowly.
 
@@ -115,7 +115,7 @@ class SpeechModel:
 
     @cached_property
     def valid_cfg_conditionings(self) -> set[float]:
-        """Guidance coefficients that the model learnt as a condition."""
+        """Guidance coefficients that the model has learnt as a condition."""
         provider = self.lm.condition_provider
         cfg = None if provider is None else provider.conditioners.get("cfg")
         if not isinstance(cfg, LutConditioner) or cfg.possible_values is None:
@@ -184,7 +184,8 @@ class SpeechModel:
             if cfg_coef not in self.valid_cfg_conditionings:
                 valid = ", ".join(map(str, sorted(self.valid_cfg_conditionings)))
                 raise ConfigError(
-                    f"cfg_coef {cfg_coef} is no value that the model learnt: use one "
+                    f"cfg_coef {cfg_coef} is not a value that the model has learnt: "
+                    "use one "
                     f"of {valid or 'none (set tts.cfg_coef)'}."
                 )
             text["cfg"] = f"{cfg_coef:.1f}"
@@ -206,7 +207,7 @@ class SpeechModel:
         prefix = self.owner.run(lambda: self._prefix(pcm))
         if not prefix.shape[1]:
             raise AudioError(
-                f"{audio_path} is too short to be a voice: give some 10 seconds."
+                f"{audio_path} is too short to be a voice: give about 10 seconds."
             )
         return prefix
 

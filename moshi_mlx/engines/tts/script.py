@@ -25,7 +25,7 @@ class ScriptReader:
     Args:
         tokenizer: of the model.
         token_ids: special tokens.
-        frame_rate: steps a second, the unit of breaks.
+        frame_rate: steps per second, the unit of breaks.
         multi_speaker: whether the model knows speakers.
         padding_between: least steps between the tokens of a word and the next word; 0
             leaves it to the model.

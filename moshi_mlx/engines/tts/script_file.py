@@ -68,7 +68,7 @@ def read_scripts(data: bytes | str) -> Iterator[Script | Failure]:
 def _parsed(number: int, line: bytes) -> Script:
     data = _json(line)
     if not isinstance(data, dict):
-        raise ConfigError(f"is no JSON object with {', '.join(KEYS)}")
+        raise ConfigError(f"is not a JSON object with {', '.join(KEYS)}")
     if wrong := sorted(set(data) ^ set(KEYS)):
         said = ", ".join(k if k.isprintable() else repr(k) for k in wrong)
         raise ConfigError(f"lacks or has beyond {', '.join(KEYS)}: {said}")
@@ -106,7 +106,7 @@ def _check_id(name: str) -> None:
     """Refuse an id that names no file inside the folder."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.name:
-        raise ConfigError(f"has the id {_shown(name)}, which names no file here")
+        raise ConfigError(f"has the id {_shown(name)}, which cannot name a file here")
     sizes = [len(part.encode()) for part in path.parts]
     if max(sizes) > LONGEST_NAME or len(name.encode()) > LONGEST_ID:
         raise ConfigError(f"has the id {_shown(name)}, which is too long for a file")

@@ -210,7 +210,7 @@ class SpeechSession(Closing):
         self._check_open(called)
         if self.finished:
             raise ConfigError(
-                f"{called}: this speech is finished: begin a new session."
+                f"{called}: this speech is finished: start a new session."
             )
 
     def _take(self, entries: Sequence[Entry]) -> None:

@@ -68,7 +68,7 @@ class TextSource:
         except UnicodeDecodeError as error:
             byte = error.object[error.start]
             raise ConfigError(
-                f"{self.name} is no text file in UTF-8 (it has the byte {byte:#04x}): "
+                f"{self.name} is not a UTF-8 text file (it has the byte {byte:#04x}): "
                 "save it as UTF-8 text."
             ) from error
 

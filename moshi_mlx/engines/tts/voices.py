@@ -106,7 +106,7 @@ def _files_in_repo(repo: str) -> list[str]:
         found.update(_files_of(snapshot))
     if not found:
         raise CheckpointError(
-            f"the voices of {repo} are not on this machine and the hub cannot be "
+            f"the voices of {repo} are not on this machine, and the hub cannot be "
             "reached: connect once, or give a local voice file."
         )
     return sorted(found)
@@ -158,7 +158,7 @@ def speaker_condition(
 def _embedding(path: Path, dim: int) -> mx.array:
     """A voice ``[1, T, D]``."""
     if path.suffix != EMBEDDED:
-        raise CheckpointError(f"{path} is no voice embedding. {CLONING}")
+        raise CheckpointError(f"{path} is not a voice embedding. {CLONING}")
     try:
         voice = read_tensors(path).get(SPEAKER)
     except CheckpointError as error:
@@ -166,7 +166,7 @@ def _embedding(path: Path, dim: int) -> mx.array:
             f"voice {path} cannot be read ({error}): download it again."
         ) from error
     if voice is None or voice.ndim != 3:
-        raise CheckpointError(f"{path} holds no {SPEAKER!r}: it is no voice file.")
+        raise CheckpointError(f"{path} holds no {SPEAKER!r}: it is not a voice file.")
     if voice.shape[1] != dim:
         raise CheckpointError(
             f"voice {path.name} has {voice.shape[1]} numbers per frame, this model "

@@ -157,7 +157,8 @@ def _origin(text: str) -> str:
     known = parts.scheme in ("http", "https")
     if not known or not parts.netloc or parts.path or parts.query:
         raise ConfigError(
-            f"--allow-origin {text!r} is no origin: write it like https://example.org, "
+            f"--allow-origin {text!r} is not an origin: write it like "
+            "https://example.org, "
             "with a port if it has one."
         )
     return f"{parts.scheme}://{parts.netloc}"

@@ -156,7 +156,7 @@ def test_a_finished_speech_takes_no_more_text():
         session.finish,
         lambda: session.turn(1),
     ):
-        with pytest.raises(ConfigError, match="begin a new session"):
+        with pytest.raises(ConfigError, match="start a new session"):
             more()
 
 

@@ -85,7 +85,7 @@ def test_a_voice_of_another_model_is_refused(tmp_path):
 def test_a_recording_is_no_voice_of_a_model_with_embeddings():
     with pytest.raises(CheckpointError, match="is a recording"):
         find_voice(str(TTS / "voice.wav"), str(TTS), SUFFIX)
-    with pytest.raises(CheckpointError, match="no voice embedding"):
+    with pytest.raises(CheckpointError, match="not a voice embedding"):
         speaker().make_condition_attributes([TTS / "voice.wav"])
 
 

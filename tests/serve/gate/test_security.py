@@ -81,7 +81,7 @@ def test_machines_own_names_are_hosts_when_bound_to_the_network():
 
 @pytest.mark.parametrize("origin", ["evil.example", "ftp://x", "https://x/path", "*"])
 def test_what_is_no_origin_is_said(origin):
-    with pytest.raises(ConfigError, match="is no origin"):
+    with pytest.raises(ConfigError, match="is not an origin"):
         Policy(origins=[origin])
 
 

@@ -66,7 +66,7 @@ async def _until_its_end(service: Service, socket: "WebSocket") -> Ending:
         return Ending("failed", 1011, str(error))
     except Exception:
         _log.exception("a conversation failed")
-        return Ending("failed", 1011, "the server made a mistake: see its log.")
+        return Ending("failed", 1011, "the server failed: see its log.")
     return Ending("closed", 1000)
 
 

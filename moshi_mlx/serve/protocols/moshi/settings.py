@@ -47,7 +47,7 @@ def read_settings(query: Mapping[str, str]) -> Settings:
     Names are those of Kyutai's page. Its two seeds become one here, because text and
     audio draw from one generator; ``seed`` sets it directly.
 
-    Raises: ProtocolError for values that are no numbers, or out of range.
+    Raises: ProtocolError for values that are not numbers, or out of range.
     """
     chosen = query.get("format", "opus").lower()
     if chosen not in FORMATS:
