@@ -74,6 +74,7 @@ class LmGen(LmGenOf030, Prefill):
         guidance = Guidance(
             model, cfg_coef, masked_until=cfg_is_masked_until, no_text=cfg_is_no_text
         )
+        model.hide_cache()  # or a generator that is gone would keep its memory in use
         super().__init__(
             model,
             batch_size,

@@ -1,5 +1,6 @@
 """``LmGen``: one frame in, one frame out, as the contract says."""
 
+import gc
 from typing import Any
 
 import mlx.core as mx
@@ -300,3 +301,17 @@ def test_misuse_is_refused_in_one_sentence():
     gen = greedy(lm, batch_size=2)
     with pytest.raises(ValueError, match=r"shape \(1, 3\): give \[2, 3\]"):
         gen.step(mx.zeros((1, 3), mx.int32))
+
+
+def test_a_new_generator_has_the_memory_of_one_that_is_gone():
+    lm = tiny.lm(context=5000)
+    gen = LmGen(lm, reserve=True)
+    held = gen.nbytes
+    assert lm.transformer_cache is gen.cache and held > 1_000_000
+    del gen
+    gc.collect()
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    gen = LmGen(lm, reserve=True)
+    assert gen.nbytes == held
+    assert mx.get_peak_memory() - before < held / 2
