@@ -64,6 +64,11 @@ class Prefill(GenerationState):
         for row, mine in zip(rows, frames, strict=True):
             self.streams.given.add(row, mine)
 
+    def stop_forcing(self, rows: Sequence[int] | None = None) -> None:
+        """Leave to the model what was given and has not been said."""
+        for row in range(self.batch_size) if rows is None else rows:
+            self.streams.given.clear(row)
+
     def prefill(
         self,
         other_audio_tokens: ArrayLike | mx.array,

@@ -214,6 +214,35 @@ class SpeechRun:
         frame = self.gen.last_audio_tokens()
         return None if frame is None else frame[:, : tts.n_q]
 
+    def read_prefix(self) -> mx.array | None:
+        """Take the first steps at once, as many as have their text in all prefixes.
+
+        Tokens are those of stepping. ``logged`` and hooks miss these steps, in which
+        nothing is predicted.
+
+        Returns: the frames of sound that they bring ``[B, K, T]``, which are the
+            prefixes' own; None if there are none.
+        """
+        tts, gen = self.tts, self.gen
+        steps = min(len(row.text_prefix) for row in self.rows)
+        silence = np.full((tts.lm.dep_q, steps), -1, np.int32)
+        silent = np.arange(steps) < tts.delay_steps
+        text, own = [], []
+        for row in self.rows:
+            text.append([row.text_prefix.popleft() for _ in range(steps)])
+            delayed = np.array(row.audio_prefix)
+            codes = [d + np.arange(steps) for d in tts.lm.delays[: tts.lm.dep_q]]
+            aligned = np.take_along_axis(delayed, np.stack(codes), axis=1)
+            own.append(np.where(silent, silence, aligned))
+            row.offset = steps
+        gen.force(text, own)
+        gen.prefill(
+            mx.repeat(self._nothing_heard[..., None], steps, axis=2), *self._conditions
+        )
+        gen.stop_forcing()
+        frames = np.stack(own)[:, : tts.n_q, tts.delay_steps : steps - gen.max_delay]
+        return mx.array(frames) if frames.shape[2] else None
+
     @property
     def in_prefix(self) -> bool:
         """Whether a row's text is still that of its prefix."""

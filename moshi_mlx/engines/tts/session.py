@@ -241,6 +241,12 @@ class SpeechSession(Closing):
     def _next_frame(self) -> Pcm | None:
         """Step until there is sound; None where more text is needed, or at the end."""
         while not self.closed and self._may_step():
+            if self.run.in_prefix:  # the recording's own sound, which is not said again
+                codes = self.run.read_prefix()
+                if codes is not None:
+                    mx.eval(self.tts.mimi.decode_step(codes, self.codec_state))
+                    self._frames += codes.shape[2]
+                continue
             codes = self.run.step()
             if codes is None:
                 continue

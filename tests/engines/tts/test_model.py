@@ -262,6 +262,29 @@ def test_refuses_guidance_that_the_model_learnt_as_a_condition():
         speaker().make_condition_attributes([], 2.2)
 
 
+@pytest.mark.parametrize("coef", [1.0, 3.0])
+@pytest.mark.parametrize("length", [3, 11])
+def test_a_prefix_is_read_at_once_as_it_is_step_by_step(coef: float, length: int):
+    """Every code that follows is the same, drawn at random too."""
+    tts = speaker(PREFIX)
+    entries = tts.prepare_script(["hello there how are you"], padding_between=1)
+    prefix = tts.get_prefix(TTS / "voice.wav")[:, :length]
+    runs = [
+        SpeechRun(tts, [entries], [], [prefix], cfg_coef=coef, seed=6) for _ in "ab"
+    ]
+    said: list[list[mx.array]] = [[], []]
+    at_once = runs[1].read_prefix()
+    assert runs[1].offset == length and not runs[1].in_prefix
+    if at_once is not None:
+        said[1] += [at_once[:, :, t] for t in range(at_once.shape[2])]
+    for run, frames in zip(runs, said, strict=True):
+        while not run.done:
+            if (codes := run.step()) is not None:
+                frames.append(codes)
+    assert (at_once is None) == (length == 3)
+    assert mx.array_equal(mx.stack(said[0]), mx.stack(said[1]))
+
+
 def test_refuses_another_number_of_conditions_or_prefixes():
     tts = speaker()
     entries = tts.prepare_script(SCRIPT)
