@@ -7,6 +7,7 @@ from io import BufferedReader
 import numpy as np
 
 from ..errors import AudioError
+from ..utils.blobs import LFS_POINTER, is_lfs_pointer
 from .containers import HEAD, Span, declared_size, kind_of, says_length, spans
 from .decode import Decoder, PackedPcm, Plain, Unreadable, Window
 from .foreign import KINDS, decoders, foreign
@@ -43,6 +44,8 @@ class OpenedSound:
     def __init__(self, sound: SoundLike):
         self._source = Input(sound)
         self.name = self._source.name
+        if is_lfs_pointer(self._source.path):
+            raise AudioError(f"{self.name} {LFS_POINTER}.")
         with self._source.path.open("rb") as file:
             self._kind = kind_of(file)
             self._counted = says_length(file, self._kind)

@@ -11,13 +11,14 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ConfigError
 from ..models.config import LmConfig
 from ..models.config_values import check_codec_values, check_values
 from ..models.keys import SLICES, pytorch_rules, weight_sets
 from ..models.lm import Lm
 from ..models.mimi import Mimi, MimiConfig, mimi_202407
 from ..models.schema import Room
+from ..utils.blobs import LFS_POINTER, damaged, is_lfs_pointer
 from ..utils.remap import check_names, remap
 from ..utils.tensor_files import TensorInfo, Weights, read_header, read_tensors
 from ..utils.text import Tokenizer
@@ -25,7 +26,7 @@ from .cost import cache_bytes
 from .eos import hear_eos_as_padding
 from .formats import Format, format_of, widen_int8
 from .helium import rename_helium
-from .info import CheckpointInfo
+from .info import MOSHI_7B, CheckpointInfo
 from .lora import merge, split_adapters, unfrozen
 from .memory import Footprint, check_memory, how_to_fit
 from .packed import check_bits, find_quantization, widen_tables
@@ -114,10 +115,20 @@ def load_lm(
             kv_bits=lm.cfg.transformer.kv_bits,
         ),
     )
-    materialise(lm, f"the weights of {info.name}", progress)
+    _materialise(lm, info, progress)
     if info.model_type == "hibiki" and not as_stored:
         hear_eos_as_padding(lm)
     return lm
+
+
+def _materialise(lm: Lm, info: CheckpointInfo, progress: Progress | None) -> None:
+    try:
+        materialise(lm, f"the weights of {info.name}", progress)
+    except CheckpointError:  # the file is as it should be, or came damaged
+        for path in info.moshi_weights:
+            if trouble := damaged(path):
+                raise CheckpointError(f"{trouble}.") from None
+        raise
 
 
 def outline_codec(info: CheckpointInfo) -> Mimi:
@@ -170,6 +181,8 @@ def load_tokenizer(info: CheckpointInfo) -> Tokenizer:
     path = info.tokenizer
     if not path.is_file():
         raise CheckpointError(f"there is no tokenizer {str(path)!r}: check its path.")
+    if is_lfs_pointer(path):
+        raise CheckpointError(f"{str(path)!r} {LFS_POINTER}.")
     try:
         return sentencepiece.SentencePieceProcessor(model_file=str(path))
     except (OSError, RuntimeError) as error:
@@ -188,7 +201,15 @@ def _check_room(info: CheckpointInfo, what: str) -> None:
     for path in info.moshi_weights:
         headers |= read_header(path)
     format_of(headers, what)
-    check_values(info.config, room_of(headers))
+    try:
+        check_values(info.config, room_of(headers))
+    except ConfigError as error:
+        if info.config != MOSHI_7B:
+            raise
+        raise CheckpointError(
+            f"{info.name} has no config.json, so Moshi 7B's was taken, but its weights "
+            "are of another model: fetch config.json from where they came, too."
+        ) from error
 
 
 def room_of(tensors: Mapping[str, TensorInfo | mx.array]) -> Room:

@@ -1,6 +1,7 @@
 """What a checkpoint holds and where: found by name, files fetched when asked for."""
 
 import logging
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
@@ -29,6 +30,7 @@ LM_NAMES = (
 )
 INDEX_NAME = "model.safetensors.index.json"
 LORA_NAME = "lora.safetensors"
+SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 SETTINGS = ("lm_gen_config", "tts_config", "stt_config", "model_id")
 OPTIONS = {  # by which a user names a file that a config may not name
     "moshi_name": "--moshi-weights FILE",
@@ -221,6 +223,8 @@ class CheckpointInfo:
         index = self.source.first([INDEX_NAME])
         if index is not None:
             return [self.source.get(part) for part in _parts(index)]
+        if self.source.folder is not None and (parts := _shards(self.source.folder)):
+            return parts
         if self.lora_weights is not None:
             logger.info(
                 "%s holds adapters only: their base is %s", self.name, BASE_REPO
@@ -303,6 +307,26 @@ def _parts(index: Path) -> list[str]:
             "again."
         )
     return sorted(set(names))
+
+
+def _shards(folder: Path) -> list[Path]:
+    """Weights in several files without an index, where all of them are there.
+
+    Raises: CheckpointError where one is missing.
+    """
+    found = {path: m for path in folder.iterdir() if (m := SHARD.fullmatch(path.name))}
+    if not found:
+        return []
+    name, count = min((match[1], int(match[3])) for match in found.values())
+    mine = {int(m[2]): p for p, m in found.items() if m[1] == name}
+    lacking = sorted(set(range(1, count + 1)) - mine.keys())
+    if lacking:
+        missing = f"{name}-{lacking[0]:05}-of-{count:05}.safetensors"
+        raise CheckpointError(
+            f"{str(folder)!r} lacks {missing}, one of the {count} files of its "
+            "weights: fetch it too."
+        )
+    return [mine[number] for number in sorted(mine)]
 
 
 def _config(name: str, data: dict[str, Any] | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ there (``false``: left as it is)::
                      "depformer.slices.0.linear_in": false}
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -21,9 +22,12 @@ from ..errors import ConfigError
 from ..utils.tensor_files import check_numbers
 from .eos import PARTS, as_stored
 
+logger = logging.getLogger(__name__)
+
 BITS = (2, 3, 4, 5, 6, 8)
 GROUP_SIZES = (32, 64, 128)
 FIXED_MODES = {"mxfp4": (32, 4), "nvfp4": (16, 4), "mxfp8": (32, 8)}  # group, bits
+MOST_ZERO = 0.25  # of a model's bytes: more are told
 PRECISE = "condition_provider."  # small, computed once a session, always float32
 
 
@@ -181,9 +185,12 @@ def materialise(
 ) -> None:
     """Compute lazy parameters layer by layer: no more is held than the model.
 
+    Says so, about ``what``, where a large part of them is zero, as in a file of which
+    only a part was written.
+
     Raises: CheckpointError, about ``what``, for a parameter that holds NaN.
     """
-    total, done = sum(w.nbytes for w in _arrays(lm)), 0
+    total, done, empty = sum(w.nbytes for w in _arrays(lm)), 0, 0
     for path, module in lm.named_modules():
         own = {
             f"{path}.{name}": value
@@ -192,10 +199,18 @@ def materialise(
         }
         mx.eval(own)
         check_numbers(own.items(), what)
+        empty += sum(w.nbytes for w in own.values() if not mx.any(w).item())
         done += sum(w.nbytes for w in own.values())
         if progress is not None and own:
             progress(done / total)
     mx.clear_cache()
+    if total and empty / total >= MOST_ZERO:
+        share = 100 * empty / total
+        logger.warning(
+            "%s: %.0f %% of them are zero, as where a download or a copy was not "
+            "finished: fetch the file again if the model makes no sense",
+            *(what, share),
+        )
 
 
 def _arrays(lm: nn.Module) -> Iterable[mx.array]:

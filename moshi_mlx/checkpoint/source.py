@@ -1,14 +1,24 @@
 """Where a checkpoint's files come from: a folder, the hub, or the package itself."""
 
+import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
+from urllib.parse import urlsplit
 
 from ..errors import CheckpointError
 from ..utils.loaders import NotInRepoError, hf_get
 
 DEMO = "demo"
 HUB = "hf://"
+_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
+_WEB = re.compile(r"https?://([^/:]+)(?::\d+)?/*(.*)")
+_PAGE = re.compile(  # OWNER/NAME, and perhaps /tree/REVISION
+    r"(?!datasets/|spaces/|docs/)([\w.-]+/[\w.-]+)"
+    r"(?:/(?:tree|blob|resolve)/([^/?#]+)|/?(?:[?#]|$)|/)"
+)
+_CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
 DEMO_FOLDER = Path(__file__).parents[1] / "demo"
 
 
@@ -67,7 +77,13 @@ class Source:
                     "this installation lacks the built-in model 'demo': reinstall it."
                 )
             return cls(folder=DEMO_FOLDER)
+        if match := _WEB.match(name):
+            return _of_the_web(name, match, revision)
         local = Path(name.removeprefix("file://")).expanduser()
+        if (local / "snapshots").is_dir():
+            return cls(folder=_snapshot(local))
+        if not local.exists() and (match := _CACHED.fullmatch(name)):
+            name = f"{match[1]}/{match[2]}"  # as the hub's cache calls a repository
         if local.is_dir():
             inner = local / "consolidated"  # moshi-finetune's, below checkpoint_000300
             own = (local / "config.json").exists() or not inner.is_dir()
@@ -81,6 +97,33 @@ class Source:
                 "OWNER/NAME, or 'demo', which is built in."
             )
         return cls(repo=repo, revision=revision or at or None)
+
+
+def _of_the_web(name: str, match: re.Match[str], revision: str | None) -> Source:
+    """The repository that an address of the hub's pages means."""
+    host, path = match.groups()
+    own = urlsplit(os.environ.get("HF_ENDPOINT", "")).hostname
+    if host not in (*_HOSTS, own) or not (page := _PAGE.match(path)):
+        raise CheckpointError(
+            f"{name} is no address of a model on the hub: give one like "
+            "https://huggingface.co/OWNER/NAME, or OWNER/NAME."
+        )
+    return Source(repo=page[1], revision=revision or page[2])
+
+
+def _snapshot(folder: Path) -> Path:
+    """The files of a repository in the hub's cache (``models--OWNER--NAME``)."""
+    main = folder / "refs" / "main"
+    found = sorted((folder / "snapshots").iterdir(), key=lambda p: p.stat().st_mtime)
+    if main.is_file():
+        newest = folder / "snapshots" / main.read_text().strip()
+        found += [newest] if newest.is_dir() else []
+    if not found:
+        raise CheckpointError(
+            f"{str(folder)!r} is a folder of the hub's cache in which no download was "
+            "finished: name the repository itself, OWNER/NAME, to fetch it."
+        )
+    return found[-1]
 
 
 def stays_inside(filename: str) -> bool:

@@ -17,6 +17,7 @@ moshi-mlx info demo
 moshi-mlx info kyutai/moshiko-mlx-q4
 moshi-mlx info kyutai/moshiko-mlx-q8 --chips
 moshi-mlx info my-finetune/ --json
+moshi-mlx info kyutai/moshiko-mlx-q4 --verify
 """
 
 
@@ -34,6 +35,13 @@ def info(
             "--chips", help="List every Apple chip with its memory bandwidth."
         ),
     ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Compare the downloaded files with their checksums on the hub.",
+        ),
+    ] = False,
     json_: options.Json = False,
 ) -> None:
     """Show what a checkpoint holds: network, layers, bits, files, memory.
@@ -48,6 +56,9 @@ def info(
     found = CheckpointInfo.find(
         name or model or fitting_moshi(), config=lm_config, kv_bits=kv_bits
     )
+    if verify:
+        check_files(found)
+        return
     facts = describe(found)
     if json_:
         print(json.dumps(facts, ensure_ascii=False, indent=1))
@@ -55,6 +66,21 @@ def info(
     from rich.console import Console
 
     show(facts, Console(), chips)
+
+
+def check_files(found: Any) -> None:
+    """Compare the files of a checkpoint with the hub's checksums.
+
+    Raises: CheckpointError, which names the files that are not what the hub has.
+    """
+    from ..errors import CheckpointError
+    from ..utils.blobs import damaged
+    from .console import make_log
+
+    files = [*found.moshi_weights, found.mimi_weights, found.tokenizer]
+    if troubles := [trouble for path in files if (trouble := damaged(path))]:
+        raise CheckpointError("; ".join(troubles) + ".")
+    print(make_log("info", f"{len(files)} files are as the hub has them"))
 
 
 def describe(found: Any) -> dict[str, Any]:

@@ -5,7 +5,6 @@ first, shows the hub client's progress bar, and goes on where an interrupted one
 Whatever goes wrong becomes one sentence that says what to do.
 """
 
-import hashlib
 import os
 import re
 import shutil
@@ -14,6 +13,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from ..errors import CheckpointError
+from .blobs import sha256
 from .hub_errors import OFFLINE, PORTAL, NoHubError, explained, is_final
 from .hub_errors import NotInRepoError as NotInRepoError
 
@@ -165,10 +165,4 @@ def _check_disk(folder: Path, size: int, what: str) -> None:
 
 def _is_whole(path: Path, etag: str) -> bool:
     """Whether a file has the checksum that is its etag (true where it is none)."""
-    if not re.fullmatch("[0-9a-f]{64}", etag):
-        return True
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**22):
-            digest.update(block)
-    return digest.hexdigest() == etag
+    return not re.fullmatch("[0-9a-f]{64}", etag) or sha256(path) == etag

@@ -1,0 +1,43 @@
+"""Files that are not what they should be: pointers, and blobs with another checksum."""
+
+import hashlib
+import re
+from pathlib import Path
+
+LFS = b"version https://git-lfs"
+LFS_POINTER = (
+    "is a Git LFS pointer, not the file itself: run 'git lfs pull' in its folder"
+)
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def sha256(path: Path) -> str:
+    """The checksum of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def damaged(path: Path) -> str:
+    """What is wrong with a file of the hub's cache, and what to do; "" for nothing.
+
+    Other files, and small ones (which the hub names otherwise), have no checksum to
+    be compared with.
+    """
+    blob = path.resolve()
+    if blob.parent.name != "blobs" or not _SHA256.fullmatch(blob.name):
+        return ""
+    if sha256(blob) == blob.name:
+        return ""
+    return (
+        f"{path.name} is not what the hub has, its checksum differs: delete {blob} and "
+        "run the same command again to fetch it anew"
+    )
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file only names another one, as in a clone without Git LFS."""
+    with path.open("rb") as file:
+        return file.read(len(LFS)) == LFS
