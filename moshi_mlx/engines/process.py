@@ -6,12 +6,7 @@ from typing import Protocol
 from weakref import WeakSet
 
 from ..errors import MoshiError
-
-_FORKED = (
-    "this process was forked from one in which a model had been loaded, and MLX does "
-    "not work in such a copy: start processes with multiprocessing.get_context('spawn')"
-    ", or load models only after the fork."
-)
+from ..utils.processes import FORKED
 
 
 class Closeable(Protocol):
@@ -33,7 +28,7 @@ def check() -> None:
     """Raise MoshiError where this process cannot compute: it is ending, or a fork of
     one in which a model had been loaded."""
     if _is_forked:
-        raise MoshiError(_FORKED)
+        raise MoshiError(FORKED)
     if _is_ending:
         raise MoshiError("the program is ending: its models have been closed.")
 

@@ -14,6 +14,7 @@ from ..modules.conditioner import ConditionProvider, ConditionTensor
 from ..modules.embedding import ScaledEmbedding
 from ..modules.norm import make_norm
 from ..modules.transformer import Transformer, TransformerConfig
+from ..utils.processes import prepare_process
 from ..utils.remap import remap
 from ..utils.tensor_files import load
 from .config import DepFormerConfig, LmConfig
@@ -74,6 +75,7 @@ class Lm(LmOf030, nn.Module):
 
     def __init__(self, cfg: LmConfig):
         super().__init__()
+        prepare_process()
         use_fast_products()
         dim = cfg.transformer.d_model
         self.cfg = cfg

@@ -24,6 +24,7 @@ from ..modules.quantization import SplitResidualVectorQuantizer
 from ..modules.resample import ConvDownsample1d, ConvTrUpsample1d
 from ..modules.seanet import SeanetDecoder, SeanetEncoder
 from ..modules.transformer import ProjectedTransformer
+from ..utils.processes import prepare_process
 from .mimi_config import MimiConfig
 from .mimi_state import HalfState, MimiState
 from .mimi_weights import fitted, pytorch_weights, read_weights
@@ -50,6 +51,7 @@ class Mimi(MimiOf030, nn.Module):
 
     def __init__(self, cfg: MimiConfig):
         super().__init__()
+        prepare_process()
         use_fast_products()
         cfg.validate()
         self.cfg = cfg

@@ -10,6 +10,7 @@ from ..errors import CheckpointError
 
 LOGIN = "run 'hf auth login' or set HF_TOKEN"
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+DISK_ERRORS += (errno.ENOTDIR,)
 PROXIES = ("HTTPS_PROXY", "ALL_PROXY", "HTTP_PROXY")
 OFFLINE = "HF_HUB_OFFLINE is set"
 PORTAL = "something else answers in its place, as a login page of a network does"
