@@ -15,6 +15,7 @@ moshi-mlx bench --model demo
 moshi-mlx bench --model kyutai/moshiko-mlx-q4 --codec native,rust
 moshi-mlx bench --size 7B --bits 16,q8,q4,mixed --plot bench.html
 moshi-mlx bench --size 7B --bits q4 --paced
+moshi-mlx bench --size 7B --bits 16,q8,q4 --predict
 moshi-mlx bench --size 100M --batch 1,2,4,8,16,32 --growth --json
 moshi-mlx bench --task stt,tts,translation,text
 moshi-mlx bench --task stt --size tiny --hour
@@ -76,6 +77,14 @@ def bench(
             "--paced",
             help="Begin a frame every 80 ms, as in a conversation, instead of back to "
             "back: a GPU that rests in between runs more slowly.",
+        ),
+    ] = False,
+    predict: Annotated[
+        bool,
+        typer.Option(
+            "--predict",
+            help="Run nothing: compute how long a frame takes on each Apple chip, from "
+            "kernels, bytes read and published bandwidths.",
         ),
     ] = False,
     growth: Annotated[
@@ -160,10 +169,17 @@ def bench(
     check_outputs(None, {"--plot": plot})
     sizes = _several(size or "", "size", None)
     name = None if sizes else model or fitting_moshi()
+    info = None if name is None else CheckpointInfo.find(name, kv_bits=kv_bits)
+    recipes = _several(bits, "bits", None)
+    if predict:
+        from .bench_predict import bench_predict
+
+        bench_predict(info, sizes, recipes, kv_bits, json_)
+        return
     plan = SweepPlan(
-        info=None if name is None else CheckpointInfo.find(name, kv_bits=kv_bits),
+        info=info,
         sizes=sizes,
-        bits=_several(bits, "bits", None),
+        bits=recipes,
         batches=[_count(text) for text in _several(batch, "batch", None)],
         codecs=_several(codec, "codec", ["native", "rust", "none"]),
         devices=_several(device or "", "device", available_devices()),

@@ -1,6 +1,7 @@
 """Which Apple chips a model's reading leaves live, for people: in lines, or in full."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,12 +54,13 @@ def table(rows: Rows) -> "Table":
     found.add_column("source of GB/s")
     for row in rows:
         gb, verdict = f"{row['gb_per_s']:g}", VERDICTS[row["live"]]
-        frame = _range(row["frame_ms"])
+        frame = milliseconds(row["frame_ms"])
         found.add_row(row["chip"], gb, frame, verdict, row["source"])
     return found
 
 
-def _range(frame_ms: list[float] | None) -> str:
+def milliseconds(frame_ms: Sequence[float] | None) -> str:
+    """Shortest and longest time of a frame, as "56-61"; "?" for an unknown one."""
     if frame_ms is None:
         return "?"
     fast, slow = frame_ms

@@ -71,3 +71,14 @@ def test_mistakes_are_one_line(capsys, args, word):
 
 def test_the_cpu_is_always_there():
     assert available_devices()[-1] == "cpu"
+
+
+def test_a_prediction_runs_nothing_and_grows_with_the_bits(capsys):
+    told = ["bench", "--size", "7B", "--bits", "16,q4", "--predict", "--json"]
+    assert main(told) == 0
+    full, small = json.loads(capsys.readouterr().out)["predictions"]
+    assert full["bytes"] > 2 * small["bytes"] > 4e9
+    for chip, (fast, slow) in full["frame_ms_computed"].items():
+        assert small["frame_ms_computed"][chip][0] < fast < slow
+    assert main(["bench", "--model", "demo", "--predict"]) == 0
+    assert "not measured" in capsys.readouterr().out
