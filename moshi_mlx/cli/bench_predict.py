@@ -38,7 +38,8 @@ def bench_predict(
         table.add_row(chips[0].chip.name, *times)
     console = Console()
     console.print(
-        "Milliseconds a frame takes late in a conversation: computed, not measured. Live sound needs less than 80."
+        "Milliseconds a frame takes late in a conversation: computed, not measured. "
+        "Live sound needs less than 80."
     )
     console.print(table)
     for each in found:
