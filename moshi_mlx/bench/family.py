@@ -137,7 +137,7 @@ class TaskResult:
             "first_s": self.first_s,
             "weights_bytes": self.weights,
             "memory": [
-                {"minutes": minutes, "arrays_bytes": arrays, "process_peak": peak}
+                {"minutes": minutes, "arrays_bytes": arrays, "process_peak_bytes": peak}
                 for minutes, arrays, peak in self.memory
             ],
         }

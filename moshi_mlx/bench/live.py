@@ -92,7 +92,7 @@ class Minute:
             "lag_p95_ms": round(s.lag_p95, 1),
             "dropped": s.dropped.total,
             "gaps": s.gaps,
-            "resident_mib": round(self.resident_mib, 1),
+            "resident_bytes": round(self.resident_mib * 2**20),
             "answered": self.answered,
         }
 

@@ -1,6 +1,5 @@
 """`moshi-mlx bench`: what a frame takes on this machine, stage by stage."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +7,7 @@ import typer
 
 from . import options
 from .console import status
-from .outputs import check_outputs
+from .outputs import check_outputs, print_json
 
 EXAMPLES = """
 moshi-mlx bench --model demo
@@ -195,7 +194,7 @@ def bench(
     if plot is not None:
         charts.write(plot, page(machine(), outcome))
     if json_:
-        print(json.dumps(as_json(outcome)))
+        print_json("bench", as_json(outcome))
     else:
         _show(outcome)
 
@@ -228,7 +227,7 @@ def bench_tasks(
             results.append(result)
     if as_json:
         found = [result.to_json() for result in results]
-        print(json.dumps({"machine": machine(), "results": found}))
+        print_json("bench-tasks", {"machine": machine(), "results": found})
         return
     notes = [memory_line(result) for result in results if result.memory]
     _print_table(HEAD, [row(result) for result in results], notes)

@@ -4,6 +4,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from .console import status
+from .outputs import print_json
 
 if TYPE_CHECKING:
     from ..bench.live import Delay, Minute
@@ -43,7 +44,7 @@ def bench_live(
             "idle_percent": shares,
             "soak": [mark.to_json() for mark in marks],
         }
-        print(json.dumps(found))
+        print_json("bench-live", found)
     else:
         _show(f"{machine()}; {name}", delay, shares, marks)
 

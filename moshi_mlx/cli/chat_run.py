@@ -1,12 +1,12 @@
 """What `moshi-mlx chat` does once its options are read: load, talk, sum up."""
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .console import RawPrinter
+from .outputs import print_json
 
 if TYPE_CHECKING:
     from ..documents.recording import Recording
@@ -146,12 +146,12 @@ class Run:
             "response_ms": round(s.response_ms, 1),
             "device_ms": round(s.device, 1),
             "echo_delay_ms": None if s.echo_delay is None else round(s.echo_delay, 1),
-            "memory_mib": round(s.memory_mib, 1),
+            "memory_bytes": round(s.memory_mib * 2**20),
         }
         if self._json:
             figures["text"] = "".join(self._text).strip()
             figures["recording"] = str(recording.path) if recording else None
-            print(json.dumps(figures, ensure_ascii=False))
+            print_json("chat", figures)
             return
         printer = RawPrinter()
         printer.log(

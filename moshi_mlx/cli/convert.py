@@ -1,6 +1,5 @@
 """`moshi-mlx convert`: any checkpoint as an MLX folder that loads again."""
 
-import json
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +8,7 @@ import typer
 
 from . import options
 from .console import progress, status
+from .outputs import print_json
 from .publish import Private, Upload, check_upload, publish
 
 EXAMPLES = """
@@ -110,7 +110,7 @@ def convert(
     if upload is not None:
         result["uploaded"] = publish(found, out, upload, private)
     if json_:
-        print(json.dumps(result, ensure_ascii=False))
+        print_json("convert", result)
     else:
         print(
             f"{out}: {weight.parameters / 1e6:,.1f} M parameters, {weight.nbytes:,} B"

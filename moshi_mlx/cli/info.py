@@ -7,6 +7,7 @@ import typer
 
 from . import options
 from .chips import summary, table
+from .outputs import print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,7 +62,7 @@ def info(
         return
     facts = describe(found)
     if json_:
-        print(json.dumps(facts, ensure_ascii=False, indent=1))
+        print_json("info", facts)
         return
     from rich.console import Console
 

@@ -9,7 +9,7 @@ import typer
 
 from . import options
 from .console import log_to_stderr, progress, status
-from .outputs import check_outputs
+from .outputs import check_outputs, print_json, with_schema
 from .publish import Private, Upload, check_upload, publish
 
 EXAMPLES = """
@@ -176,7 +176,7 @@ def quantize(
         lines = quality_lines(result.get("quality"), chosen)
         result["uploaded"] = publish(found, out, upload, private, lines)
     if json_:
-        print(json.dumps(result, ensure_ascii=False))
+        print_json("quantize", result)
 
 
 def _name(
@@ -300,7 +300,8 @@ def _measure(
     outcome = {"recordings": names, "recipes": [row.to_json() for row in rows]}
     if report is not None:
         page = quality_page(found.name, ", ".join(names), rows)
-        text = json.dumps({"model": found.name, **outcome}, indent=1) + "\n"
+        whole = with_schema("quantize-report", {"model": found.name, **outcome})
+        text = json.dumps(whole, indent=1) + "\n"
         charts.write(report, text if report.suffix == ".json" else page)
     if not quiet:
         from rich.box import SIMPLE_HEAD

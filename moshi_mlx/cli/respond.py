@@ -1,6 +1,5 @@
 """`moshi-mlx respond`: a sound file in, the model's answer out."""
 
-import json
 import logging
 import sys
 import time
@@ -12,7 +11,7 @@ import typer
 
 from . import options
 from .console import RawPrinter, log_to_stderr, status
-from .outputs import check_outputs
+from .outputs import check_outputs, print_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -203,7 +202,7 @@ class WrittenAnswer:
         if self._report is not None and self._heard:
             self._write_report(self._report, trace)
         if as_json:
-            print(json.dumps(self.summary, ensure_ascii=False))
+            print_json("respond", self.summary)
         else:
             print(flush=True)
             print(self._timing(), file=sys.stderr)

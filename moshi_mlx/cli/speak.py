@@ -270,6 +270,6 @@ def speak(
         speech |= {"out": out, "words": words, "layout": Layout(line_width, lines)}
         summary = speak_one(tts, source, voice, play_on, **speech)
     if json_:
-        print_json("speak", summary)
+        print_json("speak-scripts" if source.jsonl else "speak", summary)
     if summary.get("failures"):
         raise typer.Exit(1)

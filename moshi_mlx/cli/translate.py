@@ -1,6 +1,5 @@
 """`moshi-mlx translate`: speech in one language in, in another out."""
 
-import json
 import logging
 import sys
 import time
@@ -14,7 +13,7 @@ import typer
 from ..errors import ConfigError
 from . import options
 from .console import RawPrinter, log_to_stderr, make_log, status
-from .outputs import check_outputs
+from .outputs import check_outputs, print_json
 
 if TYPE_CHECKING:
     from ..documents.transcript import Layout
@@ -279,7 +278,7 @@ class Translation:
             "times_real_time": round(audio_s / wall_s, 2) if wall_s else 0.0,
         }
         if as_json:
-            print(json.dumps(summary, ensure_ascii=False))
+            print_json("translate", summary)
             return
         print()
         speed = f"{audio_s:.1f} s in {wall_s:.1f} s, seed {self._about['seed']}"

@@ -8,6 +8,7 @@ import pytest
 from moshi_mlx.audio.device import refresh
 from moshi_mlx.bench import live
 from moshi_mlx.cli.main import main
+from tests.cli.conftest import check
 from tests.sound_devices.pulse import Pulse
 
 
@@ -20,6 +21,7 @@ def test_the_delay_is_the_sum_of_its_parts(
     assert main(["bench", "--live", *args, "--json"]) == 0
     assert not ear.stop().any()  # nothing is heard
     told = json.loads(capsys.readouterr().out)
+    check(told)
     d = told["delay_ms"]
     assert 1 <= d["clicks"] <= 5
     assert d["frame"] == 80 and d["acoustic"] == 80
@@ -30,7 +32,7 @@ def test_the_delay_is_the_sum_of_its_parts(
     assert total == pytest.approx(d["total"], abs=0.3)
     assert set(told["idle_percent"]) >= {"devices alone", "loop"}
     [mark] = told["soak"]
-    assert mark["frames"] > 0 and mark["resident_mib"] > 50
+    assert mark["frames"] > 0 and mark["resident_bytes"] > 50 * 2**20
 
 
 def test_without_sound_it_says_so_before_it_loads_anything(

@@ -19,6 +19,7 @@ from moshi_mlx.engines.duplex.engine import Moshi
 from moshi_mlx.engines.owner import model_thread
 from moshi_mlx.live.conversation import Conversation
 from moshi_mlx.live.sound import SoundOptions
+from tests.cli.conftest import check
 from tests.recogniser import hear
 from tests.sound_devices.pulse import BUFFER_MS, Pulse, wait_for
 
@@ -112,6 +113,7 @@ def test_a_question_is_answered_through_the_loudspeaker(
         asked += 1
         heard = ask(pulse, talk, asked)
     figures = json.loads(talk.end(signal.SIGINT))
+    check(figures)
     assert talk.process.returncode == 128 + signal.SIGINT
     print(f"live figures: {figures}")
     assert heard == ANSWER
