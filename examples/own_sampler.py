@@ -11,11 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
-import numpy as np
 
 import moshi_mlx
-from moshi_mlx.models import LmGen
-from moshi_mlx.utils import Sampler
 
 SHIPPED = Path(moshi_mlx.__file__).parent / "demo" / "questions" / "joke.wav"
 
@@ -50,17 +47,11 @@ class Typical:
 
 def main(question: str | Path) -> None:
     moshi = moshi_mlx.load("demo")
-    session = moshi.session()
-    # A session draws through its generator: give it one with the new sampler.
-    session.gen = LmGen(
-        moshi.lm,
-        text_sampler=Typical(),
-        audio_sampler=Sampler(0.8, top_p=0, top_k=250),
-        seed=1,
-    )
-    silence = [np.zeros(session.frame_size, np.float32)] * 60
-    for frame in [*moshi_mlx.audio.frames(question), *silence]:
+    session = moshi.session(1, text_sampler=Typical())
+    for frame in moshi_mlx.audio.frames(question):
         print(session.step(frame).text, end="", flush=True)
+    for reply in session.flush():
+        print(reply.text, end="", flush=True)
     print()
 
 

@@ -3,9 +3,13 @@
 ::
 
     moshi = moshi_mlx.load("demo")
-    session = moshi.session(seed=0)
+    answer = moshi.respond("question.wav")  # .text, .words, .pcm, .save(path)
+
+    session = moshi.session(seed=0)  # or frame by frame, from any thread
     for frame in moshi_mlx.audio.frames("question.wav"):  # float32 [1920], 24 kHz
         reply = session.step(frame)  # .pcm [1920] or None, .text, .tokens
+    for reply in session.flush():  # what it still has to say
+        ...
 
 Everything loads on first use: importing the package imports MLX and nothing else.
 """
@@ -24,8 +28,10 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from . import audio, models, modules, utils
-    from .engines.duplex.engine import load
-    from .engines.load import load_stt, load_tts
+    from .engines.codec.load import load_codec
+    from .engines.door import load
+    from .engines.duplex.load import load_moshi
+    from .engines.load import load_stt, load_text, load_tts
 
 __version__ = "0.4.0"
 
@@ -33,13 +39,23 @@ __all__ = [
     "__version__",
     "audio",
     "load",
+    "load_codec",
+    "load_moshi",
     "load_stt",
+    "load_text",
     "load_tts",
     "models",
     "modules",
     "utils",
 ]
-_LOADERS = {"load": "duplex.engine", "load_stt": "load", "load_tts": "load"}
+_LOADERS = {
+    "load": "door",
+    "load_codec": "codec.load",
+    "load_moshi": "duplex.load",
+    "load_stt": "load",
+    "load_text": "load",
+    "load_tts": "load",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -216,15 +216,15 @@ def loaded_model(info: CheckpointInfo) -> tuple[str, Model]:
 
     Raises: ConfigError for one that holds conversations.
     """
-    if info.tts_config:
+    if info.kind.speaks:
         return "tts", load_tts(info=info)
-    if info.stt_config:
+    if info.kind.transcribes:
         return "stt", load_stt(info=info)
-    if info.model_type not in ("hibiki", "helium"):
+    if not (info.kind.translates or info.kind.writes):
         raise ConfigError(
             f"{info.name} is a {info.model_type} model, which holds conversations: "
             "leave --task out."
         )
-    if info.model_type == "helium":
+    if info.kind.writes:
         return "text", load_text(info=info)
     return "translation", Translator(load_lm(info), load_mimi(info, info.num_codebooks))

@@ -19,7 +19,7 @@ from ..checkpoint.info import CheckpointInfo
 from ..checkpoint.memory import USABLE, fitting_moshi, machine_memory
 from ..checkpoint.outline import outline
 from ..engines import residency
-from ..engines.duplex.engine import load
+from ..engines.duplex.load import load_moshi
 from ..errors import MoshiError
 from ..fast import ops
 from ..linux_cpu import use_fast_products
@@ -239,7 +239,7 @@ def _speaker() -> Finding:
 
 
 def _model(name: str) -> Finding:
-    speed: Speed = measure(load(name))
+    speed: Speed = measure(load_moshi(name))
     state: State = "ok" if speed.holds else "warning"
     return Finding(f"model {name}", state, str(speed), _with_unit(speed))
 

@@ -61,11 +61,11 @@ def _encode(moshi: Moshi, path: Path, silent: int) -> np.ndarray:
 def _answered(moshi: Moshi, heard: np.ndarray, seed: int) -> Streams:
     """The model's own answer to codes ``[K, T]``, with them."""
     lm, ct = moshi.lm, moshi.conditions(1.0)
-    s, t, late = moshi.sampling(), heard.shape[1], moshi.lm.cfg.max_delay
+    s, t, late = moshi.sampling, heard.shape[1], moshi.lm.cfg.max_delay
     gen = LmGen(
         lm,
-        text_sampler=Sampler(s["temp_text"], top_p=0, top_k=s["top_k_text"]),
-        audio_sampler=Sampler(s["temp"], top_p=0, top_k=s["top_k"]),
+        text_sampler=Sampler(s.temp_text, top_p=0, top_k=s.top_k_text),
+        audio_sampler=Sampler(s.temp, top_p=0, top_k=s.top_k),
         seed=seed,
     )
     others = mx.array(heard[: lm.cfg.other_codebooks].astype(np.int32))

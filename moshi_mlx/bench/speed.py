@@ -86,6 +86,7 @@ def with_faster_codec(moshi: Moshi, speed: Speed) -> tuple[Moshi, Speed, str | N
             moshi.lm,
             moshi.tokenizer,
             lambda: make_codec("rust", weights=weights, num_codebooks=codebooks),
+            moshi.owner,
         )
         found = measure(other)
     except MoshiError:  # a codec that rustymimi cannot read

@@ -10,7 +10,8 @@ from ..checkpoint.build import load_mimi
 from ..checkpoint.info import CheckpointInfo
 from ..checkpoint.quantize import describe
 from ..codec import Codec, make_codec
-from ..engines.duplex.engine import Moshi, load
+from ..engines.duplex.engine import Moshi
+from ..engines.duplex.load import load_moshi
 from ..errors import ConfigError
 from ..models.lm import Lm
 from . import charts
@@ -128,7 +129,7 @@ Make = Callable[[str], Callable[[int], Codec] | None]
 def _models(plan: SweepPlan) -> Iterator[tuple[str, str, Lm, Make]]:
     """Name, bits, model, and what makes its codecs, one model at a time."""
     if plan.info is not None:
-        moshi = load(info=plan.info)
+        moshi = load_moshi(info=plan.info)
         bits = sorted({str(c.bits) for c in describe(moshi.lm).layers.values()})
         stored = "+".join(bits) or FULL
 

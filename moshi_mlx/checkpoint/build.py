@@ -116,7 +116,7 @@ def load_lm(
         ),
     )
     _materialise(lm, info, progress)
-    if info.model_type == "hibiki" and not as_stored:
+    if info.kind.hears_end_as_padding and not as_stored:
         hear_eos_as_padding(lm)
     return lm
 

@@ -8,8 +8,6 @@ from .cost import Cost
 from .info import CheckpointInfo
 from .quantize import Quantization
 
-TASKS = {"stt": "automatic-speech-recognition", "tts": "text-to-speech"}
-
 
 def model_card(
     info: CheckpointInfo,
@@ -28,7 +26,7 @@ def model_card(
     """
     base = info.source.repo
     head = ["---", "library_name: mlx", "tags:", "- mlx", "- moshi_mlx", "- speech"]
-    head.append(f"pipeline_tag: {TASKS.get(info.model_type, 'audio-to-audio')}")
+    head.append(f"pipeline_tag: {info.kind.task}")
     if licence := licence_of(info):
         head.append(f"license: {licence}")
     if base:
@@ -39,9 +37,6 @@ def model_card(
     origin = (
         f"[{base}](https://huggingface.co/{base})" if base else "a local checkpoint"
     )
-    use = "transcribe question.wav" if info.model_type == "stt" else ""
-    use = use or ("speak 'Hello.'" if info.model_type == "tts" else "")
-    use = use or "respond question.wav reply.wav"
     return "\n".join(
         [
             *head,
@@ -59,7 +54,7 @@ def model_card(
             "",
             "```bash",
             "pip install moshi_mlx",
-            f"moshi-mlx {use} --model {repo}",
+            f"moshi-mlx {info.kind.command} --model {repo}",
             "```",
             "",
         ]

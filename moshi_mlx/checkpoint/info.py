@@ -15,6 +15,7 @@ from ..models.schema import shortened, without_nulls
 from ..utils.json_text import read_json
 from ..utils.loaders import NotInRepoError, hf_get
 from . import helium
+from .kinds import ModelKind, kind_of, model_type
 from .source import Source, stays_inside
 
 logger = logging.getLogger(__name__)
@@ -148,8 +149,13 @@ class CheckpointInfo:
 
     @property
     def model_type(self) -> str:
-        """moshi, hibiki, stt, tts, personaplex or helium."""
-        return self.config.get("model_type", "moshi")
+        """moshi, hibiki, stt, tts, personaplex, helium or mimi."""
+        return self.kind.name
+
+    @cached_property
+    def kind(self) -> ModelKind:
+        """What the model can do."""
+        return kind_of(self.config)
 
     @property
     def lm_gen_config(self) -> dict[str, Any]:
@@ -186,9 +192,7 @@ class CheckpointInfo:
     @property
     def num_codebooks(self) -> int:
         """Codebooks that the codec needs: of the model's side or the user's."""
-        own, total = self.config.get("dep_q", 8), self.config.get("n_q", 16)
-        count = max(own, total - own)
-        return count // 2 if self.tts_config.get("multistream") else count
+        return self.kind.codebooks
 
     def _named(self, key: str) -> Path | None:
         """The file that the config names; None where it names none.
@@ -335,7 +339,7 @@ def _config(name: str, data: dict[str, Any] | None) -> dict[str, Any]:
         return dict(helium.HELIUM_2B)
     data = data or {}
     if "dim" in data or helium.is_helium(data):
-        return data if data.get("model_type") else {**data, **_kind(data)}
+        return data if data.get("model_type") else {**data, **_with_kind(data)}
     if "personaplex" in (str(data.get("model_type")) + name).lower():
         # its config.json only counts downloads; it predicts the user's codes too
         data = {"dep_q": 16, **data, "model_type": "personaplex"}
@@ -347,10 +351,7 @@ def _config(name: str, data: dict[str, Any] | None) -> dict[str, Any]:
     return MOSHI_7B | data
 
 
-def _kind(data: dict[str, Any]) -> dict[str, str]:
-    """The model_type that a config without one means: not all of Kyutai's MLX
-    repositories name theirs."""
-    for kind in ("stt", "tts"):
-        if data.get(f"{kind}_config"):
-            return {"model_type": kind}
-    return {"model_type": "hibiki"} if "hibiki" in str(data.get("moshi_name")) else {}
+def _with_kind(data: dict[str, Any]) -> dict[str, str]:
+    """The model_type to write into a config that lacks one; Moshi's need none."""
+    name = model_type(data)
+    return {} if name == "moshi" else {"model_type": name}

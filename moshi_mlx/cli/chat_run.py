@@ -30,10 +30,10 @@ class Loader:
     def __call__(self) -> "Moshi":
         from ..bench.speed import advice, measure, with_faster_codec
         from ..checkpoint.info import CheckpointInfo
-        from ..engines.duplex.engine import load
+        from ..engines.duplex.load import load_moshi
 
         info = CheckpointInfo.find(self.name, **self._files)
-        moshi = load(
+        moshi = load_moshi(
             info=info, codec=self._codec or "native", quantize=self._files["bits"]
         )
         self.speed = measure(moshi)

@@ -207,7 +207,7 @@ def _conditions(found: Any) -> dict[str, Any]:
 
 def _voices(found: Any) -> dict[str, Any] | None:
     """How voices of a speaking model are called, and those in its own folder."""
-    if found.model_type != "tts":
+    if not found.kind.speaks:
         return None
     ident = found.model_id
     end = f".{ident['sig']}@{ident['epoch']}.safetensors" if ident else ""

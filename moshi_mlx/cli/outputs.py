@@ -2,11 +2,15 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import AudioError
+
+if TYPE_CHECKING:
+    from ..engines.duplex.files import Exchange
 
 SCHEMA = 1  # version of what --json prints: see schema.json beside this file
 
@@ -70,3 +74,41 @@ def _check_place(path: Path) -> None:
 
 def _real(path: Path) -> Path:
     return path.resolve()
+
+
+class SoundFiles:
+    """Where the sound of a conversation goes while it is made.
+
+    Args:
+        stack: closes the files.
+        about: what the recording's JSON says of its making.
+        outfile: WAV file of what is said.
+        recording: WAV file of both sides, with the text beside it.
+    """
+
+    def __init__(
+        self,
+        stack: ExitStack,
+        about: Mapping[str, object],
+        outfile: Path | None,
+        recording: Path | None,
+    ):
+        from ..audio import SAMPLE_RATE, WavWriter
+        from ..documents.recording import Recording
+
+        self.sinks: list[Callable[[Any], None]] = []
+        self._recording = None
+        if outfile is not None:
+            writer = stack.enter_context(WavWriter(outfile, 1, SAMPLE_RATE))
+            self.sinks.append(writer.write)
+        if recording is not None:
+            self._recording = stack.enter_context(Recording(recording, about=about))
+
+    def add(self, exchange: "Exchange") -> None:
+        """Take one frame of both sides."""
+        reply = exchange.reply
+        if reply.pcm is not None:
+            for sink in self.sinks:
+                sink(reply.pcm)
+        if self._recording is not None:
+            self._recording.add(exchange.heard, reply.pcm, reply.text)

@@ -214,13 +214,13 @@ def _load(
 ) -> "Moshi":
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.memory import fitting_moshi
-    from ..engines.duplex.engine import load
+    from ..engines.duplex.load import load_moshi
 
     if model is None:
         by_bits = {4: "kyutai/moshiko-mlx-q4", 8: "kyutai/moshiko-mlx-q8"}
         model = by_bits.get(quantized or 0) or fitting_moshi()
     info = CheckpointInfo.find(model, bits=quantized, **files)
-    return load(info=info, codec=codec, quantize=quantized)
+    return load_moshi(info=info, codec=codec, quantize=quantized)
 
 
 class Addresses:

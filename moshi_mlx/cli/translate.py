@@ -2,9 +2,8 @@
 
 import logging
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,11 +11,14 @@ import typer
 
 from ..errors import ConfigError
 from . import options
-from .console import RawPrinter, log_to_stderr, make_log, status
-from .outputs import check_outputs, print_json
+from .console import RawPrinter, log_to_stderr, make_log
+from .loading import load_moshi
+from .outputs import SoundFiles, check_outputs, print_json
 
 if TYPE_CHECKING:
     from ..documents.transcript import Layout
+    from ..engines.duplex.files import Exchange, Response
+    from ..engines.duplex.session import DuplexSession
 
 EXAMPLES = """
 moshi-mlx translate french.wav english.wav
@@ -105,12 +107,11 @@ def translate(
     """
     from ..audio import frames
     from ..audio.device import find_device
-    from ..checkpoint.info import CheckpointInfo
+    from ..checkpoint.kinds import DEFAULT_TRANSLATION_REPO
     from ..documents.transcript import Layout
     from ..documents.word_files import check_form
-    from ..engines.duplex.engine import load
-    from ..engines.load import DEFAULT_TRANSLATION_REPO
-    from ..utils.sampling import new_seed
+    from ..engines.duplex.files import Response
+    from ..live.devices import Player, hear
 
     if (infile is None) != mic:
         raise ConfigError("name a sound file, or use --mic for the microphone.")
@@ -125,161 +126,73 @@ def translate(
         find_device("output", speaker)
     if verbose:
         log_to_stderr(logging.INFO)
-    name = model or DEFAULT_TRANSLATION_REPO
-    with status(f"loading {name}"):
-        info = CheckpointInfo.find(
-            name,
-            config=lm_config,
-            moshi_weights=moshi_weights,
-            mimi_weights=mimi_weights,
-            tokenizer=tokenizer,
-            bits=quantized,
-            kv_bits=kv_bits,
-        )
-        if info.model_type != "hibiki":
-            raise ConfigError(
-                f"{name} is a {info.model_type} model and does not translate: use one "
-                f"like {DEFAULT_TRANSLATION_REPO}."
-            )
-        moshi = load(info=info, codec=codec.value, quantize=quantized)
-        moshi.warmup()
-    seed = new_seed() if seed is None else seed
-    session = moshi.session(
-        seed,
-        cfg_coef=cfg_coef,
-        **options.sampling(
-            temp, text_temperature, audio_temperature, text_topk, audio_topk
-        ),
-        first="twice" if recorded is not None else "silence",
+    moshi = load_moshi(
+        model or DEFAULT_TRANSLATION_REPO,
+        codec.value,
+        config=lm_config,
+        moshi_weights=moshi_weights,
+        mimi_weights=mimi_weights,
+        tokenizer=tokenizer,
+        bits=quantized,
+        kv_bits=kv_bits,
+        ability="translates",
     )
-    about = {
-        "input": "microphone" if infile is None else str(infile),
-        "model": name,
-        "seed": seed,
-    }
-    layout = Layout(line_width, lines)
-    result = Translation(about, RawPrinter() if not json_ else None)
+    drawn: dict[str, Any] = {"seed": seed, "cfg_coef": cfg_coef}
+    drawn |= options.sampling(
+        temp, text_temperature, audio_temperature, text_topk, audio_topk
+    )
     with ExitStack() as stack:
-        result.open(stack, outfile, both, (speaker,) if play else None)
         if recorded is not None:
-            exchanges = from_file(session, recorded, moshi)
+            response = moshi.responding(recorded, keep_sound=False, **drawn)
         else:
-            blocks = stack.enter_context(microphone_blocks(microphone))
+            session = moshi.session(first="silence", **drawn)
+            blocks = stack.enter_context(hear(microphone))
             exchanges = live(session, blocks)
-        started = time.perf_counter()
+            response = Response(session, exchanges, moshi.name, keep_sound=False)
+        about = {
+            "input": "microphone" if infile is None else str(infile),
+            "model": moshi.name,
+            "seed": response.seed,
+        }
+        files = SoundFiles(stack, about, outfile, both)
+        if play:
+            files.sinks.append(stack.enter_context(Player(speaker)).play)
         # also after Ctrl-C, with what was translated so far
-        stack.callback(
-            lambda: result.finish(words, layout, time.perf_counter() - started, json_)
-        )
-        for exchange in exchanges:
-            result.add(exchange)
+        layout = Layout(line_width, lines)
+        stack.callback(finish, response, about, words, layout, json_)
+        printer = None if json_ else RawPrinter()
+        for exchange in response:
+            files.add(exchange)
+            if printer is not None:
+                printer.print_token(exchange.reply.text)
 
 
-def from_file(session: Any, recorded: Iterator[Any], moshi: Any) -> Iterator[Any]:
-    """The recording, its end, and what the model still has to say."""
-    from ..engines.duplex.files import respond
-
-    return respond(session, recorded, moshi)
-
-
-def microphone_blocks(choice: str | None) -> Any:
-    from ..live.devices import hear
-
-    return hear(choice)
-
-
-def live(session: Any, blocks: Iterator[Any]) -> Iterator[Any]:
+def live(session: "DuplexSession", blocks: Iterator[Any]) -> Iterator["Exchange"]:
     """The microphone, until Ctrl-C."""
-    from ..audio.framing import Framer
-    from ..engines.duplex.files import Exchange
+    from ..engines.duplex.files import live_exchanges
 
     print(make_log("info", "listening, Ctrl-C ends"), file=sys.stderr)
-    framer = Framer(session.frame_size)
-    try:
-        for block in blocks:
-            for frame in framer.push(block):
-                yield Exchange(frame, session.step(frame))
-    except KeyboardInterrupt:
+    with suppress(KeyboardInterrupt):
+        yield from live_exchanges(session, blocks)
+
+
+def finish(
+    response: "Response",
+    about: dict[str, Any],
+    words: Path | None,
+    layout: "Layout",
+    as_json: bool,
+) -> None:
+    """Write the words and say how it went."""
+    from ..documents.word_files import write_words
+
+    if words is not None:
+        write_words(words, response.words, layout)
+    found = response.to_dict()
+    if as_json:
+        kept = ("text", "words", "audio_s", "wall_s", "times_real_time")
+        print_json("translate", {**about, **{key: found[key] for key in kept}})
         return
-
-
-class Translation:
-    """What comes of a translation: its files, its text, how long it took.
-
-    Args:
-        about: what the JSON says of its making.
-        printer: prints the text as it comes.
-    """
-
-    def __init__(self, about: dict[str, Any], printer: RawPrinter | None):
-        self._about = about
-        self._printer = printer
-        self._pieces: list[Any] = []
-        self._sinks: list[Any] = []
-        self._both: Any = None
-        self._frames = 0
-
-    def open(
-        self,
-        stack: ExitStack,
-        outfile: Path | None,
-        both: Path | None,
-        play: tuple[str | None] | None,
-    ) -> None:
-        """Open what was asked for."""
-        from ..audio import SAMPLE_RATE, WavWriter
-        from ..documents.recording import Recording
-        from ..live.devices import Player
-
-        if outfile is not None:
-            writer = stack.enter_context(WavWriter(outfile, 1, SAMPLE_RATE))
-            self._sinks.append(writer.write)
-        if both is not None:
-            self._both = stack.enter_context(Recording(both, about=self._about))
-        if play is not None:
-            self._sinks.append(stack.enter_context(Player(*play)).play)
-
-    def add(self, exchange: Any) -> None:
-        """Take a frame of both sides."""
-        from ..audio import FRAME, SAMPLE_RATE
-        from ..documents.transcript import Timed
-
-        reply, frame_s = exchange.reply, FRAME / SAMPLE_RATE
-        if reply.text:
-            start_s = self._frames * frame_s
-            self._pieces.append(Timed(reply.text, start_s, start_s + frame_s))
-            if self._printer is not None:
-                self._printer.print_token(reply.text)
-        self._frames += 1
-        if self._both is not None:
-            self._both.add(exchange.heard, reply.pcm, reply.text)
-        for sink in self._sinks if reply.pcm is not None else []:
-            sink(reply.pcm)
-
-    def finish(
-        self, words: Path | None, layout: "Layout", wall_s: float, as_json: bool
-    ) -> None:
-        """Write the words and say how it went."""
-        from ..audio import FRAME, SAMPLE_RATE
-        from ..documents.transcript import words as of_pieces
-        from ..documents.word_files import write_words
-        from ..documents.words import Word
-
-        found = [Word(w.text, w.start_s, w.end_s) for w in of_pieces(self._pieces)]
-        if words is not None:
-            write_words(words, found, layout)
-        audio_s = self._frames * FRAME / SAMPLE_RATE
-        summary = {
-            **self._about,
-            "text": " ".join(word.text for word in found),
-            "words": [vars(word) for word in found],
-            "audio_s": round(audio_s, 3),
-            "wall_s": round(wall_s, 3),
-            "times_real_time": round(audio_s / wall_s, 2) if wall_s else 0.0,
-        }
-        if as_json:
-            print_json("translate", summary)
-            return
-        print()
-        speed = f"{audio_s:.1f} s in {wall_s:.1f} s, seed {self._about['seed']}"
-        print(make_log("info", speed), file=sys.stderr)
+    print()
+    speed = "{audio_s:.1f} s in {wall_s:.1f} s, seed {seed}".format(**found)
+    print(make_log("info", speed), file=sys.stderr)

@@ -1,24 +1,29 @@
-"""Load the models that do not converse: those that speak, listen or write."""
+"""Load the models that do not converse: those that speak, listen or write.
 
+Each computes on the process's model thread, so that any thread may use it.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from ..checkpoint.build import load_lm, load_mimi, load_tokenizer
+from ..checkpoint.build import footprint, load_lm, load_mimi, load_tokenizer
 from ..checkpoint.info import CheckpointInfo
+from ..checkpoint.kinds import DEFAULT_STT_REPO, DEFAULT_TEXT_REPO, DEFAULT_TTS_REPO
 from ..checkpoint.quantize import quantize as quantize_lm
-from ..errors import ConfigError
+from ..models.lm import Lm
+from .fetch import fetched, found
 from .owner import model_thread
+from .residency import keep_resident
 from .stt import STTModel
 from .text import TextModel
-from .tts import DEFAULT_DSM_TTS_REPO, TTSModel
+from .tts import TTSModel
 
-DEFAULT_STT_REPO = "kyutai/stt-1b-en_fr-candle"  # the one that also scores pauses
-DEFAULT_TRANSLATION_REPO = "kyutai/hibiki-1b-mlx-bf16"
-DEFAULT_TEXT_REPO = "kyutai/helium-1-preview-2b-mlx"
+M = TypeVar("M")
 
 
 def load_tts(
-    name: str | Path = DEFAULT_DSM_TTS_REPO,
+    name: str | Path = DEFAULT_TTS_REPO,
     *,
     quantize: int | None = None,
     revision: str | None = None,
@@ -37,22 +42,21 @@ def load_tts(
 
     Raises: CheckpointError or ConfigError, in one sentence, for whatever is wrong.
     """
-    if info is None:
-        info = CheckpointInfo.find(
-            name, revision=revision, bits=quantize, kv_bits=kv_bits
-        )
-    _check_kind(info, "tts_config", "does not speak", DEFAULT_DSM_TTS_REPO)
-    found, owner = info, model_thread()
-    return owner.run(
-        lambda: TTSModel(
-            load_lm(found, bits=quantize),
-            load_mimi(found),
-            load_tokenizer(found),  # type: ignore[arg-type]
-            raw_config=found.config,
-            name=found.name,
+    here = found(name, info, quantize=quantize, revision=revision, kv_bits=kv_bits)
+    here.kind.check("speaks", here.name)
+    owner = model_thread()
+    return _built(
+        here,
+        lambda: load_lm(here, bits=quantize),
+        lambda lm: TTSModel(
+            lm,
+            load_mimi(here),
+            load_tokenizer(here),  # type: ignore[arg-type]
+            raw_config=here.config,
+            name=here.name,
             owner=owner,
             **settings,
-        )
+        ),
     )
 
 
@@ -65,21 +69,17 @@ def load_stt(
     info: CheckpointInfo | None = None,
 ) -> STTModel:
     """Load a model that listens: as ``load_tts``."""
-    if info is None:
-        info = CheckpointInfo.find(
-            name, revision=revision, bits=quantize, kv_bits=kv_bits
-        )
-    _check_kind(info, "stt_config", "does not transcribe speech", DEFAULT_STT_REPO)
-    found, owner = info, model_thread()
-    return owner.run(
-        lambda: STTModel(
-            load_lm(found, bits=quantize),
-            load_mimi(found),
-            load_tokenizer(found),
-            found.config,
-            name=found.name,
+    here = found(name, info, quantize=quantize, revision=revision, kv_bits=kv_bits)
+    here.kind.check("transcribes", here.name)
+    owner = model_thread()
+    return _built(
+        here,
+        lambda: load_lm(here, bits=quantize),
+        lambda lm: STTModel(
+            *(lm, load_mimi(here), load_tokenizer(here), here.config),
+            name=here.name,
             owner=owner,
-        )
+        ),
     )
 
 
@@ -97,26 +97,34 @@ def load_text(
     Args:
         group_size: weights that share a scale, where ``quantize`` quantises.
     """
-    if info is None:
-        info = CheckpointInfo.find(
-            name, revision=revision, bits=quantize, kv_bits=kv_bits
-        )
-    found, owner = info, model_thread()
+    here = found(name, info, quantize=quantize, revision=revision, kv_bits=kv_bits)
+    here.kind.check("writes", here.name)
+    owner = model_thread()
 
-    def build() -> TextModel:
+    def lm_of_groups() -> Lm:
         if quantize is None or group_size is None:
-            lm = load_lm(found, bits=quantize)
-        else:
-            lm = load_lm(found)
-            quantize_lm(lm, quantize, group_size)
-        return TextModel(lm, load_tokenizer(found), name=found.name, owner=owner)
+            return load_lm(here, bits=quantize)
+        lm = load_lm(here)
+        quantize_lm(lm, quantize, group_size)
+        return lm
 
-    return owner.run(build)
+    return _built(
+        here,
+        lm_of_groups,
+        lambda lm: TextModel(lm, load_tokenizer(here), name=here.name, owner=owner),
+    )
 
 
-def _check_kind(info: CheckpointInfo, key: str, lacking: str, example: str) -> None:
-    if not info.config.get(key):
-        raise ConfigError(
-            f"{info.name} is a {info.model_type} model and {lacking}: use one like "
-            f"{example}."
-        )
+def _built(
+    info: CheckpointInfo, open_lm: Callable[[], Lm], wrap: Callable[[Lm], M]
+) -> M:
+    """An engine made on the model thread; its memory stays resident while it lives."""
+    fetched(info)
+
+    def build() -> M:
+        lm = open_lm()
+        engine = wrap(lm)
+        keep_resident(engine, footprint(info, lm), info.name)
+        return engine
+
+    return model_thread().run(build)

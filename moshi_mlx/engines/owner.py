@@ -17,15 +17,19 @@ _shared: ModelThread | None = None
 class Owner(Protocol):
     """Where an engine's computation runs."""
 
-    def call(self, function: Callable[[], R]) -> "Future[R]":
-        """Run ``function()`` there; its result comes in the future."""
+    def call(self, function: Callable[[], R], *, live: bool = True) -> "Future[R]":
+        """Run ``function()`` there; its result comes in the future.
+
+        Args:
+            live: it goes before all work on files.
+        """
         ...
 
-    def run(self, function: Callable[[], R]) -> R:
+    def run(self, function: Callable[[], R], *, live: bool = True) -> R:
         """Run ``function()`` there and wait for its result."""
         ...
 
-    async def arun(self, function: Callable[[], R]) -> R:
+    async def arun(self, function: Callable[[], R], *, live: bool = True) -> R:
         """As ``run``, for asyncio."""
         ...
 
@@ -45,7 +49,7 @@ class CallersThread:
     moshi_mlx 0.3.0: their arrays belong to that program's thread.
     """
 
-    def call(self, function: Callable[[], R]) -> "Future[R]":
+    def call(self, function: Callable[[], R], *, live: bool = True) -> "Future[R]":  # noqa: ARG002
         future: Future[R] = Future()
         try:
             future.set_result(function())
@@ -53,10 +57,10 @@ class CallersThread:
             future.set_exception(error)
         return future
 
-    def run(self, function: Callable[[], R]) -> R:
+    def run(self, function: Callable[[], R], *, live: bool = True) -> R:  # noqa: ARG002
         return function()
 
-    async def arun(self, function: Callable[[], R]) -> R:
+    async def arun(self, function: Callable[[], R], *, live: bool = True) -> R:  # noqa: ARG002
         return function()
 
     def iterate(self, make: Callable[[], Iterable[T]]) -> Iterator[T]:

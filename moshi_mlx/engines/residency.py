@@ -15,6 +15,7 @@ The clock stays up if the GPU has work: see ``IDLE_S``.
 import logging
 import platform
 import threading
+import weakref
 from types import TracebackType
 
 import mlx.core as mx
@@ -80,6 +81,13 @@ class Residency:
         traceback: TracebackType | None,
     ) -> None:
         self.release()
+
+
+def keep_resident(engine: object, footprint: Footprint, name: str) -> Residency:
+    """Hold the memory of a model until it is released, or ``engine`` is gone."""
+    residency = Residency(footprint, name=name).hold()
+    weakref.finalize(engine, residency.release).atexit = False
+    return residency
 
 
 def _apply() -> None:

@@ -6,7 +6,8 @@ One thread serves the whole process (``owner.model_thread``). It carries
 
 - calls: one function each, run between two frames (``run``, ``arun``, ``call``);
 - lines: live conversations, one frame of each per round (``open``);
-- jobs: long work in steps, which live frames overtake (``iterate``, ``start_job``).
+- jobs: long work in steps, which live frames overtake (``iterate``, ``start_job``, and
+  calls with ``live=False``).
 """
 
 import asyncio
@@ -66,8 +67,10 @@ class ModelThread:
         process.check()
         self._wake = threading.Condition()
         self._calls: deque[_Call[Any]] = deque()
+        self._later: deque[_Call[Any]] = deque()  # not live: they wait as jobs do
         self._lines = Lines(self._wake)
         self._jobs = Jobs(self._wake, self.call)
+        self._jobs_turn = False
         self._closing = False
         self._thread = threading.Thread(
             target=self._serve, name="moshi-model", daemon=True
@@ -95,25 +98,32 @@ class ModelThread:
         """Whether no more work is taken."""
         return self._closing
 
-    def call(self, function: Callable[[], R]) -> "Future[R]":
-        """Run ``function()`` on this thread, between two frames."""
+    def call(self, function: Callable[[], R], *, live: bool = True) -> "Future[R]":
+        """Run ``function()`` on this thread, between two frames.
+
+        Args:
+            live: somebody waits for it in real time. If not, as with a file, it runs
+                when no live call and no frame waits, in turns with the jobs.
+        """
         process.check()
         call = _Call(function)
         with self._wake:
             if not self._closing:
-                self._calls.append(call)
+                (self._calls if live else self._later).append(call)
                 self._wake.notify()
                 return call.future
         call.refuse()
         return call.future
 
-    def run(self, function: Callable[[], R]) -> R:
+    def run(self, function: Callable[[], R], *, live: bool = True) -> R:
         """The result of ``function()``, run on this thread; raises what it raises."""
-        return function() if self.is_current else self.call(function).result()
+        if self.is_current:
+            return function()
+        return self.call(function, live=live).result()
 
-    async def arun(self, function: Callable[[], R]) -> R:
+    async def arun(self, function: Callable[[], R], *, live: bool = True) -> R:
         """As ``run``, for asyncio: the event loop goes on meanwhile."""
-        return await asyncio.wrap_future(self.call(function))
+        return await asyncio.wrap_future(self.call(function, live=live))
 
     def open(
         self,
@@ -220,24 +230,40 @@ class ModelThread:
             call.run()
         with self._wake:  # frames that came during the call have their turn now
             work = self._lines.take()
-            turn = None if call or work else self._jobs.take()
+            turn = None if call or work else self._take_turn()
         if work:
             self._lines.step(work)
-        if turn is not None:
+        if isinstance(turn, _Call):
+            turn.run()
+        elif turn is not None:
             use(turn.device)
             if turn.step():
                 with self._wake:
                     self._jobs.add(turn)
         return True
 
+    def _take_turn(self) -> "_Call[Any] | Job[Any] | None":
+        """A call that is not live, or a job: by turns where both wait."""
+        self._jobs_turn = not self._jobs_turn
+        if self._later and not (self._jobs_turn and self._jobs.waiting):
+            return self._later.popleft()
+        return self._jobs.take()
+
     def _has_work(self) -> bool:
-        return bool(self._calls) or self._lines.waiting or self._jobs.waiting
+        return (
+            bool(self._calls)
+            or bool(self._later)
+            or self._lines.waiting
+            or self._jobs.waiting
+        )
 
     def _end(self) -> None:
         """Nothing will run any more: say so to whoever waits."""
         with self._wake:
             self._lines.end()
-            calls, self._calls = self._calls, deque()
+            calls = [*self._calls, *self._later]
+            self._calls.clear()
+            self._later.clear()
             jobs = self._jobs.end()
         for waiting in [*calls, *jobs]:
             waiting.refuse()

@@ -5,12 +5,14 @@ import logging
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import __version__
-from ..engines.duplex.batch import Batch, RowSession, Wishes
+from ..engines.duplex.batch import Batch
 from ..engines.duplex.engine import Moshi
+from ..engines.duplex.sampling import Sampling
+from ..engines.duplex.session import DuplexSession
 from ..engines.line import Answer
 from ..engines.thread import ModelThread
 from .gate.limits import Limits
@@ -30,7 +32,7 @@ class About:
     """
 
     model: str
-    wishes: Wishes
+    wishes: Sampling
 
     @property
     def build_info(self) -> dict[str, str]:
@@ -46,7 +48,7 @@ class About:
             "model": self.model,
         }
 
-    def metadata(self, wishes: Wishes) -> dict[str, object]:
+    def metadata(self, wishes: Sampling) -> dict[str, object]:
         """What a client is told before the handshake, in the keys of Kyutai's page."""
         return {
             "text_temperature": _first(wishes.temp_text, self.wishes.temp_text),
@@ -106,12 +108,11 @@ class Service:
         if answer.reply.pcm is not None:
             self.metrics.frames.add("said")
 
-    async def close_row(self, session: RowSession | None) -> None:
+    async def close_row(self, session: DuplexSession | None) -> None:
         """Free the row of a conversation that has ended."""
         if session is None or not self.ready:
             return
-        closing = self.thread.call(lambda: self.batch.close(session))
-        await asyncio.wrap_future(closing)
+        await session.aclose()
 
     def metrics_text(self) -> str:
         gauges = {
@@ -143,9 +144,7 @@ def load_batch(
 def describe(batch: Batch) -> About:
     """What clients are told of a batch's model."""
     moshi = batch.moshi
-    s = moshi.sampling()
-    wishes = Wishes(0, s["temp"], s["top_k"], s["temp_text"], s["top_k_text"])
-    return About(moshi.name, replace(wishes))
+    return About(moshi.name, Sampling(seed=0).filled(moshi.kind.sampling))
 
 
 def _resident_bytes() -> float:

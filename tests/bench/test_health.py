@@ -30,7 +30,9 @@ def test_sizes_come_before_the_model_and_numbers_are_numbers(capsys, monkeypatch
 
 def test_a_model_that_would_be_downloaded_is_announced(monkeypatch):
     found = health.CheckpointInfo.find("demo")
-    monkeypatch.setattr(health, "outline", lambda _: (health.load("demo").lm, False))
+    monkeypatch.setattr(
+        health, "outline", lambda _: (health.load_moshi("demo").lm, False)
+    )
     finding = health._size(found)
     assert finding.state == "warning" and "will be downloaded" in finding.text
 

@@ -7,10 +7,10 @@ import weakref
 import numpy as np
 import pytest
 
+import moshi_mlx
 from moshi_mlx.audio import files
 from moshi_mlx.cli.main import main
-from moshi_mlx.cli.respond import WrittenAnswer
-from moshi_mlx.engines.duplex.files import Exchange
+from moshi_mlx.engines.duplex.files import Exchange, Response
 from moshi_mlx.engines.duplex.session import DuplexSession, Reply
 from tests.questions import QUESTIONS
 from tests.recogniser import hear
@@ -67,14 +67,15 @@ def test_ctrl_c_leaves_a_report_of_the_sound_that_is_there(
         assert 0 < files.read(reply)[0].size <= frames * 1920
 
 
-def test_sound_stays_in_memory_only_for_a_report(tmp_path):
-    for report in (None, tmp_path / "report.html"):
-        answer = WrittenAnswer(QUESTIONS[0].path, "demo", 0, report)
+def test_sound_stays_in_memory_only_for_a_report():
+    session = moshi_mlx.load("demo").session()
+    for report in (False, True):
+        answer = Response(session, iter(()), "demo", keep_sound=report)
         frame = np.zeros(1920, np.float32)
         kept = weakref.ref(frame)
         answer.add(Exchange(frame, Reply(None, "", 3, None)))
         del frame
-        assert (kept() is None) == (report is None)
+        assert (kept() is None) == (not report)
 
 
 def test_what_cannot_be_written_leaves_the_report_of_what_is_there(tmp_path):

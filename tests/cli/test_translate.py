@@ -13,9 +13,9 @@ from moshi_mlx.audio.files import read, write_wav
 from moshi_mlx.checkpoint.build import load_mimi
 from moshi_mlx.checkpoint.info import CheckpointInfo
 from moshi_mlx.cli.translate import live
-from moshi_mlx.engines.duplex.engine import load
-from moshi_mlx.engines.duplex.files import EOS, respond
-from moshi_mlx.engines.duplex.session import DuplexSession
+from moshi_mlx.engines.duplex.files import respond
+from moshi_mlx.engines.duplex.load import load_moshi as load
+from moshi_mlx.engines.duplex.session import EOS, DuplexSession
 from tests.family import run, translating, with_codec
 from tests.listening import noise
 from tests.speech import TTS, golden
@@ -31,7 +31,7 @@ def model(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def speech(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr("moshi_mlx.engines.duplex.files.HIBIKI_TAIL_S", 2.0)
+    monkeypatch.setattr("moshi_mlx.checkpoint.kinds.HIBIKI_TAIL_S", 2.0)
     write_wav(tmp_path / "in.wav", noise(0.6))
     return tmp_path / "in.wav"
 
@@ -172,7 +172,7 @@ def test_ctrl_c_keeps_what_was_translated_on_disk(
         ((), "use --mic"),
         (("gone.wav",), "there is no file gone.wav"),
         (("IN", "IN"), "is the input itself"),
-        (("IN", "--words", "a.doc"), "no file of words"),
+        (("IN", "--words", "a.doc"), "not a file of words"),
         (("IN", "out.wav", "--both", "out.wav"), "is OUT.wav"),
         (("IN", "/no/such/place/out.wav"), "there is no folder"),
         (("IN", "--model", str(TTS)), "is a tts model and does not translate"),

@@ -82,6 +82,23 @@ def test_live_frames_overtake_a_job(thread: ModelThread):
     assert order == ["step 0", "step 1", 1.0, 2.0, 3.0, "step 2", "step 3"]
 
 
+def test_calls_that_are_not_live_take_turns_with_jobs(thread: ModelThread):
+    order: list[str] = []
+    gate = Gate(thread)
+    job = thread.start_job(lambda: ["job 0", "job 1"], order.append)
+    later = [
+        thread.call(lambda i=i: order.append(f"later {i}"), live=False)
+        for i in range(2)
+    ]
+    live = [thread.call(lambda i=i: order.append(f"live {i}")) for i in range(2)]
+    gate.open()
+    for future in [*live, *later, job.done]:
+        future.result(WAIT)
+    assert order[:2] == ["live 0", "live 1"]
+    assert sorted(order[2:4]) == ["job 0", "later 0"]
+    assert sorted(order[4:]) == ["job 1", "later 1"]
+
+
 def test_a_job_rests_while_nobody_takes_what_it_made(thread: ModelThread):
     made: list[int] = []
 

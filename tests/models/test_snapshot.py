@@ -94,8 +94,10 @@ def test_sampled_rows_at_their_own_steps_go_on_exactly(
 
 def test_strangers_in_a_batch_go_on_exactly():
     lm = tiny.lm()
-    ways = [Sampling(Sampler(0.7, top_k=8), seed=5), Sampling(Sampler(0.0), seed=6)]
-    ways[1].repetition_penalty = 1.5
+    ways = [
+        Sampling(Sampler(0.7, top_k=8), seed=5),
+        Sampling(Sampler(0.0), seed=6, repetition_penalty=1.5),
+    ]
     frames = heard(lm, 2, 24)
 
     def run(gen: LmGen, steps: range) -> list:

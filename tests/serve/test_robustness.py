@@ -270,7 +270,9 @@ def test_frames_that_come_too_fast_are_left_out_and_counted(serve, question):
 def test_a_model_that_fails_is_said(serve, question, monkeypatch):
     """One conversation's failure ends that conversation only."""
     server = serve()
-    monkeypatch.setattr("moshi_mlx.engines.duplex.batch.Batch._step", lambda *_: 1 / 0)
+    monkeypatch.setattr(
+        "moshi_mlx.engines.duplex.stepper.Stepper.step", lambda *_: 1 / 0
+    )
 
     async def run():
         async with joined(server.chat()) as client:

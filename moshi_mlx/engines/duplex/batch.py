@@ -1,87 +1,46 @@
-"""Several conversations on one model, stepped together.
+"""Conversations that share a model's steps, or one that has them for itself.
 
 A step of a large model costs little more for four conversations than for one: most of
 it is reading the weights. Rows of the batch begin, pause and end on their own.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
-import mlx.core as mx
 import numpy as np
-from numpy.typing import NDArray
 
-from ...audio.samples import as_float
+from ...checkpoint.kinds import ModelKind
+from ...codec import Codec
 from ...errors import ConfigError
+from ...models.lm import Lm
 from ...modules.conditioner import ConditionTensor
-from ...utils.sampling import Sampler
-from .engine import Moshi
-from .row_codec import make_row_codec
-from .rows import MAX_REPETITION_CONTEXT, RowGen, Sampling
-from .session import Reply
-
-Frame = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What somebody wants of a conversation; None leaves it to the model.
-
-    Attributes:
-        seed: of the random draws.
-        temp, top_k: of the audio.
-        temp_text, top_k_text: of the text.
-        repetition_penalty: above 1 repeats words less.
-        repetition_context: text tokens that the penalty looks back at.
-    """
-
-    seed: int
-    temp: float | None = None
-    top_k: int | None = None
-    temp_text: float | None = None
-    top_k_text: int | None = None
-    repetition_penalty: float = 1.0
-    repetition_context: int = 64
-
-    def sampling(self, moshi: Moshi) -> Sampling:
-        """With the model's own settings where nothing was wished for."""
-        found = moshi.sampling(
-            temp=self.temp,
-            top_k=self.top_k,
-            temp_text=self.temp_text,
-            top_k_text=self.top_k_text,
-        )
-        return Sampling(
-            Sampler(found["temp_text"], top_p=0, top_k=found["top_k_text"]),
-            Sampler(found["temp"], top_p=0, top_k=found["top_k"]),
-            self.seed,
-            self.repetition_penalty,
-            min(self.repetition_context, MAX_REPETITION_CONTEXT),
-        )
+from ...utils.text import PieceReader
+from ...utils.trace import Trace
+from ..closing import Closing
+from ..owner import Owner
+from .sampling import Sampling
+from .session import DuplexSession, First, Frame, Reply, step_together
+from .stepper import Stepper
 
 
-class RowSession:
-    """One conversation of a ``Batch``; made by ``Batch.open``.
+class Talker(Protocol):
+    """What a batch needs of a ``Moshi``."""
 
-    As a live one it begins with a frame of silence: the model hears nothing of its very
-    first frame.
-    """
+    name: str
+    kind: ModelKind
+    lm: Lm
+    make_codec: Callable[[], Codec]
+    owner: Owner
 
-    def __init__(self, batch: "Batch", row: int):
-        self.batch = batch
-        self.row = row
-        self.started = False
-        self.reader = batch.moshi.reader()
-
-    def step(self, frame: Frame) -> Reply:
-        """Hear ``frame [1920]`` and answer, alone."""
-        return self.batch.step([self], [frame])[0]
+    def reader(self) -> PieceReader: ...
+    def conditions(self, cfg_coef: float) -> ConditionTensor | None: ...
 
 
-class Batch:
+class Batch(Closing):
     """Conversations with one model, at most ``rows`` at a time.
 
-    Belongs to the thread that owns MLX.
+    Any thread may call it. Where frames come live, give ``batch.step`` to
+    ``ModelThread.open`` as ``together``.
 
     Args:
         moshi: the model.
@@ -89,52 +48,105 @@ class Batch:
         cfg_coef: guidance (Hibiki); default: the model's.
         joint_codec: step the codec of all rows together. Default: where MLX computes
             on a GPU; a CPU gains nothing by it, and rows that stand still cost time.
+        trace: gets the time of each stage.
 
-    Raises: ConfigError for a model that holds no conversation.
+    Raises: ConfigError for a model that does not listen.
     """
 
     def __init__(
         self,
-        moshi: Moshi,
+        moshi: Talker,
         rows: int = 1,
         cfg_coef: float | None = None,
         joint_codec: bool | None = None,
+        trace: Trace | None = None,
     ):
-        cfg = moshi.lm.cfg
-        if cfg.transformer.cross_attention or not cfg.other_codebooks:
-            raise ConfigError(
-                f"{moshi.name} is a {moshi.info.model_type} model and does not listen: "
-                "serve a Moshi or a Hibiki."
-            )
-        if cfg_coef is None:
-            cfg_coef = float(moshi.info.lm_gen_config.get("cfg_coef", 1.0))
-        if joint_codec is None:
-            joint_codec = mx.default_device().type == mx.DeviceType.gpu
+        moshi.kind.check("listens", moshi.name)
+        coef = moshi.kind.sampling.cfg_coef if cfg_coef is None else cfg_coef
+        timed = Trace() if trace is None else trace
         self.moshi = moshi
         self.rows = rows
-        self._gen = RowGen(moshi.lm, rows, cfg_coef)
-        self._ct = _for_rows(moshi.conditions(cfg_coef), rows)
-        self._taken: list[RowSession | None] = [None] * rows
-        self._codec = make_row_codec(moshi.make_codec, rows, joint_codec)
+        self.stepper = moshi.owner.run(
+            lambda: Stepper(
+                *(moshi.lm, moshi.make_codec, rows, coef),
+                *(moshi.conditions(coef), joint_codec, timed),
+            )
+        )
+        self._taken: list[DuplexSession | None] = [None] * rows
 
-    def open(self, wishes: Wishes) -> RowSession:
+    def __repr__(self) -> str:
+        taken = sum(session is not None for session in self._taken)
+        return f"<Batch of {self.moshi.name}: {taken} of {self.rows} rows taken>"
+
+    def open(
+        self, sampling: Sampling | None = None, first: First = "silence"
+    ) -> DuplexSession:
         """A new conversation.
 
-        Raises: ConfigError when all rows are taken.
+        Args:
+            sampling: how its tokens are drawn; by default as the model's config says.
+            first: see ``DuplexSession``.
+
+        Raises: ConfigError when all rows are taken, ValueError for a seed that cannot
+            be.
         """
+        self._check_open("batch.open")
+        wanted = (sampling or Sampling()).filled(self.moshi.kind.sampling)
+        return self.moshi.owner.run(lambda: self._begin(wanted, first, self._leave))
+
+    def only(
+        self, sampling: Sampling | None = None, first: First = "twice"
+    ) -> DuplexSession:
+        """As ``open``, for a batch of one that ends with its conversation."""
+        wanted = (sampling or Sampling()).filled(self.moshi.kind.sampling)
+        return self.moshi.owner.run(
+            lambda: self._begin(wanted, first, lambda _: self.stepper.close())
+        )
+
+    def _begin(
+        self,
+        sampling: Sampling,
+        first: First,
+        on_close: Callable[[DuplexSession], None],
+    ) -> DuplexSession:
         if None not in self._taken:
             raise ConfigError(f"all {self.rows} conversations are taken: wait for one.")
         row = self._taken.index(None)
-        session = RowSession(self, row)
-        self._gen.begin(row, wishes.sampling(self.moshi))
-        self._codec.begin(row)
+        session = DuplexSession(
+            *(self.stepper, row, sampling, self.moshi.reader()),
+            owner=self.moshi.owner,
+            name=self.moshi.name,
+            ending=self.moshi.kind.ending,
+            first=first,
+            on_close=on_close,
+        )
+        self.stepper.begin(row, sampling)
         self._taken[row] = session
         return session
 
-    def close(self, session: RowSession) -> None:
-        """End a conversation; closing it again does nothing."""
+    def _leave(self, session: DuplexSession) -> None:
         if self._taken[session.row] is session:
             self._taken[session.row] = None
+
+    def step(
+        self, sessions: Sequence[DuplexSession], frames: Sequence[Frame]
+    ) -> list[Reply]:
+        """One frame ``[1920]`` of each of some conversations, and their answers."""
+        given = self._checked("batch.step", sessions, frames)
+        return self.moshi.owner.run(lambda: step_together(sessions, given))
+
+    async def astep(
+        self, sessions: Sequence[DuplexSession], frames: Sequence[Frame]
+    ) -> list[Reply]:
+        """As ``step``, for asyncio."""
+        given = self._checked("batch.astep", sessions, frames)
+        return await self.moshi.owner.arun(lambda: step_together(sessions, given))
+
+    def _checked(
+        self, called: str, sessions: Sequence[DuplexSession], frames: Sequence[Frame]
+    ) -> list[Frame]:
+        self._check_open(called)
+        return [s.checked(f, called) for s, f in zip(sessions, frames, strict=True)]
 
     def warmup(self) -> None:
         """Run some frames and forget them, so that the first is as fast as any.
@@ -143,72 +155,28 @@ class Batch:
         it first comes: rows alone and together, at positions and with settings of their
         own, with and without a penalty.
         """
-        frame = np.zeros(self._codec.frame_size, np.float32)
-        frames = self.moshi.lm.cfg.max_delay + 2
-        penalised = Wishes(seed=0, temp=0.9, temp_text=0.9, repetition_penalty=1.1)
-        for wishes in (Wishes(seed=0), penalised):
-            sessions = [self.open(Wishes(seed=0))]
+        self.moshi.owner.run(self._warm)
+
+    def _warm(self) -> None:
+        frame = np.zeros(self.stepper.codec.frame_size, np.float32)
+        frames = self.stepper.gen.max_delay + 2
+        penalised = Sampling(seed=0, temp=0.9, temp_text=0.9, repetition_penalty=1.1)
+        for other in (Sampling(seed=0), penalised)[: 1 if self.rows == 1 else 2]:
+            sessions = [self.open(Sampling(seed=0))]
             for _ in range(frames):
                 sessions[0].step(frame)
-            sessions += [self.open(wishes) for _ in range(self.rows - 1)]
-            for _ in range(frames):
+            sessions += [self.open(other) for _ in range(self.rows - 1)]
+            for _ in range(frames if self.rows > 1 else 0):
                 self.step(sessions, [frame] * self.rows)
             sessions[-1].step(frame)
             for session in sessions:
-                self.close(session)
+                session.close()
 
-    def step(
-        self, sessions: Sequence[RowSession], frames: Sequence[Frame]
-    ) -> list[Reply]:
-        """One frame ``[1920]`` of each of some conversations, and their answers."""
-        frames = [as_float(frame) for frame in frames]
-        new = [session for session in sessions if not session.started]
-        if new:
-            silence = np.zeros_like(frames[0])
-            self._step(new, [silence] * len(new))
-            for session in new:
-                session.started = True
-        return self._step(sessions, frames)
+    def _computed_by(self) -> Owner:
+        return self.moshi.owner
 
-    def _step(
-        self, sessions: Sequence[RowSession], frames: Sequence[Frame]
-    ) -> list[Reply]:
-        rows = [session.row for session in sessions]
-        active = [row in rows for row in range(self.rows)]
-        other = self.moshi.lm.cfg.other_codebooks
-        heard = self._codec.encode(dict(zip(rows, frames, strict=True)))
-        codes = np.zeros((self.rows, other), np.int32)
-        for row, mine in heard.items():
-            codes[row] = mine[:other]
-        everyone = None if all(active) else active
-        text, _ = self._gen.step(mx.array(codes), self._ct, active=everyone)
-        audio = self._gen.last_audio_tokens() if self._gen.main_codebooks else None
-        words = np.array(text)[:, 0]
-        said = {}
-        if audio is not None:
-            own = np.array(audio, dtype=np.int32)
-            said = {row: own[row] for row in rows if (own[row] >= 0).all()}
-        sound = self._codec.decode(said) if said else {}
-        return [
-            Reply(
-                sound.get(session.row),
-                session.reader.read(int(words[session.row])),
-                int(words[session.row]),
-                said.get(session.row),
-            )
-            for session in sessions
-        ]
-
-
-def _for_rows(ct: ConditionTensor | None, rows: int) -> ConditionTensor | None:
-    """The same condition for every row; under guidance all rows, then their nulls."""
-    if ct is None:
-        return None
-    return ConditionTensor(mx.repeat(ct.tensor, rows, axis=0))
-
-
-def step_all(
-    sessions: Sequence[RowSession], frames: Sequence[Frame]
-) -> Sequence[Reply]:
-    """For ``ModelThread(step_all=...)``: sessions of one batch, together."""
-    return sessions[0].batch.step(sessions, frames)
+    def _drop(self) -> None:
+        for session in self._taken:
+            if session is not None:
+                session.close()
+        self.stepper.close()

@@ -1,38 +1,42 @@
-"""A loaded model with its codec and tokenizer, and the conversations it holds."""
+"""A loaded Moshi or Hibiki with its codec and tokenizer: what any number share."""
 
+import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import numpy as np
 
-from ...checkpoint.build import load_lm, load_mimi, load_tokenizer
+from ...audio.framing import SAMPLE_RATE
 from ...checkpoint.info import CheckpointInfo
-from ...codec import Codec, make_codec
-from ...errors import ConfigError
-from ...models.generate import LmGen
+from ...checkpoint.kinds import ModelKind, SamplingDefaults
+from ...codec import Codec
 from ...models.lm import Lm
 from ...modules.conditioner import ConditionTensor
-from ...utils.sampling import Sampler, new_seed
+from ...utils.sampling import TokenSampler
 from ...utils.text import PieceReader, Tokenizer
 from ...utils.trace import Trace
-from .session import DuplexSession
+from ..about import about
+from ..closing import Closing
+from ..owner import HERE, Owner
+from ..residency import Residency
+from .batch import Batch
+from .files import Heard, Response, heard_frames, respond
+from .sampling import Sampling
+from .session import DuplexSession, First, Reply
 
-# sampling where a checkpoint says nothing: PyTorch moshi's
-DEFAULTS = {"temp": 0.8, "top_k": 250, "temp_text": 0.7, "top_k_text": 25}
-GUIDED, GUIDED_AGAINST = "very_good", "very_bad"  # Hibiki's description
 
-
-class Moshi:
-    """Weights that any number of conversations share; make it with ``load``.
+class Moshi(Closing):
+    """Weights that any number of conversations share; ``moshi_mlx.load`` makes it.
 
     Args:
         info: where the files came from, and their settings.
         lm: the language model.
         tokenizer: of its text.
         codec: makes a codec with fresh state.
+        owner: where it computes; on the caller's thread by default.
     """
+
+    residency: Residency | None = None  # of the weights, in a GPU's memory
 
     def __init__(
         self,
@@ -40,23 +44,25 @@ class Moshi:
         lm: Lm,
         tokenizer: Tokenizer,
         codec: Callable[[], Codec],
+        owner: Owner = HERE,
     ):
         self.info = info
         self.lm = lm
         self.tokenizer = tokenizer
         self.make_codec = codec
+        self.owner = owner
+        self.name = info.name
+        self.kind: ModelKind = info.kind
+        self.about = about(lm)
+
+    def __repr__(self) -> str:
+        state = ", closed" if self.closed else ""
+        return f"<Moshi {self.name} ({self.kind.name}): {self.about}{state}>"
 
     @property
-    def name(self) -> str:
-        return self.info.name
-
-    def sampling(self, **given: float | None) -> dict[str, Any]:
-        """temp, top_k, temp_text, top_k_text: as given, else the model's own."""
-        own = self.info.lm_gen_config
-        return {
-            name: given[name] if given.get(name) is not None else own.get(name, default)
-            for name, default in DEFAULTS.items()
-        }
+    def sampling(self) -> SamplingDefaults:
+        """How tokens are drawn if nobody asks for anything else."""
+        return self.kind.sampling
 
     def reader(self) -> PieceReader:
         """A new reader of this model's text tokens."""
@@ -67,12 +73,14 @@ class Moshi:
     def conditions(self, cfg_coef: float) -> ConditionTensor | None:
         """What Hibiki is told: speak well; under guidance also what to avoid."""
         provider = self.lm.condition_provider
-        if provider is None or "description" not in provider.conditioners:
+        if provider is None or self.kind.conditions is None:
             return None
-        good = provider.condition_tensor("description", GUIDED)
+        good, bad = (
+            provider.condition_tensor("description", value)
+            for value in self.kind.conditions
+        )
         if cfg_coef == 1.0:
             return good
-        bad = provider.condition_tensor("description", GUIDED_AGAINST)
         return ConditionTensor(mx.concatenate([good.tensor, bad.tensor]))
 
     def session(
@@ -83,94 +91,122 @@ class Moshi:
         top_k: int | None = None,
         temp_text: float | None = None,
         top_k_text: int | None = None,
+        text_sampler: TokenSampler | None = None,
+        audio_sampler: TokenSampler | None = None,
         repetition_penalty: float = 1.0,
+        repetition_context: int = 64,
         cfg_coef: float | None = None,
-        first: str = "twice",
+        first: First = "twice",
         trace: Trace | None = None,
     ) -> DuplexSession:
-        """A new conversation.
+        """A new conversation, from any thread.
 
         Args:
             seed: of its random draws; without one every conversation differs.
-            temp, top_k: of the audio; 0 takes the likeliest. Default: the model's.
+            temp, top_k: of the audio; temperature 0 takes the likeliest. Default: the
+                model's.
             temp_text, top_k_text: of the text.
+            text_sampler, audio_sampler: samplers of your own instead.
             repetition_penalty: above 1 repeats words less.
-            cfg_coef: guidance (Hibiki); 1 is none.
+            repetition_context: text tokens that the penalty looks back at.
+            cfg_coef: guidance (Hibiki); 1 turns it off.
             first: see ``DuplexSession``.
+            trace: gets the time of each stage.
 
-        Raises: ConfigError for a model that holds no conversation.
+        Raises: ConfigError for a model that does not listen, ValueError for a seed that
+            cannot be.
         """
-        if self.lm.cfg.transformer.cross_attention or not self.lm.cfg.other_codebooks:
-            raise ConfigError(
-                f"{self.name} is a {self.info.model_type} model and does not listen: "
-                "use moshi-mlx speak or complete."
-            )
-        if cfg_coef is None:
-            cfg_coef = float(self.info.lm_gen_config.get("cfg_coef", 1.0))
-        s = self.sampling(
-            temp=temp, top_k=top_k, temp_text=temp_text, top_k_text=top_k_text
+        self._check_open("moshi.session")
+        sampling = Sampling(
+            *(text_sampler, audio_sampler, seed),
+            *(repetition_penalty, repetition_context),
+            *(temp, top_k, temp_text, top_k_text),
         )
-        gen = LmGen(
-            self.lm,
-            text_sampler=Sampler(s["temp_text"], top_p=0, top_k=s["top_k_text"]),
-            audio_sampler=Sampler(s["temp"], top_p=0, top_k=s["top_k"]),
-            cfg_coef=cfg_coef,
-            seed=new_seed() if seed is None else seed,
-            repetition_penalty=repetition_penalty,
-            reserve=True,
-        )
-        return DuplexSession(
-            gen,
-            self.make_codec(),
-            self.reader(),
-            self.conditions(cfg_coef),
-            first=first,
-            trace=trace,
-        )
+        return Batch(self, 1, cfg_coef, trace=trace).only(sampling, first)
+
+    async def asession(self, seed: int | None = None, **options: Any) -> DuplexSession:
+        """As ``session``, for asyncio."""
+        return await asyncio.to_thread(self.session, seed, **options)
+
+    def batch(self, rows: int, cfg_coef: float | None = None) -> Batch:
+        """Up to ``rows`` conversations that share the model's steps."""
+        self._check_open("moshi.batch")
+        return Batch(self, rows, cfg_coef)
+
+    def translate(self, sound: Heard, **options: Any) -> Response:
+        """As ``respond``, of a model that translates.
+
+        Raises: ConfigError for one that does not.
+        """
+        self.kind.check("translates", self.name)
+        return self.respond(sound, **options)
+
+    def responding(
+        self,
+        sound: Heard,
+        *,
+        sample_rate: int = SAMPLE_RATE,
+        tail_s: float = 10.0,
+        keep_sound: bool = True,
+        **options: Any,
+    ) -> Response:
+        """An answer to a recording, made while it is iterated over.
+
+        Args:
+            sound: a file, its bytes, float32 or int16 ``[S]``, or frames ``[1920]``.
+            sample_rate: of an array, in Hz.
+            tail_s: the longest time to wait for the end of the answer, in seconds.
+            keep_sound: keep both sides in memory, for ``pcm``, ``save`` and ``report``.
+            options: those of ``session``.
+
+        Raises: AudioError for what is no sound.
+        """
+        frames = heard_frames(sound, sample_rate, "moshi.respond")
+        session = self.session(**options)
+        session.live = False
+        exchanges = respond(session, frames, self, tail_s)
+        return Response(session, exchanges, self.name, keep_sound)
+
+    def respond(
+        self,
+        sound: Heard,
+        *,
+        on_progress: Callable[[float], None] | None = None,
+        on_reply: Callable[[Reply], None] | None = None,
+        **options: Any,
+    ) -> Response:
+        """The whole answer to a recording: Moshi answers, Hibiki translates.
+
+        Args:
+            on_progress: is told the seconds that were worked through.
+            on_reply: is given each frame's reply.
+            options: those of ``responding``.
+        """
+        response = self.responding(sound, **options)
+        for exchange in response:
+            if on_progress is not None:
+                on_progress(response.seconds)
+            if on_reply is not None:
+                on_reply(exchange.reply)
+        response.session.close()
+        return response
+
+    async def arespond(self, sound: Heard, **options: Any) -> Response:
+        """As ``respond``, for asyncio; callbacks come from another thread."""
+        return await asyncio.to_thread(self.respond, sound, **options)
 
     def warmup(self) -> None:
         """Run a few frames and forget them, so that the first is as fast as any."""
-        session = self.session(seed=0)
-        for _ in range(self.lm.cfg.max_delay + 2):
-            session.step(np.zeros(session.frame_size, np.float32))
+        self._check_open("moshi.warmup")
+        with Batch(self, 1) as batch:
+            batch.warmup()
 
+    def _computed_by(self) -> Owner:
+        return self.owner
 
-def load(
-    name: str | Path = "demo",
-    *,
-    codec: str = "native",
-    quantize: int | None = None,
-    revision: str | None = None,
-    kv_bits: int | None = None,
-    info: CheckpointInfo | None = None,
-) -> Moshi:
-    """Load a model to talk with.
-
-    Args:
-        name: "demo", a folder, or a repository of the hub ("kyutai/moshiko-mlx-q4").
-        codec: "native" (MLX) or "rust" (rustymimi, on the CPU).
-        quantize: bits to quantise an unquantised model to while loading.
-        revision: branch, tag or commit of the repository.
-        kv_bits: 8 (or 4) keeps the conversations' keys and values in so many bits.
-        info: a checkpoint that was found already, instead of ``name``.
-
-    Raises: CheckpointError or ConfigError, in one sentence, for whatever is wrong with
-        the name or the files.
-    """
-    if info is None:
-        info = CheckpointInfo.find(
-            name, revision=revision, bits=quantize, kv_bits=kv_bits
-        )
-    tokenizer = load_tokenizer(info)
-    lm = load_lm(info, bits=quantize)
-    codebooks = info.num_codebooks
-    if codec == "native":
-        mimi = load_mimi(info, codebooks)
-        return Moshi(info, lm, tokenizer, lambda: make_codec("native", mimi=mimi))
-    path = info.mimi_weights
-    return Moshi(
-        info,
-        lm,
-        tokenizer,
-        lambda: make_codec(codec, weights=path, num_codebooks=codebooks),
-    )
+    def _drop(self) -> None:
+        """Free the weights; conversations that are open still hold them."""
+        del self.lm, self.make_codec
+        mx.clear_cache()
+        if self.residency is not None:
+            self.residency.release()

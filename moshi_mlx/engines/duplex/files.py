@@ -1,127 +1,260 @@
 """A recording in, an answer out: heard frame by frame, as it would be live."""
 
-from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from itertools import chain
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...audio.framing import SAMPLE_RATE, Framer, rms
-from ...checkpoint.eos import EOS
-from .engine import Moshi
+from ...audio.files import write_wav
+from ...audio.framing import SAMPLE_RATE, Framer
+from ...audio.inputs import SoundLike
+from ...audio.long import frames
+from ...audio.resample import resample
+from ...audio.samples import Pcm, as_mono
+from ...checkpoint.kinds import ModelKind
+from ...codec import Codec
+from ...documents.report import write_report
+from ...documents.transcript import Timed, words
+from ...documents.words import Word
+from ...errors import AudioError
+from .endings import FRAME_RATE
 from .session import DuplexSession, Reply
 
-FRAME_RATE = 12.5  # frames a second
-QUIET_RMS = 0.004  # full scale is 1; below it, nobody speaks
-QUIET_S = 2.0  # of silence and no word: the answer is over
-HIBIKI_TAIL_S = 60.0  # a translation that has not ended by then never will
+Heard = SoundLike | NDArray[Any] | Iterable[Pcm]
+NO_SOUND = "the response kept no sound: make it with keep_sound=True."
+
+
+class Answering(Protocol):
+    """What an answer needs of a ``Moshi``."""
+
+    kind: ModelKind
+    make_codec: Callable[[], Codec]
 
 
 @dataclass(frozen=True)
 class Exchange:
     """One frame: what was heard and what came back."""
 
-    heard: NDArray[np.float32]
+    heard: Pcm
     reply: Reply
 
 
+def heard_frames(sound: Heard, sample_rate: int, called: str) -> Iterator[Pcm]:
+    """Frames ``[1920]`` of whatever is given as a sound, the last filled with silence.
+
+    Args:
+        sample_rate: of an array, in Hz.
+        called: the function that errors name.
+    """
+    if isinstance(sound, np.ndarray):
+        if sound.ndim != 1:
+            raise AudioError(
+                f"{called} got an array {list(sound.shape)}: give one channel [samples]"
+                ", float32 or int16 (of [1, samples] take sound[0])."
+            )
+        return _cut(resample(as_mono(sound)[None], sample_rate, SAMPLE_RATE)[0])
+    if isinstance(sound, Iterator | list | tuple):
+        return iter(sound)  # type: ignore[arg-type]
+    return frames(sound)  # type: ignore[arg-type]
+
+
+def _cut(pcm: Pcm) -> Iterator[Pcm]:
+    framer = Framer()
+    yield from framer.push(pcm)
+    rest = framer.flush()
+    if rest is not None:
+        yield rest
+
+
 def respond(
-    session: DuplexSession,
-    frames: Iterator[NDArray[np.float32]],
-    moshi: Moshi,
-    tail_s: float = 10.0,
+    session: DuplexSession, heard: Iterator[Pcm], moshi: Answering, tail_s: float = 10.0
 ) -> Iterator[Exchange]:
     """Feed a recording's frames to a session and let it finish.
 
     Args:
         session: a fresh one of ``moshi``, with ``first="twice"``.
-        frames: float32 ``[1920]`` each, see ``moshi_mlx.audio.frames``.
+        heard: float32 ``[1920]`` each, see ``moshi_mlx.audio.frames``.
         tail_s: silence given after the recording at most, in seconds; it ends sooner
-            where nothing is said any more. Hibiki and speech to text have their own.
+            if nothing is said any more. Hibiki and speech to text have their own.
     """
-    kind = moshi.info.model_type
+    ending = moshi.kind.ending
+    if ending.rule == "delay":
+        yield from _transcribe(session, heard, ending.before_s, ending.tail_s or 0.0)
+        return
     silence = np.zeros(session.frame_size, np.float32)
-    if kind == "stt":
-        yield from _transcribe(session, frames, moshi)
-        return
-    if kind == "hibiki":
-        yield from _translate(session, frames, moshi, silence)
-        return
-    for frame in frames:
+    if ending.silent_start:
+        _start_silent(session, moshi.make_codec, silence)
+    for _ in range(round(ending.before_s * FRAME_RATE)):
+        session.step(silence)
+    for frame in heard:
         yield Exchange(frame, session.step(frame))
-    yield from _let_finish(session, silence, tail_s)
-
-
-def _let_finish(
-    session: DuplexSession, silence: NDArray[np.float32], tail_s: float
-) -> Iterator[Exchange]:
-    """Silence until Moshi has been quiet for a while."""
-    quiet = 0
-    for _ in range(round(tail_s * FRAME_RATE)):
-        if quiet >= QUIET_S * FRAME_RATE:
-            return
-        reply = session.step(silence)
-        loud = reply.pcm is not None and rms(reply.pcm) > QUIET_RMS
-        quiet = 0 if reply.text or loud else quiet + 1
+    for reply in session.flush(tail_s):
         yield Exchange(silence, reply)
 
 
-def _translate(
-    session: DuplexSession,
-    frames: Iterator[NDArray[np.float32]],
-    moshi: Moshi,
-    silence: NDArray[np.float32],
-) -> Iterator[Exchange]:
-    """Hibiki: the recording, a frame of end-of-input, silence until it has ended.
+def _start_silent(
+    session: DuplexSession, make_codec: Callable[[], Codec], silence: Pcm
+) -> None:
+    """Hibiki-Zero begins with frames of silence that its codec's stream never hears."""
 
-    It has ended when its text's end comes out with the sound, ``max_delay`` steps after
-    it was chosen; an end that comes out before the input's is too early, and ignored.
-    Hibiki-Zero, which knows no description of good translations, begins with frames of
-    silence, hears silence in the frame of end-of-input too, and says nothing with its
-    own end. Source: kyutai-labs/hibiki-zero, hibiki_zero/inference.py.
-    """
-    cfg = moshi.lm.cfg
-    zero = moshi.lm.condition_provider is None
-    chosen: deque[int] = deque(maxlen=cfg.max_delay + 1)
-    if zero:
-        codec = moshi.make_codec()
-        for _ in range(cfg.max_delay):
-            codes = codec.encode_step(silence[None, None])[0, : cfg.other_codebooks, 0]
-            chosen.append(session.step_codes(codes).text_token)
-    for frame in frames:
-        reply = session.step(frame)
-        chosen.append(reply.text_token)
-        yield Exchange(frame, reply)
-    end = np.full(cfg.other_codebooks, cfg.audio_padding_token, np.int32)
-    for step in range(round(HIBIKI_TAIL_S * FRAME_RATE)):
-        if zero and not step:
-            session.codec.encode_step(silence[None, None])
-        reply = session.step(silence) if step else session.step_codes(end)
-        chosen.append(reply.text_token)
-        ended = len(chosen) > cfg.max_delay and chosen[0] == EOS
-        if not (ended and zero):
-            yield Exchange(silence, reply)
-        if ended:
-            return
+    def encode() -> list[NDArray[np.int32]]:
+        codec, delay = make_codec(), session.stepper.gen.max_delay
+        return [codec.encode_step(silence[None, None])[0, :, 0] for _ in range(delay)]
+
+    for codes in session.owner.run(encode, live=session.live):
+        session.step_codes(codes[: len(session.sign_of_the_end)])
 
 
 def _transcribe(
-    session: DuplexSession,
-    frames: Iterator[NDArray[np.float32]],
-    moshi: Moshi,
+    session: DuplexSession, heard: Iterator[Pcm], before_s: float, after_s: float
 ) -> Iterator[Exchange]:
     """Speech to text: silence before and after, to the sample, as it was trained.
 
     The silence before need not be whole frames: the recording's are cut anew.
     """
-    stt, framer = moshi.info.stt_config, Framer(session.frame_size)
-    before_s = stt.get("audio_silence_prefix_seconds", 0.0)
-    after_s = stt.get("audio_delay_seconds", 0.0) + 1.0
+    framer = Framer(session.frame_size)
     before, after = (
         np.zeros(int(s * SAMPLE_RATE), np.float32) for s in (before_s, after_s)
     )
-    for pcm in chain([before], frames, [after]):
+    for pcm in chain([before], heard, [after]):
         for frame in framer.push(pcm):
             yield Exchange(frame, session.step(frame))
+
+
+def live_exchanges(session: DuplexSession, blocks: Iterable[Pcm]) -> Iterator[Exchange]:
+    """Blocks ``[S]`` of any size as they come, a microphone's say, and the answers."""
+    framer = Framer(session.frame_size)
+    for block in blocks:
+        for frame in framer.push(block):
+            yield Exchange(frame, session.step(frame))
+
+
+class Response:
+    """What a model says to a recording: it grows while it is iterated over.
+
+    Args:
+        session: that answers.
+        exchanges: of it.
+        model: its name.
+        keep_sound: keep both sides in memory.
+    """
+
+    def __init__(
+        self,
+        session: DuplexSession,
+        exchanges: Iterator[Exchange],
+        model: str,
+        keep_sound: bool = True,
+    ):
+        self.session = session
+        self.model = model
+        self.seed = session.seed
+        self.frames = 0
+        self.wall_s = 0.0
+        self.pieces: list[Timed] = []
+        self._exchanges = exchanges
+        self._keep = keep_sound
+        self._heard: list[Pcm] = []
+        self._said: list[Pcm | None] = []
+
+    def __repr__(self) -> str:
+        return f"<Response of {self.model}: {self.seconds:.1f} s, {self.text!r}>"
+
+    def __iter__(self) -> Iterator[Exchange]:
+        began_at = time.perf_counter()
+        for exchange in self._exchanges:
+            self.add(exchange)
+            self.wall_s = time.perf_counter() - began_at
+            yield exchange
+
+    def add(self, exchange: Exchange) -> None:
+        """Take one frame of both sides."""
+        start_s, reply = self.frames / FRAME_RATE, exchange.reply
+        self.frames += 1
+        if self._keep:
+            self._heard.append(exchange.heard)
+            self._said.append(reply.pcm)
+        if reply.text:
+            end_s = start_s + 1 / FRAME_RATE
+            self.pieces.append(Timed(reply.text, start_s, end_s))
+
+    @property
+    def seconds(self) -> float:
+        """How long it is so far."""
+        return self.frames / FRAME_RATE
+
+    @property
+    def text(self) -> str:
+        """What was said."""
+        return "".join(piece.text for piece in self.pieces).strip()
+
+    @property
+    def words(self) -> list[Word]:
+        """Words with their times, in seconds from the start of the recording."""
+        return [
+            Word(w.text, round(w.start_s, 3), round(w.end_s, 3))
+            for w in words(self.pieces)
+        ]
+
+    @property
+    def pcm(self) -> Pcm:
+        """What was said as sound, float32 ``[S]`` at 24 kHz."""
+        self._check_kept()
+        said = [pcm for pcm in self._said if pcm is not None]
+        return np.concatenate(said) if said else np.zeros(0, np.float32)
+
+    @property
+    def both(self) -> Pcm:
+        """Both sides ``[2, S]``: the recording, and what was said at its time."""
+        self._check_kept()
+        silence = np.zeros(self.session.frame_size, np.float32)
+        said = [silence if pcm is None else pcm for pcm in self._said]
+        heard = [np.pad(h, (0, len(silence) - len(h))) for h in self._heard]
+        if not heard:
+            return np.zeros((2, 0), np.float32)
+        return np.stack([np.concatenate(heard), np.concatenate(said)])
+
+    def _check_kept(self) -> None:
+        if not self._keep:
+            raise AudioError(NO_SOUND)
+
+    def save(self, path: str | Path) -> None:
+        """Write what was said as a WAV file."""
+        write_wav(path, self.pcm)
+
+    def report(self, path: str | Path, title: str | None = None) -> None:
+        """Write one HTML page: both waveforms, the text at its time, the timing."""
+        trace = self.session.trace
+        write_report(
+            path,
+            self.both,
+            title=title or f"An answer of {self.model}",
+            pieces=self.pieces,
+            frame_ms=trace.durations_ms("frame"),
+            stages=trace.summary(),
+            facts={"model": self.model, "seed": self.seed},
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The text, its words and how long it took, ready for JSON."""
+        return {
+            "model": self.model,
+            "seed": self.seed,
+            "text": self.text,
+            "words": [asdict(word) for word in self.words],
+            "frames": self.frames,
+            "audio_s": round(self.seconds, 3),
+            "wall_s": round(self.wall_s, 3),
+            "times_real_time": (
+                round(self.seconds / self.wall_s, 2) if self.wall_s else 0.0
+            ),
+            "stages_ms": {
+                name: {"p50": round(t.p50_ms, 2), "p95": round(t.p95_ms, 2)}
+                for name, t in self.session.trace.summary().items()
+            },
+        }

@@ -16,6 +16,11 @@ class RowCodec(Protocol):
     """A stream per row; rows that are not given stand still."""
 
     @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        ...
+
+    @property
     def frame_size(self) -> int:
         """Samples per frame."""
         ...
@@ -43,24 +48,28 @@ class SeparateCodecs:
 
     def __init__(self, make: Callable[[], Codec], rows: int):
         self._make = make
-        self._codecs = [make() for _ in range(rows)]
+        self.codecs = [make() for _ in range(rows)]
+
+    @property
+    def sample_rate(self) -> int:
+        return self.codecs[0].sample_rate
 
     @property
     def frame_size(self) -> int:
-        return self._codecs[0].frame_size
+        return self.codecs[0].frame_size
 
     def begin(self, row: int) -> None:
-        self._codecs[row] = self._make()
+        self.codecs[row] = self._make()
 
     def encode(self, frames: Mapping[int, Frame]) -> dict[int, Codes]:
         return {
-            row: self._codecs[row].encode_step(frame[None, None])[0, :, 0]
+            row: self.codecs[row].encode_step(frame[None, None])[0, :, 0]
             for row, frame in frames.items()
         }
 
     def decode(self, codes: Mapping[int, Codes]) -> dict[int, Frame]:
         return {
-            row: self._codecs[row].decode_step(mine[None, :, None])[0, 0]
+            row: self.codecs[row].decode_step(mine[None, :, None])[0, 0]
             for row, mine in codes.items()
         }
 
@@ -70,6 +79,10 @@ class JointCodec:
 
     def __init__(self, codec: NativeCodec):
         self._codec = codec
+
+    @property
+    def sample_rate(self) -> int:
+        return self._codec.sample_rate
 
     @property
     def frame_size(self) -> int:

@@ -1,33 +1,13 @@
 """Generation for a batch whose rows are strangers: each draws tokens in its own way."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import mlx.core as mx
 
 from ...models.generate import LmGen
 from ...models.lm import Lm
 from ...utils.sampling import Sampler, TokenSampler, noise_size, penalise_repeats
-
-MAX_REPETITION_CONTEXT = 256  # text tokens that a repetition penalty can look back at
-
-
-@dataclass
-class Sampling:
-    """How one conversation's tokens are drawn.
-
-    Attributes:
-        text, audio: samplers.
-        seed: of the noise.
-        repetition_penalty: above 1 makes words said lately less likely.
-        repetition_context: text tokens that count as lately.
-    """
-
-    text: TokenSampler = field(default_factory=Sampler)
-    audio: TokenSampler = field(default_factory=Sampler)
-    seed: int = 0
-    repetition_penalty: float = 1.0
-    repetition_context: int = 64
+from .sampling import MAX_REPETITION_CONTEXT, Sampling
 
 
 class RowSampler:
@@ -95,12 +75,22 @@ class RowGen(LmGen):
             repetition_context=MAX_REPETITION_CONTEXT,
             reserve=True,
         )
-        self.sampling = [Sampling() for _ in range(batch_size)]
+        self.sampling = [Sampling(seed=0)] * batch_size
 
     def begin(self, row: int, sampling: Sampling) -> None:
-        """Make ``row`` a new conversation; the others go on."""
+        """Make ``row`` a new conversation; the others go on.
+
+        Args:
+            sampling: with a seed and, where not ``Sampler()`` draws, samplers.
+        """
         self.reset([row], sampling.seed)
         self.sampling[row] = sampling
+        if self.batch_size == 1:
+            self.text_sampler, self.audio_sampler = self._samplers(row)
+
+    def _samplers(self, row: int) -> tuple[TokenSampler, TokenSampler]:
+        sampling = self.sampling[row]
+        return sampling.text or Sampler(), sampling.audio or Sampler()
 
     def _noise(
         self, active: list[bool] | None
@@ -109,11 +99,14 @@ class RowGen(LmGen):
 
         Rows that stand still are drawn along with one that speaks.
         """
+        if self.batch_size == 1:
+            return super()._noise(active)
         speaking = [True] * self.batch_size if active is None else active
         leader = speaking.index(True)
         who = [r if on else leader for r, on in enumerate(speaking)]
-        self.text_sampler = _together([self.sampling[r].text for r in who])
-        self.audio_sampler = _together([self.sampling[r].audio for r in who])
+        samplers = [self._samplers(r) for r in who]
+        self.text_sampler = _together([text for text, _ in samplers])
+        self.audio_sampler = _together([audio for _, audio in samplers])
         sizes = {r: self._sizes(r) for r in who}
         text = max(size for size, _ in sizes.values())
         audio = max(size for _, size in sizes.values())
@@ -125,9 +118,11 @@ class RowGen(LmGen):
 
     def _sizes(self, row: int) -> tuple[int, int]:
         """How many values the row's text and each of its codebooks want."""
-        cfg, sampling = self.model.cfg, self.sampling[row]
-        text = noise_size(sampling.text, cfg.text_out_vocab_size)
-        return text, noise_size(sampling.audio, cfg.audio_vocab_size - 1)
+        cfg, (text, audio) = self.model.cfg, self._samplers(row)
+        return (
+            noise_size(text, cfg.text_out_vocab_size),
+            noise_size(audio, cfg.audio_vocab_size - 1),
+        )
 
     def _draw(
         self, row: int, sizes: tuple[int, int], room: tuple[int, int]

@@ -1,21 +1,34 @@
 """One conversation: the user's frame in, Moshi's frame and text out."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
+from typing import Literal, TypeVar
 
-import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
 from ...audio.samples import as_float
+from ...checkpoint.eos import EOS
+from ...checkpoint.kinds import EndRule
 from ...codec.base import Codec
-from ...models.generate import LmGen
-from ...models.snapshot import Fits, Snapshot
-from ...modules.conditioner import ConditionTensor
+from ...errors import ConfigError
+from ...models.snapshot import Snapshot
 from ...utils.text import PieceReader
 from ...utils.trace import Trace
+from ..closing import Closing
+from ..owner import Owner
+from .endings import finish
+from .row_codec import SeparateCodecs
+from .rows import RowGen
+from .sampling import Sampling
+from .stepper import Stepper
+
+R = TypeVar("R")
+Frame = NDArray[np.float32]
+Codes = NDArray[np.int32]
+First = Literal["twice", "silence"]
 
 
 @dataclass(frozen=True)
@@ -36,99 +49,146 @@ class Reply:
     tokens: NDArray[np.int32] | None
 
 
-class DuplexSession:
-    """A conversation with state of its own; any number may share one model.
+class DuplexSession(Closing):
+    """A conversation: a row of a batch, or alone in one of its own.
 
-    Threads that talk at once each need a session of their own.
+    Any thread may call it, one at a time; asyncio uses ``astep``.
 
-    The model hears nothing of the very first frame it is given, so the session gives it
-    one more: ``first`` says which.
+    The model hears nothing of the very first frame that it is given, so the session
+    gives it one more: ``first`` says which.
+
+    Attributes:
+        live: frames of live sessions go before work on files.
 
     Args:
-        gen: fresh generation state, batch size 1.
-        codec: fresh codec state.
+        stepper: of the batch.
+        row: of the batch.
+        sampling: filled, see ``Sampling.filled``.
         reader: of text tokens.
-        ct: summed condition, or None.
-        cross_attention_src: condition to attend to, or None.
+        owner: where it computes.
+        name: of the model.
+        ending: how it is made to finish.
         first: "twice" gives the first frame two times, which suits a file; "silence"
             gives a frame of silence before it, which suits a microphone.
-        trace: where stage timings go.
+        on_close: frees the row.
 
     Raises: ValueError for a ``first`` of another name.
     """
 
     def __init__(
         self,
-        gen: LmGen,
-        codec: Codec,
+        stepper: Stepper,
+        row: int,
+        sampling: Sampling,
         reader: PieceReader,
-        ct: ConditionTensor | None = None,
-        cross_attention_src: mx.array | None = None,
-        first: str = "twice",
-        trace: Trace | None = None,
+        *,
+        owner: Owner,
+        name: str,
+        ending: EndRule,
+        first: First = "twice",
+        on_close: Callable[["DuplexSession"], None],
     ):
         if first not in ("twice", "silence"):
             raise ValueError(f"first={first!r} is unknown: use 'twice' or 'silence'.")
-        self.gen = gen
-        self.codec = codec
-        self.trace = Trace() if trace is None else trace
-        self._reader = reader
-        self._conditions = ct, cross_attention_src
-        self._first = first
-        self._started = False
-        self._free = Lock()  # two steps at once would mix up the state of both
+        self.stepper = stepper
+        self.row = row
+        self.sampling = sampling
+        self.reader = reader
+        self.first = first
+        self.live = True
+        self.started = False
+        self.steps = 0  # frames heard
+        self.owner = owner
+        self._name = name
+        self._ending = ending
+        self._on_close = on_close
+        delay = stepper.gen.max_delay
+        self._chosen: deque[int] = deque(maxlen=delay + 1)  # newest text tokens
+        self._alone_in = Lock()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"{self.steps} frames heard"
+        return f"<DuplexSession of {self._name}: {state}, seed {self.sampling.seed}>"
+
+    @property
+    def seed(self) -> int:
+        """Of its random draws: the same seed gives the same answers."""
+        assert self.sampling.seed is not None
+        return self.sampling.seed
 
     @property
     def frame_size(self) -> int:
         """Samples per frame."""
-        return self.codec.frame_size
+        return self.stepper.codec.frame_size
 
     @property
-    def steps(self) -> int:
-        """Frames heard."""
-        return max(self.gen.step_idx - 1, 0)
+    def sample_rate(self) -> int:
+        """Hz of the frames, in and out."""
+        return self.stepper.codec.sample_rate
 
-    def step(self, frame: NDArray[np.float32]) -> Reply:
-        """Hear ``frame [frame_size]`` at the codec's rate, and answer.
+    @property
+    def gen(self) -> RowGen:
+        """The generator of the whole batch."""
+        return self.stepper.gen
+
+    @property
+    def trace(self) -> Trace:
+        """How long each stage took."""
+        return self.stepper.trace
+
+    def step(self, frame: Frame) -> Reply:
+        """Hear one frame ``[frame_size]``, and answer.
 
         Args:
             frame: float32 from -1 to 1, or int16 or int32, which are scaled to that.
 
-        Raises: ValueError for a frame of another length, and for samples that are NaN
+        Raises: ValueError for a frame of another shape, and for samples that are NaN
             or infinite: one of them would deafen the codec for its whole window.
             AudioError for samples of another kind. RuntimeError where another thread is
             in the middle of a step.
         """
-        frame = as_float(frame)
-        if not np.isfinite(frame).all():
-            raise ValueError(
-                "session.step got samples that are not finite: give float32 from -1 "
-                "to 1."
-            )
-        if frame.shape != (self.frame_size,):
-            raise ValueError(
-                f"session.step got an array of shape {list(frame.shape)}: give one "
-                f"frame, float32 [{self.frame_size}] (see moshi_mlx.audio.frames)."
-            )
-        with self._alone():
-            return self._hear(frame)
+        given = self.checked(frame, "session.step")
+        return self._alone("session.step", lambda: step_together([self], [given])[0])
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        if not self._free.acquire(blocking=False):
-            raise RuntimeError(
-                "session.step was called while another thread is in it: step a session "
-                "in one thread, and begin one for each."
-            )
+    async def astep(self, frame: Frame) -> Reply:
+        """As ``step``, for asyncio."""
+        given = self.checked(frame, "session.astep")
+        self._enter("session.astep", "task")
         try:
-            yield
+            return await self.owner.arun(
+                lambda: step_together([self], [given])[0], live=self.live
+            )
         finally:
-            self._free.release()
+            self._alone_in.release()
 
-    @property
-    def fits(self) -> Fits:
-        """What must be alike where a snapshot is continued."""
-        return self.gen.fits
+    def step_codes(self, codes: Codes) -> Reply:
+        """As ``step``, for the codes ``[other]`` of a frame: a single call."""
+        return self._alone("session.step_codes", lambda: self._say(codes))
+
+    def encode(self, frame: Frame) -> Codes:
+        """Codes ``[other]`` of a frame that the codec hears and the model does not."""
+        given = self.checked(frame, "session.encode")
+        return self._alone(
+            "session.encode", lambda: self.stepper.encode({self.row: given})[self.row]
+        )
+
+    def flush(self, seconds: float = 10.0) -> Iterator[Reply]:
+        """Let the model finish after the last frame of a recording.
+
+        Moshi hears silence until it has said nothing for two seconds. Hibiki is told
+        that the input has ended and goes on to its own end. Speech to text hears
+        silence until its last word is out.
+
+        Args:
+            seconds: to wait at most, for Moshi.
+        """
+        self._check_open("session.flush")
+        return self.owner.iterate(lambda: finish(self, self._ending, seconds))
+
+    def aflush(self, seconds: float = 10.0) -> AsyncIterator[Reply]:
+        """As ``flush``, for asyncio: ``async for reply in session.aflush()``."""
+        self._check_open("session.aflush")
+        return self.owner.aiterate(lambda: finish(self, self._ending, seconds))
 
     def snapshot(self) -> Snapshot:
         """The conversation as it is now, to be saved or restored.
@@ -136,61 +196,150 @@ class DuplexSession:
         Its settings (temperatures, guidance, conditions) are not part of it: continue
         in a session that was made with the same ones.
 
-        Raises: ConfigError for the rust codec, which cannot tell its state.
+        Raises: ConfigError for a row of a larger batch, and for the rust codec, which
+            cannot tell its state.
         """
-        with self._alone():
-            codec = self.codec.snapshot()
-            state = {
-                "gen": self.gen.snapshot().state,
-                "codec": codec.state,
-                "reader": self._reader.state,
-                "started": self._started,
-            }
-            return Snapshot("conversation", {**self.fits, **codec.fits}, state)
+        return self._alone("session.snapshot", self._keep)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Continue a conversation: what follows is what followed the snapshot.
 
-        Raises: ConfigError for a snapshot of another model or other settings, and for
-            the rust codec.
+        Raises: ConfigError for a snapshot of another model or other settings, for a row
+            of a larger batch, and for the rust codec.
         """
-        with self._alone():
-            snapshot.check("conversation", self.fits)
-            state, fits = snapshot.state, snapshot.fits
-            self.codec.restore(Snapshot("codec", fits, state["codec"]))
-            self.gen.restore(Snapshot("generation", fits, state["gen"]))
-            self._reader.state = state["reader"]
-            self._started = state["started"]
+        self._alone("session.restore", lambda: self._go_on(snapshot))
 
-    def _hear(self, frame: NDArray[np.float32]) -> Reply:
-        if not self._started and self._first == "silence":
-            self.step_codes(self._encode(np.zeros_like(frame)))
-        with self.trace.stage("frame"):
-            codes = self._encode(frame)
-            if not self._started:
-                self.step_codes(codes)
-            return self.step_codes(codes)
+    def checked(self, frame: Frame, called: str) -> Frame:
+        """One frame as float32; ``called`` is the function that errors name."""
+        frame = as_float(frame)
+        if not np.isfinite(frame).all():
+            raise ValueError(
+                f"{called} got samples that are not finite: give float32 from -1 to 1."
+            )
+        if frame.shape != (self.frame_size,):
+            less = " (take frame[0])" if frame.shape == (1, self.frame_size) else ""
+            raise ValueError(
+                f"{called} got an array of shape {list(frame.shape)}{less}: give one "
+                f"frame, float32 [{self.frame_size}] (see moshi_mlx.audio.frames)."
+            )
+        return frame
 
-    def step_codes(self, codes: NDArray[np.int32]) -> Reply:
-        """Like ``step``, for the codes ``[other]`` of a frame: a single call."""
-        self._started = True
-        with self.trace.stage("step"):
-            token, _ = self.gen.step(mx.array(codes)[None], *self._conditions)
-            text_token = int(token.item())  # type: ignore[arg-type]
-        text = self._reader.read(text_token)
-        tokens = self.gen.last_audio_tokens() if self.gen.main_codebooks else None
-        if tokens is None:
-            return Reply(None, text, text_token, None)
-        own = np.array(tokens[0], dtype=np.int32)
-        return Reply(self._decode(own), text, text_token, own)
+    @property
+    def has_ended(self) -> bool:
+        """Whether the end of the text comes out with the sound of the newest frame."""
+        full = len(self._chosen) == self._chosen.maxlen
+        return full and self._chosen[0] == EOS
 
-    def _encode(self, frame: NDArray[np.float32]) -> NDArray[np.int32]:
-        with self.trace.stage("encode"):
-            codes = self.codec.encode_step(frame[None, None])
-        return codes[0, : self.gen.model.cfg.other_codebooks, 0]
+    @property
+    def sign_of_the_end(self) -> Codes:
+        """Codes ``[other]`` that say that the input has ended."""
+        cfg = self.stepper.gen.model.cfg
+        return np.full(cfg.other_codebooks, cfg.audio_padding_token, np.int32)
 
-    def _decode(self, own: NDArray[np.int32]) -> NDArray[np.float32] | None:
-        if (own < 0).any():
-            return None
-        with self.trace.stage("decode"):
-            return self.codec.decode_step(own[None, :, None])[0, 0]
+    def note(self, text_token: int) -> None:
+        """Remember a text token that was chosen."""
+        self._chosen.append(text_token)
+
+    def _say(self, codes: Codes) -> Reply:
+        self.started = True
+        (reply,) = say([self], {self.row: codes})
+        self.note(reply.text_token)
+        return reply
+
+    def _keep(self) -> Snapshot:
+        codec = self._codec().snapshot()
+        state = {
+            "gen": self.gen.snapshot().state,
+            "codec": codec.state,
+            "reader": self.reader.state,
+            "started": self.started,
+            "steps": self.steps,
+            "chosen": list(self._chosen),
+        }
+        return Snapshot("conversation", {**self.gen.fits, **codec.fits}, state)
+
+    def _go_on(self, snapshot: Snapshot) -> None:
+        snapshot.check("conversation", self.gen.fits)
+        state, fits = snapshot.state, snapshot.fits
+        self._codec().restore(Snapshot("codec", fits, state["codec"]))
+        self.gen.restore(Snapshot("generation", fits, state["gen"]))
+        self.reader.state = state["reader"]
+        self.started, self.steps = state["started"], state["steps"]
+        self._chosen.clear()
+        self._chosen.extend(state["chosen"])
+
+    def _codec(self) -> Codec:
+        """The conversation's own codec."""
+        codec = self.stepper.codec
+        if self.stepper.rows != 1 or not isinstance(codec, SeparateCodecs):
+            raise ConfigError(
+                "a conversation that shares a batch cannot be saved by itself: use one "
+                "of moshi.session()."
+            )
+        return codec.codecs[0]
+
+    def _computed_by(self) -> Owner:
+        return self.owner
+
+    def _drop(self) -> None:
+        self._on_close(self)
+
+    def _enter(self, called: str, other: str) -> None:
+        """Take the session for one call."""
+        self._check_open(called)
+        if not self._alone_in.acquire(blocking=False):
+            raise RuntimeError(
+                f"{called} was called while another {other} is in it: step a session "
+                f"in one {other}, and begin one for each."
+            )
+
+    def _alone(self, called: str, function: Callable[[], R]) -> R:
+        """The result of ``function`` on the model's thread, refused to a second caller
+        at the same time."""
+        self._enter(called, "thread")
+        try:
+            return self.owner.run(function, live=self.live)
+        finally:
+            self._alone_in.release()
+
+
+def step_together(
+    sessions: Sequence[DuplexSession], frames: Sequence[Frame]
+) -> list[Reply]:
+    """A frame ``[1920]`` of each of some sessions of one batch, and their answers.
+
+    Runs on the model's thread. Sessions that are new get their first frame as they
+    want it.
+    """
+    stepper = sessions[0].stepper
+    new = [session for session in sessions if not session.started]
+    before = [session for session in new if session.first == "silence"]
+    if before:
+        silence = np.zeros_like(frames[0])
+        say(before, stepper.encode({session.row: silence for session in before}))
+    with stepper.trace.stage("frame"):
+        given = {s.row: frame for s, frame in zip(sessions, frames, strict=True)}
+        heard = stepper.encode(given)
+        twice = [session for session in new if session.first == "twice"]
+        if twice:
+            say(twice, heard)
+        replies = say(sessions, heard)
+    for session, reply in zip(sessions, replies, strict=True):
+        session.started = True
+        session.steps += 1
+        session.note(reply.text_token)
+    return replies
+
+
+def say(sessions: Sequence[DuplexSession], heard: Mapping[int, Codes]) -> list[Reply]:
+    """A single call of the model for some sessions: row -> codes ``[other]``."""
+    said = sessions[0].stepper.step({s.row: heard[s.row] for s in sessions})
+    return [
+        Reply(
+            said[session.row].pcm,
+            session.reader.read(said[session.row].text_token),
+            said[session.row].text_token,
+            said[session.row].codes,
+        )
+        for session in sessions
+    ]

@@ -6,8 +6,9 @@ import pytest
 
 import moshi_mlx
 from moshi_mlx.codec import NativeCodec
-from moshi_mlx.engines.duplex.batch import Batch, Wishes
+from moshi_mlx.engines.duplex.batch import Batch
 from moshi_mlx.engines.duplex.engine import Moshi
+from moshi_mlx.engines.duplex.sampling import Sampling
 from moshi_mlx.engines.duplex.session import Reply
 from moshi_mlx.errors import ConfigError
 from tests import tiny
@@ -31,7 +32,7 @@ def spoken() -> list[list[np.ndarray]]:
     return list((loud * rng.standard_normal((2, FRAMES, 1920))).astype(np.float32))
 
 
-def alone(moshi: Moshi, wishes: Wishes, frames: list[np.ndarray]) -> list[Reply]:
+def alone(moshi: Moshi, wishes: Sampling, frames: list[np.ndarray]) -> list[Reply]:
     session = moshi.session(
         wishes.seed,
         temp=wishes.temp,
@@ -58,8 +59,8 @@ def test_each_says_what_it_would_say_alone(moshi, spoken, joint_codec):
     """They begin and pause at different times, with settings of their own."""
     batch = Batch(moshi, 2, joint_codec=joint_codec)
     wishes = [  # hot enough that it babbles
-        Wishes(seed=1, temp=6.0, temp_text=3.0),
-        Wishes(seed=2, temp=5.0, temp_text=4.0, top_k=100),
+        Sampling(seed=1, temp=6.0, temp_text=3.0),
+        Sampling(seed=2, temp=5.0, temp_text=4.0, top_k=100),
     ]
     sessions = [batch.open(wishes[0])]
     heard: list[list[Reply]] = [[], []]
@@ -86,29 +87,29 @@ def test_each_says_what_it_would_say_alone(moshi, spoken, joint_codec):
 @pytest.mark.parametrize("joint_codec", [False, True])
 def test_a_row_taken_over_forgets_who_had_it(moshi, spoken, joint_codec):
     batch = Batch(moshi, 2, joint_codec=joint_codec)
-    stays, goes = batch.open(Wishes(seed=5)), batch.open(Wishes(seed=6))
+    stays, goes = batch.open(Sampling(seed=5)), batch.open(Sampling(seed=6))
     for i in range(6):
         batch.step([stays, goes], [spoken[0][i], spoken[1][i]])
-    batch.close(goes)
-    comes = batch.open(Wishes(seed=7, temp=4.0))
+    goes.close()
+    comes = batch.open(Sampling(seed=7, temp=4.0))
     assert comes.row == goes.row
     heard = [
         batch.step([stays, comes], [spoken[0][6 + i], spoken[1][i]])[1]
         for i in range(8)
     ]
-    assert_same(heard, alone(moshi, Wishes(seed=7, temp=4.0), list(spoken[1][:8])))
+    assert_same(heard, alone(moshi, Sampling(seed=7, temp=4.0), list(spoken[1][:8])))
 
 
 def test_all_places_taken_is_said_and_a_freed_one_is_given_again(moshi):
     batch = Batch(moshi, 1)
-    first = batch.open(Wishes(seed=1))
+    first = batch.open(Sampling(seed=1))
     with pytest.raises(ConfigError, match="all 1 conversations are taken"):
-        batch.open(Wishes(seed=2))
-    batch.close(first)
-    second = batch.open(Wishes(seed=2))
-    batch.close(first)  # closed long ago: the row is somebody else's now
+        batch.open(Sampling(seed=2))
+    first.close()
+    second = batch.open(Sampling(seed=2))
+    first.close()  # closed long ago: the row is somebody else's now
     with pytest.raises(ConfigError):
-        batch.open(Wishes(seed=3))
+        batch.open(Sampling(seed=3))
     assert second.row == 0
 
 
@@ -124,12 +125,16 @@ def test_a_long_batch_uses_no_operation_that_its_warmup_did_not(
         batch = Batch(small, 3, joint_codec=joint_codec)
         batch.warmup()
     frame = np.ones(mimi.frame_size, np.float32)
-    wishes = [Wishes(1), Wishes(2, temp=1.0), Wishes(3, repetition_penalty=1.2)]
+    wishes = [
+        Sampling(seed=1),
+        Sampling(seed=2, temp=1.0),
+        Sampling(seed=3, repetition_penalty=1.2),
+    ]
     sessions = [batch.open(one) for one in wishes]
     with operations(tmp_path) as later:
         for step in range(100):
             if step % 40 == 30:
-                batch.close(sessions[1])
+                sessions[1].close()
                 sessions[1] = batch.open(wishes[step % 3])
             moving = [s for i, s in enumerate(sessions) if (step + i) % 7 or step < 20]
             batch.step(moving, [frame] * len(moving))

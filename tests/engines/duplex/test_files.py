@@ -6,8 +6,8 @@ import numpy as np
 
 from moshi_mlx.audio import FRAME
 from moshi_mlx.audio.framing import Framer
-from moshi_mlx.engines.duplex.engine import load
 from moshi_mlx.engines.duplex.files import respond
+from moshi_mlx.engines.duplex.load import load_moshi
 from tests.family import listening
 from tests.listening import noise
 
@@ -20,7 +20,7 @@ def test_silence_around_a_recording_is_exact_to_the_sample(tmp_path):
         "audio_silence_prefix_seconds": 1.0,  # 12.5 frames, as in kyutai/stt-2.6b-en
     }
     (folder / "config.json").write_text(json.dumps(config))
-    moshi, pcm = load(folder), noise(0.8)
+    moshi, pcm = load_moshi(folder), noise(0.8)
     session = moshi.session(temp=0, temp_text=0)
     replies = [e.reply for e in respond(session, iter(Framer().push(pcm)), moshi)]
     whole = np.concatenate([np.zeros(24000), pcm, np.zeros(84000)]).astype(np.float32)

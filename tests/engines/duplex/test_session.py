@@ -1,5 +1,6 @@
 """One conversation: what it hears first, what it returns, what it refuses."""
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
@@ -11,7 +12,6 @@ import moshi_mlx
 from moshi_mlx.audio import FRAME, frames
 from moshi_mlx.codec import RustCodec
 from moshi_mlx.engines.duplex.engine import Moshi
-from moshi_mlx.engines.duplex.session import DuplexSession
 from moshi_mlx.errors import AudioError, ConfigError
 from moshi_mlx.models import LmGen
 from moshi_mlx.models.snapshot import Snapshot
@@ -115,14 +115,14 @@ def test_two_threads_at_once_are_refused_and_one_after_another_are_not(moshi):
     session = moshi.session(temp=0, temp_text=0)
     alone = moshi.session(temp=0, temp_text=0)
     inside, leave = Event(), Event()
-    encode_step = session.codec.encode_step
+    encode = session.stepper.codec.encode
 
-    def slow_encode(pcm: np.ndarray) -> np.ndarray:
+    def slow_encode(frames: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
         inside.set()
         assert leave.wait(10)
-        return encode_step(pcm)
+        return encode(frames)
 
-    session.codec.encode_step = slow_encode
+    session.stepper.codec.encode = slow_encode
     with ThreadPoolExecutor(1) as other:
         first = other.submit(session.step, SILENCE)
         assert inside.wait(10)
@@ -135,13 +135,12 @@ def test_two_threads_at_once_are_refused_and_one_after_another_are_not(moshi):
 
 
 def test_an_unknown_first_is_refused(moshi):
-    session = moshi.session()
     with pytest.raises(ValueError, match="'twice' or 'silence'"):
-        DuplexSession(session.gen, session.codec, moshi.reader(), first="never")
+        moshi.session(first="never")  # type: ignore[arg-type]
 
 
 def test_a_model_that_does_not_listen_says_what_to_use():
-    moshi = moshi_mlx.load("tests/data/tts")
+    moshi = moshi_mlx.load_moshi("tests/data/tts")
     with pytest.raises(ConfigError, match="moshi-mlx speak"):
         moshi.session()
 
@@ -166,7 +165,8 @@ def test_a_conversation_goes_on_from_a_file(moshi, tmp_path):
 
 def test_the_rust_codec_s_conversation_is_not_kept(moshi):
     codec = RustCodec.__new__(RustCodec)  # the wheel is not needed to refuse
-    session = DuplexSession(LmGen(moshi.lm), codec, moshi.reader())
+    session = moshi.session()
+    session.stepper.codec.codecs = [codec]
     kept = moshi.session(seed=1).snapshot()
     with pytest.raises(ConfigError, match="cannot save what it remembers: use --codec"):
         session.snapshot()

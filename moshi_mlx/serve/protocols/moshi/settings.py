@@ -4,8 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ....engines.duplex.batch import Wishes
-from ....engines.duplex.rows import MAX_REPETITION_CONTEXT
+from ....engines.duplex.sampling import MAX_REPETITION_CONTEXT, Sampling
 from ....errors import ProtocolError
 from ....utils.sampling import new_seed
 from ...opus import OpusReader, OpusWriter, PcmReader, PcmWriter, Reader, Writer
@@ -28,7 +27,7 @@ class Settings:
         seeded: whether the client chose the seed; else a restart draws a new one.
     """
 
-    wishes: Wishes
+    wishes: Sampling
     format: str = "opus"
     queue: bool = False
     stats: bool = False
@@ -54,7 +53,7 @@ def read_settings(query: Mapping[str, str]) -> Settings:
         raise ProtocolError(f"format={chosen!r} is unknown: use opus or pcm.")
     seed = _seed(query)
     context = _whole(query, "repetition_penalty_context", 0, MAX_REPETITION_CONTEXT)
-    wishes = Wishes(
+    wishes = Sampling(
         seed=new_seed() if seed is None else seed,
         temp=_decimal(query, "audio_temperature", 0, MAX_TEMPERATURE),
         top_k=_whole(query, "audio_topk", 0, MAX_TOP_K),

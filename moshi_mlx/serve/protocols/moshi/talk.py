@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ....audio.framing import SAMPLE_RATE, Framer
 from ....documents.recording import Recording
-from ....engines.duplex.batch import RowSession, step_all
+from ....engines.duplex.session import DuplexSession
 from ....engines.line import Answer
 from ....engines.queue import Dropped
 from ....errors import AudioError, MoshiError
@@ -77,7 +77,7 @@ class NetworkTalk:
         self._unsent: deque[_Unsent] = deque()
         self._something_unsent = asyncio.Event()
         self._broken: asyncio.Future[None] = self._loop.create_future()
-        self._session: RowSession | None = None
+        self._session: DuplexSession | None = None
         self._recording: Recording | None = None
         self._paused = False
         self._muffled = 0  # replies that never left
@@ -88,15 +88,15 @@ class NetworkTalk:
             *(self._make, self._on_answer, self._on_error),
             limit_ms=self.limits.waiting_ms,
             calm_ms=CALM_MS,
-            together=step_all,
+            together=service.batch.step,
         )
 
     # On the model's thread
 
-    def _make(self) -> RowSession:
+    def _make(self) -> DuplexSession:
         batch = self.service.batch
         if self._session is not None:
-            batch.close(self._session)
+            self._session.close()
         self._session = batch.open(self.settings.wishes)
         return self._session
 

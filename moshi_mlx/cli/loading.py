@@ -1,0 +1,48 @@
+"""How the commands that converse load their model: with a status line, warmed up."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .console import status
+
+if TYPE_CHECKING:
+    from ..checkpoint.kinds import Ability
+    from ..engines.duplex.engine import Moshi
+
+
+def load_moshi(
+    name: str,
+    codec: str,
+    *,
+    bits: int | None,
+    kv_bits: int | None,
+    config: Path | None = None,
+    moshi_weights: Path | None = None,
+    mimi_weights: Path | None = None,
+    tokenizer: Path | None = None,
+    ability: "Ability" = "listens",
+) -> "Moshi":
+    """A model with the files that the user named, ready for the first frame.
+
+    Args:
+        ability: that it must have.
+
+    Raises: ConfigError for a model that lacks it.
+    """
+    from ..checkpoint.info import CheckpointInfo
+    from ..engines.duplex.load import load_moshi as load
+
+    with status(f"loading {name}"):
+        info = CheckpointInfo.find(
+            name,
+            config=config,
+            moshi_weights=moshi_weights,
+            mimi_weights=mimi_weights,
+            tokenizer=tokenizer,
+            bits=bits,
+            kv_bits=kv_bits,
+        )
+        info.kind.check(ability, name)
+        moshi = load(info=info, codec=codec, quantize=bits)
+        moshi.warmup()
+    return moshi

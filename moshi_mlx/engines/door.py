@@ -1,0 +1,82 @@
+"""One door in: the right engine for any checkpoint."""
+
+from pathlib import Path
+from typing import Any, Literal, overload
+
+from ..checkpoint.info import CheckpointInfo
+from .codec import MimiCodec, load_codec
+from .duplex.engine import Moshi
+from .duplex.load import load_moshi
+from .fetch import found
+from .load import load_stt, load_text, load_tts
+from .stt import STTModel
+from .text import TextModel
+from .tts import TTSModel
+
+AnyEngine = Moshi | STTModel | TTSModel | TextModel | MimiCodec
+
+# Names by which a type checker knows what comes back; at run time config.json decides.
+MoshiName = Literal[
+    "demo",
+    "kyutai/moshiko-mlx-q4",
+    "kyutai/moshiko-mlx-q8",
+    "kyutai/moshiko-mlx-bf16",
+    "kyutai/moshika-mlx-q4",
+    "kyutai/moshika-mlx-q8",
+    "kyutai/moshika-mlx-bf16",
+    "kyutai/hibiki-1b-mlx-bf16",
+    "kyutai/hibiki-2b-mlx-bf16",
+]
+STTName = Literal[
+    "kyutai/stt-1b-en_fr", "kyutai/stt-1b-en_fr-candle", "kyutai/stt-2.6b-en"
+]
+TTSName = Literal["kyutai/tts-1.6b-en_fr", "kyutai/tts-0.75b-en-public"]
+TextName = Literal["kyutai/helium-1-preview-2b-mlx"]
+CodecName = Literal["kyutai/mimi"]
+
+
+@overload
+def load(name: MoshiName = "demo", **options: Any) -> Moshi: ...
+@overload
+def load(name: STTName, **options: Any) -> STTModel: ...
+@overload
+def load(name: TTSName, **options: Any) -> TTSModel: ...
+@overload
+def load(name: TextName, **options: Any) -> TextModel: ...
+@overload
+def load(name: CodecName, **options: Any) -> MimiCodec: ...
+@overload
+def load(name: str | Path, **options: Any) -> Any: ...
+def load(
+    name: str | Path = "demo",
+    *,
+    revision: str | None = None,
+    quantize: int | None = None,
+    kv_bits: int | None = None,
+    info: CheckpointInfo | None = None,
+    **options: Any,
+) -> AnyEngine:
+    """Load any model: what it is follows from its config.json.
+
+    Moshi and Hibiki become a ``Moshi``, speech to text an ``STTModel``, text to speech
+    a ``TTSModel``, Helium a ``TextModel``, and a codec alone a ``MimiCodec``. Where the
+    kind is known, ``load_moshi``, ``load_stt``, ``load_tts``, ``load_text`` and
+    ``load_codec`` say so to a type checker, and refuse any other kind.
+
+    Args:
+        name: "demo", a folder, or a repository of the hub ("kyutai/moshiko-mlx-q4").
+        revision: branch, tag or commit of the repository.
+        quantize: bits to quantise an unquantised model to while loading.
+        kv_bits: 8 (or 4) keeps keys and values in so many bits.
+        info: a checkpoint that was found already, instead of ``name``.
+        options: further ones of the loader.
+
+    Raises: CheckpointError or ConfigError, in one sentence, for whatever is wrong with
+        the name or the files.
+    """
+    here = found(name, info, quantize=quantize, revision=revision, kv_bits=kv_bits)
+    if here.kind.engine == "codec":
+        return load_codec(info=here, **options)
+    loaders = {"stt": load_stt, "tts": load_tts, "text": load_text}
+    loader = loaders.get(here.kind.engine, load_moshi)
+    return loader(info=here, quantize=quantize, **options)

@@ -1,0 +1,56 @@
+"""Load a model to talk with."""
+
+from pathlib import Path
+
+from ...checkpoint.build import footprint, load_lm, load_mimi, load_tokenizer
+from ...checkpoint.info import CheckpointInfo
+from ...codec import make_codec
+from ..fetch import fetched, found
+from ..owner import model_thread
+from ..residency import keep_resident
+from .engine import Moshi
+
+
+def load_moshi(
+    name: str | Path = "demo",
+    *,
+    codec: str = "native",
+    quantize: int | None = None,
+    revision: str | None = None,
+    kv_bits: int | None = None,
+    info: CheckpointInfo | None = None,
+) -> Moshi:
+    """Load a model that listens and answers: Moshi, Hibiki.
+
+    It computes on the process's model thread, so that any thread may use it.
+
+    Args:
+        name: "demo", a folder, or a repository of the hub ("kyutai/moshiko-mlx-q4").
+        codec: "native" (MLX) or "rust" (rustymimi, on the CPU).
+        quantize: bits to quantise an unquantised model to while loading.
+        revision: branch, tag or commit of the repository.
+        kv_bits: 8 (or 4) keeps the conversations' keys and values in so many bits.
+        info: a checkpoint that was found already, instead of ``name``.
+
+    Raises: CheckpointError or ConfigError, in one sentence, for whatever is wrong with
+        the name or the files.
+    """
+    here = fetched(
+        found(name, info, quantize=quantize, revision=revision, kv_bits=kv_bits)
+    )
+    owner = model_thread()
+
+    def build() -> Moshi:
+        tokenizer = load_tokenizer(here)
+        lm = load_lm(here, bits=quantize)
+        if codec == "native":
+            mimi = load_mimi(here, here.num_codebooks)
+            make = lambda: make_codec("native", mimi=mimi)  # noqa: E731
+        else:
+            weights, count = here.mimi_weights, here.num_codebooks
+            make = lambda: make_codec(codec, weights=weights, num_codebooks=count)  # noqa: E731
+        moshi = Moshi(here, lm, tokenizer, make, owner)
+        moshi.residency = keep_resident(moshi, footprint(here, lm), here.name)
+        return moshi
+
+    return owner.run(build)

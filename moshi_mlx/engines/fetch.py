@@ -1,0 +1,36 @@
+"""Find a checkpoint and fetch its files, before anything is computed.
+
+Downloads run on the caller's thread: the model thread goes on with what it does, and
+Ctrl-C ends them.
+"""
+
+from pathlib import Path
+
+from ..checkpoint.info import CheckpointInfo
+
+
+def found(
+    name: str | Path,
+    info: CheckpointInfo | None,
+    *,
+    quantize: int | None = None,
+    revision: str | None = None,
+    kv_bits: int | None = None,
+) -> CheckpointInfo:
+    """The checkpoint of a name, unless one was found already."""
+    if info is not None:
+        return info
+    return CheckpointInfo.find(name, revision=revision, bits=quantize, kv_bits=kv_bits)
+
+
+def fetched(info: CheckpointInfo) -> CheckpointInfo:
+    """The same, all files of the model on this machine.
+
+    Raises: CheckpointError where one is missing or cannot be had.
+    """
+    kind = info.kind
+    if kind.engine != "codec":
+        _ = info.tokenizer, info.moshi_weights, info.lora_weights
+    if kind.has_codec:
+        _ = info.mimi_weights, info.mimi_config
+    return info
