@@ -118,7 +118,7 @@ class Run:
         return PlainScreen()
 
     def _report(self, recording: "Recording", conversation: "Conversation") -> None:
-        from ..documents.recording import read_words
+        from ..documents.recording import read_restarts, read_words
         from ..documents.report import write_report
 
         path = recording.path
@@ -130,6 +130,7 @@ class Run:
             frame_ms=list(conversation.step_ms),
             stages=self._trace.summary(),
             facts=self._about,
+            restarts=read_restarts(path.with_suffix(".json")),
         )
 
     def _sum_up(self, outcome: "Outcome", recording: "Recording | None") -> None:

@@ -13,6 +13,8 @@ from ..audio.framing import FRAME, SAMPLE_RATE
 from ..errors import AudioError
 from .transcript import Timed, begins_cue, begins_word, held, srt_cue, txt_line
 
+RESTART = "[a new conversation]"  # as subtitles and transcript say it
+
 
 class Recording:
     """Both sides of a conversation in a stereo WAV, and its text in three files.
@@ -49,6 +51,8 @@ class Recording:
         self._word: Timed | None = None
         self._cue: Timed | None = None
         self._cues = 0
+        self._restarts: list[float] = []
+        self._fresh = False  # whether the next piece begins another conversation
 
     @classmethod
     def in_folder(
@@ -115,8 +119,15 @@ class Recording:
     ) -> None:
         self.close()
 
+    def restart(self) -> None:
+        """Mark that another conversation begins here, in all of the text files."""
+        self._restarts.append(round(self.duration_s, 3))
+        self._json.end_with(f'\n], "restarts_s": {json.dumps(self._restarts)}}}\n')
+        self._begin_cue(Timed(RESTART, self.duration_s, self.duration_s))
+        self._fresh = True
+
     def _add_text(self, piece: Timed) -> None:
-        if self._word is None or begins_word(self._word, piece):
+        if self._word is None or self._fresh or begins_word(self._word, piece):
             comma = "" if self._word is None else ","
             self._json.begin(f"{comma}\n")
             self._word = piece
@@ -124,16 +135,24 @@ class Recording:
             self._word = self._word.grown(piece)
         self._json.show(_word_json(self._word))
 
-        if self._cue is None or begins_cue(self._cue, piece):
-            if self._cue is not None:
-                self._srt.show(srt_cue(self._cues, held(self._cue, piece.start_s)))
-            self._srt.begin()
-            self._txt.begin()
-            self._cue, self._cues = piece, self._cues + 1
+        if self._cue is None or self._fresh or begins_cue(self._cue, piece):
+            self._begin_cue(piece)
         else:
             self._cue = self._cue.grown(piece)
-        self._srt.show(srt_cue(self._cues, held(self._cue)))
-        self._txt.show(txt_line(self._cue))
+            self._show_cue(self._cue)
+        self._fresh = False
+
+    def _begin_cue(self, piece: Timed) -> None:
+        if self._cue is not None:
+            self._srt.show(srt_cue(self._cues, held(self._cue, piece.start_s)))
+        self._srt.begin()
+        self._txt.begin()
+        self._cue, self._cues = piece, self._cues + 1
+        self._show_cue(piece)
+
+    def _show_cue(self, cue: Timed) -> None:
+        self._srt.show(srt_cue(self._cues, held(cue)))
+        self._txt.show(txt_line(cue))
 
 
 def _word_json(word: Timed) -> str:
@@ -147,6 +166,12 @@ def read_words(path: str | Path) -> list[Timed]:
     """The words of a recording's JSON file, each with the space before it."""
     about = json.loads(Path(path).read_text(encoding="utf-8"))
     return [Timed(f" {w['text']}", w["start_s"], w["end_s"]) for w in about["words"]]
+
+
+def read_restarts(path: str | Path) -> list[float]:
+    """Seconds at which other conversations begin, from a recording's JSON file."""
+    about = json.loads(Path(path).read_text(encoding="utf-8"))
+    return list(about.get("restarts_s", []))
 
 
 class _Growing:
@@ -187,6 +212,11 @@ class _Growing:
             self._file.flush()
         except OSError as error:
             raise self._unwritable(error) from error
+
+    def end_with(self, end: str) -> None:
+        """Close the file with another, longer ``end`` from here on."""
+        self._end = end
+        self.show(self._entry)
 
     def close(self) -> None:
         self._file.close()

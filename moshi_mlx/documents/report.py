@@ -9,6 +9,7 @@ import wave
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from os.path import relpath
 from pathlib import Path
 from string import Template
@@ -55,6 +56,7 @@ def write_report(
     stages: Mapping[str, Timing] | None = None,
     facts: Mapping[str, object] | None = None,
     sample_rate: int = SAMPLE_RATE,
+    restarts: Sequence[float] = (),
 ) -> None:
     """Write the report of a conversation to ``path``, one self-contained HTML file.
 
@@ -67,6 +69,7 @@ def write_report(
         stages: what the parts of a frame took.
         facts: further lines for the head: model, seed, ...
         sample_rate: of ``sound`` where that is an array, in Hz.
+        restarts: seconds at which another conversation begins.
 
     Raises: AudioError where the file cannot be written.
     """
@@ -82,8 +85,10 @@ def write_report(
         ),
         tiles="".join(_tiles(heard.duration_s, frame_ms)),
         player=_player(heard),
-        timeline=timeline(heard.peaks, heard.duration_s, pieces, frame_ms, FRAME_MS),
-        said=_said(pieces),
+        timeline=timeline(
+            *(heard.peaks, heard.duration_s, pieces, frame_ms, FRAME_MS, restarts)
+        ),
+        said=_said(pieces, restarts),
         stages=_stages(stages or {}),
     )
     try:
@@ -179,16 +184,24 @@ def _player(sound: StereoSound) -> str:
     )
 
 
-def _said(pieces: list[Timed]) -> str:
+def _said(pieces: list[Timed], restarts: Sequence[float]) -> str:
     if not pieces:
         return '<p class="note">Nothing.</p>'
-    lines = "".join(
-        f'<li data-from="{cue.start_s:.3f}" data-to="{cue.end_s:.3f}">'
-        f"<time>{short_clock(cue.start_s)}</time>"
-        f"<span>{escape(cue.text.strip())}</span></li>"
-        for cue in cues(pieces)
-    )
-    return f'<ol class="said">{lines}</ol>'
+    lines, bounds = [], [0.0, *restarts, float("inf")]
+    for start_s, end_s in pairwise(bounds):
+        if start_s in restarts:
+            lines.append(
+                f'<li class="restart"><time>{short_clock(start_s)}</time>'
+                "<span>A new conversation</span></li>"
+            )
+        mine = [piece for piece in pieces if start_s <= piece.start_s < end_s]
+        lines += [
+            f'<li data-from="{cue.start_s:.3f}" data-to="{cue.end_s:.3f}">'
+            f"<time>{short_clock(cue.start_s)}</time>"
+            f"<span>{escape(cue.text.strip())}</span></li>"
+            for cue in cues(mine)
+        ]
+    return f'<ol class="said">{"".join(lines)}</ol>'
 
 
 def _stages(stages: Mapping[str, Timing]) -> str:

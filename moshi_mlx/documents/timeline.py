@@ -25,6 +25,7 @@ def timeline(
     pieces: Iterable[Timed],
     frame_ms: Sequence[float],
     limit_ms: float,
+    restarts: Sequence[float] = (),
 ) -> str:
     """An ``<svg>`` as wide as the conversation is long.
 
@@ -34,6 +35,7 @@ def timeline(
         pieces: what was said.
         frame_ms: what each frame took.
         limit_ms: how long a frame lasts; those that took longer stand out.
+        restarts: seconds at which another conversation begins.
     """
     duration_s = max(duration_s, 0.1)
     rate = min(max(_WIDTH / duration_s, _READABLE), _WIDEST / duration_s)
@@ -54,6 +56,7 @@ def timeline(
         y += _ROW + _CHART
     height = y + 8
     grid = "".join(_grid(duration_s, rate, height))
+    parts += [_restart(start_s * rate, height) for start_s in restarts]
     return (
         f'<svg width="{width:.0f}" height="{height}" data-rate="{rate:.4f}" '
         f'role="img" aria-label="Both voices over time">{grid}{"".join(parts)}'
@@ -71,6 +74,13 @@ def _grid(duration_s: float, rate: float, height: float) -> Iterator[str]:
         yield f'<path class="grid" d="M{x:.1f} {_AXIS - 6}V{height}"/>'
         yield f'<text x="{x:.1f}" y="12" text-anchor="middle">'
         yield f"{short_clock(i * step, decimals)}</text>"
+
+
+def _restart(x: float, height: float) -> str:
+    return (
+        f'<path class="restart" d="M{x:.1f} {_AXIS - 6}V{height}"/>'
+        f'<text class="lane" x="{x + 4:.1f}" y="{height - 4}">new conversation</text>'
+    )
 
 
 def _wave(loudness: np.ndarray, width: float, top: float, kind: str) -> str:

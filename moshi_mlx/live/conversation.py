@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,9 +127,22 @@ class Conversation:
         if self._recorder is not None:
             self._recorder.stop()
 
-    def restart(self) -> None:
-        """Begin a new conversation with the same settings."""
-        self.line.restart()
+    def restart(self, on_restart: Callable[[], None] = lambda: None) -> None:
+        """Begin a new conversation with the same settings.
+
+        Args:
+            on_restart: called from another thread after the last text of the old
+                conversation and before the first of the new one.
+        """
+
+        def mark(renewed: "Future[None]") -> None:
+            if renewed.exception() is not None:
+                return
+            if self._recorder is not None:
+                self._recorder.restart()
+            on_restart()
+
+        self.line.restart().add_done_callback(mark)
         self.sound.hush()
 
     def snapshot(self) -> Figures:
@@ -180,6 +194,9 @@ class Conversation:
             self._on_text(reply.text)
 
 
+_RESTART = object()  # among the frames of a recorder
+
+
 class _Recorder(threading.Thread):
     """Writes a recording, so that a slow disk holds nobody up."""
 
@@ -195,6 +212,10 @@ class _Recorder(threading.Thread):
         """A frame; the ``missed`` ones before it become silence, so that times hold."""
         self._work.put((missed, user, moshi, text))
 
+    def restart(self) -> None:
+        """Another conversation begins here."""
+        self._work.put(_RESTART)
+
     def stop(self) -> None:
         """Write what is left, close the files."""
         self._work.put(None)
@@ -204,8 +225,11 @@ class _Recorder(threading.Thread):
     def run(self) -> None:
         with self._recording as recording:
             while (item := self._work.get()) is not None:
-                missed, user, moshi, text = item
                 try:
+                    if item is _RESTART:
+                        recording.restart()
+                        continue
+                    missed, user, moshi, text = item
                     for _ in range(missed):
                         recording.add(None, None)
                     recording.add(user, moshi, text)

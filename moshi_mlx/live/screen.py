@@ -23,6 +23,8 @@ class Screen(Protocol):
 
     def notice(self, sentence: str) -> None: ...
 
+    def restart(self, sentence: str) -> None: ...
+
     def update(self, snapshot: Figures) -> None: ...
 
     def close(self) -> None: ...
@@ -47,6 +49,12 @@ class PlainScreen:
 
     def notice(self, sentence: str) -> None:
         print(sentence, file=self._err, flush=True)
+
+    def restart(self, sentence: str) -> None:
+        """End the old conversation's line, and say that another begins."""
+        self.close()
+        self._last_s = None
+        self.notice(sentence)
 
     def update(self, snapshot: Figures) -> None:
         """Plain text stays as it is."""
@@ -107,6 +115,11 @@ class LiveScreen:
 
         self._console.print(Text(sentence, style="yellow"), highlight=False)
         self._draw()
+
+    def restart(self, sentence: str) -> None:
+        """The sentence stands below the old conversation, above the new one."""
+        self._finish()
+        self.notice(sentence)
 
     def update(self, snapshot: Figures) -> None:
         self._snapshot = snapshot

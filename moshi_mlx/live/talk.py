@@ -121,6 +121,8 @@ class Talk:
             self.screen.text(str(data))
         elif kind == "notice":
             self.screen.notice(str(data))
+        elif kind == "restart":
+            self.screen.restart("A new conversation.")
         elif kind == "error" and isinstance(data, Exception):
             raise data
         elif kind == "signal" and isinstance(data, int):
@@ -138,8 +140,7 @@ class Talk:
         if key == "m":
             sound.muted = not sound.muted
         elif key == "r":
-            conversation.restart()
-            self.screen.notice("A new conversation.")
+            conversation.restart(lambda: self.events.put(("restart", None)))
         elif key in "+=-":
             step = -_VOLUME_STEP if key == "-" else _VOLUME_STEP
             sound.volume = round(min(max(sound.volume + step, 0.0), _MOST_VOLUME), 2)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx import audio
-from moshi_mlx.documents.recording import Recording, read_words
+from moshi_mlx.documents.recording import Recording, read_restarts, read_words
 from moshi_mlx.documents.transcript import Timed, srt, txt, words
 from moshi_mlx.errors import AudioError
 
@@ -109,3 +109,35 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(AudioError, match=r"folder .*file.* cannot be made"):
         Recording.in_folder(tmp_path / "file" / "folder")
+
+
+def test_a_restart_is_marked_in_every_file(tmp_path):
+    path = tmp_path / "a.wav"
+    with Recording(path, about={"model": "demo"}) as recording:
+        recording.restart()  # before a word, and the files are whole all the time
+        assert json.loads(path.with_suffix(".json").read_text())["restarts_s"] == [0.0]
+        recording.add(frame(0.1), frame(0.1), " One")
+        recording.add(frame(0.1), frame(0.1), " two")
+        recording.restart()
+        about = json.loads(path.with_suffix(".json").read_text())
+        assert about["restarts_s"] == read_restarts(path.with_suffix(".json"))
+        recording.add(frame(0.1), frame(0.1), "three")  # no space, yet a new word
+        recording.add(frame(0.1), frame(0.1), " four")
+    about = json.loads(path.with_suffix(".json").read_text())
+    assert about["restarts_s"] == [0.0, 0.16] and about["model"] == "demo"
+    assert [w["text"] for w in about["words"]] == ["One", "two", "three", "four"]
+    lines = path.with_suffix(".txt").read_text().splitlines()
+    assert [line.partition("] ")[2] for line in lines] == [
+        "[a new conversation]",
+        "One two",
+        "[a new conversation]",
+        "three four",
+    ]
+    assert path.with_suffix(".srt").read_text().count("[a new conversation]") == 2
+
+
+def test_a_recording_without_a_restart_says_nothing_of_it(tmp_path):
+    with Recording(tmp_path / "a.wav") as recording:
+        recording.add(frame(0.1), frame(0.1), " One")
+    assert "restart" not in (tmp_path / "a.json").read_text()
+    assert read_restarts(tmp_path / "a.json") == []

@@ -170,3 +170,14 @@ def test_mono_sound_and_closed_folders_are_refused(tmp_path):
         write_report(tmp_path / "x.html", tmp_path / "mono.wav", title="x")
     with pytest.raises(AudioError, match=r"gone.*cannot be written"):
         write_report(tmp_path / "gone" / "x.html", stereo(), title="x")
+
+
+def test_a_restart_is_a_line_in_the_picture_and_in_the_text(page):
+    shown = page(pieces=PIECES, restarts=[1.3])
+    [line] = shown.find("path", "restart")
+    rate = float(shown.find("svg")[0]["data-rate"])
+    assert float(str(line["d"]).split(" ")[0][1:]) == pytest.approx(1.3 * rate, abs=0.1)
+    said = shown.text[shown.text.index("What was said") :]
+    order = [said.index(text) for text in ("Hello", "A new conversation", "<you>")]
+    assert order == sorted(order)
+    assert not page(pieces=PIECES).find("path", "restart")

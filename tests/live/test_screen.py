@@ -133,3 +133,18 @@ def test_a_meter_grows_with_the_level():
 )
 def test_time_is_written_as_people_do(seconds: float, text: str):
     assert clock(seconds) == text
+
+
+def test_a_restart_stands_below_the_old_conversation(monkeypatch: pytest.MonkeyPatch):
+    out, console = io.StringIO(), terminal(60)
+    plain, view = PlainScreen(out, out), LiveScreen("demo", console)
+    printed: list[str] = []
+    monkeypatch.setattr(view, "_print", printed.append)
+    monkeypatch.setattr(view, "notice", printed.append)
+    for shown_on in (plain, view):
+        shown_on.text(" What is")
+        shown_on.restart("A new conversation.")
+        shown_on.text(" Hello.")
+        shown_on.close()
+    assert out.getvalue() == "What is\nA new conversation.\nHello.\n"
+    assert printed == ["What is", "A new conversation.", "Hello."]
