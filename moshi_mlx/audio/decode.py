@@ -121,7 +121,7 @@ class Window(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = 0) -> int:
         base = {0: 0, 1: self._at, 2: self._size}[whence]
-        self._at = max(base + offset, 0)
+        self._at = min(max(base + offset, 0), self._size)
         return self._at
 
     def readinto(self, buffer: Any) -> int:

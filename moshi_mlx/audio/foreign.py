@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import AudioError
 from ..utils.extras import how_to_install, missing
 from .containers import Span
-from .decode import Decoder, Plain, Unreadable
+from .decode import Decoder, Plain, Unreadable, Window
 from .inputs import Input
 from .resample import check_rate
 
@@ -90,10 +90,12 @@ class ByPyAV:
         try:
             # A playlist that calls itself a sound may not name other files.
             options = {"protocol_whitelist": "none"}
-            self._container: Any = av.open(self._file, options=options)
+            # A window takes any place; a damaged file makes FFmpeg seek before 0.
+            window = Window(self._file, 0, source.size)
+            self._container: Any = av.open(window, options=options)
             self._stream = self._container.streams.best("audio")
-            if self._stream is None:
-                raise Unreadable("it holds no sound")
+            if self._stream is None or self._stream.codec_context is None:
+                raise Unreadable("it holds no sound of a kind that FFmpeg knows")
             self.sample_rate = check_rate(self._stream.codec_context.sample_rate)
         except (FFmpegError, OSError, ValueError) as error:
             raise Unreadable(getattr(error, "strerror", None) or str(error)) from error
@@ -131,11 +133,13 @@ class ByPyAV:
                     now = (frame.format.name, frame.layout.name, frame.sample_rate)
                     if resampler is None or now != setup:
                         setup, self._layout = now, self._layout or frame.layout.name
+                        # Not by planes: PyAV reads at most eight of them.
                         resampler = av.AudioResampler(
-                            "fltp", self._layout, self.sample_rate
+                            "flt", self._layout, self.sample_rate
                         )
-                    for planar in resampler.resample(frame):
-                        yield planar.to_ndarray()
+                    for packed in resampler.resample(frame):
+                        channels = packed.layout.nb_channels
+                        yield packed.to_ndarray().reshape(-1, channels).T
                 errors = 0
             except (FFmpegError, OSError, ValueError) as error:
                 _log.debug("PyAV: %s", error)

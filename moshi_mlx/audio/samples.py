@@ -55,7 +55,8 @@ def mixed(pcm: np.ndarray) -> np.ndarray:
     7.1) and weighted as ITU-R BS.775 says; other numbers are averaged.
     """
     weights = _WEIGHTS.get(len(pcm))
-    if weights is None:
-        return pcm.mean(axis=0, keepdims=True, dtype=np.float32)
-    share = np.array(weights, np.float32) / np.float32(sum(weights))
-    return (share @ pcm)[None]
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite samples: `joined`
+        if weights is None:
+            return pcm.mean(axis=0, keepdims=True, dtype=np.float32)
+        share = np.array(weights, np.float32) / np.float32(sum(weights))
+        return (share @ pcm)[None]

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from tests.fuzz import checkpoints
+from tests.fuzz import checkpoints, sounds
 from tests.fuzz.harness import Try, fuzz
 
 # What is tried, and how often in full.
 KINDS: dict[str, tuple[Try, int]] = {
     kind: (attempt, 10_000) for kind, attempt in checkpoints.KINDS.items()
 }
+KINDS |= {kind: (attempt, 2_000) for kind, attempt in sounds.SOUNDS.items()}
 
 
 def main() -> None:
