@@ -75,7 +75,7 @@ class Plain:
         window, how = Window(file, span.start, span.stop), span.raw or {}
         try:
             self._file = Forwards(window, **how)  # type: ignore[arg-type]
-        except (soundfile.SoundFileError, TypeError, ValueError) as error:
+        except (soundfile.SoundFileError, ValueError, OverflowError) as error:
             raise Unreadable(str(error).split(": ", 1)[-1].rstrip(".")) from error
         self.sample_rate = check_rate(self._file.samplerate)
         known = 0 < self._file.frames < 2**62
