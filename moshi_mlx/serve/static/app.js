@@ -112,7 +112,7 @@ function join(words) {
       retries = 0;
       since = performance.now();
       if (fresh) forget();
-      show("talking", "Speak: Moshi listens.");
+      show("talking", "Moshi is listening.");
       setMuted(muted);
     },
     sound: onSound,
@@ -218,7 +218,7 @@ function setMuted(on) {
   $("mute").setAttribute("aria-pressed", String(on));
   $("mute").querySelector("span").textContent = on ? "Muted" : "Mute";
   if (state === "talking") {
-    $("status").textContent = on ? "Your microphone is muted." : "Speak: Moshi listens.";
+    $("status").textContent = on ? "Your microphone is muted." : "Moshi is listening.";
   }
 }
 
@@ -233,7 +233,7 @@ function restart() {
     wire?.restart();
   } else {
     wire?.close(); // settings belong to a connection
-    join("Beginning anew …");
+    join("Starting over …");
   }
 }
 

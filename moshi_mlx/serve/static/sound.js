@@ -11,7 +11,7 @@ export function soundTrouble(error) {
     case "OverconstrainedError":
       return "No microphone was found. Plug one in or choose another in Settings.";
     case "NotReadableError":
-      return "The microphone is in use by another program, or the system does not give it out.";
+      return "The microphone is in use by another program, or the system does not allow it.";
     default:
       return `The microphone cannot be used: ${error.message}`;
   }
