@@ -61,17 +61,19 @@ class NativeCodec:
         """What must be alike where a snapshot is continued."""
         return {"codec": fingerprint(self.mimi), "rows": self.batch_size}
 
-    def snapshot(self) -> Snapshot:
-        """What the streams remember, in both directions."""
-        return Snapshot("codec", self.fits, kept(self.state.state))
+    def snapshot(self, row: int | None = None) -> Snapshot:
+        """What the streams remember in both directions, all of them or one."""
+        fits = self.fits if row is None else {**self.fits, "rows": 1}
+        return Snapshot("codec", fits, kept(self.state.snapshot(row)))
 
-    def restore(self, snapshot: Snapshot) -> None:
-        """Continue from a snapshot.
+    def restore(self, snapshot: Snapshot, row: int | None = None) -> None:
+        """Continue from a snapshot; with ``row`` of one stream, while others go on.
 
         Raises: ConfigError for one of another codec or number of streams.
         """
-        snapshot.check("codec", self.fits)
-        self.state.state = kept(snapshot.state)
+        fits = self.fits if row is None else {**self.fits, "rows": 1}
+        snapshot.check("codec", fits)
+        self.state.restore(kept(snapshot.state), row)
 
     def reset(self, rows: Sequence[int] | None = None) -> None:
         """Begin new streams, in all rows or in some while the others go on."""

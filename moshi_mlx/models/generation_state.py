@@ -107,35 +107,65 @@ class GenerationState:
     @property
     def state(self) -> dict[str, Any]:
         """All that is remembered; may be set to what another generator remembered."""
-        return {
-            "streams": self.streams.state,
-            "noise": self.noise.state,
-            "cache": [layer.state for layer in self.cache],
-            "masked_until": self.guidance.masked_until,
-            "said": self._said,
-            "completed": self._completed,
-        }
+        return self._state_of(None)
 
     @state.setter
     def state(self, state: Mapping[str, Any]) -> None:
-        self.streams.state, self.noise.state = state["streams"], state["noise"]
+        self._set_state(state, None)
+
+    def _state_of(self, row: int | None) -> dict[str, Any]:
+        rows = range(self.batch_size) if row is None else [row]
+        both, until = self._both_halves(row), self.guidance.masked_until
+        return {
+            "streams": self.streams.snapshot(rows),
+            "noise": self.noise.snapshot(rows),
+            "cache": [layer.snapshot(both) for layer in self.cache],
+            "masked_until": None if until is None else [until[r] for r in rows],
+            "said": self._said[mx.array(list(rows))],
+        }
+
+    def _set_state(self, state: Mapping[str, Any], row: int | None) -> None:
+        rows = range(self.batch_size) if row is None else [row]
+        both, until = self._both_halves(row), self.guidance.masked_until
+        halves = 2 if self.guidance.doubles else 1
         for layer, kept_layer in zip(self.cache, state["cache"], strict=True):
-            layer.state = kept_layer
-        self.guidance.masked_until = state["masked_until"]
-        self._said, self._completed = state["said"], state["completed"]
+            layer.restore(kept_layer, both, halves * self.batch_size)
+        self.streams.restore(state["streams"], rows)
+        self.noise.restore(state["noise"], rows)
+        if until is not None and state["masked_until"] is not None:
+            for mine, step in zip(rows, state["masked_until"], strict=True):
+                until[mine] = step
+        count = min(self._said.shape[1], state["said"].shape[1])
+        self._said[mx.array(list(rows)), -count:] = state["said"][:, -count:]
+        self._completed = None
+        mx.eval(self.streams.arrays, self.noise.arrays, self._said)
 
-    def snapshot(self) -> Snapshot:
-        """The state as it is now. Samplers, hooks and conditions are not part of it:
-        whoever continues gives the same again."""
-        return Snapshot("generation", self.fits, kept(self.state))
+    def _both_halves(self, row: int | None) -> list[int] | None:
+        """Rows of the caches that are one row's; None for all."""
+        if row is None:
+            return None
+        return [row, row + self.batch_size] if self.guidance.doubles else [row]
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def snapshot(self, row: int | None = None) -> Snapshot:
+        """The state as it is now, of all rows or of one.
+
+        Samplers, hooks and conditions are not part of it: whoever continues gives the
+        same again.
+        """
+        fits = self.fits if row is None else {**self.fits, "rows": 1}
+        return Snapshot("generation", fits, kept(self._state_of(row)))
+
+    def restore(self, snapshot: Snapshot, row: int | None = None) -> None:
         """Continue from a snapshot: the same tokens follow as after it was taken.
+
+        Args:
+            row: continue a snapshot of one row in this row, while the others go on.
 
         Raises: ConfigError for a snapshot of other weights or settings.
         """
-        snapshot.check("generation", self.fits)
-        self.state = kept(snapshot.state)
+        fits = self.fits if row is None else {**self.fits, "rows": 1}
+        snapshot.check("generation", fits)
+        self._set_state(kept(snapshot.state), row)
 
     def _remember(self, text: mx.array, active: list[bool] | None) -> None:
         """Keep the last words said ``[B, T]``, for the repetition penalty."""

@@ -86,15 +86,16 @@ class GivenFrames:
         self._frames[row] = max(self._frames[row] - count, 0)
         return queue[:, :count]
 
-    @property
-    def state(self) -> dict[str, Any]:
-        queues = [mx.array(queue) for queue in self._queues]
-        return {"queues": queues, "frames": list(self._frames)}
+    def snapshot(self, rows: Sequence[int]) -> dict[str, Any]:
+        """The rows' queues."""
+        queues = [mx.array(self._queues[row]) for row in rows]
+        return {"queues": queues, "frames": [self._frames[row] for row in rows]}
 
-    @state.setter
-    def state(self, state: Mapping[str, Any]) -> None:
-        self._queues = [np.array(queue) for queue in state["queues"]]
-        self._frames = list(state["frames"])
+    def restore(self, state: Mapping[str, Any], rows: Sequence[int]) -> None:
+        """Go on as the snapshot's rows would."""
+        queues = zip(rows, state["queues"], state["frames"], strict=True)
+        for row, queue, frames in queues:
+            self._queues[row], self._frames[row] = np.array(queue), frames
 
 
 class Given:

@@ -31,19 +31,26 @@ class HalfState:
         if active is not None:
             hold_rows(self.convs, before, active)
 
-    @property
-    def state(self) -> dict[str, Any]:
-        """All of it, as a tree; may be set to another batch's of as many rows."""
-        caches = [cache.state for cache in self.caches]
-        return {"convs": [dict(conv) for conv in self.convs], "caches": caches}
+    def snapshot(self, rows: Sequence[int] | None) -> dict[str, Any]:
+        """What all rows, or some, remember."""
+        convs = [dict(conv) for conv in self.convs]
+        if rows is not None:
+            index = mx.array(list(rows))
+            convs = [{k: v[index] for k, v in conv.items()} for conv in convs]
+        return {"convs": convs, "caches": [c.snapshot(rows) for c in self.caches]}
 
-    @state.setter
-    def state(self, state: Mapping[str, Any]) -> None:
-        for conv, kept in zip(self.convs, state["convs"], strict=True):
-            conv.clear()
-            conv.update(kept)
+    def restore(
+        self, state: Mapping[str, Any], rows: Sequence[int] | None, batch_size: int
+    ) -> None:
+        """Go on as the snapshot's rows would, in all rows or in some."""
         for cache, kept in zip(self.caches, state["caches"], strict=True):
-            cache.state = kept
+            cache.restore(kept, rows, batch_size)
+        for conv, kept in zip(self.convs, state["convs"], strict=True):
+            for name, value in kept.items():
+                if rows is None:
+                    conv[name] = value
+                else:
+                    conv[name][mx.array(list(rows))] = value
 
     @property
     def arrays(self) -> list[mx.array]:
@@ -76,11 +83,24 @@ class MimiState:
     @property
     def state(self) -> dict[str, Any]:
         """What both halves remember; may be set to another batch's of as many rows."""
-        return {"encoder": self.encoder.state, "decoder": self.decoder.state}
+        return self.snapshot()
 
     @state.setter
     def state(self, state: Mapping[str, Any]) -> None:
-        self.encoder.state, self.decoder.state = state["encoder"], state["decoder"]
+        self.restore(state)
+
+    def snapshot(self, row: int | None = None) -> dict[str, Any]:
+        """What all streams remember, or one: part of a ``Snapshot``."""
+        rows = None if row is None else [row]
+        halves = {"encoder": self.encoder, "decoder": self.decoder}
+        return {name: half.snapshot(rows) for name, half in halves.items()}
+
+    def restore(self, state: Mapping[str, Any], row: int | None = None) -> None:
+        """Go on as the snapshot's streams would, in all rows or in one."""
+        rows = None if row is None else [row]
+        self.encoder.restore(state["encoder"], rows, self.batch_size)
+        self.decoder.restore(state["decoder"], rows, self.batch_size)
+        mx.eval(self.arrays)
 
     @property
     def arrays(self) -> list[mx.array]:

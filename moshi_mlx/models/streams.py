@@ -44,21 +44,21 @@ class TokenStreams:
         """Everything that is held, for ``mx.eval``."""
         return [self.tokens, self._initial]
 
-    @property
-    def state(self) -> dict[str, Any]:
-        """Columns ``[B, 1 + n_q, columns]``, each row's step, and the newest output."""
+    def snapshot(self, rows: Sequence[int]) -> dict[str, Any]:
+        """The rows' columns ``[rows, 1 + n_q, columns]``, steps, and given frames."""
         return {
-            "tokens": self.tokens,
-            "offsets": self.offsets,
-            "last": self._last,
-            "given": self.given.state,
+            "tokens": self.tokens[mx.array(list(rows))],
+            "offsets": [self.offsets[row] for row in rows],
+            "given": self.given.snapshot(rows),
         }
 
-    @state.setter
-    def state(self, state: Mapping[str, Any]) -> None:
-        self.tokens, self._last = mx.array(state["tokens"]), state["last"]
-        self.offsets = list(state["offsets"])
-        self.given.state = state["given"]
+    def restore(self, state: Mapping[str, Any], rows: Sequence[int]) -> None:
+        """Go on as the snapshot's rows would."""
+        self.tokens[mx.array(list(rows))] = state["tokens"]
+        for row, offset in zip(rows, state["offsets"], strict=True):
+            self.offsets[row] = offset
+        self.given.restore(state["given"], rows)
+        self._last = None
 
     def reset(self, rows: Iterable[int]) -> None:
         """Start the given rows anew."""

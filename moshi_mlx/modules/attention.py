@@ -1,6 +1,6 @@
 """Self-attention over a stream, and cross-attention to a condition."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import mlx.nn as nn
 from . import quantized_kv
 from .kv_cache import KVCache, Plan, RotatingKVCache
 from .quantized_kv import Packed, QuantizedKVCache
+from .ring import Ring
 from .transformer_config import TransformerConfig
 
 SelfCache = KVCache | RotatingKVCache | QuantizedKVCache
@@ -33,14 +34,34 @@ class LayerCache:
     @property
     def state(self) -> dict[str, Any]:
         """What the layer remembers; may be set to what another layer remembered."""
-        cross = None if self.cross_attn is None else list(self.cross_attn)
-        return {"self_attn": self.self_attn.snapshot(), "cross_attn": cross}
+        return self.snapshot()
 
     @state.setter
     def state(self, state: Mapping[str, Any]) -> None:
-        self.self_attn.restore(state["self_attn"])
-        cross = state["cross_attn"]
-        self.cross_attn = None if cross is None else tuple(cross)
+        self.restore(state)
+
+    def snapshot(self, rows: Sequence[int] | None = None) -> dict[str, Any]:
+        """The state of all rows of the batch, or of some."""
+        if rows is not None:  # a condition's keys and values are made anew
+            assert isinstance(self.self_attn, Ring)
+            return {"self_attn": self.self_attn.snapshot(rows), "cross_attn": None}
+        cross = None if self.cross_attn is None else list(self.cross_attn)
+        return {"self_attn": self.self_attn.snapshot(), "cross_attn": cross}
+
+    def restore(
+        self,
+        state: Mapping[str, Any],
+        rows: Sequence[int] | None = None,
+        batch_size: int = 0,
+    ) -> None:
+        """Continue from ``snapshot``, in all rows or in some of a larger batch."""
+        if rows is not None:
+            assert isinstance(self.self_attn, Ring)
+            self.self_attn.restore(state["self_attn"], rows, batch_size)
+        else:
+            self.self_attn.restore(state["self_attn"])
+            cross = state["cross_attn"]
+            self.cross_attn = None if cross is None else tuple(cross)
 
 
 class Attention(nn.Module):

@@ -61,6 +61,23 @@ def window_mask(start: int | mx.array, t: int, slots: int, context: int) -> mx.a
     return (key >= 0) & (age >= 0) & (age < context)
 
 
+def _last(offsets: list[int], held: int, capacity: int) -> tuple[mx.array, mx.array]:
+    """Slots of each row's last ``held`` positions, and whether it has seen them:
+    ``[B, 1, held, 1]`` both."""
+    after = mx.array(offsets, dtype=mx.int32)[:, None, None, None]
+    position = after - held + mx.arange(held)[:, None]
+    return position % capacity, position >= 0
+
+
+def _laid_out(live: mx.array, offsets: list[int], capacity: int) -> mx.array:
+    """A ring ``[B, H, capacity, W]`` that holds each row's last positions."""
+    b, h, held, width = live.shape
+    empty = mx.zeros((b, h, capacity, width), live.dtype)
+    slots, _ = _last(offsets, held, capacity)
+    index = mx.broadcast_to(slots, (b, h, held, 1))
+    return mx.put_along_axis(empty, index, live, axis=2)
+
+
 class Ring:
     """Storage of the last positions of a batch of streams, of one layer.
 
@@ -118,46 +135,65 @@ class Ring:
     def state(self, stored: Sequence[mx.array | None]) -> None:
         self.stored = tuple(array for array in stored if array is not None)
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self, rows: Sequence[int] | None = None) -> dict[str, Any]:
         """What later calls can still see, for ``restore``: part of a ``Snapshot``.
 
         Arrays ``[B, H, S, W]`` hold each row's last S positions, oldest first; rows
         that have seen fewer begin with zeros.
+
+        Args:
+            rows: of the batch, if not all.
         """
-        held = min(self.offset, self.max_size - 1)
+        rows = range(len(self.offsets)) if rows is None else rows
+        offsets = [self.offsets[row] for row in rows if self.offsets]
+        held = min(max(offsets, default=0), self.max_size - 1)
         live: list[mx.array] = []
         if self.stored:
-            slots, seen = self._last(held, self.capacity)
+            slots, seen = _last(offsets, held, self.capacity)
             for array in self.stored:
-                index = mx.broadcast_to(slots, (*array.shape[:2], held, 1))
-                found = mx.take_along_axis(array, index, axis=2)
+                mine = (
+                    array
+                    if len(rows) == array.shape[0]
+                    else array[mx.array(list(rows))]
+                )
+                index = mx.broadcast_to(slots, (*mine.shape[:2], held, 1))
+                found = mx.take_along_axis(mine, index, axis=2)
                 live.append(mx.where(seen, found, mx.zeros_like(found)))
-        return {
-            "offsets": list(self.offsets),
-            "capacity": self.capacity,
-            "live": live,
-        }
+        return {"offsets": offsets, "capacity": self.capacity, "live": live}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from a snapshot; storage that is larger already stays as large."""
-        self.offsets = list(state["offsets"])
-        capacity = max(state["capacity"], self.capacity)
-        stored = []
-        for array in state["live"]:
-            b, h, held, width = array.shape
-            empty = mx.zeros((b, h, capacity, width), array.dtype)
-            slots, _ = self._last(held, capacity)
-            index = mx.broadcast_to(slots, (b, h, held, 1))
-            stored.append(mx.put_along_axis(empty, index, array, axis=2))
-        self.stored = tuple(stored)
+    def restore(
+        self,
+        state: Mapping[str, Any],
+        rows: Sequence[int] | None = None,
+        batch_size: int = 0,
+    ) -> None:
+        """Continue from a snapshot; storage that is larger already stays as large.
+
+        Args:
+            rows: of a batch that goes on; by default the snapshot's rows are all.
+            batch_size: of that batch.
+        """
+        offsets, live = list(state["offsets"]), state["live"]
+        if rows is None:
+            capacity = max(state["capacity"], self.capacity)
+            self.offsets = offsets
+            self.stored = tuple(_laid_out(array, offsets, capacity) for array in live)
+        else:
+            laid_out = [
+                _laid_out(array, offsets, self.capacity or state["capacity"])
+                for array in live
+            ]
+            if not self.stored:
+                self.offsets = [0] * batch_size
+                self.stored = tuple(
+                    mx.zeros((batch_size, *new.shape[1:]), new.dtype)
+                    for new in laid_out
+                )
+            for row, offset in zip(rows, offsets or [0] * len(rows), strict=True):
+                self.offsets[row] = offset
+            for array, new in zip(self.stored, laid_out, strict=False):
+                array[mx.array(list(rows))] = new
         mx.eval(self.stored)
-
-    def _last(self, held: int, capacity: int) -> tuple[mx.array, mx.array]:
-        """Slots of each row's last ``held`` positions, and whether it has seen them:
-        ``[B, 1, held, 1]`` both."""
-        after = mx.array(self.offsets, dtype=mx.int32)[:, None, None, None]
-        position = after - held + mx.arange(held)[:, None]
-        return position % capacity, position >= 0
 
     def plan(self, b: int, t: int, active: Sequence[bool] | None = None) -> Plan:
         """Plan a call of ``t`` positions in ``b`` rows; rows not active do not advance.

@@ -226,19 +226,19 @@ class RowNoise:
         """Everything that is held, for ``mx.eval``."""
         return [*self._next, *self._origin, *self._keys]
 
-    @property
-    def state(self) -> dict[str, Any]:
-        """A key ``[B, 2]`` per row, and how many of the keys made from it are used."""
-        drawn = [used < self.BLOCK for used in self._used]
-        pairs = zip(drawn, self._origin, self._next, strict=True)
-        keys = [origin if begun else later for begun, origin, later in pairs]
-        used = [n if begun else 0 for begun, n in zip(drawn, self._used, strict=True)]
+    def snapshot(self, rows: Sequence[int]) -> dict[str, Any]:
+        """A key ``[rows, 2]`` per row, and how many of those made from it are used."""
+        keys, used = [], []
+        for row in rows:
+            begun = self._used[row] < self.BLOCK
+            keys.append(self._origin[row] if begun else self._next[row])
+            used.append(self._used[row] if begun else 0)
         return {"keys": mx.stack(keys), "used": used}
 
-    @state.setter
-    def state(self, state: Mapping[str, Any]) -> None:
-        for row, used in enumerate(state["used"]):
-            self._next[row] = state["keys"][row]
+    def restore(self, state: Mapping[str, Any], rows: Sequence[int]) -> None:
+        """Go on as the snapshot's rows would."""
+        for i, (row, used) in enumerate(zip(rows, state["used"], strict=True)):
+            self._next[row] = state["keys"][i]
             self._split(row)
             self._used[row] = used
 

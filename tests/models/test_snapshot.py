@@ -114,6 +114,42 @@ def test_strangers_in_a_batch_go_on_exactly():
     assert run(other, range(11, 24)) == later
 
 
+@pytest.mark.parametrize("case", ["plain", "guided", "quantised"])
+@pytest.mark.parametrize("begun", [False, True])
+def test_one_row_goes_on_alone_and_in_another_batch(case: str, begun: bool):
+    """From a batch to a generator of one row, and from there into another batch."""
+    model, options = CASES[case]
+    options = {k: v for k, v in options.items() if k != "cfg_is_masked_until"}
+    lm = tiny.lm(**model)
+    frames, row = heard(lm, 1, 30), [True, False]
+    batch = generator(lm, options)
+
+    def run(gen: LmGen, steps: range, of: int, **how: Any) -> list:
+        found = []
+        for t in steps:
+            given = mx.repeat(frames[:, :, t], gen.batch_size, axis=0)
+            found.append(gen.step(given, **how)[0][of].tolist())
+        return found
+
+    run(batch, range(12), 0)
+    run(batch, range(3), 0, active=[False, True])
+    kept = batch.snapshot(row=0)
+    later = run(batch, range(12, 30), 0, active=row)
+    alone = LmGen(lm, seed=8, **SAMPLED, **options)
+    alone.restore(kept)
+    assert run(alone, range(12, 20), 0) == later[:8]
+    other, beside = generator(lm, options), []
+    if begun:
+        run(other, range(5), 0)
+        kept_other = other.snapshot()
+        beside = run(other, range(5, 10), 0)
+        other.restore(kept_other)
+    other.restore(alone.snapshot(), row=1)
+    assert run(other, range(20, 30), 1, active=[False, True]) == later[8:]
+    if begun:  # and the row beside it has noticed nothing
+        assert run(other, range(5, 10), 0, active=row) == beside
+
+
 def test_a_snapshot_does_not_change_when_its_source_goes_on():
     lm = tiny.lm()
     frames = heard(lm, 2, 20)

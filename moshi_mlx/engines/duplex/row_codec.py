@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...codec import Codec, NativeCodec
+from ...models.snapshot import Snapshot
 
 Frame = NDArray[np.float32]
 Codes = NDArray[np.int32]
@@ -27,6 +28,20 @@ class RowCodec(Protocol):
 
     def begin(self, row: int) -> None:
         """Make ``row`` a new stream."""
+        ...
+
+    def snapshot(self, row: int) -> Snapshot:
+        """What a row remembers.
+
+        Raises: ConfigError for a codec that cannot tell.
+        """
+        ...
+
+    def restore(self, row: int, snapshot: Snapshot) -> None:
+        """Continue a row from a snapshot.
+
+        Raises: ConfigError for one of another codec, and for a codec that cannot.
+        """
         ...
 
     def encode(self, frames: Mapping[int, Frame]) -> dict[int, Codes]:
@@ -61,6 +76,12 @@ class SeparateCodecs:
     def begin(self, row: int) -> None:
         self.codecs[row] = self._make()
 
+    def snapshot(self, row: int) -> Snapshot:
+        return self.codecs[row].snapshot()
+
+    def restore(self, row: int, snapshot: Snapshot) -> None:
+        self.codecs[row].restore(snapshot)
+
     def encode(self, frames: Mapping[int, Frame]) -> dict[int, Codes]:
         return {
             row: self.codecs[row].encode_step(frame[None, None])[0, :, 0]
@@ -90,6 +111,12 @@ class JointCodec:
 
     def begin(self, row: int) -> None:
         self._codec.reset([row])
+
+    def snapshot(self, row: int) -> Snapshot:
+        return self._codec.snapshot(row)
+
+    def restore(self, row: int, snapshot: Snapshot) -> None:
+        self._codec.restore(snapshot, row)
 
     def encode(self, frames: Mapping[int, Frame]) -> dict[int, Codes]:
         pcm = np.zeros((self._codec.batch_size, 1, self.frame_size), np.float32)

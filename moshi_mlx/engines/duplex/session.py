@@ -12,15 +12,12 @@ from numpy.typing import NDArray
 from ...audio.samples import as_float
 from ...checkpoint.eos import EOS
 from ...checkpoint.kinds import EndRule
-from ...codec.base import Codec
-from ...errors import ConfigError
 from ...models.snapshot import Snapshot
 from ...utils.text import PieceReader
 from ...utils.trace import Trace
 from ..closing import Closing
 from ..owner import Owner
 from .endings import finish
-from .row_codec import SeparateCodecs
 from .rows import RowGen
 from .sampling import Sampling
 from .stepper import Stepper
@@ -191,21 +188,21 @@ class DuplexSession(Closing):
         return self.owner.aiterate(lambda: finish(self, self._ending, seconds))
 
     def snapshot(self) -> Snapshot:
-        """The conversation as it is now, to be saved or restored.
+        """The conversation as it is now, to be saved or restored, here or elsewhere:
+        one that shares a batch goes on alone, and the other way round.
 
         Its settings (temperatures, guidance, conditions) are not part of it: continue
         in a session that was made with the same ones.
 
-        Raises: ConfigError for a row of a larger batch, and for the rust codec, which
-            cannot tell its state.
+        Raises: ConfigError for the rust codec, which cannot tell its state.
         """
         return self._alone("session.snapshot", self._keep)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Continue a conversation: what follows is what followed the snapshot.
 
-        Raises: ConfigError for a snapshot of another model or other settings, for a row
-            of a larger batch, and for the rust codec.
+        Raises: ConfigError for a snapshot of another model or other settings, and for
+            the rust codec.
         """
         self._alone("session.restore", lambda: self._go_on(snapshot))
 
@@ -247,36 +244,28 @@ class DuplexSession(Closing):
         return reply
 
     def _keep(self) -> Snapshot:
-        codec = self._codec().snapshot()
+        gen = self.gen.snapshot(self.row)
+        codec = self.stepper.codec.snapshot(self.row)
         state = {
-            "gen": self.gen.snapshot().state,
+            "gen": gen.state,
             "codec": codec.state,
             "reader": self.reader.state,
             "started": self.started,
             "steps": self.steps,
             "chosen": list(self._chosen),
         }
-        return Snapshot("conversation", {**self.gen.fits, **codec.fits}, state)
+        return Snapshot("conversation", {**gen.fits, **codec.fits}, state)
 
     def _go_on(self, snapshot: Snapshot) -> None:
-        snapshot.check("conversation", self.gen.fits)
+        snapshot.check("conversation", {**self.gen.fits, "rows": 1})
         state, fits = snapshot.state, snapshot.fits
-        self._codec().restore(Snapshot("codec", fits, state["codec"]))
-        self.gen.restore(Snapshot("generation", fits, state["gen"]))
+        codec = Snapshot("codec", fits, state["codec"])
+        self.stepper.codec.restore(self.row, codec)
+        self.gen.restore(Snapshot("generation", fits, state["gen"]), self.row)
         self.reader.state = state["reader"]
         self.started, self.steps = state["started"], state["steps"]
         self._chosen.clear()
         self._chosen.extend(state["chosen"])
-
-    def _codec(self) -> Codec:
-        """The conversation's own codec."""
-        codec = self.stepper.codec
-        if self.stepper.rows != 1 or not isinstance(codec, SeparateCodecs):
-            raise ConfigError(
-                "a conversation that shares a batch cannot be saved by itself: use one "
-                "of moshi.session()."
-            )
-        return codec.codecs[0]
 
     def _computed_by(self) -> Owner:
         return self.owner

@@ -140,3 +140,24 @@ def test_a_long_batch_uses_no_operation_that_its_warmup_did_not(
             batch.step(moving, [frame] * len(moving))
     assert len(later) > 10
     assert later <= warm
+
+
+@pytest.mark.parametrize("joint_codec", [False, True])
+def test_a_conversation_moves_between_batches_and_sessions(moshi, spoken, joint_codec):
+    """Kept in one batch, continued alone and in another, while a second one goes on."""
+    wishes = Sampling(seed=1, temp=6.0, temp_text=3.0)
+    frames = spoken[0]
+    whole = alone(moshi, wishes, frames)
+    batch = Batch(moshi, 2, joint_codec=joint_codec)
+    first, beside = batch.open(wishes), batch.open(Sampling(seed=2))
+    for frame in frames[:6]:
+        batch.step([first, beside], [frame, frame])
+    kept = first.snapshot()
+    session = moshi.session(3, temp=6.0, temp_text=3.0, first="silence")
+    session.restore(kept)
+    assert_same([session.step(frame) for frame in frames[6:10]], whole[6:10])
+    other = Batch(moshi, 2, joint_codec=joint_codec)
+    beside, second = other.open(Sampling(seed=2)), other.open(wishes)
+    second.restore(session.snapshot())
+    heard = [other.step([beside, second], [f, f])[1] for f in frames[10:]]
+    assert_same(heard, whole[10:])
