@@ -7,7 +7,8 @@ temporal transformer's output plus the token chosen at step k - 1 (the text at k
 Source: arXiv:2410.00037, section 3.4; kyutai-labs/moshi, models/lm.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import TypeVar
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -17,6 +18,7 @@ from ..modules.norm import make_norm
 from ..modules.transformer import Transformer
 from .config import LmConfig
 
+F = TypeVar("F", bound=Callable[..., mx.array])
 Choose = Callable[[int, mx.array], mx.array]  # step, logits [B, 1, card] -> token
 
 
@@ -85,6 +87,10 @@ class DepFormer(nn.Module):
             token = choose(k, part.logits(part.transformer(x, cache)))
             tokens.append(token)
         return tokens
+
+    def compiled(self, key: Hashable, function: F) -> F:  # noqa: ARG002
+        """``function``; the fast form compiles what is done with its logits."""
+        return function
 
     def teacher_forced(self, hidden: mx.array, codes: mx.array) -> mx.array:
         """Logits ``[B, K, T, card]`` of given frames, all T at once.

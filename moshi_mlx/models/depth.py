@@ -1,11 +1,14 @@
 """One frame of the depth transformer with its draws."""
 
+from dataclasses import astuple, replace
+from functools import partial
+
 import mlx.core as mx
 
-from ..utils.sampling import TokenSampler, draw
+from ..utils.sampling import Sampler, TokenSampler, draw
 from .depformer import DepFormer
 from .given import UNKNOWN
-from .guidance import Guidance
+from .guidance import Guidance, guided
 
 
 def sample_frame(
@@ -28,15 +31,23 @@ def sample_frame(
         given: codes ``[B, steps]`` that are known, taken instead of what is drawn; -2
             leaves a code to the model.
     """
+
+    def chosen(step: int, logits: mx.array, noise: mx.array | None) -> mx.array:
+        if type(sampler) is not Sampler or sampler.logit_bias:
+            return _draw(sampler, guidance.coef, logits, noise)
+        own = replace(sampler)  # it may be changed between frames
+        key = ("draw", step, astuple(own), guidance.coef)
+        function = partial(_draw, own, guidance.coef)
+        return depformer.compiled(key, function)(logits, noise)
+
     sampled: list[mx.array] = []
     size = 0 if noise is None else noise.shape[-1] // steps
 
     def choose(step: int, logits: mx.array) -> mx.array:
-        logits = guidance.logits(logits.astype(mx.float32))
         mine = None
         if noise is not None:
             mine = noise[..., step * size : (step + 1) * size]
-        token = draw(sampler, logits, mine)
+        token = chosen(step, logits, mine)
         if given is not None:
             known = given[:, step : step + 1]
             token = mx.where(known == UNKNOWN, token, known)
@@ -45,3 +56,13 @@ def sample_frame(
 
     depformer(hidden, guidance.both(text), choose, steps, drawn=given is None)
     return mx.stack(sampled, axis=1)
+
+
+def _draw(
+    sampler: TokenSampler,
+    coef: float,
+    logits: mx.array,
+    noise: mx.array | None,
+) -> mx.array:
+    """A token per row ``[B, 1]`` of logits ``[B or 2B, 1, card]``."""
+    return draw(sampler, guided(logits.astype(mx.float32), coef), noise)

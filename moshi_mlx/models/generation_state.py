@@ -5,6 +5,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from ..fast import ops
 from ..modules.quantized_kv import QuantizedKVCache
 from ..modules.ring import Ring
 from ..utils.sampling import RowNoise, row_seeds
@@ -44,7 +45,7 @@ class GenerationState:
         self.guidance = guidance
         self.repetition_penalty = repetition_penalty
         self.streams = TokenStreams(model.cfg, batch_size)
-        self.noise = RowNoise(row_seeds(seed, batch_size))
+        self.noise = RowNoise(row_seeds(seed, batch_size), ops.gumbel)
         self.cache = model.transformer.make_rot_cache(kv_bits)
         self._said = mx.full((batch_size, repetition_context), -1, dtype=mx.int32)
         self._completed: mx.array | None = None

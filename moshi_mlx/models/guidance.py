@@ -137,12 +137,18 @@ class Guidance:
 
     def logits(self, logits: mx.array) -> mx.array:
         """``[2B, 1, V] -> [B, 1, V]``."""
-        if not self.doubles:
-            return logits
-        conditioned, null = mx.split(logits, 2)
-        return null + (conditioned - null) * self.coef
+        return guided(logits, self.coef)
 
     def text_logits(self, logits: mx.array) -> mx.array:
         if self.doubles and self.no_text:
             return mx.split(logits, 2)[0]
         return self.logits(logits)
+
+
+def guided(logits: mx.array, coef: float) -> mx.array:
+    """``null + coef * (conditioned - null)`` of logits ``[2B, 1, V]``; with a ``coef``
+    of 1 the logits ``[B, 1, V]`` as they are."""
+    if coef == 1.0:
+        return logits
+    conditioned, null = mx.split(logits, 2)
+    return null + (conditioned - null) * coef

@@ -4,8 +4,9 @@ They stand for their networks in ``fast.ready`` from the import of ``moshi_mlx.m
 on; those of the layers that they are made of are in ``moshi_mlx.fast``.
 """
 
+from collections.abc import Hashable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -17,7 +18,7 @@ from ..fast.joined import JoinedEmbedding, JoinedLinear
 from ..fast.transformer import FastTransformer
 from ..modules.attention import LayerCache
 from ..modules.embedding import QuantizedScaledEmbedding, ScaledEmbedding
-from .depformer import Choose, DepFormer, DepFormerSlice
+from .depformer import Choose, DepFormer, DepFormerSlice, F
 from .lm import Lm
 from .mimi import MOST_COMPILED, Mimi
 
@@ -38,9 +39,24 @@ class FastLm(Lm):
         self.hide_cache()  # or the copy would hold on to a stream's state
         _compile(self.transformer, 1)
         self._joined = JoinedEmbedding()
+        self._compiled = Compiled()
 
-    def embed_audio(self, audio: mx.array) -> mx.array:
-        return self._joined(self.audio_embs, audio)
+    def embed(self, text: mx.array, audio: mx.array | None = None) -> mx.array:
+        self._compiled.begin(live=text.shape[1] == 1)
+        embed = partial(_embed, self.text_emb, self.audio_embs, self._joined)
+        return self._compiled("embed", embed)(text, audio)
+
+
+def _embed(
+    table: nn.Module,
+    tables: Sequence[nn.Module],
+    joined: JoinedEmbedding,
+    text: mx.array,
+    audio: mx.array | None,
+) -> mx.array:
+    """``Lm.embed``, with the audio's embeddings joined."""
+    x = table(text)
+    return x if audio is None or not tables else x + joined(tables, audio)
 
 
 @form(DepFormer)
@@ -78,25 +94,37 @@ class FastDepFormer(DepFormer):
         buffers: list[mx.array] = []
         token, tokens = text, []
         for k, part in enumerate(self.slices[:steps]):
-            plain = drawn and k > 0 and isinstance(part.emb, TABLES)  # never -1
-            told = part.emb.lookup(token) if plain else part.emb(token)
-            step = self._compiled(k, partial(_step, part, k, length))
-            logits, *buffers = step(inputs[self.input_sets[k]] + told, *buffers)
+            told = drawn and k > 0  # never -1
+            step = self._compiled((k, told), partial(_step, part, k, length, told))
+            logits, *buffers = step(token, inputs[self.input_sets[k]], *buffers)
             token = choose(k, logits)
             tokens.append(token)
         return tokens
 
+    def compiled(self, key: Hashable, function: F) -> F:
+        return cast(F, self._compiled(key, function))
+
 
 def _step(
-    part: DepFormerSlice, k: int, length: int, x: mx.array, *buffers: mx.array
+    part: DepFormerSlice,
+    k: int,
+    length: int,
+    drawn: bool,
+    token: mx.array,
+    x: mx.array,
+    *buffers: mx.array,
 ) -> tuple[mx.array, ...]:
     """One codebook: logits ``[B, 1, card]``, then the frame's keys and values.
 
     Args:
         k: which of ``length`` codebooks.
-        x: input ``[B, 1, d]`` of the step.
+        drawn: whether the token was, so that it is not -1.
+        token: ``[B, 1]``, of the step before.
+        x: projected output of the temporal transformer ``[B, 1, d]``.
         buffers: keys and values of the steps before, per layer; none at step 0.
     """
+    known = drawn and isinstance(part.emb, TABLES)
+    x = x + (part.emb.lookup(token) if known else part.emb(token))
     layers = part.transformer.layers
     caches: list[Any] = [FrameCache(length, buffer, k) for buffer in buffers]
     caches = caches or [FrameCache(length) for _ in layers]

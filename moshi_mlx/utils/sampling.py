@@ -8,7 +8,7 @@ whatever the logits are.
 
 import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -206,16 +206,25 @@ def row_seeds(seed: int | Sequence[int] | None, rows: int) -> list[int]:
     return seeds
 
 
+Gumbel = Callable[[tuple[int, ...], mx.array], mx.array]
+
+
+def _gumbel(shape: tuple[int, ...], key: mx.array) -> mx.array:
+    return mx.random.gumbel(shape, key=key)
+
+
 class RowNoise:
     """Noise for the draws of a batch: a generator per row, blind to its neighbours.
 
     Args:
         seeds: one per row.
+        gumbel: makes the values of a shape from a key.
     """
 
     BLOCK = 64  # keys split off at once
 
-    def __init__(self, seeds: list[int]):
+    def __init__(self, seeds: list[int], gumbel: Gumbel = _gumbel):
+        self._gumbel = gumbel
         self._next = [mx.random.key(seed) for seed in seeds]
         self._origin = list(self._next)  # of the keys in use
         self._keys: list[mx.array] = [key[None] for key in self._next]
@@ -263,7 +272,7 @@ class RowNoise:
             self._split(row)
         key = self._keys[row][self._used[row]]
         self._used[row] += use
-        return mx.random.gumbel((size,), key=key)
+        return self._gumbel((size,), key)
 
     def skip(self, row: int, count: int) -> None:
         """Go on as if the row had drawn ``count`` times."""

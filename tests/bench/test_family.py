@@ -84,7 +84,7 @@ def test_a_checkpoint_is_timed_at_its_own_task(make, task: str, tmp_path, capsys
 @pytest.mark.parametrize(
     "args, sentence",
     [
-        (("--task", "sing"), "use stt, tts, translation, text"),
+        (("--task", "sing"), "use one of stt, tts, translation, text"),
         (("--task", "stt", "--size", "7B"), "use published or tiny"),
         (("--task", "stt", "--model", "demo"), "leave --task out"),
     ],
