@@ -20,7 +20,7 @@ from ..errors import AudioError
 from ..utils.extras import how_to_install, missing
 from .containers import Span
 from .decode import Decoder, Plain, Unreadable, Window
-from .inputs import Input
+from .inputs import Input, temporary_file
 from .resample import check_rate
 
 _log = logging.getLogger(__name__)
@@ -200,7 +200,7 @@ class ByFfmpeg:
 
 def by_afconvert(source: Input) -> Decoder:
     """A file by macOS's afconvert, which converts all of it to a temporary file."""
-    with tempfile.NamedTemporaryFile(prefix="moshi-mlx-", suffix=".caf") as kept:
+    with temporary_file(".caf") as kept:
         done = subprocess.run(
             ["afconvert", "-f", "caff", "-d", "LEI16", str(source.path), kept.name],
             stdin=subprocess.DEVNULL,

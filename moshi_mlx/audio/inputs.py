@@ -95,7 +95,7 @@ class Input:
     def _keep(self, source: Any) -> None:
         """Copy all of ``source`` into a temporary file."""
         try:
-            self._kept = tempfile.NamedTemporaryFile(prefix=PREFIX)  # noqa: SIM115
+            self._kept = temporary_file()
             while block := source.read(_BLOCK):
                 if self._kept.tell() % (16 * _BLOCK) < _BLOCK:
                     _leave_room(self._kept.name)
@@ -115,6 +115,30 @@ class Input:
             self.close()
             raise
         self.path = Path(self._kept.name)
+
+
+def temporary_file(suffix: str = "") -> Any:
+    """A file that is removed when it is closed, or by the next one if that failed.
+
+    A process that is killed cannot remove its own; their names say whose they are.
+    """
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        owner = path.name.removeprefix(PREFIX).split("-")[0]
+        if owner.isdigit() and not _is_running(int(owner)):
+            with contextlib.suppress(OSError):
+                path.unlink()
+    prefix = f"{PREFIX}{os.getpid()}-"
+    return tempfile.NamedTemporaryFile(prefix=prefix, suffix=suffix)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        pass
+    return True
 
 
 def name_of(sound: object, stem: str = "stdin") -> Path:

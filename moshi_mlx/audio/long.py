@@ -7,6 +7,7 @@ from math import ceil
 
 import numpy as np
 
+from ..errors import AudioError
 from .files import joined
 from .framing import FRAME, SAMPLE_RATE
 from .inputs import SoundLike
@@ -39,7 +40,7 @@ class LongSound:
         length_s: float | None,
         sample_rate: int,
     ):
-        self._name = name
+        self.name = name
         self._blocks = blocks
         self._rate = sample_rate
         self._expected = ceil((length_s or 0) * sample_rate)
@@ -104,7 +105,7 @@ class LongSound:
             _log.warning(
                 "%s holds samples that are not numbers (NaN or infinite): they are "
                 "silence",
-                self._name,
+                self.name,
             )
         return np.nan_to_num(pcm, nan=0.0, posinf=0.0, neginf=0.0)
 
@@ -132,6 +133,21 @@ def open_sound(
         else:
             return joined(source.name, begun, sample_rate)[0]
     return LongSound(source.name, chain(begun, blocks), source.length_s, sample_rate)
+
+
+def short_sound(sound: SoundLike, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """A voice or a prompt as mono float32 ``[S]``.
+
+    Raises: AudioError for one of more than ten minutes, of which no more is read: a
+        few bytes may hold hours of silence.
+    """
+    found = open_sound(sound, sample_rate)
+    if isinstance(found, LongSound):
+        raise AudioError(
+            f"{found.name} is longer than {LONG_S / 60:.0f} minutes: a few seconds of "
+            "it are enough, cut them out."
+        )
+    return found
 
 
 def frames(sound: SoundLike) -> Iterator[np.ndarray]:

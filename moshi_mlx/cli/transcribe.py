@@ -187,7 +187,7 @@ def transcribe(
 
 def prompt_sound(prompt: str, file: Path | None) -> "Pcm | None":
     """The recording of a prompt, read before anything is loaded."""
-    from ..audio.files import read
+    from ..audio.long import short_sound
 
     if file is None:
         return None
@@ -195,7 +195,7 @@ def prompt_sound(prompt: str, file: Path | None) -> "Pcm | None":
         raise ConfigError(
             "--prompt-file needs its text: add what is said in it with --prompt."
         )
-    return read(file)[0]
+    return short_sound(file)
 
 
 class Shown:

@@ -87,6 +87,23 @@ def test_without_a_temporary_folder_the_way_out_is_named(monkeypatch, tmp_path):
         audio.read(made("wav"))
 
 
+def test_what_a_killed_process_left_is_removed_by_the_next(temporary):
+    code = (
+        "import os, signal, sys, tempfile; tempfile.tempdir = sys.argv[1]\n"
+        "from moshi_mlx.audio.inputs import Input\n"
+        "kept = Input(b'sound'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(temporary)])
+    (left,) = temporary.iterdir()
+    (temporary / f"{PREFIX}mine").write_text("of somebody else")
+    mine = Input(made("wav"))
+    assert not left.exists() and mine.path.exists()
+    again = Input(made("wav"))
+    assert mine.path.exists()
+    mine.close(), again.close()
+    assert [p.name for p in temporary.iterdir()] == [f"{PREFIX}mine"]
+
+
 def test_a_name_that_is_no_unicode_is_read(tmp_path):
     path = os.fsencode(tmp_path) + b"/caf\xe9.mp3"
     with open(path, "wb") as file:

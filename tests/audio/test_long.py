@@ -84,6 +84,13 @@ def test_it_is_read_forwards(tmp_path):
         sound[0:10]
 
 
+def test_a_voice_of_hours_is_refused_before_it_is_read(tmp_path):
+    with pytest.raises(AudioError, match=r"long\.flac is longer than 0 minutes"):
+        long.short_sound(DATA / "long.flac")
+    short = recording(tmp_path / "a.wav", 24000, 1, seconds=2.0)
+    np.testing.assert_array_equal(long.short_sound(short), read(short)[0])
+
+
 def test_a_tag_before_an_mp3_is_stepped_over(tmp_path):
     tag = b"ID3\x04\x00\x00\x00\x00\x02\x01" + bytes(257)
     path = tmp_path / "tagged.mp3"

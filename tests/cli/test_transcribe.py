@@ -143,7 +143,10 @@ def test_silence_is_said_to_hold_no_words(tmp_path, capsys):
         (("a.wav", "--prompt-file", "b.wav"), "needs its text"),
         (("a.wav", "--prompt", "hello", "--prompt-file", "b.wav"), "no file b.wav"),
         (("a.wav", "--model", "no/model/x"), "no file a.wav"),  # before the model
-        ((DEMO_WAV, "--model", str(TTS)), "is a tts model and does not write down"),
+        (
+            (DEMO_WAV, "--model", str(TTS)),
+            "is a tts model and does not transcribe speech",
+        ),
     ],
 )
 def test_refusals_are_one_sentence(capsys, args, sentence):

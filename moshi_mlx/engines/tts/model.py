@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from ...audio.files import read
+from ...audio.long import short_sound
 from ...errors import AudioError, ConfigError
 from ...models.lm import Lm
 from ...models.mimi import Mimi
@@ -203,7 +203,7 @@ class SpeechModel:
         Its last two frames, which the encoder could not hear to their end, are left
         out.
         """
-        pcm = read(audio_path, sample_rate=int(self.mimi.sample_rate))
+        pcm = short_sound(audio_path, int(self.mimi.sample_rate))[None]
         prefix = self.owner.run(lambda: self._prefix(pcm))
         if not prefix.shape[1]:
             raise AudioError(

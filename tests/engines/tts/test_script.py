@@ -1,5 +1,6 @@
 """Scripts become PyTorch's entries, however they are cut into pieces."""
 
+import unicodedata
 from itertools import pairwise
 
 import pytest
@@ -81,6 +82,13 @@ def test_a_less_than_sign_does_not_hold_the_text_back():
     reader = ScriptReader(tokenizer(), IDS, 12.5)
     text = "so <break the ice with many words that follow one another on and on "
     assert [e.text for e in reader.feed(text)] == text.split()
+
+
+def test_decomposed_accents_are_said_as_composed_ones_are():
+    texts = [unicodedata.normalize(form, "café à") for form in ("NFC", "NFD")]
+    nfc, nfd = (script_to_entries(tokenizer(), IDS, 12.5, [text]) for text in texts)
+    assert nfc == nfd and [e.text for e in nfc] == ["café", "à"]
+    assert without_unknown(tokenizer(), "e\u0301") == without_unknown(tokenizer(), "é")
 
 
 def test_characters_without_tokens_are_named_and_left_out():
