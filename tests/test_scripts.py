@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NAMES = ["install", "check", "lint", "test", "demo", "docs", "build", "address"]
-NAMES += ["mac_report", "pin_oldest_mlx"]
+NAMES += ["mac_report", "pin_oldest_mlx", "second_minute"]
 SCRIPTS = [*(f"scripts/{name}" for name in NAMES), ".ci/run"]
 
 
@@ -113,10 +113,10 @@ def test_install_without_a_fitting_python_says_so(project):
     assert "moshi_mlx needs Python 3.10 or newer" in done.stderr
 
 
-@pytest.mark.parametrize("broken", ["install", "check", "test"])
+@pytest.mark.parametrize("broken", ["install", "check", "second_minute", "test"])
 def test_ci_fails_where_one_step_fails(project, broken):
     script(project / "bin/dpkg", "exit 0")  # every package is there
-    for name in ["install", "check", "test"]:
+    for name in ["install", "check", "second_minute", "test"]:
         script(project / "scripts" / name, f"exit {int(name == broken)}")
     path = f"{project / 'bin'}:{os.environ['PATH']}"
     assert run(project, ".ci/run", PATH=path).returncode != 0

@@ -96,6 +96,8 @@ class DuplexSession(Closing):
         self.started = False
         self.steps = 0  # frames heard
         self.owner = owner
+        self.frame_size = stepper.codec.frame_size  # samples per frame
+        self.sample_rate = stepper.codec.sample_rate  # Hz of the frames, in and out
         self._name = name
         self._ending = ending
         self._on_close = on_close
@@ -112,16 +114,6 @@ class DuplexSession(Closing):
         """Of its random draws: the same seed gives the same answers."""
         assert self.sampling.seed is not None
         return self.sampling.seed
-
-    @property
-    def frame_size(self) -> int:
-        """Samples per frame."""
-        return self.stepper.codec.frame_size
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz of the frames, in and out."""
-        return self.stepper.codec.sample_rate
 
     @property
     def gen(self) -> RowGen:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 
+import moshi_mlx
 from moshi_mlx.audio import FRAME
 from moshi_mlx.audio.framing import Framer
 from moshi_mlx.engines.duplex.files import respond
@@ -28,3 +29,19 @@ def test_silence_around_a_recording_is_exact_to_the_sample(tmp_path):
     codes = np.array(moshi.make_codec().encode_step(whole[None, None]))[0, 0]
     assert len(set(codes.tolist())) > 3
     assert [reply.text_token for reply in replies] == codes.tolist()
+
+
+def test_an_answer_is_saved_and_reported_after_its_session_has_ended(tmp_path):
+    with moshi_mlx.load("demo") as moshi:
+        seconds: list[float] = []
+        response = moshi.respond(
+            noise(0.4), tail_s=0.4, seed=0, on_progress=seconds.append
+        )
+        assert response.session.closed
+        assert seconds == sorted(seconds) and seconds[-1] == response.seconds
+        assert response.both.shape == (2, response.frames * FRAME)
+        response.save(tmp_path / "answer.wav")
+        response.report(tmp_path / "answer.html")
+    pcm = moshi_mlx.audio.read(tmp_path / "answer.wav")
+    assert pcm.shape[-1] == len(response.pcm)
+    assert "Moshi" in (tmp_path / "answer.html").read_text()
