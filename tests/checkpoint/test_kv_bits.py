@@ -129,6 +129,7 @@ def test_what_is_told_is_what_is_held():
     held = sum(layer.self_attn.nbytes for layer in gen.cache)
     dtype = lm.out_norm["weight"].dtype
     assert held == cache_bytes(lm.cfg.transformer, dtype)
+    assert LmGen(lm, reserve=True).nbytes == held
 
 
 def test_heads_that_are_too_narrow_are_refused(capsys):
