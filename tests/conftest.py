@@ -54,6 +54,7 @@ def _cpu_and_seed() -> Iterator[None]:
 # machine gives them their time is not ours to decide, so each may try five times.
 REAL_TIME = (
     "tests/sound_devices/",
+    "tests/serve/test_attacks.py",
     "tests/serve/test_page.py",
     "tests/serve/test_robustness.py",
 )

@@ -1,6 +1,7 @@
 """Read any sound file at the models' rate; write WAV that survives a kill."""
 
 import struct
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
@@ -72,13 +73,16 @@ def write_wav(
         file.write(pcm)
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path, private: bool = False) -> None:
     """Make a folder for files to be written, where it is not there.
+
+    Args:
+        private: for its owner alone.
 
     Raises: AudioError where that cannot be.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(0o700 if private else 0o777, parents=True, exist_ok=True)
     except OSError as error:
         raise AudioError(
             f"the folder {path} cannot be made: {error.strerror}. Choose another place."
@@ -108,12 +112,17 @@ class WavWriter:
         path: file to write; its folder must exist.
         channels: channels of every block that is written.
         sample_rate: in Hz.
+        opener: as of ``open``: who may read the file, and whether it must be new.
 
     Raises: AudioError where the file cannot be written.
     """
 
     def __init__(
-        self, path: str | Path, channels: int = 1, sample_rate: int = SAMPLE_RATE
+        self,
+        path: str | Path,
+        channels: int = 1,
+        sample_rate: int = SAMPLE_RATE,
+        opener: Callable[[str, int], int] | None = None,
     ):
         self.path = Path(path)
         self.channels = channels
@@ -121,7 +130,7 @@ class WavWriter:
         self.num_samples = 0  # of each channel
         check_wav_name(self.path)
         try:
-            self._file = self.path.open("wb")
+            self._file = open(self.path, "wb", opener=opener)  # noqa: SIM115
         except OSError as error:
             raise self._unwritable(error) from error
         self._put(0, self._header())

@@ -123,6 +123,16 @@ def serve(
             rich_help_panel=SAFETY_PANEL,
         ),
     ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="A proxy in front of this server, or its network: its "
+            "X-Forwarded-For names the client that limits count for. May be given "
+            "again.",
+            rich_help_panel=SAFETY_PANEL,
+        ),
+    ] = None,
     codec: options.Codec = options.Engine.native,
     cfg_coef: options.Guidance = None,
     quantized: options.Quantized = None,
@@ -148,7 +158,8 @@ def serve(
     require("serve", "moshi-mlx serve")
     from ..engines.owner import model_thread
     from ..serve import server
-    from ..serve.gate import security, tls
+    from ..serve.gate import logs, security, tls
+    from ..serve.gate.addresses import read_proxies
     from ..serve.gate.limits import Limits
     from ..serve.service import Service, describe, load_batch
 
@@ -173,8 +184,9 @@ def serve(
     if record is not None:
         from ..audio.files import make_folder
 
-        make_folder(record)
-    server.log_lines(verbose)
+        make_folder(record, private=True)
+    logs.log_lines(verbose)
+    proxies = read_proxies(trusted_proxy or ())
 
     files = {
         "config": lm_config,
@@ -197,6 +209,7 @@ def serve(
         max_sessions,
         Limits(session_s=max_seconds),
         record,
+        proxies,
     )
     addresses = Addresses(host, context is not None, token, fingerprint)
 

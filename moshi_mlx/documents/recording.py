@@ -1,7 +1,8 @@
 """A conversation on disk: both voices and the text, whole even after a kill."""
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -11,9 +12,12 @@ import numpy as np
 from ..audio.files import WavWriter, make_folder
 from ..audio.framing import FRAME, SAMPLE_RATE
 from ..errors import AudioError
+from ..utils.private_files import new_private
 from .transcript import Timed, begins_cue, begins_word, held, srt_cue, txt_line
 
 RESTART = "[a new conversation]"  # as subtitles and transcript say it
+SUFFIXES = (".wav", ".json", ".txt", ".srt")
+Opener = Callable[[str, int], int]
 
 
 class Recording:
@@ -27,6 +31,7 @@ class Recording:
         path: of the WAV file; its folder must exist.
         sample_rate: of both sides, in Hz.
         about: what else the JSON file should say (model, seed, ...).
+        opener: as of ``open``: who may read the files, and whether they must be new.
 
     Raises: AudioError where the files cannot be written.
     """
@@ -36,18 +41,20 @@ class Recording:
         path: str | Path,
         sample_rate: int = SAMPLE_RATE,
         about: Mapping[str, object] | None = None,
+        opener: Opener | None = None,
     ):
         self.path = Path(path)
-        self._wav = WavWriter(self.path, 2, sample_rate)
+        self._wav = WavWriter(self.path, 2, sample_rate, opener)
         head = {
             "recording": self.path.name,
             "sample_rate": sample_rate,
             **(about or {}),
         }
         start = json.dumps(head, ensure_ascii=False)[:-1] + ', "words": ['
-        self._json = _Growing(self.path.with_suffix(".json"), start, "\n]}\n")
-        self._txt = _Growing(self.path.with_suffix(".txt"))
-        self._srt = _Growing(self.path.with_suffix(".srt"))
+        texts = {suffix: self.path.with_suffix(suffix) for suffix in SUFFIXES[1:]}
+        self._json = _Growing(texts[".json"], start, "\n]}\n", opener)
+        self._txt = _Growing(texts[".txt"], opener=opener)
+        self._srt = _Growing(texts[".srt"], opener=opener)
         self._word: Timed | None = None
         self._cue: Timed | None = None
         self._cues = 0
@@ -61,14 +68,18 @@ class Recording:
         sample_rate: int = SAMPLE_RATE,
         about: Mapping[str, object] | None = None,
     ) -> "Recording":
-        """A recording named by the time; ``folder`` is made where it is missing."""
+        """A recording named by the time; ``folder`` is made where it is missing.
+
+        What people said is for the owner of the files alone, and nothing that lies in
+        the folder is overwritten or followed elsewhere.
+        """
         folder = Path(folder)
-        make_folder(folder)
+        make_folder(folder, private=True)
         name = f"{datetime.now():moshi-%Y%m%d-%H%M%S}"
         path, again = folder / f"{name}.wav", 2
-        while path.exists():
+        while any(os.path.lexists(path.with_suffix(suffix)) for suffix in SUFFIXES):
             path, again = folder / f"{name}-{again}.wav", again + 1
-        return cls(path, sample_rate, about)
+        return cls(path, sample_rate, about, new_private)
 
     @property
     def duration_s(self) -> float:
@@ -184,16 +195,19 @@ class _Growing:
         path: file to write.
         start: what stands before the first entry.
         end: what closes the file.
+        opener: as of ``open``.
     """
 
-    def __init__(self, path: Path, start: str = "", end: str = ""):
+    def __init__(
+        self, path: Path, start: str = "", end: str = "", opener: Opener | None = None
+    ):
         self.path = path
         self._end = end
         self._fixed = 0  # bytes before the last entry
         self._entry = start
         self._before = ""  # separates the last entry from those before it
         try:
-            self._file = path.open("wb")
+            self._file = open(path, "wb", opener=opener)  # noqa: SIM115
         except OSError as error:
             raise self._unwritable(error) from error
         self.show(start)

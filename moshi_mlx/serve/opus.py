@@ -17,6 +17,7 @@ from ..errors import ProtocolError
 
 MAX_SECONDS = 12.0  # of sound in one message
 MAX_PACKET = 8192  # bytes; 120 ms of the best Opus has 7.7 kB
+MAX_PAGES = 1000  # in one message; 12 s of the shortest usual packets have 600
 MAX_HEADER = 65536  # bytes of the comment header, cover art and all
 _PAGE = struct.Struct("<4sBBqIIIB")  # magic, version, flags, granule, serial, ...
 _FIRST_PAGE = 2  # flag: a stream begins here
@@ -76,16 +77,15 @@ class OpusReader:
     """
 
     def __init__(self) -> None:
-        self._bytes = b""
+        self._bytes = bytearray()
         self._stream: _Decoder | None = None
 
     def push(self, data: bytes | memoryview) -> Pcm:
         self._bytes += data
         out: list[Pcm] = []
         seconds = 0.0
-        while (page := self._next_page()) is not None:
-            flags = page[5]
-            if flags & _FIRST_PAGE:
+        for page in self._whole_pages():
+            if page[5] & _FIRST_PAGE:
                 self._stream = _Decoder()
             elif self._stream is None:
                 raise ProtocolError(
@@ -101,24 +101,39 @@ class OpusReader:
             out.append(self._stream.decode(page))
         return np.concatenate(out) if out else np.zeros(0, np.float32)
 
-    def _next_page(self) -> bytes | None:
-        """The next whole page; raises ProtocolError where none can begin."""
-        head = self._bytes[:4]
+    def _whole_pages(self) -> list[bytes]:
+        """Pages that are complete; what begins after them is kept.
+
+        Raises: ProtocolError where no page can begin, or for too many of them.
+        """
+        pages: list[bytes] = []
+        at = 0
+        while (end := self._end_of_page(at)) is not None:
+            pages.append(bytes(self._bytes[at:end]))
+            at = end
+            if len(pages) > MAX_PAGES:
+                raise ProtocolError(
+                    f"one message holds more than {MAX_PAGES} Ogg pages: send sound as "
+                    "it is spoken."
+                )
+        del self._bytes[:at]
+        return pages
+
+    def _end_of_page(self, at: int) -> int | None:
+        """Where the page that begins at ``at`` ends; None where it is not all there."""
+        head = self._bytes[at : at + 4]
         if not b"OggS".startswith(head):
             raise ProtocolError(
                 f"sound that begins with {head.hex(' ')} is not Ogg-Opus: send an "
                 "Ogg-Opus stream, or float32 samples with ?format=pcm."
             )
-        if len(self._bytes) < _PAGE.size:
+        if len(self._bytes) < at + _PAGE.size:
             return None
-        body = _PAGE.size + self._bytes[_PAGE.size - 1]
+        body = at + _PAGE.size + self._bytes[at + _PAGE.size - 1]
         if len(self._bytes) < body:
             return None
-        end = body + sum(self._bytes[_PAGE.size : body])
-        if len(self._bytes) < end:
-            return None
-        page, self._bytes = self._bytes[:end], self._bytes[end:]
-        return page
+        end = body + sum(self._bytes[at + _PAGE.size : body])
+        return end if end <= len(self._bytes) else None
 
 
 class _Decoder:

@@ -4,22 +4,30 @@ import asyncio
 import logging
 import os
 import platform
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import __version__
+from ..audio.files import make_folder
+from ..documents.recording import Recording
 from ..engines.duplex.batch import Batch
 from ..engines.duplex.engine import Moshi
 from ..engines.duplex.sampling import Sampling
 from ..engines.duplex.session import DuplexSession
 from ..engines.line import Answer
 from ..engines.thread import ModelThread
+from ..errors import AudioError
+from .gate.addresses import Network
+from .gate.gate import Gate
 from .gate.limits import Limits
 from .gate.lobby import Lobby
 from .metrics import Metrics
 
 log = logging.getLogger(__name__)
+
+_SPARE_DISK = 100 * 2**20  # bytes to leave free: no recording begins with less
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,7 @@ class Service:
         places: conversations at a time, the rows of the model's batch.
         limits: of each connection.
         record: folder for recordings, None for none.
+        proxies: whose X-Forwarded-For is believed.
     """
 
     thread: ModelThread
@@ -88,8 +97,10 @@ class Service:
     places: int = 1
     limits: Limits = field(default_factory=Limits)
     record: Path | None = None
+    proxies: Sequence[Network] = ()
 
     def __post_init__(self) -> None:
+        self.gate = Gate(self.limits, proxies=self.proxies)
         self.lobby = Lobby(self.places)
         self.metrics = Metrics()
         self.closing: asyncio.Event = asyncio.Event()
@@ -98,6 +109,21 @@ class Service:
     @property
     def ready(self) -> bool:
         return self.thread.is_alive
+
+    def new_recording(self, seed: int | None) -> Recording | None:
+        """A recording of a conversation that begins; None where none is wanted, or the
+        disk has no room for it."""
+        if self.record is None:
+            return None
+        about = {"model": self.about.model, "seed": seed}
+        try:
+            make_folder(self.record, private=True)
+            if shutil.disk_usage(self.record).free < _SPARE_DISK:
+                raise AudioError(f"the disk of {self.record} is nearly full")
+            return Recording.in_folder(self.record, about=about)
+        except (AudioError, OSError) as error:
+            log.error("a conversation is not recorded: %s", error)
+            return None
 
     def count(self, answer: Answer) -> None:
         """Count a frame; the steps that conversations share count once."""

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import moshi_mlx
 from moshi_mlx.engines.duplex.batch import Batch
 from moshi_mlx.engines.owner import model_thread
 from moshi_mlx.engines.thread import ModelThread
+from moshi_mlx.serve.gate.addresses import Network
 from moshi_mlx.serve.gate.limits import Limits
 from moshi_mlx.serve.gate.security import Policy
 from moshi_mlx.serve.server import make_app, make_server, page_folder
@@ -61,9 +62,12 @@ def serve(batch) -> Iterator[Serve]:
         port: int = 0,
         batch: Batch = batch,
         thread: ModelThread | None = None,
+        proxies: Sequence[Network] = (),
     ) -> Running:
         thread = thread or model_thread()
-        service = Service(thread, batch, describe(batch), places, limits, record)
+        service = Service(
+            thread, batch, describe(batch), places, limits, record, proxies
+        )
         app = make_app(service, policy or Policy(), static or page_folder())
         ports: list[int] = []
         server = make_server(app, service, "localhost", port, tls, ports.append)

@@ -1,22 +1,30 @@
 """How much one client may send, and how long it may keep a place."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...errors import ProtocolError
 
-_MESSAGE_COST = 256  # bytes that handling a message costs, however short it is
+_FRAME_COST = 1024  # bytes that handling a frame costs, however short it is
+# Of its rate, what a connection may save up beside its address's store, and what it
+# begins with: little, or whoever comes again and again would have it again and again.
+_OWN_S, _FIRST_S = 2.0, 0.25
+
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on one connection; nobody who talks in real time meets them.
+    """Bounds on clients; nobody who talks in real time meets them.
 
     Attributes:
         message_bytes: the longest message.
-        bytes_per_s, burst_bytes: traffic; float32 samples need 96 kB/s.
+        bytes_per_s, burst_bytes: traffic; float32 samples need 96 kB/s. A rate is each
+            connection's, a burst is what all connections of an address share.
         sound_per_s, burst_s: seconds of sound per second.
+        restarts_per_s, burst_restarts: conversations begun anew.
         idle_s: a client that sends nothing for so long loses its place.
         paused_s: the same for one that has asked for a pause.
         send_s: a client that takes nothing for so long is let go.
@@ -24,6 +32,11 @@ class Limits:
         unsent_frames: replies that may wait for a slow reader; then the oldest go.
         waiting_ms: frames that may wait for the model; then they are dropped.
         session_s: the longest conversation, None for no end.
+        connections, per_address: open at a time, in all and from one address.
+        opening_s: in which a request's head must have come, TLS included.
+        stall_s: in which the next bytes of a request's body must come.
+        linger_s: in which a connection that we close must have taken the last bytes.
+        unsent_bytes: that may wait for a client to read them; then it is let go.
     """
 
     message_bytes: int = 1 << 20
@@ -31,6 +44,8 @@ class Limits:
     burst_bytes: float = 4e6
     sound_per_s: float = 1.5
     burst_s: float = 20.0
+    restarts_per_s: float = 0.2
+    burst_restarts: float = 10
     idle_s: float = 30.0
     paused_s: float = 600.0
     send_s: float = 10.0
@@ -38,6 +53,12 @@ class Limits:
     unsent_frames: int = 50
     waiting_ms: float = 960.0
     session_s: float | None = None
+    connections: int = 128
+    per_address: int = 48
+    opening_s: float = 8.0
+    stall_s: float = 10.0
+    linger_s: float = 3.0
+    unsent_bytes: int = 1 << 20
 
 
 class Allowance:
@@ -47,6 +68,7 @@ class Allowance:
         per_s: how fast it refills.
         burst: how much can be saved up.
         what: what is spent, for the message.
+        first: what is there at the beginning; by default the burst.
     """
 
     def __init__(
@@ -54,37 +76,106 @@ class Allowance:
         per_s: float,
         burst: float,
         what: str,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock = time.monotonic,
+        first: float | None = None,
     ):
         self._per_s, self._burst, self._what = per_s, burst, what
         self._clock = clock
-        self._left, self._at = burst, clock()
+        self._left, self._at = burst if first is None else first, clock()
+
+    @property
+    def left(self) -> float:
+        """What may be spent now."""
+        now = self._clock()
+        refilled = self._left + (now - self._at) * self._per_s
+        self._left, self._at = min(self._burst, refilled), now
+        return self._left
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing is missing, so that a new one would be the same."""
+        return self.left >= self._burst
+
+    def take(self, amount: float) -> float:
+        """Spend what is there of ``amount``; returns what was not."""
+        taken = max(0.0, min(amount, self.left))
+        self._left -= taken
+        return amount - taken
 
     def spend(self, amount: float) -> None:
         """Raises ProtocolError where ``amount`` is more than is left."""
-        now = self._clock()
-        refilled = self._left + (now - self._at) * self._per_s
-        self._left, self._at = min(self._burst, refilled) - amount, now
-        if self._left < 0:
+        if self.take(amount) > 0:
             raise ProtocolError(
                 f"too much {self._what} came at once: at most {self._per_s:g} a second "
                 "is taken, send sound as it is spoken."
             )
 
+    def wait_s(self, amount: float) -> float:
+        """Seconds until ``amount`` is there."""
+        return max(0.0, min(amount, self._burst) - self.left) / self._per_s
 
-class Inflow:
-    """Everything that one client sends."""
 
-    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic):
-        self._bytes = Allowance(
+class Account:
+    """What the connections of one address may do beyond real time, together."""
+
+    def __init__(self, limits: Limits, clock: Clock = time.monotonic):
+        self.data = Allowance(
             limits.bytes_per_s, limits.burst_bytes, "data (bytes)", clock
         )
-        self._sound = Allowance(
+        self.sound = Allowance(
             limits.sound_per_s, limits.burst_s, "sound (seconds)", clock
         )
+        self.restarts = Allowance(
+            limits.restarts_per_s, limits.burst_restarts, "restarts", clock
+        )
+        self.connections = 0
+
+    @property
+    def spent(self) -> bool:
+        """Whether it has to be remembered."""
+        kinds = (self.data, self.sound, self.restarts)
+        return self.connections > 0 or not all(kind.full for kind in kinds)
+
+
+def _own(per_s: float, what: str, clock: Clock) -> Allowance:
+    return Allowance(per_s, _OWN_S * per_s, what, clock, _FIRST_S * per_s)
+
+
+class Inflow:
+    """Everything that one client sends.
+
+    A connection lives on its own rate, so that nobody who talks in real time depends on
+    what others of the same address do; what goes beyond comes out of the address's
+    store, which a new connection does not fill up again.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        clock: Clock = time.monotonic,
+        account: Account | None = None,
+    ):
+        self.account = Account(limits, clock) if account is None else account
+        self._bytes = _own(limits.bytes_per_s, "data (bytes)", clock)
+        self._sound = _own(limits.sound_per_s, "sound (seconds)", clock)
 
     def message(self, size: int) -> None:
-        self._bytes.spend(_MESSAGE_COST + size)
+        """Charge a frame of any kind; raises ProtocolError for a flood."""
+        self.account.data.spend(self._bytes.take(_FRAME_COST + size))
 
     def sound(self, seconds: float) -> None:
-        self._sound.spend(seconds)
+        """Charge sound; raises ProtocolError where it is too fast."""
+        self.account.sound.spend(self._sound.take(seconds))
+
+    async def paced(self, seconds: float) -> None:
+        """Charge sound, and wait where it comes too fast: who does not read meanwhile
+        slows the sender down instead of refusing it."""
+        while (seconds := self.account.sound.take(self._sound.take(seconds))) > 0:
+            await asyncio.sleep(min(1.0, self._sound.wait_s(seconds)) + 0.01)
+
+    def restart(self) -> None:
+        """Charge a restart; raises ProtocolError for too many."""
+        if self.account.restarts.take(1) > 0:
+            raise ProtocolError(
+                "too many restarts: wait some seconds before you begin anew."
+            )

@@ -1,9 +1,11 @@
 """Who may talk now, and who waits for it."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 MAX_WAITING = 16  # connections in the queue
+MAX_WAITING_EACH = 8  # of one address
 
 
 class Lobby:
@@ -17,6 +19,7 @@ class Lobby:
         self.places = places
         self.taken = 0
         self._line: list[asyncio.Event] = []
+        self._from: Counter[str] = Counter()  # who waits
 
     @property
     def waiting(self) -> int:
@@ -28,22 +31,26 @@ class Lobby:
         """Whether whoever comes now has to wait."""
         return self.taken >= self.places or self.waiting > 0
 
-    @property
-    def full(self) -> bool:
-        """Whether nobody more may even wait."""
-        return self.waiting >= MAX_WAITING
+    def full(self, address: str = "") -> bool:
+        """Whether nobody more of this address may even wait."""
+        each = self._from[address] if address else 0
+        return self.waiting >= MAX_WAITING or each >= MAX_WAITING_EACH
 
-    async def enter(self, tell: Callable[[int], Awaitable[None]]) -> None:
+    async def enter(
+        self, tell: Callable[[int], Awaitable[None]], address: str = ""
+    ) -> None:
         """Take a place as soon as it is there; give it back with ``leave``.
 
         Args:
             tell: is called with one's place in the queue, from 1, when it changes.
+            address: who waits.
         """
         if not self.busy:
             self.taken += 1
             return
         moved = asyncio.Event()
         self._line.append(moved)
+        self._from[address] += 1
         told = None
         try:
             while self._line[0] is not moved or self.taken >= self.places:
@@ -57,6 +64,8 @@ class Lobby:
             self.taken += 1
         finally:
             self._line.remove(moved)
+            self._from[address] -= 1
+            self._from += Counter()  # forgets those who do not wait
             self._move_up()
 
     def leave(self) -> None:

@@ -7,6 +7,7 @@ forge, and the Origin, which browsers always send with a WebSocket, must be the 
 own. Programs send no Origin and are let in.
 """
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -21,6 +22,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from ...errors import ConfigError
+from .connection import Connection
+from .gate import Gate
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -179,10 +182,14 @@ def _authorization(header: str) -> str:
 
 
 class Guard:
-    """ASGI middleware: refuses by ``Policy``, adds the security headers to the rest."""
+    """ASGI middleware: refuses by ``Policy``, adds the security headers to the rest.
 
-    def __init__(self, app: App, policy: Policy):
-        self.app, self.policy = app, policy
+    What is behind finds its connection in ``scope["gate"]``, where there is a gate, and
+    is told by an error of ``receive`` when too much comes on it.
+    """
+
+    def __init__(self, app: App, policy: Policy, gate: Gate | None = None):
+        self.app, self.policy, self.gate = app, policy, gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -208,6 +215,10 @@ class Guard:
             words = "This server needs its token: open the address that it printed."
             await _refuse(scope, receive, send, 401, words)
             return
+        connection = None if self.gate is None else self.gate.of(scope.get("client"))
+        if connection is not None:
+            scope["gate"] = connection
+            receive = _until_flood(receive, connection)
         remember = shown in ("query", "header") and scope["type"] == "http"
         await self.app(scope, receive, self._with_headers(send, scope, host, remember))
 
@@ -225,8 +236,14 @@ class Guard:
                 f"{secure}"
             )
 
+        connection = scope.get("gate")
+
         async def sending(message: Message) -> None:
+            if connection is not None and connection.leaving:
+                raise OSError("the connection is being closed")  # as if it had gone
             if message["type"] == "http.response.start":
+                # One request a connection: the gate sees the head of each.
+                extra["connection"] = "close"
                 known = {name.lower() for name, _ in message.get("headers", [])}
                 message["headers"] = [
                     *message.get("headers", []),
@@ -241,6 +258,24 @@ class Guard:
         return sending
 
 
+def _until_flood(receive: Receive, connection: Connection) -> Receive:
+    """The same, ended by a ProtocolError when the gate closes for this client."""
+
+    async def receiving() -> Message:
+        coming = asyncio.ensure_future(receive())
+        try:
+            await asyncio.wait(
+                {coming, connection.flood}, return_when=asyncio.FIRST_COMPLETED
+            )
+            if connection.flood.done() and not connection.flood.cancelled():
+                connection.flood.result()  # raises what it was
+            return await coming
+        finally:
+            coming.cancel()
+
+    return receiving
+
+
 async def _refuse(
     scope: Scope, receive: Receive, send: Send, status: int, words: str
 ) -> None:
@@ -252,7 +287,10 @@ async def _refuse(
             await send({"type": "websocket.close", "code": 1008})
             return
         prefix = "websocket."
-    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"connection", b"close"),
+    ]
     if status == 401:
         headers.append((b"www-authenticate", b'Basic realm="Moshi", charset="UTF-8"'))
     headers += [(name.encode(), value.encode()) for name, value in _HEADERS.items()]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import ConfigError
+from ...utils.private_files import write_private
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate, GeneralName
@@ -49,8 +50,8 @@ def made_on_the_spot(names: list[str]) -> tuple[ssl.SSLContext, str]:
     certificate, key = new_certificate(names)
     with tempfile.TemporaryDirectory(prefix="moshi-tls-") as folder:  # mode 0700
         cert_path, key_path = Path(folder) / "cert.pem", Path(folder) / "key.pem"
-        cert_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        key_path.write_bytes(key)
+        write_private(cert_path, certificate.public_bytes(serialization.Encoding.PEM))
+        write_private(key_path, key)
         context = _context(cert_path, key_path)
     return context, certificate.fingerprint(hashes.SHA256()).hex(":").upper()
 

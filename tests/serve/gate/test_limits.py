@@ -86,11 +86,11 @@ def test_the_queue_has_an_end():
 
         waiting = [asyncio.ensure_future(lobby.enter(tell)) for _ in range(MAX_WAITING)]
         await asyncio.sleep(0)
-        assert lobby.full
+        assert lobby.full()
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-        assert not lobby.full and lobby.waiting == 0
+        assert not lobby.full() and lobby.waiting == 0
 
     asyncio.run(run())
 

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ....errors import MoshiError, ProtocolError
-from ...gate.limits import Inflow
 from ...service import Service
 from . import messages as protocol
 from .settings import Settings, read_settings
@@ -34,7 +33,7 @@ async def serve_connection(service: Service, socket: "WebSocket") -> None:
         socket.client.host if socket.client else "?",
         ending.how,
         time.monotonic() - began_at,
-        ending.words,
+        ending.words[:200],
     )
     with contextlib.suppress(Exception):  # whoever has gone hears no goodbye
         await asyncio.wait_for(_say_goodbye(socket, ending), _GOODBYE_S)
@@ -62,10 +61,9 @@ async def _until_its_end(service: Service, socket: "WebSocket") -> Ending:
         return Ending("misused", 1008, str(error))
     except WebSocketDisconnect:
         return Ending("closed", 1000)
-    except MoshiError as error:
-        return Ending("failed", 1011, str(error))
-    except Exception:
-        _log.exception("a conversation failed")
+    except Exception as error:  # its words may name files of the server
+        expected = isinstance(error, MoshiError)
+        _log.error("a conversation failed: %s", error, exc_info=not expected)
         return Ending("failed", 1011, "the server failed: see its log.")
     return Ending("closed", 1000)
 
@@ -88,7 +86,8 @@ async def _wait_for_place(
     lobby = service.lobby
     if service.closing.is_set():
         raise Ending("refused", 1012, "the server is shutting down.")
-    if lobby.full:
+    address = socket.client.host if socket.client else ""
+    if lobby.full(address):
         raise _busy(lobby.places, "")
 
     async def tell(place: int) -> None:
@@ -101,10 +100,12 @@ async def _wait_for_place(
         return early
     jobs = [_until_closing(service)]
     if settings.queue:
-        jobs += [_until_gone(service, socket, early), _keep_awake(service, socket)]
+        jobs += [_until_gone(socket, early), _keep_awake(service, socket)]
     patience = None if settings.queue else _GRACE_S
     try:
-        await _unless(asyncio.wait_for(lobby.enter(tell), patience), jobs, lobby.leave)
+        await _unless(
+            asyncio.wait_for(lobby.enter(tell, address), patience), jobs, lobby.leave
+        )
     except asyncio.TimeoutError:
         raise _busy(lobby.places, " or wait in the queue (?queue=1)") from None
     return early
@@ -143,18 +144,14 @@ def _busy(places: int, advice: str) -> Ending:
     return Ending("busy", 1013, words)
 
 
-async def _until_gone(
-    service: Service, socket: "WebSocket", early: list[bytes]
-) -> None:
+async def _until_gone(socket: "WebSocket", early: list[bytes]) -> None:
     """Whoever waits is not heard: what comes is thrown away, but for the beginning,
     where the head of an Ogg stream is."""
-    inflow = Inflow(service.limits)
     while True:
         event = await socket.receive()
         if event["type"] == "websocket.disconnect":
             raise Ending("closed", 1000)
         data = event.get("bytes") or b""
-        inflow.message(len(data or event.get("text") or b""))
         if data and sum(len(kept) for kept in early) + len(data) <= _EARLY:
             early.append(data)
 

@@ -26,6 +26,7 @@ from .settings import Settings
 _log = logging.getLogger(__name__)
 
 TICK_S = 0.5  # between looks at the clock, and between two stats messages
+_LONG = 16_384  # bytes of sound: 4 s of Opus, which take milliseconds to decode
 CALM_MS = 240.0  # frames that may wait before silence is left out: a network's jitter
 
 
@@ -45,6 +46,9 @@ class Ending(Exception):
 
 class Socket(Protocol):
     """What is used of ``starlette.websockets.WebSocket``."""
+
+    @property
+    def scope(self) -> Any: ...
 
     async def receive(self) -> Any: ...
     async def send_bytes(self, data: bytes) -> None: ...
@@ -72,13 +76,15 @@ class NetworkTalk:
         self.limits = service.limits
         self._loop = asyncio.get_running_loop()
         self._reader, self._writer = settings.reader(), settings.writer()
-        self._inflow = Inflow(self.limits)
+        connection = socket.scope.get("gate")
+        self._inflow = connection.inflow if connection else Inflow(self.limits)
         self._framer = Framer()
         self._unsent: deque[_Unsent] = deque()
         self._something_unsent = asyncio.Event()
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._session: DuplexSession | None = None
         self._recording: Recording | None = None
+        self._to_record = False
         self._paused = False
         self._muffled = 0  # replies that never left
         self._dropped = Dropped()
@@ -119,12 +125,7 @@ class NetworkTalk:
         self._last = answer
         self.service.count(answer)
         self._count_dropped(answer.dropped)
-        if self._recording is not None:
-            try:
-                self._recording.add(answer.frame, answer.reply.pcm, answer.reply.text)
-            except AudioError as error:
-                _log.error("recording stopped: %s", error)
-                self._close_recording()
+        self._record(answer)
         self._unsent.append(_Unsent(answer.reply.pcm, answer.reply.text))
         if len(self._unsent) > self.limits.unsent_frames:
             oldest = self._unsent.popleft()
@@ -132,6 +133,18 @@ class NetworkTalk:
             self._muffled += 1
             self.service.metrics.dropped.add("unsent")
         self._something_unsent.set()
+
+    def _record(self, answer: Answer) -> None:
+        """Keep a frame of both sides; a disk that is full ends no conversation."""
+        if self._recording is None and self._to_record:
+            self._to_record = False
+            self._recording = self.service.new_recording(self.settings.wishes.seed)
+        if self._recording is not None:
+            try:
+                self._recording.add(answer.frame, answer.reply.pcm, answer.reply.text)
+            except AudioError as error:
+                _log.error("recording stopped: %s", error)
+                self._close_recording()
 
     def _count_dropped(self, dropped: Dropped) -> None:
         counter = self.service.metrics.dropped
@@ -151,11 +164,7 @@ class NetworkTalk:
         self._framer = Framer()
         wishes = self.settings.wishes
         self._close_recording()
-        if self.service.record is not None:
-            self._recording = Recording.in_folder(
-                self.service.record,
-                about={"model": self.service.about.model, "seed": wishes.seed},
-            )
+        self._to_record = True  # with the first frame: who says nothing leaves nothing
         await self._send(protocol.metadata(self.service.about.metadata(wishes)))
 
     async def run(self, early: Sequence[bytes] = ()) -> None:
@@ -180,6 +189,7 @@ class NetworkTalk:
     async def end(self) -> None:
         """Give row, queue and files back."""
         self._line.close()
+        self._to_record = False  # answers may still be on their way
         self._close_recording()
         with contextlib.suppress(MoshiError):  # the model has been closed already
             await self.service.close_row(self._session)
@@ -200,7 +210,6 @@ class NetworkTalk:
             if event["type"] == "websocket.disconnect":
                 raise Ending("closed", 1000)
             data = event.get("bytes")
-            self._inflow.message(len(data or event.get("text") or b""))
             if data is not None:
                 await self._take(data)
 
@@ -209,7 +218,7 @@ class NetworkTalk:
         if message is None:
             return
         if message.kind is MessageKind.AUDIO:
-            pcm = self._reader.push(message.payload)
+            pcm = await self._decoded(message.payload)
             self._inflow.sound(len(pcm) / SAMPLE_RATE)
             if not self._paused:
                 for frame in self._framer.push(pcm):
@@ -218,8 +227,15 @@ class NetworkTalk:
         elif message.kind is MessageKind.CONTROL:
             await self._obey(message.control)
 
+    async def _decoded(self, payload: memoryview) -> Pcm:
+        """The samples of a message; a long one is decoded beside the event loop."""
+        if len(payload) < _LONG:
+            return self._reader.push(payload)
+        return await asyncio.to_thread(self._reader.push, payload)
+
     async def _obey(self, control: Control) -> None:
         if control is Control.RESTART:
+            self._inflow.restart()
             if not self.settings.seeded:
                 wishes = replace(self.settings.wishes, seed=new_seed())
                 self.settings = replace(self.settings, wishes=wishes)
@@ -252,7 +268,8 @@ class NetworkTalk:
         while True:
             await asyncio.sleep(TICK_S)
             if not self.service.ready:
-                raise MoshiError("the model has stopped: the server must be restarted.")
+                words = "the model has stopped: the server must be restarted."
+                raise Ending("failed", 1011, words)
             if self.settings.stats:
                 await self._send(protocol.metadata({"stats": self.stats()}))
             now = time.monotonic()

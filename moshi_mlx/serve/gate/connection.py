@@ -1,0 +1,316 @@
+"""One connection between the socket and the server that answers it.
+
+Bytes pass here in small portions: the head of a request first, whole; then its body, or
+WebSocket frames, counted and charged. The server behind (uvicorn's HTTP and WebSocket
+protocols) sees nothing of a connection before its head is known to be good, and can
+neither be kept busy for long by one read nor hold back more than a bounded number of
+bytes for a client that does not read.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ...errors import ProtocolError
+from .addresses import Accounts
+from .frames import MAX_FRAGMENTS, FrameCounter
+from .head import BadRequest, Head, read_head
+from .limits import Account, Inflow, Limits
+from .outlet import Outlet
+
+_log = logging.getLogger(__name__)
+_PORTION = 32_768  # bytes handed over at a time
+_FRAMES = 64  # and frames: one millisecond of the WebSocket library
+_BODY_RATE = 1000.0  # bytes a second that a body must come at, on the whole
+_REASONS = {400: "Bad Request", 408: "Request Timeout", 503: "Service Unavailable"}
+Inner = Callable[[], asyncio.Protocol]
+
+
+class Keeper(Protocol):
+    """What a connection needs of the gate: see ``gate.Gate``."""
+
+    limits: Limits
+    tls: ssl.SSLContext | None
+    accounts: Accounts
+
+    def admit(self, new: "Connection", /) -> bool: ...
+    def welcome(self, connection: "Connection", address: str, /) -> bool: ...
+    def forget(self, connection: "Connection", /) -> None: ...
+    def keep(self, work: "asyncio.Task[None]", /) -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """What asyncio calls for a socket.
+
+    Attributes:
+        address: where it comes from; a trusted proxy names another.
+        account, inflow: what its address, and it alone, may still send.
+        flood: what it sent too much of; the server behind has a moment to say so.
+    """
+
+    def __init__(self, gate: Keeper, make_inner: Inner):
+        self._gate, self._make_inner = gate, make_inner
+        self._loop = asyncio.get_running_loop()
+        self._inner: asyncio.Protocol | None = None
+        self._out: Outlet | None = None
+        self._raw: asyncio.Transport | None = None
+        self._pending = bytearray()
+        self._head: Head | None = None
+        self._body = 0  # bytes that came of it
+        self._counter = FrameCounter()
+        self._inner_paused = self._scheduled = self._lost = False
+        self.account: Account | None = None
+        self.inflow: Inflow | None = None
+        self.address, self.port = "", 0
+        self.began_at = self.heard_at = self._loop.time()
+        self.flood: asyncio.Future[None] = self._loop.create_future()
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What the server behind calls the client."""
+        return self.address, self.port
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has asked for nothing yet, or not wholly, or has been answered."""
+        return self._head is None or self.leaving or self._body_is_missing
+
+    @property
+    def leaving(self) -> bool:
+        return self._out is not None and self._out.closing_at is not None
+
+    @property
+    def _body_is_missing(self) -> bool:
+        """Who sends chunks is bounded by the server behind: their end is not known."""
+        head = self._head
+        if head is None or head.upgrade or head.length is None:
+            return False
+        return self._body < head.length
+
+    # What asyncio calls
+
+    def connection_made(self, transport: Any) -> None:
+        self._raw = transport
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self.address, self.port = str(peer[0]), int(peer[1])
+        if not self._gate.admit(self):
+            self.refuse(503, "too many connections are open: try again later.")
+        elif self._gate.tls is None:
+            self._open(transport)
+        else:
+            self._gate.keep(self._loop.create_task(self._start_tls(transport)))
+
+    async def _start_tls(self, raw: asyncio.Transport) -> None:
+        assert self._gate.tls is not None
+        try:
+            transport = await self._loop.start_tls(
+                raw,
+                self,
+                self._gate.tls,
+                server_side=True,
+                ssl_handshake_timeout=self._gate.limits.opening_s,
+            )
+        except (OSError, asyncio.TimeoutError):  # no TLS, none in time, or gone
+            raw.abort()
+            self.connection_lost(None)
+        else:
+            if transport is None or self._lost:
+                raw.abort()
+            else:
+                self._open(transport)
+
+    def _open(self, transport: asyncio.Transport) -> None:
+        self._out = Outlet(self, transport, self._gate.limits.unsent_bytes)
+        self._work()  # TLS may have brought bytes already
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._lost:
+            return
+        self._lost = True
+        self._pending.clear()
+        self._gate.forget(self)
+        self.flood.cancel()
+        inner, self._inner = self._inner, None  # no cycle keeps its buffers alive
+        if inner is not None:
+            self._guarded(inner.connection_lost, exc)
+
+    def eof_received(self) -> bool | None:
+        if self._inner is not None:
+            self._guarded(self._inner.eof_received)
+        return None  # the transport closes itself
+
+    def pause_writing(self) -> None:
+        if self._inner is not None:
+            self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._inner is not None:
+            self._inner.resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        if self.leaving or self._lost:
+            return  # nobody reads it
+        self.heard_at = self._loop.time()
+        self._pending += data
+        self._work()
+
+    # Portion by portion
+
+    def _work(self) -> None:
+        """Hand one portion over; the rest when the loop has seen to others."""
+        self._scheduled = False
+        if self._lost or self._out is None or self.leaving:
+            return
+        try:
+            if self._head is None:
+                self._take_head()
+            elif not self._stuck:
+                self._hand_over(self._portion())
+        except BadRequest as error:
+            self.refuse(error.status, error.words)
+        except ProtocolError as error:
+            self._overflow(error)
+        self._pace()
+
+    def _pace(self) -> None:
+        """Read on only where nothing waits; go on soon where something can."""
+        if self._lost or self._out is None or self.leaving:
+            return
+        waiting = bool(self._pending) and self._head is not None
+        self._out.read(not self._stuck and not waiting)
+        if waiting and not self._stuck and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._work)
+
+    @property
+    def _stuck(self) -> bool:
+        """Whether the server behind takes nothing now: frames come after its answer."""
+        early = self._upgrades and self._out is not None and not self._out.answered
+        return self._inner_paused or self.flood.done() or early
+
+    @property
+    def _is_answered(self) -> bool:
+        answered = self._out is not None and self._out.answered
+        return answered and not self._upgrades
+
+    @property
+    def _upgrades(self) -> bool:
+        return self._head is not None and self._head.upgrade
+
+    def _take_head(self) -> None:
+        head = read_head(self._pending)
+        if head is None:
+            return
+        self._head = head
+        address = self._gate.accounts.behind(self.address, head.forwarded)
+        if not self._gate.welcome(self, address):
+            raise BadRequest("too many connections from this address.", 503)
+        self._inner = self._make_inner()
+        self._guarded(self._inner.connection_made, self._out)
+        self._hand_over(head.size)
+
+    def _portion(self) -> int:
+        """Bytes of the next portion, its frames charged."""
+        size = min(len(self._pending), _PORTION)
+        if not self._upgrades:
+            self._body += size
+            return size
+        assert self.inflow is not None
+        size, frames = self._counter.cut(self._pending[:size], _FRAMES)
+        for length in frames:
+            self.inflow.message(min(length, self._gate.limits.message_bytes))
+        if self._counter.fragments > MAX_FRAGMENTS:
+            raise ProtocolError(
+                f"a message comes in more than {MAX_FRAGMENTS} parts: send whole ones."
+            )
+        return size
+
+    def _hand_over(self, size: int) -> None:
+        data = bytes(self._pending[:size])
+        del self._pending[:size]
+        if self._is_answered:
+            return  # one request a connection: what comes after it is nobody's
+        if self._inner is not None and data:
+            self._guarded(self._inner.data_received, data)
+
+    def _guarded(self, call: Callable[..., Any], *arguments: Any) -> None:
+        """A failure of the server behind ends this connection and no other."""
+        try:
+            call(*arguments)
+        except Exception:
+            _log.exception("a connection failed")
+            self.abort()
+
+    def _overflow(self, error: ProtocolError) -> None:
+        """Stop listening; whoever receives behind is told, and then it is over."""
+        if not self.flood.done():
+            self.flood.set_exception(error.with_traceback(None))
+            self.flood.exception()  # may be that nobody asks
+            self._loop.call_later(self._gate.limits.linger_s, self.abort)
+
+    # What the server behind, or the gate, asks for
+
+    def replace_inner(self, inner: asyncio.Protocol) -> None:
+        self._inner = inner
+
+    def hold(self, paused: bool) -> None:
+        """The server behind wants no more for now, or more again."""
+        self._inner_paused = paused
+        self._pace()
+
+    def answered(self) -> None:
+        """The server behind has begun to answer."""
+        self._pace()
+
+    def refuse(self, status: int, words: str) -> None:
+        """Answer in plain HTTP and close."""
+        body = f"{words[:1].upper()}{words[1:]}\n".encode()
+        answer = (
+            f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Length: {len(body)}\r\n"
+            "Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
+        )
+        if self._out is not None and not self.leaving:
+            self._out.write(answer.encode() + body)
+            self._out.close()
+        elif self._raw is not None and self._gate.tls is None:
+            self._raw.write(answer.encode() + body)
+            self._raw.close()
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Close at once, whatever has not been sent."""
+        if self._out is not None:
+            self._out.abort()
+        elif self._raw is not None:
+            self._raw.abort()
+
+    def overdue(self, now: float) -> bool:
+        """Whether it has stalled; called again and again."""
+        limits = self._gate.limits
+        if self._out is None:
+            return now - self.began_at > limits.opening_s + 1
+        if self.leaving:
+            return self._out.lingers(now, limits.linger_s)
+        if self._out.stuck_s(now) > limits.send_s:
+            return True
+        if self._head is None:
+            return now - self.began_at > limits.opening_s
+        return self._body_overdue(now)
+
+    def _body_overdue(self, now: float) -> bool:
+        if self._inner_paused or not self._body_is_missing:
+            return False
+        allowed = self._gate.limits.stall_s + self._body / _BODY_RATE
+        stalled = now - self.heard_at > self._gate.limits.stall_s
+        return stalled or now - self.began_at > allowed
+
+    def give_up(self) -> None:
+        """End it for having stalled, in words where it has said nothing whole yet."""
+        if self._head is None and self._out is not None and not self.leaving:
+            self.refuse(408, "the request did not come in time.")
+        else:
+            self.abort()

@@ -1,0 +1,126 @@
+"""The gate in front of the server: how many connections there are, and whose.
+
+Limits live here and not in a protocol: whatever is served on a connection, its bytes
+have been counted before.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Iterable
+from typing import Any
+
+from .addresses import Accounts, Network
+from .connection import Connection, Inner
+from .limits import Account, Inflow, Limits
+
+_LOOK_S = 0.5  # between looks for connections that have stalled
+
+
+class Gate:
+    """All connections of a server.
+
+    Args:
+        limits: how many there may be, and how long each may take for what.
+        tls: to speak TLS; the handshake counts as part of a request's head.
+        proxies: see ``Accounts``.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        tls: ssl.SSLContext | None = None,
+        proxies: Iterable[Network] = (),
+    ):
+        self.limits, self.tls = limits, tls
+        self.accounts = Accounts(limits, proxies)
+        self._open: dict[Connection, None] = {}  # oldest first
+        self._by_client: dict[tuple[str, int], Connection] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def connection(self, make_inner: Inner) -> Connection:
+        """A protocol for asyncio; ``make_inner`` makes what answers it."""
+        return Connection(self, make_inner)
+
+    def of(self, client: tuple[str, int] | None) -> Connection | None:
+        """The connection of an ASGI scope's client."""
+        return None if client is None else self._by_client.get((client[0], client[1]))
+
+    @property
+    def count(self) -> int:
+        return len(self._open)
+
+    async def watch(self) -> None:
+        """End connections that have stalled, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            now = loop.time()
+            for connection in list(self._open):
+                if connection.overdue(now):
+                    connection.give_up()
+
+    def keep(self, work: "asyncio.Task[None]") -> None:
+        """Hold a task until it is done."""
+        self._tasks.add(work)
+        work.add_done_callback(self._tasks.discard)
+
+    def admit(self, new: Connection) -> bool:
+        """Let a new connection in; those that have not asked for anything yet, or not
+        wholly, make room for it."""
+        if self.count >= self.limits.connections and not self._make_room(None):
+            return False
+        account = self.accounts.account(new.address)
+        if not self.accounts.is_proxy(new.address) and self._is_full(account):
+            return False
+        self._open[new] = None
+        self._enter(new, new.address)
+        return True
+
+    def welcome(self, connection: Connection, address: str) -> bool:
+        """Take a connection over to the address that its proxy names."""
+        if address == connection.address:
+            return True
+        if self._is_full(self.accounts.account(address)):
+            return False
+        self._leave(connection)
+        self._enter(connection, address)
+        return True
+
+    def _is_full(self, account: Account) -> bool:
+        if account.connections < self.limits.per_address:
+            return False
+        return not self._make_room(account)
+
+    def forget(self, connection: Connection) -> None:
+        if connection in self._open:
+            del self._open[connection]
+            self._leave(connection)
+
+    def close(self) -> None:
+        """End what is still open."""
+        for connection in list(self._open):
+            connection.abort()
+        for task in self._tasks:
+            task.cancel()
+
+    def _enter(self, connection: Connection, address: str) -> None:
+        connection.address = address
+        connection.account = self.accounts.account(address)
+        connection.account.connections += 1
+        connection.inflow = Inflow(self.limits, account=connection.account)
+        self._by_client[connection.key] = connection
+
+    def _leave(self, connection: Connection) -> None:
+        if connection.account is not None:
+            connection.account.connections -= 1
+        self._by_client.pop(connection.key, None)
+
+    def _make_room(self, account: Account | None) -> bool:
+        """End the oldest connection, of an account if one is given, that is asking for
+        nothing: whoever stalls holds no place against others."""
+        for connection in self._open:
+            if account in (None, connection.account) and connection.idle:
+                connection.abort()
+                self.forget(connection)
+                return True
+        return False

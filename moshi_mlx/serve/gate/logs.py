@@ -1,0 +1,102 @@
+"""Log lines that a client can cause: bounded in number and length, without secrets."""
+
+import logging
+import re
+import sys
+import time
+from collections.abc import Callable
+
+from .limits import Allowance
+
+_BURST, _PER_S = 20, 0.2  # lines of one kind
+_TRACES, _TRACES_PER_S = 3, 1 / 60  # those that bring a traceback
+_MAX_LINE = 1000  # characters of a message
+_MAX_TRACE = 4000  # of a traceback
+_MAX_KINDS = 500
+_CLIENTS_FAULTS = (
+    "ASGI callable returned without completing handshake",  # a WebSocket was refused
+    "Invalid HTTP request received",
+    "Invalid UTF-8 sequence received from client",
+    "Unsupported upgrade request",
+)
+_SECRET = re.compile(
+    r"((?:token|auth_id|api_key|authorization|cookie|secret)[\"']?\s*[=:]\s*"
+    r"(?:b?[\"'])?(?:basic |bearer )?)[^\s&\"',;]+",
+    re.IGNORECASE,
+)
+
+
+def without_secrets(text: str) -> str:
+    """The text, what looks like a token in an address or a header left out."""
+    return _SECRET.sub(r"\1...", text)
+
+
+class Bounded(logging.Filter):
+    """Lets some lines of each kind through, and tells how many it left out."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        super().__init__()
+        self._clock = clock
+        self._kinds: dict[tuple[str, str], tuple[Allowance, list[int]]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = record.name, str(record.msg)[:200]
+        if kind not in self._kinds:
+            if len(self._kinds) >= _MAX_KINDS:
+                self._kinds.clear()
+            most = (_TRACES_PER_S, _TRACES) if record.exc_info else (_PER_S, _BURST)
+            self._kinds[kind] = Allowance(*most, "lines", self._clock), [0]
+        allowance, left_out = self._kinds[kind]
+        if allowance.left < 1:
+            left_out[0] += 1
+            return False
+        allowance.take(1)
+        if left_out[0]:
+            record.msg = f"{record.msg} ({left_out[0]} more like it were left out)"
+            left_out[0] = 0
+        return True
+
+
+class OneLine(logging.Formatter):
+    """Time, level, name and message; a traceback follows where there is one."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = _printable(record.message)[:_MAX_LINE]
+        return without_secrets(super().formatMessage(record))
+
+    def formatException(self, ei: object) -> str:
+        return without_secrets(super().formatException(ei)[-_MAX_TRACE:])  # type: ignore[arg-type]
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """Whether a line is worth writing.
+
+    It is not where a port cannot be had, which run_server says in words, nor where
+    uvicorn takes what a client did wrong for an error of the server.
+    """
+    clients_fault = str(record.msg).startswith(_CLIENTS_FAULTS)
+    return not clients_fault and not isinstance(record.msg, OSError)
+
+
+def _printable(text: str) -> str:
+    """Control characters escaped: no client writes lines of its own into the log."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def log_lines(verbose: bool) -> None:
+    """Send the logs of the server, and of what runs it, to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine())
+    handler.addFilter(Bounded())
+    handler.addFilter(is_news)
+    level = logging.INFO if verbose else logging.WARNING
+    # The libraries tell every connection: ours says the same in one line of its own.
+    levels = {"moshi_mlx": level, "uvicorn.error": logging.WARNING}
+    for name in (*levels, "asyncio", "websockets"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+        logger.setLevel(levels.get(name, logging.WARNING))
