@@ -25,6 +25,7 @@ _PORTION = 32_768  # bytes handed over at a time
 _FRAMES = 64  # and frames: one millisecond of the WebSocket library
 _BODY_RATE = 1000.0  # bytes a second that a body must come at, on the whole
 _REASONS = {400: "Bad Request", 408: "Request Timeout", 503: "Service Unavailable"}
+_LAST_CHUNK = b"0\r\n\r\n"
 Inner = Callable[[], asyncio.Protocol]
 
 
@@ -59,6 +60,7 @@ class Connection(asyncio.Protocol):
         self._pending = bytearray()
         self._head: Head | None = None
         self._body = 0  # bytes that came of it
+        self._tail = b""  # the last of them
         self._counter = FrameCounter()
         self._inner_paused = self._scheduled = self._lost = False
         self.account: Account | None = None
@@ -83,10 +85,11 @@ class Connection(asyncio.Protocol):
 
     @property
     def _body_is_missing(self) -> bool:
-        """Who sends chunks is bounded by the server behind: their end is not known."""
         head = self._head
-        if head is None or head.upgrade or head.length is None:
+        if head is None or head.upgrade or self._is_answered:
             return False
+        if head.length is None:
+            return self._tail != _LAST_CHUNK
         return self._body < head.length
 
     # What asyncio calls
@@ -217,6 +220,7 @@ class Connection(asyncio.Protocol):
         size = min(len(self._pending), _PORTION)
         if not self._upgrades:
             self._body += size
+            self._tail = (self._tail + self._pending[:size])[-len(_LAST_CHUNK) :]
             return size
         assert self.inflow is not None
         size, frames = self._counter.cut(self._pending[:size], _FRAMES)

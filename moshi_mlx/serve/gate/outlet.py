@@ -24,6 +24,7 @@ class Outlet(asyncio.Transport):
         super().__init__()
         self._gated, self._transport, self._most = gated, transport, most
         self._reading = True
+        self.answered = False
         self._sent = 0  # bytes handed over
         self._drained, self._drained_at = 0, 0.0
         self.closing_at: float | None = None
@@ -35,10 +36,6 @@ class Outlet(asyncio.Transport):
             return self._gated.key
         found = self._transport.get_extra_info(name, default)
         return found[:2] if name == "sockname" and isinstance(found, tuple) else found
-
-    @property
-    def answered(self) -> bool:
-        return self._sent > 0
 
     def set_protocol(self, protocol: Any) -> None:
         self._gated.replace_inner(protocol)
@@ -62,9 +59,10 @@ class Outlet(asyncio.Transport):
     def write(self, data: Any) -> None:
         if self._transport.is_closing():
             return
-        first, self._sent = not self._sent, self._sent + len(data)
+        self._sent += len(data)
         self._transport.write(data)
-        if first:
+        if not self.answered and not bytes(data[:12]).endswith(b" 100"):
+            self.answered = True  # more than a wish to see the body
             self._gated.answered()
         if self._transport.get_write_buffer_size() > self._most:
             _log.info("client=%s reads nothing and was let go", self._gated.key[0])

@@ -1,5 +1,7 @@
 """Allowances belong to addresses; only trusted proxies may name others."""
 
+import asyncio
+
 import pytest
 
 from moshi_mlx.errors import ConfigError, ProtocolError
@@ -98,3 +100,19 @@ def test_restarts_are_counted_for_the_address():
         for _ in range(11):
             Inflow(LIMITS, Clock(), account).restart()
     assert account.restarts.left == 0
+
+
+def test_sound_that_is_paced_waits_instead_of_being_refused():
+    """Ten times real time: the sender is slowed down to the rate, nothing is lost."""
+    inflow = Inflow(Limits(sound_per_s=50, burst_s=1))
+
+    async def run() -> float:
+        began = asyncio.get_running_loop().time()
+        for _ in range(40):
+            await inflow.paced(0.5)
+        return asyncio.get_running_loop().time() - began
+
+    took = asyncio.run(run())
+    assert took >= (20 - 1 - 0.25 * 50) / (2 * 50), "it did not wait"
+    with pytest.raises(ProtocolError, match="too much sound"):
+        inflow.sound(1000)

@@ -10,19 +10,22 @@ import ssl
 import struct
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
 from moshi_mlx.serve.gate import tls
 from moshi_mlx.serve.gate.addresses import read_proxies
+from moshi_mlx.serve.gate.gate import Gate
 from moshi_mlx.serve.gate.limits import Limits
 from moshi_mlx.serve.gate.security import OTHER_PAGE_POLICY, Policy
-from moshi_mlx.serve.server import check_static
+from moshi_mlx.serve.server import check_static, make_server
 from tests.serve.attacks import (
     BINARY,
     PING,
@@ -351,6 +354,74 @@ def test_one_request_is_answered_on_a_connection(serve):
     request = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
     got = answer(opened(serve().port, request * 3))
     assert got.count(b"HTTP/1.1 ") == 1 and b"connection: close" in got.lower()
+
+
+@contextlib.contextmanager
+def counting(limits: Limits):
+    """A server whose one route says how long the body was."""
+
+    async def app(scope, receive, send) -> None:
+        size, more = 0, True
+        while more:
+            event = await receive()
+            if event["type"] == "http.disconnect":
+                return
+            size, more = size + len(event["body"]), event["more_body"]
+        length = str(len(str(size))).encode()
+        headers = [(b"connection", b"close"), (b"content-length", length)]
+        start = {"type": "http.response.start", "status": 200, "headers": headers}
+        await send(start)
+        await send({"type": "http.response.body", "body": str(size).encode()})
+
+    service = SimpleNamespace(gate=Gate(limits), limits=limits, closing=asyncio.Event())
+    ports: list[int] = []
+    server = make_server(app, service, "localhost", 0, on_start=ports.append)  # type: ignore[arg-type]
+    running = threading.Thread(target=server.run)
+    running.start()
+    while not ports:
+        time.sleep(0.01)
+    yield ports[0]
+    server.should_exit = True
+    running.join(20)
+    assert not running.is_alive()
+
+
+POST = "POST / HTTP/1.1\r\nHost: localhost\r\n"
+
+
+def test_bodies_come_through_whole_however_they_are_sent():
+    body = bytes(200_000)
+    chunks = (
+        b"".join(b"%x\r\n%s\r\n" % (len(c), c) for c in (body, b"x")) + b"0\r\n\r\n"
+    )
+    with counting(SHORT) as port:
+        long = f"{POST}Content-Length: {len(body)}\r\n"
+        got = answer(opened(port, long.encode() + b"\r\n" + body + b"more"))
+        assert got.endswith(b"200000")
+        raw = opened(port, long + "Expect: 100-continue\r\n\r\n")
+        assert raw.recv(100).startswith(b"HTTP/1.1 100")
+        raw.sendall(body)
+        assert answer(raw).endswith(b"200000")
+        head = f"{POST}Transfer-Encoding: chunked\r\n\r\n".encode()
+        assert answer(opened(port, head + chunks)).endswith(b"200001")
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["Content-Length: 9", "Transfer-Encoding: chunked", "Content-Length: 999999"],
+)
+@pytest.mark.parametrize("trickling", [False, True])
+def test_a_body_that_stalls_is_not_waited_for(head, trickling):
+    with counting(SHORT) as port, opened(port, f"{POST}{head}\r\n\r\n4\r\n") as raw:
+        began = time.monotonic()
+        with contextlib.suppress(OSError):
+            while trickling and time.monotonic() - began < SOON_S:
+                raw.sendall(b"x" if "999" in head else b"")
+                raw.settimeout(0.05)
+                with contextlib.suppress(TimeoutError):
+                    if raw.recv(1) == b"":
+                        break
+        assert answer(raw) == b""
 
 
 @pytest.mark.slow

@@ -1,0 +1,163 @@
+"""``scripts/mutate``: change one thing in the code at a time; do the tests notice?
+
+The changes are cosmic-ray's. Each runs in a fork that has the libraries loaded already,
+on a copy of the package, so that a change costs a fraction of a second.
+"""
+
+import argparse
+import difflib
+import importlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cosmic_ray.plugins
+from cosmic_ray.ast import ast_nodes, get_ast_from_path
+from cosmic_ray.mutating import mutate_code
+
+ROOT = Path(__file__).parents[1]
+LIMIT_S = 10
+GATE = "tests/serve/gate"
+# Files, and the tests that are to notice every change of what they do.
+TARGETS: dict[str, list[str]] = {
+    "serve/gate/security.py": [f"{GATE}/test_guard.py", f"{GATE}/test_security.py"],
+    "serve/gate/limits.py": [f"{GATE}/test_limits.py", f"{GATE}/test_addresses.py"],
+    "serve/gate/addresses.py": [f"{GATE}/test_addresses.py"],
+    "serve/gate/lobby.py": [f"{GATE}/test_limits.py"],
+    "serve/gate/head.py": [f"{GATE}/test_head.py"],
+    "serve/gate/frames.py": [f"{GATE}/test_frames.py"],
+    "serve/gate/logs.py": [f"{GATE}/test_logs.py"],
+    "serve/gate/gate.py": [f"{GATE}/test_gate.py", f"{GATE}/test_addresses.py"],
+    "serve/protocols/moshi/messages.py": ["tests/serve/test_protocol.py"],
+    "serve/protocols/moshi/settings.py": [f"{GATE}/test_limits.py"],
+    "utils/json_text.py": ["tests/utils/test_json_text.py"],
+    "utils/tensor_files.py": [
+        *("tests/utils/test_tensor_files.py", "tests/checkpoint/test_formats.py"),
+    ],
+    "models/schema.py": [
+        *("tests/models/test_config_values.py", "tests/checkpoint/test_hostile.py"),
+    ],
+    "checkpoint/source.py": [
+        *("tests/checkpoint/test_hostile.py", "tests/checkpoint/test_info.py"),
+    ],
+}
+WARM = ("pytest", "numpy", "mlx.core", "mlx.nn")  # no plugins of pytest
+
+
+@dataclass
+class Mutant:
+    """One change: an operator's n-th place in a file."""
+
+    operator: str
+    occurrence: int
+    line: int
+
+
+def mutants(path: Path) -> Iterator[Mutant]:
+    tree = get_ast_from_path(path)
+    for name in cosmic_ray.plugins.operator_names():
+        operator = cosmic_ray.plugins.get_operator(name)
+        if operator.arguments():
+            continue
+        places = [
+            start
+            for node in ast_nodes(tree)
+            for start, _ in operator().mutation_positions(node)
+        ]
+        for occurrence, start in enumerate(places):
+            yield Mutant(name, occurrence, start[0])
+
+
+def changed(source: str, mutant: Mutant) -> str | None:
+    operator = cosmic_ray.plugins.get_operator(mutant.operator)()
+    return mutate_code(source, operator, mutant.occurrence)
+
+
+def is_noticed(folder: Path, tests: list[str]) -> bool:
+    """Whether the tests fail, or do not end, on the package in a folder."""
+    child = os.fork()
+    if child == 0:
+        _run_tests(folder, tests)
+    until = time.monotonic() + LIMIT_S
+    while time.monotonic() < until:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return status != 0
+        time.sleep(0.02)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return True
+
+
+def _run_tests(folder: Path, tests: list[str]) -> None:
+    """In a fork, which this ends."""
+    import pytest
+
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1)
+    os.dup2(silent, 2)
+    os.chdir(folder)
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, str(folder))
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow and not network"]
+    code = 1
+    try:
+        code = int(pytest.main([*options, *tests]))
+    finally:
+        os._exit(code)
+
+
+def difference(before: str, after: str) -> str:
+    lines = difflib.unified_diff(
+        before.splitlines(), after.splitlines(), n=0, lineterm=""
+    )
+    return "\n".join(f"    {line}" for line in list(lines)[2:] if line[:2] != "@@")
+
+
+def survivors(folder: Path, target: str) -> tuple[int, list[str]]:
+    """How many changes of a file were tried, and those that no test noticed."""
+    path = folder / "moshi_mlx" / target
+    source = path.read_text()
+    if is_noticed(folder, TARGETS[target]):
+        raise SystemExit(f"the tests of {target} fail without any change")
+    tried, left = 0, []
+    for mutant in mutants(path):
+        after = changed(source, mutant)
+        if after is None:
+            continue
+        tried += 1
+        path.write_text(after)
+        if not is_noticed(folder, TARGETS[target]):
+            left.append(f"  line {mutant.line}\n{difference(source, after)}")
+    path.write_text(source)
+    return tried, left
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("targets", nargs="*", help=f"of {', '.join(TARGETS)}")
+    given = parser.parse_args()
+    for name in WARM:
+        importlib.import_module(name)
+    with tempfile.TemporaryDirectory(prefix="moshi-mutate-") as temporary:
+        folder = Path(temporary)
+        shutil.copytree(ROOT / "moshi_mlx", folder / "moshi_mlx")
+        for cached in folder.rglob("__pycache__"):
+            shutil.rmtree(cached)
+        for name in ("tests", "pyproject.toml", "scripts"):
+            (folder / name).symlink_to(ROOT / name)
+        for target in given.targets or TARGETS:
+            tried, left = survivors(folder, target)
+            killed = tried - len(left)
+            print(f"{target}: {killed} of {tried} noticed ({killed / tried:.0%})")
+            print("\n".join(left), flush=True)
+
+
+if __name__ == "__main__":
+    main()
