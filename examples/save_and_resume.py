@@ -10,8 +10,6 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
 import moshi_mlx
 from moshi_mlx.models.snapshot import Snapshot
 
@@ -20,8 +18,7 @@ SHIPPED = Path(moshi_mlx.__file__).parent / "demo" / "questions" / "joke.wav"
 
 def main(question: str | Path, kept: str | Path) -> None:
     moshi = moshi_mlx.load("demo")
-    silence = [np.zeros(1920, np.float32)] * 60
-    frames = iter([*moshi_mlx.audio.frames(question), *silence])
+    frames = moshi_mlx.audio.frames(question)
 
     first = moshi.session(seed=1)
     for frame in islice(frames, 62):  # until Moshi is in the middle of its answer
@@ -33,6 +30,8 @@ def main(question: str | Path, kept: str | Path) -> None:
     later.restore(Snapshot.load(kept))
     for frame in frames:
         print(later.step(frame).text, end="", flush=True)
+    for reply in later.flush():  # silence, until Moshi has finished
+        print(reply.text, end="", flush=True)
     print()
 
 

@@ -3,43 +3,35 @@
 python examples/tokenise_folder.py [FOLDER] [OUT]
 
 Writes OUT/NAME.npz (codes [K, T], 12.5 frames a second) and OUT/NAME.wav for each file.
-The codec is the demo's small one; `load("kyutai/moshiko-mlx-q4")` brings the full one.
+The codec is the demo's small one; load_codec("kyutai/mimi") brings the full one.
 """
 
 import sys
 from pathlib import Path
 
-import mlx.core as mx
 import numpy as np
 
-from moshi_mlx.audio import read, write_wav
-from moshi_mlx.checkpoint.build import load_mimi
-from moshi_mlx.checkpoint.info import CheckpointInfo
+import moshi_mlx
 from moshi_mlx.errors import AudioError
 
-SHIPPED = Path(__file__).parents[1] / "moshi_mlx" / "demo" / "questions"
+SHIPPED = Path(moshi_mlx.__file__).parent / "demo" / "questions"
 
 
 def main(folder: Path, out: Path) -> None:
-    info = CheckpointInfo.find("demo")
-    mimi = load_mimi(info, info.num_codebooks)
-    rate = int(mimi.sample_rate)
+    codec = moshi_mlx.load_codec("demo")
     out.mkdir(parents=True, exist_ok=True)
     for path in sorted(folder.iterdir()):
         try:
-            pcm = read(path, rate)  # [1, S]
+            codes = codec.encode(path)  # int32 [K, T]
         except AudioError as error:  # not a sound file, or a damaged one
             print(f"left out: {error}")
             continue
-        codes = mimi.encode(mx.array(pcm)[None])  # [1, 1, S] -> [1, K, T]
-        np.savez_compressed(out / f"{path.stem}.npz", codes=np.array(codes[0]))
+        kept = out / f"{path.stem}.npz"
+        np.savez_compressed(kept, codes=codes)
 
-        again = np.load(out / f"{path.stem}.npz")["codes"]
-        sound = np.array(mimi.decode(mx.array(again)[None])[0, 0])  # [1, 1, S] -> [S]
-        write_wav(out / f"{path.stem}.wav", sound, rate)
-        seconds = pcm.shape[1] / rate
-        size = (out / f"{path.stem}.npz").stat().st_size
-        print(f"{path.name}: {seconds:.1f} s, codes {list(again.shape)}, {size} bytes")
+        sound = codec.decode(np.load(kept)["codes"])  # float32 [T * 1920]
+        moshi_mlx.audio.write_wav(out / f"{path.stem}.wav", sound, codec.sample_rate)
+        print(f"{path.name}: codes {list(codes.shape)}, {kept.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

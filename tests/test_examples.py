@@ -43,6 +43,18 @@ def test_a_file_is_answered_and_the_answer_kept(run):
     assert JOKE in run("answer_a_file")
     answer = read("answer.wav")[0]
     assert np.abs(answer).max() > 0.1
+    assert "holiday" in Path("answer.html").read_text(encoding="utf-8")
+
+
+def test_two_conversations_go_on_at_once(run):
+    said = run("two_conversations").splitlines()
+    assert said[0].startswith(f"joke.wav: {JOKE}")
+    assert said[1] == "planet.wav: Jupiter is the biggest planet."
+
+
+def test_a_protocol_of_ones_own_carries_a_conversation(run):
+    shown = run("own_protocol")
+    assert JOKE in shown and "frames came back" in shown
 
 
 def test_the_live_loop_hears_and_speaks_in_blocks_of_its_own(run, monkeypatch):
@@ -53,7 +65,7 @@ def test_the_live_loop_hears_and_speaks_in_blocks_of_its_own(run, monkeypatch):
 
 def test_a_folder_becomes_codes_and_sound_again(run):
     shown = run("tokenise_folder")
-    assert "joke.wav: 6.3 s, codes [8, 79]" in shown
+    assert "joke.wav: codes [8, 79]" in shown
     assert "left out: " in shown  # the folder holds a JSON file too
     codes = np.load("codes/joke.npz")["codes"]
     assert codes.shape == (8, 79)

@@ -154,6 +154,7 @@ class Response:
         self.session = session
         self.model = model
         self.seed = session.seed
+        self._frame_size = session.frame_size  # the session may be closed later
         self.frames = 0
         self.wall_s = 0.0
         self.pieces: list[Timed] = []
@@ -212,7 +213,7 @@ class Response:
     def both(self) -> Pcm:
         """Both sides ``[2, S]``: the recording, and what was said at its time."""
         self._check_kept()
-        silence = np.zeros(self.session.frame_size, np.float32)
+        silence = np.zeros(self._frame_size, np.float32)
         said = [silence if pcm is None else pcm for pcm in self._said]
         heard = [np.pad(h, (0, len(silence) - len(h))) for h in self._heard]
         if not heard:
