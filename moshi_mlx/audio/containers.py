@@ -159,8 +159,8 @@ def _data_span(
             return Span(start, after)
     if raw is None or first >= size:
         return Span(start, size)
-    said = "no length" if unknown else "too small a length"
-    return Span(first, size, raw, f"its header gives {said}, it is read to its end")
+    said = "does not say how long it is" if unknown else "says too short a length"
+    return Span(first, size, raw, f"its header {said}, so it is read to its end")
 
 
 def _after_chunks(file: BinaryIO, at: int, size: int) -> int | None:
@@ -210,7 +210,7 @@ def _ogg_spans(file: BinaryIO, size: int) -> list[Span]:
     found = [Span(*edges) for edges in _between(starts, size)]
     if stop > size:
         last = found.pop()
-        note = "its end is missing, what is there is read"
+        note = "its end is missing, so what is there is read"
         found.append(Span(last.start, last.stop, note=note))
     return found
 

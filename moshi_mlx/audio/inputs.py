@@ -108,7 +108,7 @@ class Input:
                     f"{self.name} cannot be read: {error.strerror}."
                 ) from error
             raise AudioError(
-                f"{self.name} cannot be kept while it is worked on "
+                f"{self.name} cannot be kept on disk while it is read "
                 f"({error.strerror or error}): set TMPDIR to a folder with room."
             ) from error
         except BaseException:
@@ -147,8 +147,8 @@ def name_of(sound: object, stem: str = "stdin") -> Path:
     Args:
         stem: of what is no file with a place of its own, as a pipe.
     """
-    path = Path(str(sound))
-    return Path(stem) if str(sound) in STDIN or not _plain(path) else path
+    placeless = str(sound) in STDIN or str(sound).startswith(DEVICES)
+    return Path(stem if placeless else str(sound))
 
 
 def exists(path: Path) -> bool:

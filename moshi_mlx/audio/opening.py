@@ -60,6 +60,8 @@ class OpenedSound:
                 "wav, mp3, flac, ogg, opus, aac, m4a or another usual kind."
             ) from error
         except AudioError as error:
+            if str(error).startswith(self.name):
+                raise
             raise AudioError(f"{self.name}: {error}") from error
         self.length_s: float | None = None
         if self._first.length is not None and len(self._spans) == 1:

@@ -34,7 +34,7 @@ def test_of_a_cut_ogg_the_rest_is_read_and_told(kind: str, caplog):
     data = made(kind, seconds=20.0)
     got = seconds_of(data[: len(data) * 2 // 3])
     assert 5.0 < got < 14.0
-    assert f"its end is missing, what is there is read: {got:.1f} s" in caplog.text
+    assert f"its end is missing, so what is there is read: {got:.1f} s" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["aac", "amr"])

@@ -121,7 +121,8 @@ def test_names_that_no_file_can_have_are_no_files():
 
 def test_texts_of_a_pipe_lie_in_the_working_folder():
     assert name_of("-") == name_of("/dev/fd/63") == Path("stdin")
-    assert name_of("talk/a.wav") == Path("talk/a.wav")
+    for name in ("talk/a.wav", "talk/caf\udce9.mp3"):  # no UTF-8, but a place
+        assert name_of(name) == Path(name)
 
 
 def test_a_reader_that_is_dropped_keeps_no_file(temporary):

@@ -145,7 +145,7 @@ def test_silence_is_said_to_hold_no_words(tmp_path, capsys):
         (("a.wav", "--model", "no/model/x"), "no file a.wav"),  # before the model
         (
             (DEMO_WAV, "--model", str(TTS)),
-            "is a tts model and does not transcribe speech",
+            "a tts model and does not transcribe speech",
         ),
     ],
 )
