@@ -1,6 +1,7 @@
 """One frame of the depth transformer with its draws."""
 
-from dataclasses import astuple, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import mlx.core as mx
@@ -31,23 +32,15 @@ def sample_frame(
         given: codes ``[B, steps]`` that are known, taken instead of what is drawn; -2
             leaves a code to the model.
     """
-
-    def chosen(step: int, logits: mx.array, noise: mx.array | None) -> mx.array:
-        if type(sampler) is not Sampler or sampler.logit_bias:
-            return _draw(sampler, guidance.coef, logits, noise)
-        own = replace(sampler)  # it may be changed between frames
-        key = ("draw", step, astuple(own), guidance.coef)
-        function = partial(_draw, own, guidance.coef)
-        return depformer.compiled(key, function)(logits, noise)
-
     sampled: list[mx.array] = []
     size = 0 if noise is None else noise.shape[-1] // steps
+    draw_one = _drawing(depformer, sampler, guidance)
 
     def choose(step: int, logits: mx.array) -> mx.array:
         mine = None
         if noise is not None:
             mine = noise[..., step * size : (step + 1) * size]
-        token = chosen(step, logits, mine)
+        token = draw_one(step, logits, mine)
         if given is not None:
             known = given[:, step : step + 1]
             token = mx.where(known == UNKNOWN, token, known)
@@ -58,11 +51,48 @@ def sample_frame(
     return mx.stack(sampled, axis=1)
 
 
+def _drawing(
+    depformer: DepFormer, sampler: TokenSampler, guidance: Guidance
+) -> Callable[[int, mx.array, mx.array | None], mx.array]:
+    """How a step's token is drawn from its logits; compiled for our own top-k."""
+    if not isinstance(sampler, Sampler) or not _is_plain_top_k(sampler):
+
+        def drawn(_: int, logits: mx.array, noise: mx.array | None) -> mx.array:
+            return draw(sampler, guidance.logits(logits.astype(mx.float32)), noise)
+
+        return drawn
+    # Numbers that change from one conversation to the next are arguments: as constants,
+    # each new one would be compiled in the middle of a conversation.
+    scale, coef = mx.array(1 / sampler.temp), mx.array(guidance.coef)
+    own = replace(sampler, temp=1.0)
+
+    def compiled(step: int, logits: mx.array, noise: mx.array | None) -> mx.array:
+        key = "draw", step, own.top_k, guidance.doubles
+        function = partial(_draw, own, guidance.doubles)
+        return depformer.compiled(key, function)(logits, noise, scale, coef)
+
+    return compiled
+
+
+def _is_plain_top_k(sampler: Sampler) -> bool:
+    plain = type(sampler) is Sampler and not sampler.logit_bias
+    return bool(plain and sampler.top_k and sampler.temp)
+
+
 def _draw(
-    sampler: TokenSampler,
-    coef: float,
+    sampler: Sampler,
+    doubled: bool,
     logits: mx.array,
     noise: mx.array | None,
+    scale: mx.array,
+    coef: mx.array,
 ) -> mx.array:
-    """A token per row ``[B, 1]`` of logits ``[B or 2B, 1, card]``."""
-    return draw(sampler, guided(logits.astype(mx.float32), coef), noise)
+    """A token per row ``[B, 1]`` of logits ``[B or 2B, 1, card]``.
+
+    Args:
+        sampler: of temperature 1.
+        scale: 1 / temperature.
+    """
+    logits = logits.astype(mx.float32)
+    logits = guided(logits, coef) if doubled else logits
+    return draw(sampler, logits * scale, noise)

@@ -137,7 +137,7 @@ class Guidance:
 
     def logits(self, logits: mx.array) -> mx.array:
         """``[2B, 1, V] -> [B, 1, V]``."""
-        return guided(logits, self.coef)
+        return guided(logits, self.coef) if self.doubles else logits
 
     def text_logits(self, logits: mx.array) -> mx.array:
         if self.doubles and self.no_text:
@@ -145,10 +145,7 @@ class Guidance:
         return self.logits(logits)
 
 
-def guided(logits: mx.array, coef: float) -> mx.array:
-    """``null + coef * (conditioned - null)`` of logits ``[2B, 1, V]``; with a ``coef``
-    of 1 the logits ``[B, 1, V]`` as they are."""
-    if coef == 1.0:
-        return logits
+def guided(logits: mx.array, coef: float | mx.array) -> mx.array:
+    """``null + coef * (conditioned - null)``: logits ``[2B, 1, V] -> [B, 1, V]``."""
     conditioned, null = mx.split(logits, 2)
     return null + (conditioned - null) * coef

@@ -33,7 +33,7 @@ def _compile(stack: nn.Module, positions: int) -> None:
 
 @form(Lm)
 class FastLm(Lm):
-    """Audio embeddings joined; steps of one position compiled."""
+    """Audio embeddings joined; calls of one position compiled."""
 
     def made_ready(self) -> None:
         self.hide_cache()  # or the copy would hold on to a stream's state

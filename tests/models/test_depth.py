@@ -137,3 +137,20 @@ def test_a_callable_of_the_user_is_called_in_every_frame():
 
     tokens(lm, gen=LmGen(lm, audio_sampler=likeliest))  # type: ignore
     assert calls == [(1, 1, tiny.BASE["card"])] * (2 * STEPS)
+
+
+@pytest.mark.parametrize("options", [{}, {"cfg_coef": 2.0}], ids=str)
+def test_another_temperature_compiles_nothing_anew(options: dict[str, Any]):
+    lm = tiny.lm(**MODEL)
+    tokens(lm, **options)
+    depformer: Any = lm.ready().depformer
+    compiled = dict(depformer._compiled._functions)
+    for temp in (0.5, 0.9):
+        other = {**options, "cfg_coef": 1 + 2 * temp} if options else options
+        sampler = Sampler(temp, top_k=10)
+        gen = LmGen(lm, audio_sampler=sampler, seed=3, **other)
+        mx.disable_compile()
+        expected = tokens(lm, gen=LmGen(lm, audio_sampler=sampler, seed=3, **other))
+        mx.enable_compile()
+        assert tokens(lm, gen=gen) == expected
+    assert depformer._compiled._functions == compiled
