@@ -216,11 +216,11 @@ class Ring:
         if any(o != offsets[0] for o in offsets):
             starts = mx.array(offsets, dtype=mx.int32)
             slots = (starts[:, None] + mx.arange(t)) % capacity
-            mask = None
-            if t > 1 or capacity > self.max_size or min(offsets) + 1 < capacity:
-                mask = window_mask(starts, t, capacity, self.max_size)
+            mask, live = None, min(max(offsets) + t, capacity)
+            if t > 1 or capacity > self.max_size or min(offsets) + 1 < live:
+                mask = window_mask(starts, t, live, self.max_size)
             slots = slots[:, None, :, None]
-            return Plan(b, t, starts, after, capacity, slots, capacity, mask)
+            return Plan(b, t, starts, after, capacity, slots, live, mask)
         start = offsets[0]
         live = min(start + t, capacity)
         mask = None

@@ -131,6 +131,18 @@ def test_a_reserved_ring_stays_where_it_is(t: int):
     assert streams.cache.nbytes == held
 
 
+@pytest.mark.parametrize("t", [1, 3])
+def test_rows_of_a_reserved_ring_read_no_more_than_was_written(t: int):
+    streams = Streams(3, 40)
+    streams.cache.reserve(3, mx.float32, t)
+    for step in range(40):
+        active = [True, step % 2 == 0, step > 20]
+        seen = max(streams.cache.offsets) + t
+        capacity = streams.cache.capacity
+        assert streams.cache.plan(3, t, active).live == min(seen, capacity)
+        streams.advance(t, active)
+
+
 def addresses(cache: RotatingKVCache) -> list[int]:
     return [np.asarray(array).ctypes.data for array in cache.stored]
 
