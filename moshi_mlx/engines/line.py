@@ -146,6 +146,11 @@ class Lines:
         self._wake = wake
         self._open: list[Line] = []
 
+    @property
+    def any_open(self) -> bool:
+        """Whether there is a conversation, silent or not."""
+        return bool(self._open)
+
     # From any thread
 
     def add(self, line: Line) -> None:

@@ -9,7 +9,8 @@ well, so that a long prompt does not hold memory for the rest of a conversation.
 limits belong to the process: they grow with each model that is loaded, and are put back
 when the last one is closed. On a CPU, and on older systems, nothing is changed.
 
-The clock stays up if the GPU has work: see ``IDLE_S``.
+The clock stays up if the GPU has work: while a conversation is open but muted, the
+model computes a frame for nobody every ``IDLE_S`` (``Moshi.scratch_frame``).
 """
 
 import logging

@@ -71,6 +71,7 @@ class ModelThread:
         self._lines = Lines(self._wake)
         self._jobs = Jobs(self._wake, self.call)
         self._jobs_turn = False
+        self._idle: dict[Callable[[], None], float] = {}
         self._closing = False
         self._thread = threading.Thread(
             target=self._serve, name="moshi-model", daemon=True
@@ -157,6 +158,7 @@ class ModelThread:
         with self._wake:
             self._check_open()
             self._lines.add(line)
+            self._wake.notify()  # it may have to stay awake from now on
         return line
 
     def start_job(
@@ -195,6 +197,26 @@ class ModelThread:
         """As ``iterate``, for asyncio."""
         return job.aiterate(lambda on_step: self.start_job(make, on_step, ahead))
 
+    def when_idle(
+        self, function: Callable[[], None], after_s: float
+    ) -> Callable[[], None]:
+        """Run ``function()`` here while a conversation is open but nothing is to do.
+
+        Args:
+            after_s: seconds without work before it runs, again and again.
+
+        Returns: what to call when it shall not run any more.
+        """
+        with self._wake:
+            self._idle[function] = after_s
+            self._wake.notify()
+
+        def stop() -> None:
+            with self._wake:
+                self._idle.pop(function, None)
+
+        return stop
+
     def close(self, timeout: float | None = 10) -> None:
         """Finish the step at hand, then end; what still waits is told so."""
         with self._wake:
@@ -221,11 +243,15 @@ class ModelThread:
     def _round(self) -> bool:
         """One call and a frame of every line, else one step of a job."""
         with self._wake:
-            while not (self._closing or self._has_work()):
-                self._wake.wait()
+            idle: list[Callable[[], None]] = []
+            while not (self._closing or self._has_work() or idle):
+                if not self._wake.wait(self._patience()):
+                    idle = list(self._idle)
             if self._closing:
                 return False
             call = self._calls.popleft() if self._calls else None
+        for function in idle:
+            self._run_idle(function)
         if call is not None:
             call.run()
         with self._wake:  # frames that came during the call have their turn now
@@ -241,6 +267,20 @@ class ModelThread:
                 with self._wake:
                     self._jobs.add(turn)
         return True
+
+    def _patience(self) -> float | None:
+        """Seconds to wait for work; None for as long as it takes."""
+        if not self._idle or not self._lines.any_open:
+            return None
+        return min(self._idle.values())
+
+    def _run_idle(self, function: Callable[[], None]) -> None:
+        try:
+            function()
+        except Exception:
+            _log.exception("what runs while a model is idle failed, and is left out")
+            with self._wake:
+                self._idle.pop(function, None)
 
     def _take_turn(self) -> "_Call[Any] | Job[Any] | None":
         """A call that is not live, or a job: by turns where both wait."""

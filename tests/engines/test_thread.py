@@ -209,6 +209,41 @@ def test_sessions_may_be_stepped_together(thread: ModelThread, model: Model):
     assert sizes == [3]
 
 
+def test_it_works_for_nobody_while_a_conversation_is_open_and_silent(
+    thread: ModelThread, model: Model
+):
+    ran: queue.Queue[str] = queue.Queue()
+    stop = thread.when_idle(lambda: ran.put(threading.current_thread().name), 0.02)
+    with pytest.raises(queue.Empty):
+        ran.get(timeout=0.2)  # nobody is there
+    line = thread.open(model.session, lambda _: None)
+    assert ran.get(timeout=WAIT) == ran.get(timeout=WAIT) == "moshi-model"
+    stop()
+    thread.run(lambda: None)  # what was running has ended
+    while not ran.empty():
+        ran.get()
+    with pytest.raises(queue.Empty):
+        ran.get(timeout=0.2)
+    line.close()
+
+
+def test_idle_work_that_fails_is_left_out(thread: ModelThread, model: Model, caplog):
+    ran: queue.Queue[int] = queue.Queue()
+
+    def fail() -> None:
+        ran.put(1)
+        raise ValueError("a scratch frame that cannot be computed")
+
+    thread.when_idle(fail, 0.02)
+    line = thread.open(model.session, lambda _: None)
+    ran.get(timeout=WAIT)
+    with pytest.raises(queue.Empty):
+        ran.get(timeout=0.2)
+    assert "is left out" in caplog.text
+    assert thread.run(lambda: 3) == 3
+    line.close()
+
+
 def test_closing_ends_waiting_work_with_an_error_and_not_with_silence():
     thread = ModelThread()
     started, blocker = threading.Event(), threading.Event()

@@ -1,6 +1,7 @@
 """A loaded Moshi or Hibiki with its codec and tokenizer: what any number share."""
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from ...audio.framing import SAMPLE_RATE
 from ...checkpoint.info import CheckpointInfo
 from ...checkpoint.kinds import ModelKind, SamplingDefaults
 from ...codec import Codec
+from ...models.generate import LmGen
 from ...models.lm import Lm
 from ...modules.conditioner import ConditionTensor
 from ...utils.sampling import TokenSampler
@@ -19,6 +21,7 @@ from ..about import about
 from ..closing import Closing
 from ..owner import HERE, Owner
 from ..residency import Residency
+from ..thread import ModelThread
 from .batch import Batch
 from .files import Heard, Response, heard_frames, respond
 from .sampling import Sampling
@@ -37,6 +40,7 @@ class Moshi(Closing):
     """
 
     residency: Residency | None = None  # of the weights, in a GPU's memory
+    _sleep: Callable[[], None] | None = None  # ends what ``stay_awake`` began
 
     def __init__(
         self,
@@ -201,11 +205,37 @@ class Moshi(Closing):
         with Batch(self, 1) as batch:
             batch.warmup()
 
+    def scratch_frame(self) -> None:
+        """Compute a step that nobody hears and that leaves no trace."""
+        exposed, other = self.lm.transformer_cache, self.lm.cfg.other_codebooks
+        gen = LmGen(self.lm, seed=0)
+        text, _ = gen.step(mx.zeros((1, other), mx.int32), self.conditions(1.0))
+        mx.eval(text, gen.tokens)
+        self.lm.expose_cache(exposed)
+
+    def stay_awake(self, after_s: float) -> None:
+        """Compute scratch frames while a conversation is open but silent.
+
+        Args:
+            after_s: seconds without a frame before each.
+        """
+        me = weakref.WeakMethod(self.scratch_frame)
+
+        def work() -> None:
+            if (scratch_frame := me()) is not None:
+                scratch_frame()
+
+        if isinstance(self.owner, ModelThread) and self._sleep is None:
+            self._sleep = self.owner.when_idle(work, after_s)
+            weakref.finalize(self, self._sleep).atexit = False
+
     def _computed_by(self) -> Owner:
         return self.owner
 
     def _drop(self) -> None:
         """Free the weights; conversations that are open still hold them."""
+        if self._sleep is not None:
+            self._sleep()
         del self.lm, self.make_codec
         mx.clear_cache()
         if self.residency is not None:

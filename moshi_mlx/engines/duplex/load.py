@@ -7,7 +7,7 @@ from ...checkpoint.info import CheckpointInfo
 from ...codec import make_codec
 from ..fetch import fetched, found
 from ..owner import model_thread
-from ..residency import keep_resident
+from ..residency import IDLE_S, can_wire, keep_resident
 from .engine import Moshi
 
 
@@ -51,6 +51,8 @@ def load_moshi(
             make = lambda: make_codec(codec, weights=weights, num_codebooks=count)  # noqa: E731
         moshi = Moshi(here, lm, tokenizer, make, owner)
         moshi.residency = keep_resident(moshi, footprint(here, lm), here.name)
+        if can_wire():
+            moshi.stay_awake(IDLE_S)
         return moshi
 
     return owner.run(build)

@@ -172,3 +172,19 @@ def test_the_rust_codec_s_conversation_is_not_kept(moshi):
         session.snapshot()
     with pytest.raises(ConfigError, match="cannot continue from a snapshot: use --cod"):
         session.restore(kept)
+
+
+def test_a_scratch_frame_leaves_no_trace(moshi):
+    rng = np.random.default_rng(3)
+    heard = rng.normal(0, 0.05, (4, FRAME)).astype(np.float32)
+    told = []
+    for idle in (False, True):
+        with moshi.session(seed=5) as session:
+            exposed, replies = moshi.lm.transformer_cache, []
+            for frame in heard:
+                if idle:
+                    moshi.owner.run(moshi.scratch_frame)
+                replies.append(session.step(frame))
+            assert moshi.lm.transformer_cache is exposed
+        told.append([reply.text_token for reply in replies])
+    assert told[0] == told[1]
