@@ -17,6 +17,7 @@ from ..models.config_values import check_codec_values, check_values
 from ..models.keys import SLICES, pytorch_rules, weight_sets
 from ..models.lm import Lm
 from ..models.mimi import Mimi, MimiConfig, mimi_202407
+from ..models.mimi_transformers import is_transformers
 from ..models.schema import Room
 from ..utils.blobs import LFS_POINTER, damaged, is_lfs_pointer
 from ..utils.remap import check_names, remap
@@ -163,7 +164,8 @@ def load_mimi(info: CheckpointInfo, num_codebooks: int | None = None) -> Mimi:
         check_codec_values(info.mimi_config, room_of(weights))
         cfg = MimiConfig.from_config_dict(info.mimi_config, count)
     mimi = Mimi(cfg)
-    if any(name.startswith("encoder.model.") for name in weights):
+    kyutais = any(name.startswith("encoder.model.") for name in weights)
+    if kyutais or is_transformers(weights):
         mimi.load_pytorch_weights(path)
     else:
         mimi.load_weights(str(path))

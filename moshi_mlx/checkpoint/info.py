@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import CheckpointError
 from ..models.config import LmConfig
 from ..models.config_values import check_values
+from ..models.mimi_transformers import kyutai_config
 from ..models.schema import shortened, without_nulls
 from ..utils.json_text import read_json
 from ..utils.loaders import NotInRepoError, hf_get
@@ -268,7 +269,8 @@ class CheckpointInfo:
     @cached_property
     def mimi_weights(self) -> Path:
         """The codec's file; Kyutai's where the checkpoint neither names nor has one."""
-        return self._part("mimi", "mimi_name", MIMI_NAME, BASE_REPO)
+        alone = "model.safetensors" if self.kind.engine == "codec" else MIMI_NAME
+        return self._part("mimi", "mimi_name", alone, BASE_REPO)
 
     @cached_property
     def tokenizer(self) -> Path:
@@ -297,6 +299,8 @@ class CheckpointInfo:
         """The codec's configuration; None is Kyutai's released Mimi."""
         if "mimi_config" in self.given:
             return read_json(self.given["mimi_config"])
+        if self.kind.engine == "codec":
+            return kyutai_config(self.config)
         named = self._named("mimi_config_name")
         return None if named is None else read_json(named)
 
@@ -338,6 +342,8 @@ def _config(name: str, data: dict[str, Any] | None) -> dict[str, Any]:
     if data is None and "helium" in name.lower():
         return dict(helium.HELIUM_2B)
     data = data or {}
+    if data.get("model_type") == "mimi":  # the layout of the transformers library
+        return data
     if "dim" in data or helium.is_helium(data):
         return data if data.get("model_type") else {**data, **_with_kind(data)}
     if "personaplex" in (str(data.get("model_type")) + name).lower():

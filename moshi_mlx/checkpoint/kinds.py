@@ -156,14 +156,14 @@ def model_type(config: Mapping[str, Any]) -> str:
             return kind
     if "hibiki" in str(config.get("moshi_name")):
         return "hibiki"
-    return "mimi" if "seanet" in config else "moshi"
+    return "moshi"
 
 
 def kind_of(config: Mapping[str, Any]) -> ModelKind:
     """What a checkpoint is, by its config.json as ``CheckpointInfo`` completes it."""
     name = model_type(config)
     if name == "mimi":
-        return ModelKind(name, "codec")
+        return ModelKind(name, "codec", codebooks=int(config.get("num_quantizers", 8)))
     own, total = config.get("dep_q", 8), config.get("n_q", 16)
     codebooks = max(own, total - own)
     if helium.is_helium(dict(config)) or not total:

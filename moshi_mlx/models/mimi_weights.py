@@ -10,6 +10,7 @@ from ..utils.remap import check_names, remap
 from ..utils.tensor_files import load
 from .mimi_config import MimiConfig
 from .mimi_keys import count_codebooks, mimi_rules, without_surplus_codebooks
+from .mimi_transformers import is_transformers, released_names
 
 
 def read_weights(file: str | PathLike[str]) -> dict[str, mx.array]:
@@ -34,6 +35,8 @@ def pytorch_weights(
     Raises: CheckpointError when strict, for an unknown name or too few codebooks.
     """
     weights, rules = read_weights(file), mimi_rules(cfg)
+    if is_transformers(weights):
+        weights = released_names(weights, cfg)
     what, held = f"Mimi weights in {file}", count_codebooks(weights)
     if strict and 1 < held < cfg.quantizer_nq:
         raise CheckpointError(

@@ -40,7 +40,8 @@ def load_codec(
     owner = model_thread()
 
     def build() -> MimiCodec:
-        held = count_codebooks(read_tensors(here.mimi_weights))
+        tensors = read_tensors(here.mimi_weights)
+        held = here.config.get("num_quantizers") or count_codebooks(tensors)
         wanted = held if num_codebooks is None else num_codebooks
         if not 1 <= wanted <= held:
             raise ConfigError(

@@ -35,8 +35,8 @@ R_co = TypeVar("R_co", bound=ReplyLike, covariant=True)
 class Finishing(Protocol[R_co]):
     """What an ending needs of a session."""
 
-    @property
-    def frame_size(self) -> int: ...
+    frame_size: int
+
     @property
     def sign_of_the_end(self) -> NDArray[np.int32]: ...
     @property

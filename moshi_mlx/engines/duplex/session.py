@@ -55,6 +55,9 @@ class DuplexSession(Closing):
     gives it one more: ``first`` says which.
 
     Attributes:
+        frame_size: samples of a frame.
+        sample_rate: Hz of the frames, in and out.
+        steps: frames heard.
         live: frames of live sessions go before work on files.
 
     Args:
@@ -92,9 +95,11 @@ class DuplexSession(Closing):
         self.sampling = sampling
         self.reader = reader
         self.first = first
+        self.frame_size = stepper.codec.frame_size
+        self.sample_rate = stepper.codec.sample_rate
         self.live = True
         self.started = False
-        self.steps = 0  # frames heard
+        self.steps = 0
         self.owner = owner
         self.frame_size = stepper.codec.frame_size  # samples per frame
         self.sample_rate = stepper.codec.sample_rate  # Hz of the frames, in and out
