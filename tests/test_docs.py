@@ -92,6 +92,17 @@ def test_the_folders_that_contributors_are_shown_exist():
     assert shown == {f"{f.parent.name}/" for f in ROOT.glob("moshi_mlx/*/__init__.py")}
 
 
+def test_the_places_that_contributors_are_sent_to_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text.split("## I want to add ...")[1].split("##")[0]
+    named = set(re.findall(r"`([\w/.]+(?:/|\.(?:py|md|json|toml)))`", table))
+    assert len(named) > 15
+    for name in named:
+        if "NAME" not in name:
+            places = [ROOT / name, ROOT / "moshi_mlx" / name]
+            assert any(place.exists() for place in places), name
+
+
 def test_the_scripts_that_are_named_exist():
     for page in filter(Path.exists, PAGES):
         text = page.read_text(encoding="utf-8")

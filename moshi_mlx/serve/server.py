@@ -4,18 +4,18 @@ import asyncio
 import gc
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from .gate.security import App, Guard, Policy
-from .protocols.moshi.connection import serve_connection
+from .protocols import PROTOCOLS, Protocol
 from .service import Service
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from fastapi import FastAPI, WebSocket
 
 _SHUTDOWN_S = 5  # for conversations to end in
 # The system would buffer 40 s of sound for a stalled reader, who would then hear it all
@@ -52,7 +52,7 @@ def make_app(service: Service, policy: Policy, static: Path | None) -> App:
 
 
 def _routes(service: Service, static: Path | None) -> "FastAPI":
-    from fastapi import FastAPI, HTTPException, Response, WebSocket
+    from fastapi import FastAPI, HTTPException, Response
     from fastapi.responses import PlainTextResponse
     from fastapi.staticfiles import StaticFiles
 
@@ -63,9 +63,6 @@ def _routes(service: Service, static: Path | None) -> "FastAPI":
             return await super().get_response(path, scope)
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-
-    async def chat(websocket: WebSocket) -> None:
-        await serve_connection(service, websocket)
 
     async def health(response: Response) -> dict[str, str]:
         if service.ready:
@@ -88,7 +85,8 @@ def _routes(service: Service, static: Path | None) -> "FastAPI":
         text = service.metrics_text()
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
-    app.add_api_websocket_route("/api/chat", chat)
+    for path, protocol in PROTOCOLS.items():
+        app.add_api_websocket_route(path, _endpoint(protocol, service))
     for path, answer in (
         ("/health", health),
         ("/api/build_info", build_info),
@@ -98,6 +96,17 @@ def _routes(service: Service, static: Path | None) -> "FastAPI":
     if static is not None:
         app.mount("/", Page(directory=static, html=True))
     return app
+
+
+def _endpoint(
+    protocol: Protocol, service: Service
+) -> "Callable[[WebSocket], Awaitable[None]]":
+    from fastapi import WebSocket
+
+    async def endpoint(websocket: WebSocket) -> None:
+        await protocol(service, websocket)
+
+    return endpoint
 
 
 def run_server(
