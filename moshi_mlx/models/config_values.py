@@ -43,7 +43,10 @@ _SECONDS = number(0, MAX_SECONDS)
 
 
 def _is_quantization(value: Any) -> bool:
-    """Defaults, and below a layer's name the same again, or whether it is quantised."""
+    """Defaults, and below a layer's name the same again, or whether it is quantised.
+
+    What other programs note there (a method's name) is let through.
+    """
     known: Schema = {"bits": whole(1, 16), "group_size": whole(1, 4096), "mode": _NAME}
     if not isinstance(value, Mapping):
         return False
@@ -52,7 +55,9 @@ def _is_quantization(value: Any) -> bool:
         if isinstance(kind, Kind):
             fits = inner is None or kind.fits(inner)
         else:
-            fits = type(inner) is bool or _is_quantization(inner)
+            fits = _is_quantization(inner) or isinstance(
+                inner, bool | int | float | str
+            )
         if not fits:
             return False
     return True

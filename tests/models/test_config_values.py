@@ -55,3 +55,8 @@ def test_values_that_cannot_be_a_codec_are_named(part, changes, words):
     data = {**TINY, **changes} if part is None else changed(**{part: changes})
     with pytest.raises(ConfigError, match=words):
         MimiConfig.from_config_dict(data)
+
+
+def test_a_quantisation_may_hold_notes_of_other_programs():
+    block = {"bits": 4, "group_size": 64, "method": "x", "a.b": False, "c": {"bits": 8}}
+    assert LmConfig.from_config_dict({**BASE, "quantization": block})

@@ -32,6 +32,7 @@ def behind(peer: str, *forwarded: str) -> str:
         ("10.0.0.1", ["5.6.7.8", "10.0.0.2"], "5.6.7.8"),
         ("10.0.0.1", [], "10.0.0.1"),
         ("10.0.0.1", ["unknown"], "10.0.0.1"),
+        ("10.0.0.1", ["9.9.9.9", "unknown", "10.0.0.2"], "10.0.0.2"),
         ("::ffff:10.0.0.1", ["2001:db8::1"], "2001:db8::1"),
         ("::1", ["5.6.7.8"], "5.6.7.8"),
     ],
@@ -43,12 +44,19 @@ def test_a_client_is_whom_the_nearest_stranger_says_it_is(peer, forwarded, addre
 def test_what_is_no_proxy_is_said():
     with pytest.raises(ConfigError, match="--trusted-proxy 'nginx' is no address"):
         read_proxies(["nginx"])
+    assert [str(n) for n in read_proxies(["10.1.2.3/8", "::1"])] == [
+        "10.0.0.0/8",
+        "::1/128",
+    ]
 
 
 def test_a_network_of_ipv6_is_one_address_and_ipv4_in_it_is_ipv4():
     addresses = Accounts(LIMITS)
     assert addresses.account("2001:db8::1") is addresses.account("2001:db8::2:3")
     assert addresses.account("2001:db8:1::1") is not addresses.account("2001:db8::1")
+    first = addresses.account("2001:db8:0:0::1")
+    assert addresses.account("2001:db8:0:0:8000::1") is first
+    assert addresses.account("2001:db8:0:1::1") is not first
     assert addresses.account("::ffff:1.2.3.4") is addresses.account("1.2.3.4")
 
 

@@ -2,12 +2,21 @@
 
 import asyncio
 import base64
+import socket
 from http.cookies import SimpleCookie
 from typing import Any
 
 import pytest
 
-from moshi_mlx.serve.gate.security import COOKIE, MIN_TOKEN, Guard, Policy
+from moshi_mlx.errors import ConfigError, ProtocolError
+from moshi_mlx.serve.gate.security import (
+    COOKIE,
+    MIN_TOKEN,
+    Guard,
+    Policy,
+    is_local,
+    new_token,
+)
 
 TOKEN = "correct horse"
 
@@ -272,3 +281,107 @@ def test_other_events_of_the_server_pass_untouched():
 def test_a_token_has_eight_characters_or_more():
     assert MIN_TOKEN == 8
     assert Policy(token="12345678").token == "12345678"
+
+
+@pytest.mark.parametrize(
+    "host, local",
+    [
+        *(("localhost", True), ("127.0.0.9", True), ("[::1]", True), ("::1", True)),
+        *(("0.0.0.0", False), ("10.0.0.1", False), ("a", False), ("z.example", False)),
+    ],
+)
+def test_what_is_bound_to_this_machine_alone(host, local):
+    assert is_local(host) is local
+
+
+@pytest.mark.parametrize("bound, known", [("0.0.0.0", True), ("localhost", False)])
+def test_the_machines_own_names_count_on_the_network_alone(monkeypatch, bound, known):
+    monkeypatch.setattr(socket, "gethostname", lambda: "Mac.home.arpa")
+    policy = Policy(bound, token=TOKEN)
+    for name in ("mac.home.arpa", "mac", "mac.local", "MAC.local:8998"):
+        assert policy.host_allowed(name) is known
+    for name in ("home.local", "arpa.local", "home", "arpa", "maclocal", "mac.home"):
+        assert not policy.host_allowed(name)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://", "//host", "https:///x", "https://x/y", "https://x?y", "x", ""],
+)
+def test_what_is_not_an_origin_is_refused(origin):
+    with pytest.raises(ConfigError, match="--allow-origin"):
+        Policy(origins=[origin])
+
+
+def test_made_tokens_are_long_and_new():
+    assert len(new_token()) == 24 and new_token() != new_token()
+
+
+def test_a_password_with_rubbish_in_it_is_none():
+    broken = basic(TOKEN)
+    assert not asked(Policy(token=TOKEN), authorization=broken + "!").passed
+    assert not asked(
+        Policy(token=TOKEN), authorization=f"{broken[:9]}!{broken[9:]}"
+    ).passed
+
+
+class Door:
+    """A gate with one connection, that may be flooded or on its way out."""
+
+    def __init__(self) -> None:
+        self.flood = asyncio.get_running_loop().create_future()
+        self.leaving = False
+
+    def of(self, client: Any) -> "Door | None":
+        return self if client == ("1.2.3.4", 5) else None
+
+
+async def received(door: Door, client: Any, happens: Any) -> Any:
+    """What the application behind receives, or the error that tells it to stop."""
+    got: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            got.append(scope.get("gate"))
+            got.append(await asyncio.wait_for(receive(), 5))
+            await send({"type": "websocket.send"})
+        except Exception as error:
+            got.append(error)
+
+    async def receive() -> Any:
+        await asyncio.sleep(0)
+        happens()
+        await asyncio.sleep(0.01)
+        return "a message"
+
+    async def send(_message: Any) -> None: ...
+
+    scope = {
+        "type": "websocket",
+        "path": "/",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost")],
+        "client": client,
+    }
+    await Guard(app, Policy(), door)(scope, receive, send)  # type: ignore[arg-type]
+    return got
+
+
+def test_a_flood_is_told_to_whoever_receives_and_the_rest_passes():
+    async def run() -> None:
+        door = Door()
+        assert await received(door, ("1.2.3.4", 5), lambda: None) == [door, "a message"]
+        assert await received(door, ("9.9.9.9", 5), lambda: None) == [None, "a message"]
+        error = ProtocolError("too much")
+        flooded = lambda: door.flood.set_exception(error)  # noqa: E731
+        assert await received(door, ("1.2.3.4", 5), flooded) == [door, error]
+        gone = Door()
+        assert (await received(gone, ("1.2.3.4", 5), gone.flood.cancel))[
+            1
+        ] == "a message"
+        leaving = Door()
+        leaving.leaving = True
+        got = await received(leaving, ("1.2.3.4", 5), lambda: None)
+        assert isinstance(got[2], OSError)
+
+    asyncio.run(run())

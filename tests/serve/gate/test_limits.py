@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from moshi_mlx.errors import ProtocolError
-from moshi_mlx.serve.gate.limits import Allowance, Inflow, Limits
-from moshi_mlx.serve.gate.lobby import MAX_WAITING, Lobby
+from moshi_mlx.serve.gate.limits import Account, Allowance, Inflow, Limits
+from moshi_mlx.serve.gate.lobby import MAX_WAITING, MAX_WAITING_EACH, Lobby
 from moshi_mlx.serve.metrics import Histogram, Metrics
 from moshi_mlx.serve.protocols.moshi.settings import read_settings
 
@@ -73,6 +73,30 @@ def test_places_go_to_who_came_first_and_everyone_knows_where_they_stand():
         await asyncio.gather(c, return_exceptions=True)
         lobby.leave()
         assert (lobby.waiting, lobby.taken, lobby.busy) == (0, 0, False)
+
+    asyncio.run(run())
+
+
+def test_one_address_cannot_fill_the_queue():
+    async def run():
+        lobby = Lobby(0)
+
+        async def tell(_place):
+            pass
+
+        waiting = [
+            asyncio.ensure_future(lobby.enter(tell, "a"))
+            for _ in range(MAX_WAITING_EACH)
+        ]
+        await asyncio.sleep(0)
+        assert lobby.full("a") and not lobby.full("b") and not lobby.full()
+        waiting.pop().cancel()
+        await asyncio.sleep(0)
+        assert not lobby.full("a") and lobby.waiting == MAX_WAITING_EACH - 1
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert not lobby._from and lobby.waiting == 0
 
     asyncio.run(run())
 
@@ -146,3 +170,65 @@ def test_metrics_name_and_explain_every_value():
             name = line.split("{")[0].split(" ")[0]
             assert any(name.startswith(known) for known in names)
     assert text.endswith("moshi_x 1.5\n")
+
+
+@pytest.mark.parametrize(
+    "left, amount, missing, after", [(30, 10, 0, 20), (30, 30, 0, 0), (30, 45, 15, 0)]
+)
+def test_what_is_taken_is_what_was_there(left, amount, missing, after):
+    allowance = Allowance(1, 30, "water", Clock())
+    assert allowance.left == left
+    assert allowance.take(amount) == missing
+    assert allowance.left == after
+    assert allowance.full is (after == 30)
+
+
+def test_an_allowance_tells_when_there_will_be_enough():
+    clock = Clock()
+    allowance = Allowance(4, 30, "water", clock, first=2)
+    assert allowance.wait_s(2) == 0 and allowance.wait_s(10) == 2
+    assert allowance.wait_s(1000) == 7, "never more than it can hold"
+    clock.now = 2
+    assert allowance.left == 10 and not allowance.full
+    clock.now = 100
+    assert allowance.full
+
+
+def test_a_flood_says_how_much_is_taken():
+    allowance = Allowance(1.5, 1, "sound (seconds)", Clock())
+    with pytest.raises(ProtocolError, match=r"at most 1\.5 a second is taken"):
+        allowance.spend(1.01)
+    assert allowance.left == 0, "what came counts"
+
+
+def test_a_connection_begins_with_little_of_its_own_and_saves_two_seconds():
+    clock = Clock()
+    limits = Limits(bytes_per_s=10_000, burst_bytes=0, sound_per_s=2, burst_s=0)
+    inflow = Inflow(limits, clock)
+    inflow.message(2500 - 1024)
+    with pytest.raises(ProtocolError):
+        inflow.message(0)
+    inflow.sound(0.5)
+    with pytest.raises(ProtocolError):
+        inflow.sound(0.001)
+    clock.now = 1000
+    inflow.message(20_000 - 1024)
+    inflow.sound(4)
+    with pytest.raises(ProtocolError):
+        inflow.message(0)
+    with pytest.raises(ProtocolError):
+        inflow.sound(0.001)
+
+
+def test_an_account_is_kept_while_it_owes_or_has_connections():
+    clock = Clock()
+    account = Account(Limits(), clock)
+    assert not account.spent
+    account.connections = 1
+    assert account.spent
+    account.connections = 0
+    for kind in (account.data, account.sound, account.restarts):
+        kind.take(1)
+        assert account.spent
+        clock.now += 1000
+        assert not account.spent
