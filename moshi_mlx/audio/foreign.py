@@ -74,8 +74,8 @@ def _advice(source: Input, what: str) -> str:
     wav = path.with_suffix(".wav")
     return (
         f"{source.name} is {what}, for which a decoder is missing: "
-        f"{how_to_install('av')}, install ffmpeg, or convert the file elsewhere with "
-        f"'ffmpeg -i {shlex.quote(str(path))} {shlex.quote(str(wav))}'."
+        f"{how_to_install('av')}, install ffmpeg, or convert the file elsewhere: "
+        f"ffmpeg -i {shlex.quote(str(path))} {shlex.quote(str(wav))}"
     )
 
 

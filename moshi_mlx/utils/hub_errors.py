@@ -114,7 +114,11 @@ def _outage(error: Exception, status: int | None) -> str | None:
     if status == 407 or "407 " in said:
         return f"{_proxy()} wants a name and a password (407)"
     if status is not None:
-        return f"it fails itself ({status})" if status >= 500 or status == 408 else None
+        return (
+            f"it answers with an error, {status}"
+            if status >= 500 or status == 408
+            else None
+        )
     for marks, cause in _CAUSES.items():
         if any(mark in said for mark in marks):
             return cause.format(proxy=_proxy())

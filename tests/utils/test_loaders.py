@@ -151,14 +151,18 @@ def forget_sessions() -> None:
 
 
 ANSWERS = {
-    "5xx": (502, {}, "the hub cannot be reached (it fails itself (502))"),
+    "5xx": (502, {}, "the hub cannot be reached (it answers with an error, 502)"),
     "limit": (429, {"Retry-After": "37"}, "it limits requests (429): wait 37 s"),
     "rate": (429, {"RateLimit": '"api";r=0;t=55'}, "(429): wait 55 s"),
     "limit without a time": (429, {}, "(429): wait some minutes"),
     "proxy password": (407, {}, "wants a name and a password (407)"),
     "forbidden": (403, {}, "refused owner/model/config.json (403"),
     "login page": (200, {"Content-Type": "text/html"}, "as a login page of a network"),
-    "login elsewhere": (302, {"Location": "/login"}, "as a login page of a network"),
+    "login elsewhere": (
+        302,
+        {"Location": "http://login.invalid/"},
+        "as a login page of a network",
+    ),
 }
 
 
