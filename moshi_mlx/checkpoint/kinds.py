@@ -35,7 +35,7 @@ LACKING: dict[str, tuple[str, str]] = {
     "translates": ("does not translate", f"use one like {DEFAULT_TRANSLATION_REPO}"),
     "transcribes": ("does not transcribe speech", f"use one like {DEFAULT_STT_REPO}"),
     "speaks": ("does not speak", f"use one like {DEFAULT_TTS_REPO}"),
-    "writes": ("does not continue texts", f"use one like {DEFAULT_TEXT_REPO}"),
+    "writes": ("does not continue texts", f"use a text model like {DEFAULT_TEXT_REPO}"),
 }
 TASKS = {  # pipeline_tag of the hub
     "stt": "automatic-speech-recognition",
