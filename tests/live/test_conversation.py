@@ -67,6 +67,7 @@ def test_a_restart_comes_between_the_texts_and_is_recorded_there(tmp_path):
         hear(" 1.1")
         hear(" 1.2")
         conversation.restart(lambda: talk.events.put(("restart", None)))
+        told.append(talk.events.get(timeout=WAIT))  # what waits till then is forgotten
         hear(" 2.1")
     finally:
         conversation.stop()
