@@ -10,7 +10,7 @@ from ..models.lm import Lm
 from ..modules.quantized_kv import group_size
 from ..modules.transformer import TransformerConfig
 
-PARTS = {  # of a model, by the beginning of a path
+PART_NAMES = {  # of a model, by the beginning of a path
     "transformer": "temporal transformer",
     "depformer": "depth transformer",
     "text_emb": "embeddings",
@@ -81,7 +81,7 @@ def cost(lm: Lm) -> Cost:
             for name, value in layer.items()
             if isinstance(value, mx.array) and not name.startswith("_")
         }
-        kind = PARTS.get(path.split(".")[0])
+        kind = PART_NAMES.get(path.split(".")[0])
         if not arrays or kind is None:
             continue
         part = parts.setdefault(kind, PartCost())

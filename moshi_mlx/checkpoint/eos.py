@@ -12,9 +12,9 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..models.lm import Lm
+from ..modules.embedding import PARTS
 
 EOS = 2
-PARTS = ("weight", "scales", "biases")  # of a plain or quantised table
 STORED = "_stored_eos"  # the attribute of an Lm that keeps the row
 
 

@@ -1,13 +1,16 @@
 """`moshi-mlx bench`: what a frame takes on this machine, stage by stage."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import options
 from .console import status
 from .outputs import check_outputs, print_json
+
+if TYPE_CHECKING:
+    from ..bench.sweep import SweepOutcome
 
 EXAMPLES = """
 moshi-mlx bench --model demo
@@ -257,7 +260,7 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def as_json(outcome: Any) -> dict[str, Any]:
+def as_json(outcome: "SweepOutcome") -> dict[str, Any]:
     """Everything that was measured, with the machine."""
     from ..bench.machine import machine
 
@@ -271,7 +274,7 @@ def as_json(outcome: Any) -> dict[str, Any]:
     }
 
 
-def _show(outcome: Any) -> None:
+def _show(outcome: "SweepOutcome") -> None:
     from ..bench.sweep import HEAD, row
 
     notes = [

@@ -1,15 +1,17 @@
 """`moshi-mlx bench --live`: a conversation's delay and cost, on the devices at hand."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .console import status
 from .outputs import print_json
 
 if TYPE_CHECKING:
+    from ..audio.samples import Pcm
     from ..bench.live import Delay, Minute
     from ..engines.duplex.engine import Moshi
     from ..engines.thread import ModelThread
+    from ..live.sound import SoundOptions
 
 
 def bench_live(
@@ -50,7 +52,11 @@ def bench_live(
 
 
 def _measure(
-    thread: "ModelThread", moshi: "Moshi", sound: Any, seconds: float, soak_s: float
+    thread: "ModelThread",
+    moshi: "Moshi",
+    sound: "SoundOptions",
+    seconds: float,
+    soak_s: float,
 ) -> "tuple[Delay, dict[str, float], list[Minute]]":
     from ..bench.live import delay, idle, soak
 
@@ -65,7 +71,7 @@ def _measure(
     return found, shares, marks
 
 
-def demo_questions() -> list[tuple[Any, str]]:
+def demo_questions() -> "list[tuple[Pcm, str]]":
     """The recorded questions of the package, and the demo's answers to them."""
     from importlib.resources import files
 

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from .main import INTERRUPTED
 from .outputs import check_outputs
 
 if TYPE_CHECKING:
+    from ..engines.duplex.session import DuplexSession
+    from ..live.sound import SoundOptions
+
     pass
 
 EXAMPLES = """
@@ -210,7 +213,7 @@ def chat(
             temp, text_temperature, audio_temperature, text_topk, audio_topk
         )
 
-        def make() -> Any:
+        def make() -> "DuplexSession":
             return moshi.session(seed, first="silence", trace=timing, **sampling)
 
         about = {"model": name, "seed": seed}
@@ -223,7 +226,7 @@ def chat(
         raise typer.Exit(outcome.exit_code)
 
 
-def check_devices(sound: Any) -> None:
+def check_devices(sound: "SoundOptions") -> None:
     """Raise an AudioError for a device that is not there."""
     from ..audio.device import find_device
 

@@ -9,10 +9,14 @@ from .console import RawPrinter
 from .outputs import print_json
 
 if TYPE_CHECKING:
+    from ..bench.speed import Speed
     from ..documents.recording import Recording
     from ..engines.duplex.engine import Moshi
+    from ..engines.line import Session
     from ..engines.thread import ModelThread
     from ..live.conversation import Conversation
+    from ..live.screen import Screen
+    from ..live.sound import SoundOptions
     from ..live.talk import Outcome
     from ..utils.trace import Trace
 
@@ -23,7 +27,7 @@ class Loader:
     def __init__(self, name: str, codec: str | None, files: dict[str, Any]):
         self.name = name
         self.notices: list[str] = []
-        self.speed: Any = None
+        self.speed: Speed | None = None
         self._codec = codec
         self._files = files
 
@@ -67,8 +71,8 @@ class Run:
 
     def __call__(
         self,
-        make: Callable[[], Any],
-        sound: Any,
+        make: "Callable[[], Session]",
+        sound: "SoundOptions",
         max_seconds: float | None,
         max_frames: int | None,
     ) -> "Outcome":
@@ -105,7 +109,7 @@ class Run:
         self._sum_up(outcome, recording)
         return outcome
 
-    def _screen(self) -> Any:
+    def _screen(self) -> "Screen":
         from rich.console import Console
 
         from ..live.screen import LiveScreen, PlainScreen

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from ..checkpoint.info import CheckpointInfo
+    from ..models.lm import Lm
+
 EXAMPLES = """
 moshi-mlx info demo
 moshi-mlx info kyutai/moshiko-mlx-q4
@@ -69,7 +72,7 @@ def info(
     show(facts, Console(), chips)
 
 
-def check_files(found: Any) -> None:
+def check_files(found: "CheckpointInfo") -> None:
     """Compare the files of a checkpoint with the hub's checksums.
 
     Raises: CheckpointError, which names the files that are not what the hub has.
@@ -84,7 +87,7 @@ def check_files(found: Any) -> None:
     print(make_log("info", f"{len(files)} files are as the hub has them"))
 
 
-def describe(found: Any) -> dict[str, Any]:
+def describe(found: "CheckpointInfo") -> dict[str, Any]:
     """Everything that is known of a checkpoint, for JSON."""
     from ..checkpoint.bandwidth import reach
     from ..checkpoint.build import outline_codec
@@ -144,7 +147,7 @@ def describe(found: Any) -> dict[str, Any]:
     }
 
 
-def _packed_conversation(lm: Any) -> int | None:
+def _packed_conversation(lm: "Lm") -> int | None:
     """What a conversation holds with 8-bit keys and values; None where it cannot."""
     from ..checkpoint.cost import cache_bytes
     from ..errors import ConfigError
@@ -156,7 +159,7 @@ def _packed_conversation(lm: Any) -> int | None:
     return cache_bytes(cfg.transformer, lm.out_norm["weight"].dtype)
 
 
-def _files(found: Any) -> list[dict[str, Any]]:
+def _files(found: "CheckpointInfo") -> list[dict[str, Any]]:
     from ..checkpoint.formats import format_of
     from ..utils.tensor_files import read_header
 
@@ -171,7 +174,7 @@ def _files(found: Any) -> list[dict[str, Any]]:
     return entries
 
 
-def _network(lm: Any) -> dict[str, Any]:
+def _network(lm: "Lm") -> dict[str, Any]:
     from ..audio import FRAME, SAMPLE_RATE
 
     cfg, dep = lm.cfg, lm.cfg.depformer
@@ -196,7 +199,7 @@ def _network(lm: Any) -> dict[str, Any]:
     }
 
 
-def _conditions(found: Any) -> dict[str, Any]:
+def _conditions(found: "CheckpointInfo") -> dict[str, Any]:
     """Conditions by name: the values of a table, or the width of an array."""
     entries = found.config.get("conditioners") or {}
     return {
@@ -205,7 +208,7 @@ def _conditions(found: Any) -> dict[str, Any]:
     }
 
 
-def _voices(found: Any) -> dict[str, Any] | None:
+def _voices(found: "CheckpointInfo") -> dict[str, Any] | None:
     """How voices of a speaking model are called, and those in its own folder."""
     if not found.kind.speaks:
         return None

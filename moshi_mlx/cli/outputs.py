@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import AudioError
 
 if TYPE_CHECKING:
+    from ..audio.samples import Pcm
     from ..engines.duplex.files import Exchange
 
 SCHEMA = 1  # version of what --json prints: see schema.json beside this file
@@ -96,7 +97,7 @@ class SoundFiles:
         from ..audio import SAMPLE_RATE, WavWriter
         from ..documents.recording import Recording
 
-        self.sinks: list[Callable[[Any], None]] = []
+        self.sinks: list[Callable[[Pcm], None]] = []
         self._recording = None
         if outfile is not None:
             writer = stack.enter_context(WavWriter(outfile, 1, SAMPLE_RATE))

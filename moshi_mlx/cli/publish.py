@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .console import status
+
+if TYPE_CHECKING:
+    from ..checkpoint.info import CheckpointInfo
 
 HUB_PANEL = "Hub"
 
@@ -40,7 +43,11 @@ def check_upload(repo: str | None, out: Path | None) -> None:
 
 
 def publish(
-    found: Any, folder: Path, repo: str, private: bool, quality: Sequence[str] = ()
+    found: "CheckpointInfo",
+    folder: Path,
+    repo: str,
+    private: bool,
+    quality: Sequence[str] = (),
 ) -> str:
     """Write the card of a saved folder and push both; returns the address.
 

@@ -3,7 +3,7 @@
 import json
 import logging
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,12 @@ from . import options
 from .console import log_to_stderr, progress, status
 from .outputs import check_outputs, print_json, with_schema
 from .publish import Private, Upload, check_upload, publish
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..checkpoint.info import CheckpointInfo
+    from ..checkpoint.quantize import Recipe
 
 EXAMPLES = """
 moshi-mlx quantize kyutai/moshiko-mlx-bf16 moshiko-q4
@@ -200,7 +206,9 @@ def _name(
     return recipe
 
 
-def _write(found: Any, out: Path, name: str, overwrite: bool) -> dict[str, Any]:
+def _write(
+    found: "CheckpointInfo", out: Path, name: str, overwrite: bool
+) -> dict[str, Any]:
     """Quantise into a folder; what was written."""
     from ..checkpoint.build import load_tokenizer, open_lm
     from ..checkpoint.cost import cost
@@ -271,9 +279,9 @@ def _tell(result: dict[str, Any]) -> None:
 
 
 def _measure(
-    found: Any,
+    found: "CheckpointInfo",
     recordings: list[Path],
-    recipes: dict[str, Any],
+    recipes: "Mapping[str, Recipe]",
     kv_bits: int | None,
     report: Path | None,
     quiet: bool,

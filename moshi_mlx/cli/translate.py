@@ -16,6 +16,7 @@ from .loading import load_moshi
 from .outputs import SoundFiles, check_outputs, print_json
 
 if TYPE_CHECKING:
+    from ..audio.samples import Pcm
     from ..documents.transcript import Layout
     from ..engines.duplex.files import Exchange, Response
     from ..engines.duplex.session import DuplexSession
@@ -167,7 +168,7 @@ def translate(
                 printer.print_token(exchange.reply.text)
 
 
-def live(session: "DuplexSession", blocks: Iterator[Any]) -> Iterator["Exchange"]:
+def live(session: "DuplexSession", blocks: "Iterator[Pcm]") -> Iterator["Exchange"]:
     """The microphone, until Ctrl-C."""
     from ..engines.duplex.files import live_exchanges
 

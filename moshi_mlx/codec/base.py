@@ -3,8 +3,11 @@
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..models.snapshot import Snapshot
+
+Codes = NDArray[np.int32]  # in whatever shape a docstring says
 
 
 class Codec(Protocol):

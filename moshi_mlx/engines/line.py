@@ -11,20 +11,19 @@ from typing import Any, Protocol
 
 import mlx.core as mx
 import numpy as np
-from numpy.typing import NDArray
 
+from ..audio.samples import Pcm
 from .queue import Dropped, FrameQueue, Waiting
 
 _log = logging.getLogger(__name__)
 
-Frame = NDArray[np.float32]
-StepAll = Callable[[Sequence[Any], Sequence[Frame]], Sequence[Any]]
+StepAll = Callable[[Sequence[Any], Sequence[Pcm]], Sequence[Any]]
 
 
 class Session(Protocol):
     """Anything that takes a frame and returns a reply."""
 
-    def step(self, frame: Frame) -> Any: ...
+    def step(self, frame: Pcm) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Answer:
         dropped: the user's frames that were left out so far.
     """
 
-    frame: Frame
+    frame: Pcm
     reply: Any
     heard_at: float
     began_at: float
@@ -89,7 +88,7 @@ class Line:
         self._lines = lines
         self._call = call
 
-    def put(self, frame: Frame, heard_at: float | None = None) -> None:
+    def put(self, frame: Pcm, heard_at: float | None = None) -> None:
         """Hand over a frame ``[1920]``; it is copied.
 
         Waits for room where the line was opened with ``full="wait"``.
@@ -102,7 +101,7 @@ class Line:
         while (room := self._lines.submit(self, frame, at)) is not None:
             room.result()
 
-    async def aput(self, frame: Frame, heard_at: float | None = None) -> None:
+    async def aput(self, frame: Pcm, heard_at: float | None = None) -> None:
         """As ``put``, for asyncio."""
         frame = np.array(frame, dtype=np.float32)
         at = time.perf_counter() if heard_at is None else heard_at
@@ -157,9 +156,7 @@ class Lines:
         """Take a line in; the caller holds the lock."""
         self._open.append(line)
 
-    def submit(
-        self, line: Line, frame: Frame, heard_at: float
-    ) -> "Future[None] | None":
+    def submit(self, line: Line, frame: Pcm, heard_at: float) -> "Future[None] | None":
         """Queue a frame; one for a closed line vanishes.
 
         Returns: None, or what resolves when there may be room for the frame.
@@ -274,7 +271,7 @@ def _tell_of_room(line: Line) -> None:
             room.set_result(None)
 
 
-def _step_each(sessions: Sequence[Any], frames: Sequence[Frame]) -> Sequence[Any]:
+def _step_each(sessions: Sequence[Any], frames: Sequence[Pcm]) -> Sequence[Any]:
     return [
         session.step(frame) for session, frame in zip(sessions, frames, strict=True)
     ]

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..modules.embedding import QuantizedScaledEmbedding, ScaledEmbedding
+from ..modules.embedding import PARTS, QuantizedScaledEmbedding, ScaledEmbedding
 from . import ops
 from .linear import FastLinear, FastQuantizedLinear, with_weights
 
-PARTS = ("weight", "scales", "biases")
 KNOWN = (  # exactly these: the call of another class may do anything
     nn.Linear,
     nn.QuantizedLinear,

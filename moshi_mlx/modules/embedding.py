@@ -3,6 +3,7 @@
 import mlx.core as mx
 import mlx.nn as nn
 
+PARTS = ("weight", "scales", "biases")  # of a plain or quantised table or matrix
 ZERO_TOKEN = -1  # its embedding is exactly zero, and it is never sampled
 
 

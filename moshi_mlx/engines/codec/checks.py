@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Codes = NDArray[np.int32]
+from ...codec.base import Codes
 
 
 def checked_count(called: str, count: int | None, most: int) -> int:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ...audio.samples import Pcm
 from ...checkpoint.kinds import ModelKind
 from ...codec import Codec
 from ...errors import ConfigError
@@ -19,7 +20,7 @@ from ...utils.trace import Trace
 from ..closing import Closing
 from ..owner import Owner
 from .sampling import Sampling
-from .session import DuplexSession, First, Frame, Reply, step_together
+from .session import DuplexSession, First, Reply, step_together
 from .stepper import Stepper
 
 
@@ -129,22 +130,22 @@ class Batch(Closing):
             self._taken[session.row] = None
 
     def step(
-        self, sessions: Sequence[DuplexSession], frames: Sequence[Frame]
+        self, sessions: Sequence[DuplexSession], frames: Sequence[Pcm]
     ) -> list[Reply]:
         """One frame ``[1920]`` of each of some conversations, and their answers."""
         given = self._checked("batch.step", sessions, frames)
         return self.moshi.owner.run(lambda: step_together(sessions, given))
 
     async def astep(
-        self, sessions: Sequence[DuplexSession], frames: Sequence[Frame]
+        self, sessions: Sequence[DuplexSession], frames: Sequence[Pcm]
     ) -> list[Reply]:
         """As ``step``, for asyncio."""
         given = self._checked("batch.astep", sessions, frames)
         return await self.moshi.owner.arun(lambda: step_together(sessions, given))
 
     def _checked(
-        self, called: str, sessions: Sequence[DuplexSession], frames: Sequence[Frame]
-    ) -> list[Frame]:
+        self, called: str, sessions: Sequence[DuplexSession], frames: Sequence[Pcm]
+    ) -> list[Pcm]:
         self._check_open(called)
         return [s.checked(f, called) for s, f in zip(sessions, frames, strict=True)]
 

@@ -4,13 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ...audio.samples import Pcm
 from ...codec import Codec, NativeCodec
+from ...codec.base import Codes
 from ...models.snapshot import Snapshot
-
-Frame = NDArray[np.float32]
-Codes = NDArray[np.int32]
 
 
 class RowCodec(Protocol):
@@ -44,11 +42,11 @@ class RowCodec(Protocol):
         """
         ...
 
-    def encode(self, frames: Mapping[int, Frame]) -> dict[int, Codes]:
+    def encode(self, frames: Mapping[int, Pcm]) -> dict[int, Codes]:
         """Codes ``[K]`` of the next frame ``[S]`` of some rows."""
         ...
 
-    def decode(self, codes: Mapping[int, Codes]) -> dict[int, Frame]:
+    def decode(self, codes: Mapping[int, Codes]) -> dict[int, Pcm]:
         """Sound ``[S]`` of the next codes ``[K]`` of some rows."""
         ...
 
@@ -82,13 +80,13 @@ class SeparateCodecs:
     def restore(self, row: int, snapshot: Snapshot) -> None:
         self.codecs[row].restore(snapshot)
 
-    def encode(self, frames: Mapping[int, Frame]) -> dict[int, Codes]:
+    def encode(self, frames: Mapping[int, Pcm]) -> dict[int, Codes]:
         return {
             row: self.codecs[row].encode_step(frame[None, None])[0, :, 0]
             for row, frame in frames.items()
         }
 
-    def decode(self, codes: Mapping[int, Codes]) -> dict[int, Frame]:
+    def decode(self, codes: Mapping[int, Codes]) -> dict[int, Pcm]:
         return {
             row: self.codecs[row].decode_step(mine[None, :, None])[0, 0]
             for row, mine in codes.items()
@@ -118,14 +116,14 @@ class JointCodec:
     def restore(self, row: int, snapshot: Snapshot) -> None:
         self._codec.restore(snapshot, row)
 
-    def encode(self, frames: Mapping[int, Frame]) -> dict[int, Codes]:
+    def encode(self, frames: Mapping[int, Pcm]) -> dict[int, Codes]:
         pcm = np.zeros((self._codec.batch_size, 1, self.frame_size), np.float32)
         for row, frame in frames.items():
             pcm[row, 0] = frame
         codes = self._codec.encode_step(pcm, self._active(frames))
         return {row: codes[row, :, 0] for row in frames}
 
-    def decode(self, codes: Mapping[int, Codes]) -> dict[int, Frame]:
+    def decode(self, codes: Mapping[int, Codes]) -> dict[int, Pcm]:
         num_codebooks = len(next(iter(codes.values())))
         joined = np.zeros((self._codec.batch_size, num_codebooks, 1), np.int32)
         for row, mine in codes.items():

@@ -9,9 +9,10 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ...audio.samples import as_float
+from ...audio.samples import Pcm, as_float
 from ...checkpoint.eos import EOS
 from ...checkpoint.kinds import EndRule
+from ...codec.base import Codes
 from ...models.snapshot import Snapshot
 from ...utils.text import PieceReader
 from ...utils.trace import Trace
@@ -23,8 +24,6 @@ from .sampling import Sampling
 from .stepper import Stepper
 
 R = TypeVar("R")
-Frame = NDArray[np.float32]
-Codes = NDArray[np.int32]
 First = Literal["twice", "silence"]
 
 
@@ -130,7 +129,7 @@ class DuplexSession(Closing):
         """How long each stage took."""
         return self.stepper.trace
 
-    def step(self, frame: Frame) -> Reply:
+    def step(self, frame: Pcm) -> Reply:
         """Hear one frame ``[frame_size]``, and answer.
 
         Args:
@@ -144,7 +143,7 @@ class DuplexSession(Closing):
         given = self.checked(frame, "session.step")
         return self._alone("session.step", lambda: step_together([self], [given])[0])
 
-    async def astep(self, frame: Frame) -> Reply:
+    async def astep(self, frame: Pcm) -> Reply:
         """As ``step``, for asyncio."""
         given = self.checked(frame, "session.astep")
         self._enter("session.astep", "task")
@@ -159,7 +158,7 @@ class DuplexSession(Closing):
         """As ``step``, for the codes ``[other]`` of a frame: a single call."""
         return self._alone("session.step_codes", lambda: self._say(codes))
 
-    def encode(self, frame: Frame) -> Codes:
+    def encode(self, frame: Pcm) -> Codes:
         """Codes ``[other]`` of a frame that the codec hears and the model does not."""
         given = self.checked(frame, "session.encode")
         return self._alone(
@@ -203,7 +202,7 @@ class DuplexSession(Closing):
         """
         self._alone("session.restore", lambda: self._go_on(snapshot))
 
-    def checked(self, frame: Frame, called: str) -> Frame:
+    def checked(self, frame: Pcm, called: str) -> Pcm:
         """One frame as float32; ``called`` is the function that errors name."""
         frame = as_float(frame)
         if not np.isfinite(frame).all():
@@ -290,7 +289,7 @@ class DuplexSession(Closing):
 
 
 def step_together(
-    sessions: Sequence[DuplexSession], frames: Sequence[Frame]
+    sessions: Sequence[DuplexSession], frames: Sequence[Pcm]
 ) -> list[Reply]:
     """A frame ``[1920]`` of each of some sessions of one batch, and their answers.
 

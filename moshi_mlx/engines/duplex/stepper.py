@@ -8,18 +8,16 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
-from numpy.typing import NDArray
 
+from ...audio.samples import Pcm
 from ...codec import Codec
+from ...codec.base import Codes
 from ...models.lm import Lm
 from ...modules.conditioner import ConditionTensor
 from ...utils.trace import Trace
 from .row_codec import make_row_codec
 from .rows import RowGen
 from .sampling import Sampling
-
-Frame = NDArray[np.float32]
-Codes = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Said:
 
     text_token: int
     codes: Codes | None = None
-    pcm: Frame | None = None
+    pcm: Pcm | None = None
 
 
 class Stepper:
@@ -85,7 +83,7 @@ class Stepper:
         """Let go of all state."""
         del self.gen, self.codec
 
-    def encode(self, frames: Mapping[int, Frame]) -> dict[int, Codes]:
+    def encode(self, frames: Mapping[int, Pcm]) -> dict[int, Codes]:
         """Codes ``[other]`` of the next frame ``[1920]`` of some rows."""
         with self.trace.stage("encode"):
             heard = self.codec.encode(frames)
@@ -107,7 +105,7 @@ class Stepper:
             return {row: Said(int(tokens[row])) for row in heard}
         own = np.array(audio, dtype=np.int32)
         whole = {row: own[row] for row in heard if (own[row] >= 0).all()}
-        sound: dict[int, Frame] = {}
+        sound: dict[int, Pcm] = {}
         if whole:
             with self.trace.stage("decode"):
                 sound = self.codec.decode(whole)

@@ -13,6 +13,7 @@ from ...audio.inputs import SoundLike
 from ...audio.long import LongSound, open_sound
 from ...audio.resample import resample
 from ...audio.samples import Pcm, as_mono
+from ...codec.base import Codes
 from ...errors import AudioError, ConfigError
 from ...models.lm import Lm
 from ...models.mimi import Mimi, MimiState
@@ -23,7 +24,6 @@ from .prompt import check_length
 from .rows import FRAME_S, LATE_S, Rows
 
 PAUSE_LENGTHS_S = (0.5, 1.0, 2.0, 3.0)  # of the extra heads of Kyutai's models
-Codes = NDArray[np.int32]
 Sound = SoundLike | Pcm | LongSound
 
 
