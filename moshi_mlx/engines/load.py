@@ -12,6 +12,7 @@ from ..checkpoint.info import CheckpointInfo
 from ..checkpoint.kinds import DEFAULT_STT_REPO, DEFAULT_TEXT_REPO, DEFAULT_TTS_REPO
 from ..checkpoint.quantize import quantize as quantize_lm
 from ..models.lm import Lm
+from .base import BaseEngine
 from .fetch import fetched, found
 from .owner import model_thread
 from .residency import keep_resident
@@ -19,7 +20,7 @@ from .stt import STTModel
 from .text import TextModel
 from .tts import TTSModel
 
-M = TypeVar("M")
+M = TypeVar("M", bound=BaseEngine)
 
 
 def load_tts(
@@ -124,7 +125,7 @@ def _built(
     def build() -> M:
         lm = open_lm()
         engine = wrap(lm)
-        keep_resident(engine, footprint(info, lm), info.name)
+        engine.residency = keep_resident(engine, footprint(info, lm), info.name)
         return engine
 
     return model_thread().run(build)

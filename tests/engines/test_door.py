@@ -61,3 +61,23 @@ def test_a_door_of_another_kind_refuses_in_a_sentence(loader, lacking):
 def test_a_moshi_does_not_translate():
     with pytest.raises(ConfigError, match="does not translate"):
         moshi_mlx.load("demo").translate("question.wav")
+
+
+def tts(_: Path) -> Path:
+    return DATA / "tts"
+
+
+@pytest.mark.parametrize(
+    "make, use",
+    [
+        (tts, lambda model: model.say("hello", str(DATA / "tts" / "voice_a.wav"))),
+        (listening, lambda model: model.session()),
+        (writing, lambda model: model.session("hello")),
+    ],
+)
+def test_every_engine_closes_and_says_so(tmp_path, make, use):
+    with moshi_mlx.load(make(tmp_path)) as model:
+        assert not model.closed
+    model.close()  # again changes nothing
+    with pytest.raises(ConfigError, match="is closed: load the model again"):
+        use(model)

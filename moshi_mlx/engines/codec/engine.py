@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +13,7 @@ from ...audio.resample import resample
 from ...audio.samples import Pcm, as_float
 from ...codec import NativeCodec
 from ...models.mimi import Mimi
-from ..closing import Closing
+from ..base import BaseEngine
 from ..owner import HERE, Owner
 from .checks import Codes, checked_codes, checked_count
 from .stream import MimiStream
@@ -22,7 +21,7 @@ from .stream import MimiStream
 PIECE_FRAMES = 25  # computed at once: 2 s, then whoever waits has a turn
 
 
-class MimiCodec(Closing):
+class MimiCodec(BaseEngine):
     """A codec that any number of streams share; ``moshi_mlx.load_codec`` makes it.
 
     ::
@@ -146,11 +145,3 @@ class MimiCodec(Closing):
         pcm = as_float(sound)
         rate = self.sample_rate if sample_rate is None else sample_rate
         return resample(np.atleast_2d(pcm), rate, self.sample_rate)
-
-    def _computed_by(self) -> Owner:
-        return self.owner
-
-    def _drop(self) -> None:
-        """Free the weights; streams that are open still hold them."""
-        del self.mimi
-        mx.clear_cache()

@@ -18,9 +18,8 @@ from ...utils.sampling import TokenSampler
 from ...utils.text import PieceReader, Tokenizer
 from ...utils.trace import Trace
 from ..about import about
-from ..closing import Closing
+from ..base import BaseEngine
 from ..owner import HERE, Owner
-from ..residency import Residency
 from ..thread import ModelThread
 from .batch import Batch
 from .files import Heard, Response, heard_frames, respond
@@ -28,7 +27,7 @@ from .sampling import Sampling
 from .session import DuplexSession, First, Reply
 
 
-class Moshi(Closing):
+class Moshi(BaseEngine):
     """Weights that any number of conversations share; ``moshi_mlx.load`` makes it.
 
     Args:
@@ -39,7 +38,6 @@ class Moshi(Closing):
         owner: where it computes; on the caller's thread by default.
     """
 
-    residency: Residency | None = None  # of the weights, in a GPU's memory
     _sleep: Callable[[], None] | None = None  # ends what ``stay_awake`` began
 
     def __init__(
@@ -229,14 +227,7 @@ class Moshi(Closing):
             self._sleep = self.owner.when_idle(work, after_s)
             weakref.finalize(self, self._sleep).atexit = False
 
-    def _computed_by(self) -> Owner:
-        return self.owner
-
     def _drop(self) -> None:
-        """Free the weights; conversations that are open still hold them."""
         if self._sleep is not None:
             self._sleep()
-        del self.lm, self.make_codec
-        mx.clear_cache()
-        if self.residency is not None:
-            self.residency.release()
+        super()._drop()

@@ -230,7 +230,10 @@ class Response:
 
     def report(self, path: str | Path, title: str | None = None) -> None:
         """Write one HTML page: both waveforms, the text at its time, the timing."""
-        trace = self.session.trace
+        trace, lead_in_s = self.session.trace, self.session.ending.before_s
+        facts: dict[str, object] = {"model": self.model, "seed": self.seed}
+        if lead_in_s:
+            facts["silence before, left out here"] = f"{lead_in_s:g} s"
         write_report(
             path,
             self.both,
@@ -238,7 +241,7 @@ class Response:
             pieces=self.pieces,
             frame_ms=trace.durations_ms("frame"),
             stages=trace.summary(),
-            facts={"model": self.model, "seed": self.seed},
+            facts=facts,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -103,7 +103,7 @@ class DuplexSession(Closing):
         self.frame_size = stepper.codec.frame_size  # samples per frame
         self.sample_rate = stepper.codec.sample_rate  # Hz of the frames, in and out
         self._name = name
-        self._ending = ending
+        self.ending = ending
         self._on_close = on_close
         delay = stepper.gen.max_delay
         self._chosen: deque[int] = deque(maxlen=delay + 1)  # newest text tokens
@@ -176,12 +176,12 @@ class DuplexSession(Closing):
             seconds: to wait at most, for Moshi.
         """
         self._check_open("session.flush")
-        return self.owner.iterate(lambda: finish(self, self._ending, seconds))
+        return self.owner.iterate(lambda: finish(self, self.ending, seconds))
 
     def aflush(self, seconds: float = 10.0) -> AsyncIterator[Reply]:
         """As ``flush``, for asyncio: ``async for reply in session.aflush()``."""
         self._check_open("session.aflush")
-        return self.owner.aiterate(lambda: finish(self, self._ending, seconds))
+        return self.owner.aiterate(lambda: finish(self, self.ending, seconds))
 
     def snapshot(self) -> Snapshot:
         """The conversation as it is now, to be saved or restored, here or elsewhere:

@@ -19,6 +19,7 @@ from ...models.lm import Lm
 from ...models.mimi import Mimi, MimiState
 from ...utils.text import Tokenizer
 from ..about import about
+from ..base import BaseEngine
 from ..owner import HERE, Owner
 from .prompt import check_length
 from .rows import FRAME_S, LATE_S, Rows
@@ -49,7 +50,7 @@ class Listening:
     aside: bool
 
 
-class Recogniser:
+class Recogniser(BaseEngine):
     """A listening model: language model, codec, tokenizer, and how it was trained.
 
     Args:

@@ -9,11 +9,12 @@ from ...models.lm import Lm
 from ...utils.sampling import Sampler, TokenSampler, new_seed
 from ...utils.text import Tokenizer
 from ..about import about
+from ..base import BaseEngine
 from ..owner import HERE, Owner
 from .session import TextSession
 
 
-class TextModel:
+class TextModel(BaseEngine):
     """A model that continues texts; it knows no chat.
 
     Args:

@@ -19,6 +19,7 @@ from ...modules.conditioner import (
 )
 from ...utils.sampling import Sampler
 from ..about import about
+from ..base import BaseEngine
 from ..owner import HERE, Owner
 from .machine import Entry, StateMachine, TokenIds
 from .script import SpeechTokenizer, script_to_entries
@@ -36,7 +37,7 @@ MAX_SPEAKERS = 5
 SURPLUS_PREFIX = 2  # last frames of a recording that are not continued
 
 
-class SpeechModel:
+class SpeechModel(BaseEngine):
     """A speaking model: language model, codec, tokenizer, and how it was trained.
 
     Everything public may be set between speeches. ``cfg_coef`` other than 1 runs the

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 import moshi_mlx
 from moshi_mlx.audio import FRAME, files, frames, read
+from moshi_mlx.checkpoint.kinds import EndRule
 from moshi_mlx.engines.duplex.engine import Moshi
 from moshi_mlx.errors import AudioError, ConfigError
 from tests.questions import QUESTIONS
@@ -65,6 +67,18 @@ def test_samples_of_any_rate_and_kind_are_answered(moshi):
     assert moshi.respond(whole, **GREEDY).text == QUESTION.answer
     twice = np.repeat(pcm, 2)
     assert moshi.respond(twice, sample_rate=48_000, **GREEDY).text == QUESTION.answer
+
+
+def test_a_lead_in_is_heard_and_left_out_of_sound_and_times(moshi, tmp_path):
+    ending = EndRule(before_s=0.6)
+    led = Moshi(moshi.info, moshi.lm, moshi.tokenizer, moshi.make_codec, moshi.owner)
+    led.kind = replace(moshi.kind, ending=ending)
+    response = led.responding(QUESTION.path, **GREEDY)
+    first = next(iter(response))
+    np.testing.assert_array_equal(first.heard, first_frames()[0])
+    assert (response.frames, response.session.steps) == (1, 1 + round(0.6 * 12.5))
+    response.report(tmp_path / "led.html")
+    assert "0.6 s" in (tmp_path / "led.html").read_text()
 
 
 def test_a_loop_of_ones_own_ends_with_flush(moshi):
