@@ -101,7 +101,7 @@ def test_a_recording_as_voice_of_the_smaller_kind(tmp_path):
         (("hello", "--voice", "voice_c.wav"), "nearest are voice_"),
         (("hello", "--voice", str(TTS / "voice.wav")), "is a recording"),
         (("hello", "--voice", "voice_a.wav.dead@1.safetensors"), "another model"),
-        (("hello", *VOICE, "--words", "words.doc"), "no file of words"),
+        (("hello", *VOICE, "--words", "words.doc"), "is not a file of words"),
         (("hello", *VOICE, "--words", "/no/such/place/w.srt"), "there is no folder"),
         (("hello", *VOICE, "-o", "tests"), "tests is a folder"),
         (("hello", "--voice", "README.md", "-o", "README.md"), "is the input itself"),
@@ -297,7 +297,7 @@ def test_broken_lines_are_named_and_the_others_read():
     reasons = [r.reason for r in found if isinstance(r, Failure)]
     for reason, part in zip(
         reasons,
-        ("no JSON object", "id, voices", "texts as turns", "not JSON"),
+        ("not a JSON object", "id, voices", "texts as turns", "not JSON"),
         strict=True,
     ):
         assert part in reason
