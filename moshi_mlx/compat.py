@@ -24,7 +24,7 @@ class MimiOf030:
     """0.3.0's ``Mimi``: the caches of its only stream, now the default one."""
 
     def reset_all(self: Any) -> None:
-        """Start the default stream anew."""
+        """Start the default stream again."""
         self.reset_state()
 
     @property
@@ -70,7 +70,7 @@ class LmGenOf030:
 
     @gen_sequence.setter
     def gen_sequence(self: Any, value: mx.array) -> None:
-        """Programs put an empty table in its place to begin anew."""
+        """Programs put an empty table in its place to start again."""
         if mx.any(value != self.ungenerated_token).item():
             raise ValueError(
                 "gen_sequence was set to a table with tokens in it: give tokens with "

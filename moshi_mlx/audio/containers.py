@@ -67,7 +67,7 @@ def says_length(file: BinaryIO, kind: str) -> bool:
 
 
 def declared_size(head: bytes) -> int | None:
-    """Bytes that a file has by its own header; None where it does not say."""
+    """Bytes that a file has by its own header; None if it does not say."""
     if len(head) < 24:
         return None
     if head[:4] in (b"RIFF", b"FORM"):

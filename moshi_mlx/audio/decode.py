@@ -36,7 +36,7 @@ class Decoder(Protocol):
 
     Attributes:
         sample_rate: in Hz.
-        length: samples that the file says it holds; None where it says nothing.
+        length: samples that the file says it holds; None if it says nothing.
         exact: whether that is more than an estimate.
         lost: samples that were given as silence, for they could not be read.
         lost_at_s: where the first of them are.
@@ -222,7 +222,7 @@ class PackedPcm:
         return np.concatenate([empty, *(p for p in parts if p.shape[1])], axis=1)
 
     def _decode(self, at_s: float, seconds: float) -> np.ndarray:
-        """A stretch ``[C, S]``; empty where nothing of it can be read."""
+        """A stretch ``[C, S]``; empty if nothing of it can be read."""
         try:
             return _tried(lambda: self._reader.decode(at_s, seconds))
         except Unreadable as error:

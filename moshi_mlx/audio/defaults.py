@@ -22,7 +22,7 @@ class _Address(Structure):
 def system_defaults() -> tuple[int, int] | None:
     """Numbers of the default microphone and loudspeaker now, as the system counts.
 
-    None where it cannot be asked, or follows its defaults without being asked.
+    None if it cannot be asked, or follows its defaults without being asked.
     """
     if sys.platform != "darwin":
         return None
@@ -30,7 +30,7 @@ def system_defaults() -> tuple[int, int] | None:
 
 
 def _ask(selector: bytes) -> int:
-    """A number that Core Audio keeps for the whole system; 0 where there is none."""
+    """A number that Core Audio keeps for the whole system; 0 if there is none."""
     address = _Address(_code(selector), _code(b"glob"), 0)
     number, size = c_uint32(), c_uint32(sizeof(c_uint32))
     failed = _core_audio().AudioObjectGetPropertyData(

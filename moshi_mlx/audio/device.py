@@ -60,7 +60,7 @@ class Device:
 def portaudio() -> ModuleType:
     """The sounddevice module.
 
-    Raises: AudioError where PortAudio is not installed.
+    Raises: AudioError if PortAudio is not installed.
     """
     try:
         import sounddevice
@@ -74,7 +74,7 @@ def portaudio() -> ModuleType:
 
 
 def refresh() -> None:
-    """Look for devices anew. PortAudio lists them once; no stream may be open."""
+    """Look for devices again. PortAudio lists them once; no stream may be open."""
     sounddevice = portaudio()
     sounddevice._terminate()
     sounddevice._initialize()
@@ -107,7 +107,7 @@ def find_device(kind: Kind, choice: str | int | None = None) -> Device:
         choice: its number; its name or a part of it that no other has, upper or lower
             case; None for the system's default.
 
-    Raises: AudioError where there is none, or more than one.
+    Raises: AudioError if there is none, or more than one.
     """
     what = "microphone" if kind == "input" else "loudspeaker"
     able = [device for device in list_devices() if device.channels(kind)]
@@ -173,7 +173,7 @@ class _Stream:
         return float(self._stream.latency)
 
     def start(self) -> None:
-        """Raises: AudioError where the device refuses."""
+        """Raises: AudioError if the device refuses."""
         sounddevice = portaudio()
         try:
             self._stream.start()
@@ -252,7 +252,7 @@ class Microphone(_Stream):
         on_lost: called there when the device is gone.
         buffer_s: sound that the device holds, in seconds; None is as little as goes.
 
-    Raises: AudioError where it cannot be opened.
+    Raises: AudioError if it cannot be opened.
     """
 
     kind = "input"
@@ -286,7 +286,7 @@ class Speaker(_Stream):
         on_lost: called there when the device is gone.
         buffer_s: sound that the device holds, in seconds; None is as little as goes.
 
-    Raises: AudioError where it cannot be opened.
+    Raises: AudioError if it cannot be opened.
     """
 
     kind = "output"

@@ -74,12 +74,12 @@ def write_wav(
 
 
 def make_folder(path: Path, private: bool = False) -> None:
-    """Make a folder for files to be written, where it is not there.
+    """Make a folder for files to be written, if it is not there.
 
     Args:
         private: for its owner alone.
 
-    Raises: AudioError where that cannot be.
+    Raises: AudioError if that cannot be.
     """
     try:
         path.mkdir(0o700 if private else 0o777, parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ class WavWriter:
         sample_rate: in Hz.
         opener: as of ``open``: who may read the file, and whether it must be new.
 
-    Raises: AudioError where the file cannot be written.
+    Raises: AudioError if the file cannot be written.
     """
 
     def __init__(

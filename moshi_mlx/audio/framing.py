@@ -41,7 +41,7 @@ class Framer:
         return list(pcm[:whole].reshape(-1, self.size))
 
     def flush(self) -> np.ndarray | None:
-        """The unfinished frame, filled up with silence; None where there is none."""
+        """The unfinished frame, filled up with silence; None if there is none."""
         if not self.pending:
             return None
         frame = np.pad(self._rest, (0, self.size - self.pending))
@@ -87,7 +87,7 @@ class PlaybackRing:
             self._filled += len(pcm)
 
     def read(self, num_samples: int) -> np.ndarray:
-        """The next ``[num_samples]``, silence where nothing is left."""
+        """The next ``[num_samples]``, silence if nothing is left."""
         out = np.zeros(num_samples, np.float32)
         with self._lock:
             count = min(num_samples, self._filled)

@@ -31,7 +31,7 @@ class Input:
         sound: a path; "-" for standard input; the bytes of a file; or a file that is
             open for reading.
 
-    Raises: AudioError where there is nothing to read.
+    Raises: AudioError if there is nothing to read.
     """
 
     def __init__(self, sound: SoundLike):
@@ -145,7 +145,7 @@ def name_of(sound: object, stem: str = "stdin") -> Path:
     """A path whose folder and stem suit files that are written beside a sound.
 
     Args:
-        stem: of what is no file with a place of its own, as a pipe.
+        stem: of what is not a file with a place of its own, as a pipe.
     """
     placeless = str(sound) in STDIN or str(sound).startswith(DEVICES)
     return Path(stem if placeless else str(sound))

@@ -36,9 +36,9 @@ class OpenedSound:
 
     Attributes:
         name: of the file, for people.
-        length_s: how long it says it is; None where it does not.
+        length_s: how long it says it is; None if it does not.
 
-    Raises: AudioError where nothing of it can be read.
+    Raises: AudioError if nothing of it can be read.
     """
 
     def __init__(self, sound: SoundLike):

@@ -56,7 +56,7 @@ def page(title: str, note: str, parts: Sequence[str]) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a report. Raises: ConfigError where the file cannot be written."""
+    """Write a report. Raises: ConfigError if the file cannot be written."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

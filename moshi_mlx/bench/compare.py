@@ -1,4 +1,4 @@
-"""Recipes side by side: each quantises the model anew and is held against it."""
+"""Recipes side by side: each quantises the model again and is held against it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -36,7 +36,7 @@ class TaskRun(Protocol):
     """One stream of a model's work."""
 
     def step(self) -> bool:
-        """Do one step; true where something came of it: sound, a word, a token."""
+        """Do one step; true if something came of it: sound, a word, a token."""
         ...
 
 

@@ -159,7 +159,7 @@ def delay(
 ) -> Delay:
     """Time clicks through a conversation for so long.
 
-    Raises: AudioError where there is no device, or where no click came back.
+    Raises: AudioError if there is no device, or if no click came back.
     """
     talk, errors = _talk(
         thread, lambda: Parrot(moshi), replace(options, echo=False), Clicks

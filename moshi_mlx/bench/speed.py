@@ -97,7 +97,7 @@ def with_faster_codec(moshi: Moshi, speed: Speed) -> tuple[Moshi, Speed, str | N
 
 
 def advice(speed: Speed, moshi: Moshi) -> str | None:
-    """What to do where the machine is too slow; None where it is not."""
+    """What to do where the machine is too slow; None if it is not."""
     if speed.holds:
         return None
     if speed.p50 < FRAME_MS:

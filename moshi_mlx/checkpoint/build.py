@@ -176,7 +176,7 @@ def load_mimi(info: CheckpointInfo, num_codebooks: int | None = None) -> Mimi:
 def load_tokenizer(info: CheckpointInfo) -> Tokenizer:
     """Load the SentencePiece model of the text stream.
 
-    Raises: CheckpointError where the file is missing or is none.
+    Raises: CheckpointError if the file is missing or is none.
     """
     import sentencepiece
 

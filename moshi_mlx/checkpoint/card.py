@@ -77,7 +77,7 @@ def _storage(quantization: Quantization) -> str:
 
 
 def licence_of(info: CheckpointInfo) -> str | None:
-    """The licence that the source's own card states; None where it states none."""
+    """The licence that the source's own card states; None if it states none."""
     try:
         path = info.source.first(["README.md"])
     except CheckpointError:  # offline: the card can do without

@@ -25,7 +25,7 @@ FOREIGN_NAMES = {  # tensors of other models
 def format_of(names: Collection[str], what: str) -> Format:
     """Which naming a language model's tensors follow.
 
-    Raises: CheckpointError where it is none of ours, with what it seems to be.
+    Raises: CheckpointError if it is none of ours, with what it seems to be.
     """
     if _any(r"depformer\.\d+\.linear_in\.weight", names):
         return "candle"

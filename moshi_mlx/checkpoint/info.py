@@ -121,7 +121,7 @@ class CheckpointInfo:
                 local path, ``file://path`` or ``hf://owner/repo/file``, which are the
                 user's own words: what a config.json names stays in its checkpoint.
 
-        Raises: CheckpointError where there is no such model or it cannot be reached,
+        Raises: CheckpointError if there is no such model or it cannot be reached,
             ConfigError where its config holds values that cannot be.
         """
         given = {
@@ -178,12 +178,12 @@ class CheckpointInfo:
 
     @property
     def quantization(self) -> dict[str, Any]:
-        """How an MLX checkpoint says it is quantised; empty where it says nothing."""
+        """How an MLX checkpoint says it is quantised; empty if it says nothing."""
         return self.config.get("quantization") or {}
 
     @cached_property
     def lm_config(self) -> LmConfig:
-        """The language model's configuration, read anew for this object."""
+        """The language model's configuration, read again for this object."""
         if helium.is_helium(self.config):
             cfg = helium.helium_config(self.config)
         else:
@@ -196,7 +196,7 @@ class CheckpointInfo:
         return self.kind.codebooks
 
     def _named(self, key: str) -> Path | None:
-        """The file that the config names; None where it names none.
+        """The file that the config names; None if it names none.
 
         Raises: CheckpointError for a name that leads out of the checkpoint.
         """
@@ -250,7 +250,7 @@ class CheckpointInfo:
 
     @cached_property
     def lora_weights(self) -> Path | None:
-        """Adapters to merge; None where there are none, or they are merged already."""
+        """Adapters to merge; None if there are none, or they are merged already."""
         if "lora" in self.given:
             return self.given["lora"]
         if named := self._named("lora_name"):
@@ -320,7 +320,7 @@ def _parts(index: Path) -> list[str]:
 def _shards(folder: Path) -> list[Path]:
     """Weights in several files without an index, where all of them are there.
 
-    Raises: CheckpointError where one is missing.
+    Raises: CheckpointError if one is missing.
     """
     found = {path: m for path in folder.iterdir() if (m := SHARD.fullmatch(path.name))}
     if not found:

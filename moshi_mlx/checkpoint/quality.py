@@ -95,7 +95,7 @@ def predict(lm: Lm, sequences: Iterable[Streams]) -> list[LmOutput]:
 def compare(full: Sequence[LmOutput], other: Sequence[LmOutput]) -> Quality:
     """How far predictions are from those in full precision, stream by stream.
 
-    Raises: ConfigError where there is no step to compare.
+    Raises: ConfigError if there is no step to compare.
     """
     gathered: dict[str, list[np.ndarray]] = {}
     for one, two in zip(full, other, strict=True):

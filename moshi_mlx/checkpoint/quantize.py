@@ -134,7 +134,7 @@ def plan(lm: nn.Module, recipe: Recipe) -> Quantization:
     """Decide for every layer; those whose width is not a multiple of the group are
     kept.
 
-    Raises: ConfigError where nothing would be quantised.
+    Raises: ConfigError if nothing would be quantised.
     """
     result = Quantization()
     for path, layer in quantizable(lm).items():

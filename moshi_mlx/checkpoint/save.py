@@ -56,7 +56,7 @@ def save(
         overwrite: replace a checkpoint that is there.
 
     Returns: the folder.
-    Raises: CheckpointError where the folder holds a checkpoint already, cannot be
+    Raises: CheckpointError if the folder holds a checkpoint already, cannot be
         written, or lacks space.
     """
     folder = Path(folder).expanduser()
@@ -90,7 +90,7 @@ def check_free(
         overwrite: a checkpoint that is there may be replaced.
         source: the folder that is read meanwhile.
 
-    Raises: CheckpointError where one would be overwritten unasked, where ``folder`` is
+    Raises: CheckpointError if one would be overwritten unasked, if ``folder`` is
         the source, a file, or lies where nothing can be made.
     """
     if source is not None and folder.resolve() == source.resolve():

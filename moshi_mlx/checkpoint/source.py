@@ -69,7 +69,7 @@ class Source:
     def named(cls, name: str, revision: str | None = None) -> "Source":
         """The source that a user means by a name: see ``CheckpointInfo.find``.
 
-        Raises: CheckpointError where it is neither a folder nor a repository's name.
+        Raises: CheckpointError if it is neither a folder nor a repository's name.
         """
         if name == DEMO:
             if not (DEMO_FOLDER / "config.json").is_file():

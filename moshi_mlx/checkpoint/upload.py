@@ -18,7 +18,7 @@ def upload(folder: Path, repo: str, *, private: bool = False) -> str:
     """Create ``repo`` if need be and put the folder's files into it.
 
     Returns: the repository's address.
-    Raises: CheckpointError where the hub refuses or cannot be reached.
+    Raises: CheckpointError if the hub refuses or cannot be reached.
     """
     import huggingface_hub as hub
     from huggingface_hub.utils import HFValidationError

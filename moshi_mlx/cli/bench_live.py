@@ -23,7 +23,7 @@ def bench_live(
         seconds: of each measurement.
         soak_s: of a long conversation after that, 0 for none.
 
-    Raises: AudioError where there is no microphone or no loudspeaker.
+    Raises: AudioError if there is no microphone or no loudspeaker.
     """
     from ..bench.machine import machine
     from ..engines.owner import model_thread

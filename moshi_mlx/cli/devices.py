@@ -6,7 +6,7 @@ from ..errors import AudioError
 def print_devices() -> None:
     """A table of what can be chosen.
 
-    Raises: AudioError where there is no microphone, or no loudspeaker.
+    Raises: AudioError if there is no microphone, or no loudspeaker.
     """
     from rich.console import Console
     from rich.table import Table

@@ -148,7 +148,7 @@ def describe(found: "CheckpointInfo") -> dict[str, Any]:
 
 
 def _packed_conversation(lm: "Lm") -> int | None:
-    """What a conversation holds with 8-bit keys and values; None where it cannot."""
+    """What a conversation holds with 8-bit keys and values; None if it cannot."""
     from ..checkpoint.cost import cache_bytes
     from ..errors import ConfigError
 

@@ -38,7 +38,7 @@ def check_outputs(
         written: what the user calls each file, and its name; None is not asked for.
         sound: likewise, of WAV files.
 
-    Raises: AudioError where two are one file, a folder is not there, one is closed, or
+    Raises: AudioError if two are one file, a folder is not there, one is closed, or
         the name of a sound file is that of another format.
     """
     from ..audio.files import check_wav_name

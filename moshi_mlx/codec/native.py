@@ -40,7 +40,7 @@ class NativeCodec:
     def encode_step(
         self, pcm: np.ndarray, active: Sequence[bool] | None = None
     ) -> np.ndarray:
-        """As ``Codec``; streams that are not ``active`` stand still."""
+        """As ``Codec``; streams that are not ``active`` pause."""
         codes = self.mimi.encode_step(mx.array(pcm), self.state, active=active)
         mx.eval(codes, self.state.encoder.arrays)
         return np.array(codes)
@@ -49,7 +49,7 @@ class NativeCodec:
         self, codes: np.ndarray, active: Sequence[bool] | None = None
     ) -> np.ndarray:
         """As ``Codec``; any K from 1 to ``num_codebooks`` will do, and streams that are
-        not ``active`` stand still."""
+        not ``active`` pause."""
         check_codes(codes, self.mimi.cfg.quantizer_bins)
         pcm = self.mimi.decode_step(mx.array(codes), self.state, active=active)
         pcm = pcm.astype(mx.float32)
@@ -76,5 +76,5 @@ class NativeCodec:
         self.state.restore(kept(snapshot.state), row)
 
     def reset(self, rows: Sequence[int] | None = None) -> None:
-        """Begin new streams, in all rows or in some while the others go on."""
+        """Begin new streams, in all rows or in some while the others continue."""
         self.state.reset(rows)

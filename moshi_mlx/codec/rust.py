@@ -38,7 +38,7 @@ class RustCodec:
         batch_size: streams side by side.
         hours: how long a stream may last before a ``reset``.
 
-    Raises: ConfigError where rustymimi is not installed or cannot give so many
+    Raises: ConfigError if rustymimi is not installed or cannot give so many
         codebooks, CheckpointError for weights that it cannot read.
     """
 

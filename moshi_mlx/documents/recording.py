@@ -33,7 +33,7 @@ class Recording:
         about: what else the JSON file should say (model, seed, ...).
         opener: as of ``open``: who may read the files, and whether they must be new.
 
-    Raises: AudioError where the files cannot be written.
+    Raises: AudioError if the files cannot be written.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Recording:
         sample_rate: int = SAMPLE_RATE,
         about: Mapping[str, object] | None = None,
     ) -> "Recording":
-        """A recording named by the time; ``folder`` is made where it is missing.
+        """A recording named by the time; ``folder`` is made if it is missing.
 
         What people said is for the owner of the files alone, and nothing that lies in
         the folder is overwritten or followed elsewhere.
@@ -218,7 +218,7 @@ class _Growing:
         self._before, self._entry = separator, ""
 
     def show(self, entry: str) -> None:
-        """Write the last entry anew."""
+        """Write the last entry again."""
         self._entry = entry
         try:
             self._file.seek(self._fixed)

@@ -36,7 +36,7 @@ class StereoSound:
     Attributes:
         duration_s: its length.
         peaks: loudest sample of each side in 1 / 200 s, 0 to 1, ``[2, N]``.
-        source: for an audio element; None where there is nothing to play.
+        source: for an audio element; None if there is nothing to play.
         embedded: whether ``source`` holds the sound itself.
     """
 
@@ -71,7 +71,7 @@ def write_report(
         sample_rate: of ``sound`` where that is an array, in Hz.
         restarts: seconds at which another conversation begins.
 
-    Raises: AudioError where the file cannot be written.
+    Raises: AudioError if the file cannot be written.
     """
     path, pieces = Path(path), list(pieces)
     heard = _read(sound, sample_rate, path.parent)

@@ -42,7 +42,7 @@ class Closing(ABC):
             self.closed = True
 
     def _check_open(self, called: str) -> None:
-        """Raises: ConfigError where the session has been closed."""
+        """Raises: ConfigError if the session has been closed."""
         if self.closed:
             name = type(self).__name__
             raise ConfigError(f"{called}: this {name} is closed, start a new one.")

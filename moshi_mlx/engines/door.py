@@ -67,7 +67,7 @@ def load(
         name: "demo", a folder, or a repository of the hub ("kyutai/moshiko-mlx-q4").
         revision: branch, tag or commit of the repository.
         quantize: bits to quantise an unquantised model to while loading.
-        kv_bits: 8 (or 4) keeps keys and values in so many bits.
+        kv_bits: 8 (or 4) keeps keys and values in this many bits.
         info: a checkpoint that was found already, instead of ``name``.
         options: further ones of the loader.
 

@@ -26,7 +26,7 @@ def found(
 def fetched(info: CheckpointInfo) -> CheckpointInfo:
     """The same, all files of the model on this machine.
 
-    Raises: CheckpointError where one is missing or cannot be had.
+    Raises: CheckpointError if one is missing or cannot be had.
     """
     kind = info.kind
     if kind.engine != "codec":

@@ -241,7 +241,7 @@ class Lines:
                 self._fail(line, error)
 
     def _prepare(self, line: Line) -> bool:
-        """Make the line's session before its first frame; False where that failed."""
+        """Make the line's session before its first frame; False if that failed."""
         if line.session is None:
             try:
                 line.session = line.make()

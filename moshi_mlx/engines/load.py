@@ -37,7 +37,7 @@ def load_tts(
     Args:
         name: a folder, or a repository of the hub.
         quantize: bits to quantise an unquantised model to while loading.
-        kv_bits: 8 (or 4) keeps keys and values in so many bits.
+        kv_bits: 8 (or 4) keeps keys and values in this many bits.
         info: a checkpoint that was found already, instead of ``name``.
         settings: of ``TTSModel``: ``temp``, ``n_q``, ``voice_repo`` ...
 

@@ -126,7 +126,7 @@ class FrameQueue:
         return self._waiting.popleft()
 
     def clear(self) -> None:
-        """Forget what waits, without counting it: a conversation starts anew."""
+        """Forget what waits, without counting it: a conversation starts again."""
         self._waiting.clear()
 
     def _drop_silence(self) -> bool:

@@ -1,4 +1,4 @@
-"""The thread that owns MLX: every engine computes on it, whoever calls.
+"""The thread that owns MLX: every engine computes on it, no matter who calls.
 
 An MLX array that waits for its computation belongs to the thread that made it, so an
 engine lives on one thread from load to exit, and only NumPy arrays and text leave it.

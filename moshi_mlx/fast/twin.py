@@ -59,7 +59,7 @@ class _Copy:
 
 
 def ready(network: M, refresh: bool = True) -> M:
-    """``network`` in its fast form: made once, and anew if weights were replaced.
+    """``network`` in its fast form: made once, and again if weights were replaced.
 
     The copy computes what the network does, on the same weights. Its forms are chosen
     by the device when they run.

@@ -39,7 +39,7 @@ class Figures:
         dropped: the user's frames that the model never heard.
         device: what microphone and loudspeaker add, as they say.
         gaps: times the loudspeaker ran out amid speech.
-        echo_delay: from loudspeaker to microphone, None where no echo was heard.
+        echo_delay: from loudspeaker to microphone, None if no echo was heard.
         memory_mib: of the process.
     """
 
@@ -114,7 +114,7 @@ class Conversation:
         self._began_at = time.perf_counter()
 
     def start(self) -> None:
-        """Open the devices and talk. Raises: AudioError where there is none."""
+        """Open the devices and talk. Raises: AudioError if there is none."""
         if self._recorder is not None:
             self._recorder.start()
         self.sound.start()

@@ -40,7 +40,7 @@ def hear(choice: str | None = None) -> Iterator[Iterator[Pcm]]:
     Args:
         choice: its number or name; None is the system's.
 
-    Raises: AudioError where there is none, or when it is gone.
+    Raises: AudioError if there is none, or when it is gone.
     """
     blocks: queue.Queue[Block] = queue.Queue()
     microphone = Microphone(

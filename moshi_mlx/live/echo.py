@@ -37,7 +37,7 @@ class EchoCanceller:
         noise_suppression: lower steady noise, by about 6 dB.
         gain_control: bring quiet and loud voices to one level.
 
-    Raises: AudioError where pywebrtc-audio is not installed.
+    Raises: AudioError if pywebrtc-audio is not installed.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class _Played:
 
     A device takes and gives in blocks of its own, so the queue runs a little ahead.
     What comes too late for its moment is replaced by silence and skipped when it comes;
-    but where a device has lost time for good, the two sides are counted anew from
+    but where a device has lost time for good, the two sides are counted again from
     there.
     """
 
@@ -125,7 +125,7 @@ class _Played:
         self._waiting = np.concatenate([self._waiting, pcm[skipped:]])
 
     def take(self, num_samples: int) -> tuple[Pcm, bool]:
-        """The next ``[num_samples]``, and whether they were counted anew."""
+        """The next ``[num_samples]``, and whether they were counted again."""
         if not self._begun:
             self._begun = True
             self._drop(len(self._waiting) - num_samples - _AHEAD)
@@ -202,7 +202,7 @@ class DelayEstimator:
         self._last_s: float | None = None
 
     def look(self, near: Pcm, far: Pcm) -> bool:
-        """Take blocks ``[S]`` of both sides; True where the delay has changed."""
+        """Take blocks ``[S]`` of both sides; True if the delay has changed."""
         self._near.push(near)
         self._far.push(far)
         self._fresh += len(near)

@@ -55,11 +55,11 @@ class Ends:
         return sum(end.latency_s for end in ends if end is not None)
 
     def open(self) -> None:
-        """Raises: AudioError where a device is not there or refuses."""
+        """Raises: AudioError if a device is not there or refuses."""
         self._open(self._chosen["microphone"], self._chosen["speaker"])
 
     def reopen(self) -> None:
-        """Look for the chosen devices anew, else for any. Raises: AudioError."""
+        """Look for the chosen devices again, else for any. Raises: AudioError."""
         refresh()
         try:
             self.open()

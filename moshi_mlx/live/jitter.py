@@ -101,7 +101,7 @@ class JitterBuffer:
             return np.concatenate([out, fill, rest])
 
     def clear(self) -> None:
-        """Fade out at once, as when a conversation starts anew."""
+        """Fade out at once, as when a conversation starts again."""
         with self._lock:
             self._tail = fade_out(self._sound[: self._samples(_EDGE_S)])
             self._sound = self._sound[:0]

@@ -108,7 +108,7 @@ class Sound:
     # From any thread
 
     def start(self) -> None:
-        """Open the devices and begin. Raises: AudioError where there is none."""
+        """Open the devices and begin. Raises: AudioError if there is none."""
         self.ends.open()
         self._thread.start()
 
@@ -136,7 +136,7 @@ class Sound:
 
     @property
     def echo_delay_s(self) -> float | None:
-        """From loudspeaker to microphone; None where no echo was heard."""
+        """From loudspeaker to microphone; None if no echo was heard."""
         canceller = self._hearing and self._hearing.canceller
         return canceller.delay_s if canceller else None
 

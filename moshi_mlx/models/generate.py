@@ -113,7 +113,7 @@ class LmGen(LmGenOf030, Prefill):
             ct: summed condition, ``[B, D]`` or ``[B, 1, D]``; under guidance 2B rows
                 ``[condition; null]``, or B rows and the null half is made.
             cross_attention_src: condition to attend to, ``[B, S, D]``, likewise.
-            active: rows that take part; the others stand still.
+            active: rows that take part; the others pause.
             own_audio_tokens: ``[B, own]`` taken instead of running the depth
                 transformer.
 

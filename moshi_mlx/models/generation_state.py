@@ -160,7 +160,7 @@ class GenerationState:
         """Continue from a snapshot: the same tokens follow as after it was taken.
 
         Args:
-            row: continue a snapshot of one row in this row, while the others go on.
+            row: continue a snapshot of one row in this row, while the others continue.
 
         Raises: ConfigError for a snapshot of other weights or settings.
         """

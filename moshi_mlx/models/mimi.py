@@ -1,4 +1,4 @@
-"""Mimi: sound to codes at 12.5 frames a second, and back, live or whole.
+"""Mimi: sound to codes at 12.5 frames per second, and back, live or whole.
 
 There is one code path: a file is a stream that comes in pieces. The state of a stream
 is a ``MimiState`` outside the network. It has a fixed size and no end, so that one set
@@ -43,7 +43,7 @@ class Mimi(MimiOf030, nn.Module):
 
     ``encode`` and ``decode`` take whole signals. ``encode_step`` and ``decode_step``
     take the next frames of a stream, whose state the caller keeps; without a state they
-    continue a default stream, which ``reset_state`` starts anew. All four compute on
+    continue a default stream, which ``reset_state`` starts again. All four compute on
     ``ready()``, the network in its fast form; ``latent`` and ``sound`` are the network.
 
     Source: arXiv:2410.00037, section 3.3; kyutai-labs/moshi, models/compression.py.
@@ -104,7 +104,7 @@ class Mimi(MimiOf030, nn.Module):
         )
 
     def reset_state(self) -> None:
-        """Start the default stream anew, in both directions."""
+        """Start the default stream again, in both directions."""
         self._state = None
 
     def encode_step(
@@ -118,7 +118,7 @@ class Mimi(MimiOf030, nn.Module):
 
         Args:
             pcm: ``[B, channels, S]``, S a positive multiple of ``frame_size``.
-            active: rows that take part; the others stand still, and their output is
+            active: rows that take part; the others pause, and their output is
                 meaningless.
 
         Raises: ValueError for a partial frame, or for a state of another batch size.

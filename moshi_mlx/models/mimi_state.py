@@ -23,7 +23,7 @@ class HalfState:
             cache.reset(list(rows))
 
     def before(self, active: Sequence[bool] | None) -> list[State]:
-        """What to ``hold`` after a step in which some rows stand still."""
+        """What to ``hold`` after a step in which some rows pause."""
         return [] if active is None else [dict(state) for state in self.convs]
 
     def hold(self, before: list[State], active: Sequence[bool] | None) -> None:

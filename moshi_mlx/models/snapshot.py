@@ -75,7 +75,7 @@ class Snapshot:
     def save(self, path: str | Path) -> None:
         """Write a file that only its owner may read, whole or not at all.
 
-        Raises: CheckpointError where it cannot be written.
+        Raises: CheckpointError if it cannot be written.
         """
         arrays: dict[str, mx.array] = {}
         skeleton = _without_arrays(self.state, "state", arrays)
@@ -194,7 +194,7 @@ def _with_arrays(state: Tree, arrays: Mapping[str, mx.array]) -> Tree:
 def written_whole(path: Path) -> Iterator[BinaryIO]:
     """A private file (mode 0600) that takes the name ``path`` once it is whole.
 
-    Raises: CheckpointError where it cannot be written; what was there stays.
+    Raises: CheckpointError if it cannot be written; what was there stays.
     """
     path = path.expanduser()
     begun = path.with_name(f".{path.name}.part")

@@ -61,7 +61,7 @@ class TokenStreams:
         self._last = None
 
     def reset(self, rows: Iterable[int]) -> None:
-        """Start the given rows anew."""
+        """Start the given rows again."""
         for row in rows:
             self.offsets[row] = 0
             self.given.clear(row)

@@ -42,7 +42,7 @@ class LayerCache:
 
     def snapshot(self, rows: Sequence[int] | None = None) -> dict[str, Any]:
         """The state of all rows of the batch, or of some."""
-        if rows is not None:  # a condition's keys and values are made anew
+        if rows is not None:  # a condition's keys and values are made again
             assert isinstance(self.self_attn, Ring)
             return {"self_attn": self.self_attn.snapshot(rows), "cross_attn": None}
         cross = None if self.cross_attn is None else list(self.cross_attn)
@@ -113,7 +113,7 @@ def attend(
     mask: mx.array | None,
 ) -> mx.array:
     """Attention of ``q [B, H, T, D]`` to keys and values ``[B, H_kv, S, D]``, which may
-    be quantised; ``mask`` is true where a key is visible."""
+    be quantised; ``mask`` is true if a key is visible."""
     if isinstance(k, Packed) or isinstance(v, Packed):
         assert isinstance(k, Packed) and isinstance(v, Packed)
         return quantized_kv.attend(q, k, v, scale, mask)

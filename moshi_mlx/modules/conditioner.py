@@ -236,7 +236,7 @@ class ConditionProvider(nn.Module):
         return ConditionTensor(conditioner.condition(value))
 
     def null(self) -> ConditionTensor | None:
-        """The sum of all text conditions' null values, None where there are none."""
+        """The sum of all text conditions' null values, None if there are none."""
         fused = (self.conditioners[name] for name in self._fused)
         nulls = [c.condition(None) for c in fused if isinstance(c, LutConditioner)]
         return ConditionTensor(sum(nulls[1:], nulls[0])) if nulls else None

@@ -268,7 +268,7 @@ def hold_rows(
 
 
 def reset_rows(states: Sequence[State], rows: Sequence[int]) -> None:
-    """Start the given rows of the batch anew; nothing is evaluated yet."""
+    """Start the given rows of the batch again; nothing is evaluated yet."""
     for state in states:
         for name, value in state.items():
             keep = [[[row not in rows]] for row in range(value.shape[0])]

@@ -27,7 +27,7 @@ class Plan:
         slots: slot of the first new position, the others behind it and round the
             end, or where rows differ of each new position ``[B, 1, T, 1]``.
         live: slots to attend to, ``0 .. live``.
-        mask: boolean, true = visible, broadcastable to ``[B, 1, T, live]``; None where
+        mask: boolean, true = visible, broadcastable to ``[B, 1, T, live]``; None if
             nothing is hidden.
     """
 

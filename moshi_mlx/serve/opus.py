@@ -2,7 +2,7 @@
 
 A decoder that believes what a stranger sends can be made to fill the memory: sphn's
 reader turns an empty packet into five seconds of sound, a page of 282 bytes into 20
-minutes, and after one wrong byte it repeats its error for ever. So pages are taken
+minutes, and after one wrong byte it repeats its error forever. So pages are taken
 apart here, what they would decode to is added up first, and only sound pages go on.
 """
 
@@ -104,7 +104,7 @@ class OpusReader:
     def _whole_pages(self) -> list[bytes]:
         """Pages that are complete; what begins after them is kept.
 
-        Raises: ProtocolError where no page can begin, or for too many of them.
+        Raises: ProtocolError if no page can begin, or for too many of them.
         """
         pages: list[bytes] = []
         at = 0
@@ -120,7 +120,7 @@ class OpusReader:
         return pages
 
     def _end_of_page(self, at: int) -> int | None:
-        """Where the page that begins at ``at`` ends; None where it is not all there."""
+        """Where the page that begins at ``at`` ends; None if it is not all there."""
         head = self._bytes[at : at + 4]
         if not b"OggS".startswith(head):
             raise ProtocolError(

@@ -31,7 +31,7 @@ def page_folder() -> Path:
 def check_static(folder: str | Path) -> Path:
     """A folder with an index.html in it.
 
-    Raises: ConfigError where it is none.
+    Raises: ConfigError if it is none.
     """
     folder = Path(folder)
     if not (folder / "index.html").is_file():
@@ -123,7 +123,7 @@ def run_server(
         port: 0 takes a free one.
         on_start: called with the port as soon as connections are taken.
 
-    Raises: ConfigError where the address cannot be had.
+    Raises: ConfigError if the address cannot be had.
     """
     server = make_server(app, service, host, port, tls, on_start)
     # What is here now stays, so collections look at connections alone. They are short

@@ -111,7 +111,7 @@ class Service:
         return self.thread.is_alive
 
     def new_recording(self, seed: int | None) -> Recording | None:
-        """A recording of a conversation that begins; None where none is wanted, or the
+        """A recording of a conversation that begins; None if none is wanted, or the
         disk has no room for it."""
         if self.record is None:
             return None

@@ -100,7 +100,7 @@ def explained(
 
 
 def _outage(error: Exception, status: int | None) -> str | None:
-    """Why the hub cannot be reached; None where it can, or the error is another's."""
+    """Why the hub cannot be reached; None if it can, or the error is another's."""
     if isinstance(error, NoHubError):
         return str(error)
     if endpoint := _endpoint_trouble():

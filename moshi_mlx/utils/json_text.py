@@ -15,7 +15,7 @@ MAX_DEPTH = 32  # lists in lists; released configs have 4
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file, which may also be a pipe.
 
-    Raises: CheckpointError where the file cannot be read or holds anything else.
+    Raises: CheckpointError if the file cannot be read or holds anything else.
     """
     try:
         with path.open("rb") as file:

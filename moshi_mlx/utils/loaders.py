@@ -98,7 +98,7 @@ def _download(repo: str, filename: str, revision: str | None) -> Path:
 
 
 def _metadata(url: str) -> Any:
-    """What the hub says of a file. Raises: NoHubError where another server answers."""
+    """What the hub says of a file. Raises: NoHubError if another server answers."""
     import huggingface_hub as hub
 
     meta = hub.get_hf_file_metadata(url)
@@ -164,5 +164,5 @@ def _check_disk(folder: Path, size: int, what: str) -> None:
 
 
 def _is_whole(path: Path, etag: str) -> bool:
-    """Whether a file has the checksum that is its etag (true where it is none)."""
+    """Whether a file has the checksum that is its etag (true if it is none)."""
     return not re.fullmatch("[0-9a-f]{64}", etag) or sha256(path) == etag

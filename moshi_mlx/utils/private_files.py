@@ -9,7 +9,7 @@ _NO_LINKS = getattr(os, "O_NOFOLLOW", 0)  # Windows has no such flag
 def new_private(path: str, flags: int) -> int:
     """An opener for ``open``: the file is new and readable for its owner alone.
 
-    Raises: FileExistsError where anything of that name is there, a link included.
+    Raises: FileExistsError if anything of that name is there, a link included.
     """
     return os.open(path, flags | os.O_CREAT | os.O_EXCL | _NO_LINKS, 0o600)
 

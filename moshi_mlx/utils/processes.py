@@ -21,7 +21,7 @@ def prepare_process() -> None:
     """Called before a model is built; does its work once in a process.
 
     A copy of this process (``os.fork``) is made to say why it cannot compute: MLX's
-    threads are not in it, and it would wait for them for ever. Where TMPDIR names no
+    threads are not in it, and it would wait for them forever. Where TMPDIR names no
     folder, another is used: MLX compiles in it on CPU.
     """
     if hasattr(os, "register_at_fork"):  # not on Windows

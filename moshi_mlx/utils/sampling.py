@@ -149,7 +149,7 @@ class Sampler:
 
         Args:
             noise: Gumbel noise ``[..., noise_size(V)]``; drawn from MLX's global
-                generator where not given.
+                generator if not given.
 
         Returns: tokens int32 ``[...]`` and log-probabilities ``[..., V]`` before
             temperature and filters.
@@ -252,7 +252,7 @@ class RowNoise:
             self._used[row] = used
 
     def reseed(self, row: int, seed: int) -> None:
-        """Start a row's generator anew."""
+        """Start a row's generator again."""
         self._next[row] = mx.random.key(seed)
         self._used[row] = self.BLOCK
 

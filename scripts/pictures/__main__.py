@@ -41,7 +41,7 @@ LINES = {
 SERVE = "moshi-mlx serve --model demo --port 0 --no-browser"
 SOUND = ("chat", "doctor")  # these want a microphone and a loudspeaker
 ASKED_S = 7.0  # into `chat`, when the question is spoken
-TAKEN_S = 11.5  # when its picture is taken
+TAKEN_S = 14.0  # when its picture is taken
 RATE = 24_000  # Hz
 
 

@@ -69,7 +69,7 @@ class MimiCodec(BaseEngine):
             sample_rate: of an array, in Hz; the codec's by default.
 
         Returns: int32 ``[K, T]``, or ``[B, K, T]`` for ``[B, S]``.
-        Raises: AudioError for what is no sound.
+        Raises: AudioError if the input is not sound.
         """
         self._check_open("codec.encode")
         count = checked_count("codec.encode", num_codebooks, self.num_codebooks)

@@ -48,7 +48,7 @@ class Batch(Closing):
         rows: how many.
         cfg_coef: guidance (Hibiki); default: the model's.
         joint_codec: step the codec of all rows together. Default: where MLX computes
-            on a GPU; a CPU gains nothing by it, and rows that stand still cost time.
+            on a GPU; a CPU gains nothing by it, and rows that pause cost time.
         trace: gets the time of each stage.
 
     Raises: ConfigError for a model that does not listen.

@@ -14,7 +14,7 @@ from ...audio.framing import rms
 from ...audio.samples import Pcm
 from ...checkpoint.kinds import EndRule
 
-FRAME_RATE = 12.5  # frames a second
+FRAME_RATE = 12.5  # frames per second
 QUIET_RMS = 0.004  # full scale is 1; below it, nobody speaks
 QUIET_S = 2.0  # of silence and no word: the answer is over
 

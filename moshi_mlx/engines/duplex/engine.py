@@ -161,7 +161,7 @@ class Moshi(BaseEngine):
             keep_sound: keep both sides in memory, for ``pcm``, ``save`` and ``report``.
             options: those of ``session``.
 
-        Raises: AudioError for what is no sound.
+        Raises: AudioError if the input is not sound.
         """
         frames = heard_frames(sound, sample_rate, "moshi.respond")
         session = self.session(**options)

@@ -115,7 +115,7 @@ def _transcribe(
 ) -> Iterator[Exchange]:
     """Speech to text: silence before and after, to the sample, as it was trained.
 
-    The silence before need not be whole frames: the recording's are cut anew.
+    The silence before need not be whole frames: the recording's are cut again.
     """
     framer = Framer(session.frame_size)
     before, after = (

@@ -29,7 +29,7 @@ def load_moshi(
         codec: "native" (MLX) or "rust" (rustymimi, on the CPU).
         quantize: bits to quantise an unquantised model to while loading.
         revision: branch, tag or commit of the repository.
-        kv_bits: 8 (or 4) keeps the conversations' keys and values in so many bits.
+        kv_bits: 8 (or 4) keeps the conversations' keys and values in this many bits.
         info: a checkpoint that was found already, instead of ``name``.
 
     Raises: CheckpointError or ConfigError, in one sentence, for whatever is wrong with

@@ -12,7 +12,7 @@ from ...models.snapshot import Snapshot
 
 
 class RowCodec(Protocol):
-    """A stream per row; rows that are not given stand still."""
+    """A stream per row; rows that are not given pause."""
 
     @property
     def sample_rate(self) -> int:

@@ -78,7 +78,7 @@ class RowGen(LmGen):
         self.sampling = [Sampling(seed=0)] * batch_size
 
     def begin(self, row: int, sampling: Sampling) -> None:
-        """Make ``row`` a new conversation; the others go on.
+        """Make ``row`` a new conversation; the others continue.
 
         Args:
             sampling: with a seed and, where not ``Sampler()`` draws, samplers.
@@ -97,7 +97,7 @@ class RowGen(LmGen):
     ) -> tuple[mx.array | None, mx.array | None]:
         """Noise ``[B, 1, ...]`` of the text and of all codebooks.
 
-        Rows that stand still are drawn along with one that speaks.
+        Rows that pause are drawn along with one that speaks.
         """
         if self.batch_size == 1:
             return super()._noise(active)

@@ -36,7 +36,7 @@ class Reply:
             streams are delayed by more than one step, and for one that does not speak.
         text: words or parts of words said with this step, often empty.
         text_token: the text token behind it.
-        tokens: own codes int32 ``[own]`` of ``pcm``, None where there is none.
+        tokens: own codes int32 ``[own]`` of ``pcm``, None if there is none.
     """
 
     pcm: NDArray[np.float32] | None

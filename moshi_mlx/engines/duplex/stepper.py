@@ -44,7 +44,7 @@ class Stepper:
         cfg_coef: guidance, the same for all rows.
         ct: the condition of one row; under guidance ``[condition; null]``.
         joint_codec: step the codec of all rows together. Default: where MLX computes
-            on a GPU; a CPU gains nothing by it, and rows that stand still cost time.
+            on a GPU; a CPU gains nothing by it, and rows that pause cost time.
         trace: gets the time of each stage.
     """
 
@@ -71,7 +71,7 @@ class Stepper:
             self._ct = ConditionTensor(mx.repeat(ct.tensor, rows, axis=0))
 
     def begin(self, row: int, sampling: Sampling) -> None:
-        """Make ``row`` a new conversation; the others go on.
+        """Make ``row`` a new conversation; the others continue.
 
         Args:
             sampling: filled, see ``Sampling.filled``.

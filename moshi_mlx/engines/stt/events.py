@@ -40,7 +40,7 @@ class EndOfTurn:
 
 @dataclass(frozen=True)
 class Stalled:
-    """Sound but no words for long: the model was made to listen afresh."""
+    """Sound but no words for long: the model was made to start again."""
 
     time_s: float
 

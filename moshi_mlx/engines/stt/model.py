@@ -33,11 +33,11 @@ class Listening:
     """How a model listens; ``Recogniser.listening`` makes it.
 
     Attributes:
-        refresh: listen afresh at pauses, so that it can go on for hours.
+        refresh: start again at pauses, so that it can go on for hours.
         phrases: names and words to expect.
         prompt: text that is said first, as it is to be written.
         before: what is heard before the sound, float32 ``[S]``: silence, and the
-            prompt's recording where there is one.
+            prompt's recording if there is one.
         lead: its codes ``[K]``, frame by frame.
         aside: whether there is a recording, which is not told.
     """
@@ -58,7 +58,7 @@ class Recogniser(BaseEngine):
         name: shown by ``repr``.
         owner: where it computes; on the caller's thread by default.
 
-    Raises: ConfigError where the config is not that of a listening model.
+    Raises: ConfigError if the config is not that of a listening model.
     """
 
     def __init__(
@@ -117,12 +117,12 @@ class Recogniser(BaseEngine):
         """Options of ``session`` and ``transcribe``.
 
         Args:
-            refresh: listen afresh at pauses; false keeps one state for ever.
+            refresh: start again at pauses; false keeps one state forever.
             phrases: names and words to expect.
             prompt: text with which the sound begins, written as the rest should be; or
                 that of ``prompt_sound``.
             prompt_sound: a recording to be heard before the sound (again, whenever the
-                model listens afresh); its words are not reported.
+                model starts again); its words are not reported.
 
         Raises: ConfigError for a recording without its text, or one that is too long.
         """
@@ -177,7 +177,7 @@ class Recogniser(BaseEngine):
             sample_rate: Hz of an array.
             called: named by errors.
 
-        Raises: AudioError for what is no sound.
+        Raises: AudioError if the input is not sound.
         """
         if isinstance(sound, LongSound):
             return sound

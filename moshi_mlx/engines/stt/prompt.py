@@ -83,7 +83,7 @@ class Prompts:
         self._left[row].clear()
 
     def restart(self, row: int) -> None:
-        """The row listens afresh: a recording is given again, a beginning is over."""
+        """The row starts again: a recording is given again, a beginning is over."""
         self._left[row] = deque(self._tokens if self._before else ())
         self._steps[row] = 0
 

@@ -1,7 +1,7 @@
 """Listening to several sounds at once: frames queue up, tokens come out late.
 
 A model writes a word some time (its delay) after it was said. Each row keeps the frames
-of the last seconds, so that it can be made to listen afresh without missing a word: its
+of the last seconds, so that it can be made to start again without missing a word: its
 state is renewed and those frames are given again.
 """
 
@@ -25,7 +25,7 @@ from .reader import FRAME_S, WordReader
 from .turns import TurnDetector
 
 TURN_HEAD = 2  # the extra head that is asked for the end of a turn
-REFRESH_PAUSE_S = 0.8  # without words: a good moment to listen afresh
+REFRESH_PAUSE_S = 0.8  # without words: a good moment to start again
 KEPT_S = 3.0  # frames kept beyond the delay
 LOUD_RMS = 0.01  # full scale is 1
 STALL_S = 10.0  # of sound without words
@@ -64,8 +64,8 @@ class Rows:
 
     Args:
         delay_s: how long after it was said a word is written.
-        refresh: listen afresh at pauses once half the model's window is full, and
-            anywhere before all of it is; false keeps one state for ever.
+        refresh: start again at pauses once half the model's window is full, and
+            anywhere before all of it is; false keeps one state forever.
         phrases: words to expect, see ``WordBias``.
         lead: codes to be heard first when listening afresh: silence, a prompt's sound.
         prompt: text that is known to be said first, see ``Prompts``.

@@ -49,7 +49,7 @@ class STTSession(Closing):
 
     @property
     def refreshes(self) -> int:
-        """How often the model was made to listen afresh."""
+        """How often the model was made to start again."""
         return self._rows.refreshes
 
     @property

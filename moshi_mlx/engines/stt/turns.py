@@ -4,7 +4,7 @@ WARM_UP = 12  # steps whose scores mean nothing yet
 ENDED, SPEAKING = (
     0.6,
     0.4,
-)  # a turn ends above the one, and can end anew below the other
+)  # a turn ends above the one, and can end again below the other
 EPSILON_S = 1e-6
 PAUSE_S = 2.0  # what the score stands for, where a model gives none
 
@@ -20,7 +20,7 @@ class TurnDetector:
         self._ended_s = -1.0
 
     def restart(self) -> None:
-        """The model listens afresh: its next scores mean nothing."""
+        """The model starts again: its next scores mean nothing."""
         self._steps = 0
 
     def heard(self, time_s: float) -> None:
@@ -29,7 +29,7 @@ class TurnDetector:
         self._said_s = time_s
 
     def score(self, probability: float, time_s: float) -> bool:
-        """Take the probability of a pause; true where a turn ends."""
+        """Take the probability of a pause; true if a turn ends."""
         self._steps += 1
         if self._steps <= WARM_UP:
             return False

@@ -49,7 +49,7 @@ class TTSResult:
         frames: codes ``[B, K, 1]``, delays undone, from the first frame of sound on:
             frame i is said with text step i.
         logged_text_tokens: per row, (predicted, read) of each step.
-        end_steps: per row, the step after the last word; None where the budget ended
+        end_steps: per row, the step after the last word; None if the budget ended
             before the text.
         all_consumption_times: per row, the step at which each entry was taken.
         all_transcripts: per row, each word with its step.

@@ -58,7 +58,7 @@ class SpeechModel(BaseEngine):
         name: shown by ``repr``.
         owner: where it computes; on the caller's thread by default.
 
-    Raises: ConfigError where the config is not that of a speaking model.
+    Raises: ConfigError if the config is not that of a speaking model.
     """
 
     def __init__(

@@ -184,7 +184,7 @@ class SpeechRun:
         self.gen.reset([b], seed)
 
     def rest(self, b: int) -> None:
-        """Let row ``b`` stand still."""
+        """Let row ``b`` pause."""
         self.rows[b].resting = True
 
     def step(self) -> mx.array | None:

@@ -239,7 +239,7 @@ class SpeechSession(Closing):
             yield frame
 
     def _next_frame(self) -> Pcm | None:
-        """Step until there is sound; None where more text is needed, or at the end."""
+        """Step until there is sound; None if more text is needed, or at the end."""
         while not self.closed and self._may_step():
             if self.run.in_prefix:  # the recording's own sound, which is not said again
                 codes = self.run.read_prefix()

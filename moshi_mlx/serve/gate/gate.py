@@ -50,7 +50,7 @@ class Gate:
         return len(self._open)
 
     async def watch(self) -> None:
-        """End connections that have stalled, for ever."""
+        """End connections that have stalled, forever."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_LOOK_S)

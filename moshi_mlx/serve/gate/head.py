@@ -27,7 +27,7 @@ class Head:
     Attributes:
         size: bytes, the empty line included.
         upgrade: whether it asks for a WebSocket.
-        length: bytes of the body; None where it comes in chunks.
+        length: bytes of the body; None if it comes in chunks.
         forwarded: addresses that proxies name as those they speak for, nearest last.
     """
 
@@ -38,7 +38,7 @@ class Head:
 
 
 def read_head(data: bytes | bytearray) -> Head | None:
-    """The head at the beginning of ``data``; None where it is not complete yet.
+    """The head at the beginning of ``data``; None if it is not complete yet.
 
     Raises: BadRequest for a head that is too long, damaged, or asks for a WebSocket
         with a body.

@@ -24,7 +24,7 @@ class Limits:
         bytes_per_s, burst_bytes: traffic; float32 samples need 96 kB/s. A rate is each
             connection's, a burst is what all connections of an address share.
         sound_per_s, burst_s: seconds of sound per second.
-        restarts_per_s, burst_restarts: conversations begun anew.
+        restarts_per_s, burst_restarts: conversations begun again.
         idle_s: a client that sends nothing for so long loses its place.
         paused_s: the same for one that has asked for a pause.
         send_s: a client that takes nothing for so long is let go.

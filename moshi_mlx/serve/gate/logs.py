@@ -58,7 +58,7 @@ class Bounded(logging.Filter):
 
 
 class OneLine(logging.Formatter):
-    """Time, level, name and message; a traceback follows where there is one."""
+    """Time, level, name and message; a traceback follows if there is one."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")

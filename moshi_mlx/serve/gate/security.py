@@ -134,7 +134,7 @@ class Policy:
         return origin in (f"http://{host.lower()}", f"https://{host.lower()}")
 
     def token_given(self, query: str, headers: dict[str, str]) -> str | None:
-        """How the token was shown (query, header, cookie); None where it was not."""
+        """How the token was shown (query, header, cookie); None if it was not."""
         if self.token is None:
             return "none needed"
         asked = parse_qs(query)
@@ -168,7 +168,7 @@ def _origin(text: str) -> str:
 
 
 def _authorization(header: str) -> str:
-    """The password of Basic, or the token of Bearer; empty where there is neither."""
+    """The password of Basic, or the token of Bearer; empty if there is neither."""
     kind, _, value = header.partition(" ")
     if kind.lower() == "bearer":
         return value.strip()

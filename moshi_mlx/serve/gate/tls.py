@@ -21,7 +21,7 @@ _VALID_DAYS = 30
 def from_folder(folder: str | Path) -> ssl.SSLContext:
     """``cert.pem`` and ``key.pem`` of a folder (``--ssl``).
 
-    Raises: ConfigError where they are missing or do not fit each other.
+    Raises: ConfigError if they are missing or do not fit each other.
     """
     cert, key = Path(folder) / "cert.pem", Path(folder) / "key.pem"
     for path in (cert, key):

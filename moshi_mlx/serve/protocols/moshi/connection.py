@@ -145,7 +145,7 @@ def _busy(places: int, advice: str) -> Ending:
 
 
 async def _until_gone(socket: "WebSocket", early: list[bytes]) -> None:
-    """Whoever waits is not heard: what comes is thrown away, but for the beginning,
+    """A client that waits is not heard: what it sends is dropped, except the beginning,
     where the head of an Ogg stream is."""
     while True:
         event = await socket.receive()
