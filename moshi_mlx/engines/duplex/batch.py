@@ -63,6 +63,8 @@ class Batch(Closing):
         trace: Trace | None = None,
     ):
         moshi.kind.check("listens", moshi.name)
+        if rows < 1:
+            raise ConfigError(f"a batch of {rows} rows was asked for: give 1 or more.")
         coef = moshi.kind.sampling.cfg_coef if cfg_coef is None else cfg_coef
         timed = Trace() if trace is None else trace
         self.moshi = moshi

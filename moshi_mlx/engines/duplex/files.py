@@ -60,6 +60,10 @@ def heard_frames(sound: Heard, sample_rate: int, called: str) -> Iterator[Pcm]:
         return _cut(resample(as_mono(sound)[None], sample_rate, SAMPLE_RATE)[0])
     if isinstance(sound, Iterator | list | tuple):
         return iter(sound)  # type: ignore[arg-type]
+    if isinstance(sound, int | float) or sound is None:
+        raise AudioError(
+            f"{called} got {sound!r}: give a sound file, its bytes, samples or frames."
+        )
     return frames(sound)  # type: ignore[arg-type]
 
 

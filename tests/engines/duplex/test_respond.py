@@ -174,6 +174,10 @@ def test_errors_name_the_function_and_what_to_do(moshi):
         moshi.respond(np.zeros((1, 9), np.float32))
     with pytest.raises(ValueError, match=r"session.step got .*\(take frame\[0\]\)"):
         moshi.session().step(np.zeros((1, FRAME), np.float32))
+    with pytest.raises(AudioError, match=r"moshi.respond got 3.5: give a sound file"):
+        moshi.respond(3.5)
+    with pytest.raises(ConfigError, match="a batch of 0 rows"):
+        moshi.batch(0)
     response = moshi.responding(QUESTION.path, keep_sound=False)
     with pytest.raises(AudioError, match="keep_sound=True"):
         _ = response.pcm
