@@ -12,7 +12,7 @@ import numpy as np
 
 from moshi_mlx.audio.framing import SAMPLE_RATE
 from moshi_mlx.audio.resample import resample
-from scripts.train_demo.intents import TEXTS
+from scripts.train_demo.intents import TEXTS_1
 
 if TYPE_CHECKING:
     from pocketsphinx import Decoder
@@ -30,7 +30,7 @@ def words(text: str) -> str:
     return " ".join(re.sub(r"[^a-z' ]", " ", text.lower()).split())
 
 
-ANSWERS = {words(text): text for text in TEXTS}
+ANSWERS = {words(text): text for text in TEXTS_1}
 
 
 @cache

@@ -1,85 +1,109 @@
-"""Segments of speech to train the codec on."""
+"""Segments of speech to train the codec on: what it hears, should say, and phones."""
+
+from pathlib import Path
 
 import numpy as np
 import torch
-from align import read_alignment
-from shards import DATA, FRAME, SAMPLE_RATE, load, user_shards
+from damage import damage
+from shards import FRAME, IGNORE, SAMPLE_RATE, UNIT, Utterance, utterances, whole
 from torch import Tensor
 
 SEGMENT = 39  # frames: 3.12 s
-STEP = 240  # samples of one phone label: 10 ms
-UNKNOWN = -100  # label where a shard has not been aligned; the loss leaves it out
+SAMPLES = SEGMENT * FRAME
+GRID = 480  # samples from one phone label to the next: 20 ms, four labels a frame
+UNKNOWN = -100  # as a label: the loss leaves it out
 
-Labelled = tuple[np.ndarray, np.ndarray | None]  # wav int16 [S], phones [S / STEP]
+# Shares of the pools: of what is spoken and not by the assistant, and of what is heard.
+SPOKEN = {"further": 0.1, "other": 0.35, "kokoro": 0.45, "old": 0.1}
+HEARD = {"kokoro": 0.5, "other": 0.32, "old": 0.1, "heart": 0.08}
+
+
+class Pools:
+    """Utterances of all whole shards of a folder, by kind of speaker."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.seen = folder, set()
+        self.pools: dict[str, list[Utterance]] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Find new shards."""
+        for shard in sorted(self.folder.iterdir()):
+            if shard in self.seen or not whole(shard):
+                continue
+            self.seen.add(shard)
+            for utterance in utterances(shard):
+                pool = utterance.about["voice"]
+                if "answer" in utterance.about:
+                    pool = "answer" if pool == "heart" else "further"
+                elif pool not in ("heart", "other", "old"):
+                    pool = "kokoro"
+                self.pools.setdefault(pool, []).append(utterance)
 
 
 class Speech:
-    """Random segments: utterances with random gaps between them, by the assistant or by
-    noisy users.
+    """Batches of segments.
+
+    Two kinds: *spoken* ones, which the decoder has to say again (mostly the assistant's
+    voice), and *heard* ones, by anybody and damaged, of which only the phones and the
+    clean spectrum have to be in the codes.
 
     Args:
-        users: share of segments with users.
-        answers: how many times more often than its other sentences the assistant's
-            answers come.
+        others: share of the spoken segments that are not in the assistant's voice.
     """
 
-    def __init__(self, seed: int, users: float = 0.5, answers: int = 3):
-        self.users = users
-        self.rng = np.random.default_rng(seed)
-        self.pools: dict[str, list[Labelled]] = {"moshi": [], "user": []}
-        shards = [("moshi", DATA / "moshi.npz")]
-        shards += [("user", path) for path in user_shards("train")[:2]]
-        for who, path in shards:
-            found = read_alignment(path)
-            for i, utterance in enumerate(load(path)):
-                labels = found[i] if found else None
-                phones = np.array(labels["phones"]) if labels else None
-                times = answers if utterance.meta["kind"] == "answer" else 1
-                self.pools[who] += [(utterance.wav, phones)] * times
+    def __init__(self, folder: Path, seed: int, others: float):
+        self.rng, self.others = np.random.default_rng(seed), others
+        self.shards = Pools(folder)
 
-    def _draw(self, who: str) -> Labelled:
-        pool = self.pools[who]
-        return pool[self.rng.integers(len(pool))]
+    def _pool(self, spoken: bool) -> str:
+        if spoken and self.rng.random() > self.others:
+            name = "answer" if self.rng.random() < 0.2 else "heart"
+        else:
+            shares = SPOKEN if spoken else HEARD
+            name = str(self.rng.choice(list(shares), p=list(shares.values())))
+        return name if name in self.shards.pools else "other"
 
-    def segment(self, who: str) -> tuple[np.ndarray, np.ndarray]:
-        """Sound float32 ``[SEGMENT * FRAME]`` and phones ``[2, SEGMENT]``."""
-        rng, n = self.rng, SEGMENT * FRAME
-        x = np.zeros(n, np.float32)
-        y = np.zeros(n // STEP + 1, np.int64)
-        wav, phones = self._draw(who)
-        # Start anywhere: inside the first utterance, or in the silence before it.
-        inside = rng.random() < 0.5
-        high = max(1, len(wav)) if inside else SAMPLE_RATE
-        t = int(rng.integers(0, high)) * (-1 if inside else 1)
-        while t < n:
-            first, last = max(0, t), min(n, t + len(wav))
+    def _draw(self, pool: str, tempo: float) -> tuple[np.ndarray, np.ndarray]:
+        """Sound and phones, one per 20 ms, faster (and higher) by ``tempo``."""
+        rows = self.shards.pools[pool]
+        utterance = rows[self.rng.integers(len(rows))]
+        x, kinds = utterance.pcm, utterance.phones
+        if tempo != 1:
+            n = len(x)
+            x = np.interp(np.arange(int(n / tempo)) * tempo, np.arange(n), x)
+        at = (np.arange(len(x) // GRID) + 0.5) * GRID * tempo / UNIT
+        return x.astype(np.float32), kinds[at.astype(int).clip(0, len(kinds) - 1)]
+
+    def segment(self, spoken: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What is heard, what was clean (both ``[SAMPLES]``), and the phones."""
+        rng, pool = self.rng, self._pool(spoken)
+        tempo = 1.0 if spoken else float(rng.uniform(0.86, 1.16))
+        clean = np.zeros(SAMPLES, np.float32)
+        kinds = np.zeros(SAMPLES // GRID, np.int64)
+        x, phones = self._draw(pool, tempo)
+        # Start inside the first utterance, or in the silence before it.
+        inside = rng.random() < 0.6
+        t = -rng.integers(0, len(x) // GRID) if inside else rng.integers(0, 50)
+        while t < len(kinds):  # t counts labels, so sound and labels stay together
+            first, last = max(0, t), min(len(kinds), t + len(phones))
             if last > first:
-                x[first:last] += wav[first - t : last - t] / 32768
-                steps = np.arange(first // STEP, last // STEP)
-                y[steps] = _labels(phones, steps - t // STEP)
-            t += len(wav) + int(rng.exponential(0.35) * SAMPLE_RATE)
-            wav, phones = self._draw(who)
-        if who == "user":
-            x *= 10 ** rng.uniform(-0.7, 0.1)
-            if rng.random() < 0.6:
-                noise = rng.standard_normal(n).astype(np.float32)
-                x += noise * 10 ** rng.uniform(-4.0, -2.3)
-        # Two targets a frame, 20 ms before and after its start: a causal encoder can
-        # know them.
-        start = np.arange(SEGMENT) * (FRAME // STEP)
-        return x, np.stack([y[np.maximum(start - 2, 0)], y[start + 2]])
+                piece = x[(first - t) * GRID : (last - t) * GRID]
+                clean[first * GRID : first * GRID + len(piece)] += piece
+                kinds[first:last] = phones[first - t : last - t]
+            t += len(phones) + int(rng.exponential(0.3) * SAMPLE_RATE / GRID)
+            x, phones = self._draw(pool, tempo)
+        kinds[kinds == IGNORE] = UNKNOWN
+        if not spoken:
+            return damage(clean, rng), clean, kinds
+        clean *= 10 ** rng.uniform(-0.35, 0.15)
+        if rng.random() > 0.3:
+            return clean, clean, kinds
+        noise = rng.standard_normal(SAMPLES).astype(np.float32)
+        return clean + noise * np.float32(10 ** rng.uniform(-4.2, -2.6)), clean, kinds
 
-    def batch(self, n: int) -> tuple[Tensor, Tensor]:
-        """Sound ``[n, 1, S]``, phones ``[n, 2, SEGMENT]``."""
-        who = ["user" if (i + 0.5) / n < self.users else "moshi" for i in range(n)]
-        sounds, phones = zip(*map(self.segment, who), strict=True)
-        return (
-            torch.from_numpy(np.stack(sounds))[:, None],
-            torch.from_numpy(np.stack(phones)),
-        )
-
-
-def _labels(phones: np.ndarray | None, steps: np.ndarray) -> np.ndarray | int:
-    if phones is None:
-        return UNKNOWN
-    return np.where(steps < len(phones), phones[np.minimum(steps, len(phones) - 1)], 0)
+    def batch(self, spoken: int, heard: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The spoken first: ``[B, 1, S]``, ``[B, 1, S]``, ``[B, 4 * SEGMENT]``."""
+        rows = [self.segment(i < spoken) for i in range(spoken + heard)]
+        parts = [torch.from_numpy(np.stack(part)) for part in zip(*rows, strict=True)]
+        return parts[0][:, None], parts[1][:, None], parts[2]

@@ -1,8 +1,10 @@
-"""Put both stages together as a checkpoint in Kyutai's own PyTorch format.
+"""Put what was trained together as a checkpoint in Kyutai's own PyTorch format.
 
-    python export.py --codec codec_dec --lm lm --out nano-moshi
+    python export.py moshi --out nano-moshi    # and stt, tts
+    python export.py codec --out checkpoints/codec
 
-The language model is rounded to bfloat16, the codec stays in float32.
+Language models are rounded to bfloat16, their codec stays in float32. ``codec`` alone,
+with its heads, is what training can go on from: both in float16.
 """
 
 import argparse
@@ -10,53 +12,58 @@ import json
 import shutil
 from pathlib import Path
 
-from moshi.models import loaders
+import torch
 from safetensors.torch import load_file, save_file
-from shards import DATA
 
-FILES = {  # argument of Kyutai's loader: name in the folder
-    "config_path": "config.json",
-    "moshi_weights": "model.safetensors",
-    "mimi_weights": "mimi-nano.safetensors",
-    "mimi_config_path": "mimi_config.json",
-    "tokenizer": "tokenizer_nano.model",
+NAMES = {  # key of config.json: name in the folder
+    "moshi_name": "model.safetensors",
+    "mimi_name": "mimi-nano.safetensors",
+    "mimi_config_name": "mimi_config.json",
+    "tokenizer_name": "tokenizer_nano.model",
 }
 SAMPLING = {"temp": 0.5, "temp_text": 0.3, "top_k": 250, "top_k_text": 25}
 
 
-def load_checkpoint(folder: Path) -> loaders.CheckpointInfo:
-    """What was exported, through Kyutai's own loader."""
-    paths = {argument: folder / name for argument, name in FILES.items()}
-    return loaders.CheckpointInfo.from_hf_repo("local/nano-moshi", **paths)
+def export_codec(codec: Path, out: Path) -> None:
+    weights = load_file(codec / "mimi.safetensors")
+    save_file(
+        {name: x.half() if x.is_floating_point() else x for name, x in weights.items()},
+        out / "mimi.safetensors",
+    )
+    heads = torch.load(codec / "heads.pt")
+    torch.save({name: x.half() for name, x in heads.items()}, out / "heads.pt")
+    shutil.copy(codec / "mimi_config.json", out)
 
 
-def export(codec: Path, lm: Path, out: Path) -> None:
-    out.mkdir(exist_ok=True)
-    shutil.copy(codec / "mimi.safetensors", out / FILES["mimi_weights"])
-    shutil.copy(codec / "mimi_config.json", out / FILES["mimi_config_path"])
-    shutil.copy(DATA / "tokenizer.model", out / FILES["tokenizer"])
+def export_lm(what: str, lm: Path, codec: Path, codes: Path, out: Path) -> None:
+    shutil.copy(codec / "mimi.safetensors", out / NAMES["mimi_name"])
+    shutil.copy(codec / "mimi_config.json", out / NAMES["mimi_config_name"])
+    shutil.copy(codes / "tokenizer.model", out / NAMES["tokenizer_name"])
     weights = load_file(lm / "model.safetensors")
     weights = {name: tensor.bfloat16() for name, tensor in weights.items()}
-    save_file(weights, out / FILES["moshi_weights"])
-    config = json.loads((lm / "lm_config.json").read_text())
-    config |= {
-        "model_type": "moshi",
-        "moshi_name": FILES["moshi_weights"],
-        "mimi_name": FILES["mimi_weights"],
-        "mimi_config_name": FILES["mimi_config_path"],
-        "tokenizer_name": FILES["tokenizer"],
-        "lm_gen_config": SAMPLING,
-    }
-    (out / FILES["config_path"]).write_text(json.dumps(config, indent=1))
+    save_file(weights, out / NAMES["moshi_name"])
+    config = json.loads((lm / "config.json").read_text()) | NAMES
+    if what == "moshi":
+        config["lm_gen_config"] = SAMPLING
+    (out / "config.json").write_text(json.dumps(config, indent=1))
+    for voice in lm.glob("*@*.safetensors"):
+        shutil.copy(voice, out)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--codec", type=Path, default=Path("codec_dec"))
-    parser.add_argument("--lm", type=Path, default=Path("lm"))
-    parser.add_argument("--out", type=Path, default=Path("nano-moshi"))
+    parser.add_argument("what", choices=["codec", "moshi", "stt", "tts"])
+    parser.add_argument("--codec", type=Path, default=Path("codec"))
+    parser.add_argument("--codes", type=Path, default=Path("codes"))
+    parser.add_argument("--lm", type=Path, help="folder of the language model")
+    parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    export(args.codec, args.lm, args.out)
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.what == "codec":
+        export_codec(args.codec, args.out)
+    else:
+        lm = args.lm or Path(args.what)
+        export_lm(args.what, lm, args.codec, args.codes, args.out)
     for file in sorted(args.out.iterdir()):
         print(file.name, file.stat().st_size)
 

@@ -1,125 +1,92 @@
-"""How good is the codec? -> eval_codec.json
+"""How much of speech survives the codec.
 
-    python measure_codec.py
+    python measure_codec.py --codec codec [--third] [--codebooks 8]
+    python measure_codec.py --codec codec --shard measure/strangers --kinds human,joe
 
-Are streams and whole files the same; how many sentences are recognised in the original
-and in what the codec makes of it; how far apart are their spectra.
+Whisper tiny.en listens before and after, and the phone heads of training are asked
+about speakers and sentences they never heard.
 """
 
 import argparse
 import json
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from align import words_of
-from export import load_checkpoint
-from moshi.models.compression import MimiModel
-from recogniser import Recogniser
-from shards import DATA, FRAME, Utterance, load, write_wav
+from codec import KINDS, Heads, latents, load_mimi
+from compare import distance, plain
+from ear import Ear
+from shards import FRAME, IGNORE, UNIT, Utterance, utterances
 
-MARGIN = 2  # frames of silence before and after an utterance
-
-
-def stft_distance_db(a: np.ndarray, b: np.ndarray, size: int = 1024) -> float:
-    window = torch.hann_window(size)
-    spectra = [
-        torch.stft(
-            torch.from_numpy(x), size, size // 4, window=window, return_complex=True
-        )
-        for x in (a, b)
-    ]
-    first, second = ((s.abs() + 1e-2).log10() for s in spectra)
-    return float(20 * (first - second).abs().mean())
+LEAD = 6  # frames of silence before an utterance
+MOST = {"joe": 30}  # utterances of a kind
 
 
-def round_trip(mimi: MimiModel, pcm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """An utterance between silences, and what the codec makes of it; both ``[S]``."""
-    frames = -(-len(pcm) // FRAME) + 2 * MARGIN
-    x = torch.zeros(1, 1, frames * FRAME)
-    x[0, 0, MARGIN * FRAME :][: len(pcm)] = torch.from_numpy(pcm)
-    return x[0, 0].numpy(), mimi.decode(mimi.encode(x))[0, 0].numpy()
+class Codec:
+    """What one codec leaves of speech."""
+
+    def __init__(self, folder: Path, codebooks: int):
+        self.mimi, self.heads = load_mimi(folder, codebooks), Heads().eval()
+        self.heads.load_state_dict(torch.load(folder / "heads.pt"))
+
+    @torch.no_grad()
+    def __call__(self, utterance: Utterance) -> tuple[np.ndarray, int, int]:
+        """Sound through the codec; how many labels have a phone, how many are right."""
+        x = utterance.pcm
+        frames = -(-len(x) // FRAME) + LEAD
+        padded = torch.zeros(1, 1, frames * FRAME)
+        padded[0, 0, LEAD * FRAME : LEAD * FRAME + len(x)] = torch.from_numpy(x)
+        codes = self.mimi.quantizer.encode(latents(self.mimi, padded)[1])
+        sound = self.mimi.decode(codes)[0, 0].numpy()[LEAD * FRAME :][: len(x)]
+        logits = self.heads.full(self.mimi.quantizer.decode(codes))[0, :, LEAD:]
+        guess = logits.view(4, KINDS, -1).argmax(1).T.reshape(-1).numpy()
+        at = ((np.arange(len(guess)) + 0.5) * FRAME / 4 / UNIT).astype(int)
+        goal = utterance.phones[at.clip(0, len(utterance.phones) - 1)]
+        real = (goal != 0) & (goal != IGNORE)
+        return sound, int(real.sum()), int((goal == guess)[real].sum())
 
 
-def compare_streaming(mimi: MimiModel, pcm: np.ndarray) -> dict[str, float]:
-    """Frame by frame against all at once, within the attention window and beyond."""
-    x = torch.from_numpy(pcm[: len(pcm) // FRAME * FRAME])[None, None]
-    codes = mimi.encode(x)
-    sound = mimi.decode(codes)
-    with mimi.streaming(1):
-        steps = [mimi.encode(frame) for frame in x.split(FRAME, -1)]
-        sounds = [mimi.decode(frame) for frame in codes.split(1, -1)]
-    same = (torch.cat(steps, -1) == codes).float()
-    apart = (torch.cat(sounds, -1) - sound).abs()
-    attention = mimi.decoder_transformer.transformer.layers[0].self_attn
-    full = attention.context // 2  # frames, of two latents each
-    return {
-        "codes_equal_within_context": same[..., :full].mean().item(),
-        "codes_equal": same.mean().item(),
-        "audio_maxdiff_within_context": apart[..., : full * FRAME].max().item(),
-        "audio_maxdiff": apart.max().item(),
+def measure(codec: Codec | None, ear: Ear, rows: list[Utterance]) -> tuple[dict, list]:
+    """Shares in %, and the first sentences with what was heard."""
+    exact = units = right = 0
+    voices, heard = defaultdict(lambda: np.zeros(2, int)), []
+    for row in rows:
+        sound, n, found = codec(row) if codec else (row.pcm, 0, 0)
+        text, wanted = ear(sound), plain(row.about["text"])
+        wrong = min(distance(wanted, plain(text)), len(wanted))  # the ear can babble
+        voices[row.about["voice"]] += wrong, len(wanted)
+        exact, units, right = exact + (not wrong), units + n, right + found
+        heard.append((row.about["text"], text))
+    total = sum(voices.values())
+    shares = {name: round(100 * e / n, 1) for name, (e, n) in voices.items()}
+    result = {
+        "n": len(rows),
+        "exact": round(100 * exact / len(rows), 1),
+        "word_errors": round(100 * total[0] / total[1], 1),
+        "phones": round(100 * right / max(1, units), 1),
     }
+    return result | {"by_voice": shares}, heard[:3]
 
 
-def recognised(
-    mimi: MimiModel, utterances: list[Utterance], recogniser: Recogniser
-) -> dict[str, float]:
-    """Share of sentences heard right, before and after the codec."""
-    right, distances = [0, 0], []
-    for utterance in utterances:
-        sounds = round_trip(mimi, utterance.pcm)
-        distances.append(stft_distance_db(*sounds))
-        for i, sound in enumerate(sounds):
-            right[i] += recogniser(sound) == words_of(utterance.meta["text"])
-    n = len(utterances)
-    return {
-        "n": n,
-        "original": round(right[0] / n, 3),
-        "codec": round(right[1] / n, 3),
-        "stft_db": round(float(np.mean(distances)), 2),
-    }
-
-
-def write_samples(mimi: MimiModel, utterances: list[Utterance]) -> None:
-    """Some utterances to listen to, before and after -> samples/codec_*.wav"""
-    folder = Path("samples")
-    folder.mkdir(exist_ok=True)
-    for utterance in utterances:
-        kind, intent = utterance.meta["kind"], utterance.meta["intent"]
-        sounds = round_trip(mimi, utterance.pcm)
-        for name, sound in zip(("original", "nano_mimi"), sounds, strict=True):
-            write_wav(folder / f"codec_{kind}_{intent}_{name}.wav", sound)
-
-
-@torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, default=Path("nano-moshi"))
-    parser.add_argument("--n", type=int, default=193, help="utterances of each set")
-    parser.add_argument("--threads", type=int, default=2)
+    option = parser.add_argument
+    option("--codec", type=Path, default=Path("codec"))
+    option("--shard", type=Path, default=Path("measure/test"))
+    option("--kinds", default="answer,free,shifted,unseen", help="or voices")
+    option("--codebooks", type=int, default=8)
+    option("--third", action="store_true", help="every third sentence only")
+    option("--original", action="store_true", help="the ear on the sound itself")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    mimi = load_checkpoint(args.model).get_mimi()
-    books = [b for name, b in mimi.named_buffers() if name.endswith("embedding_sum")]
-    assistant = load(DATA / "moshi.npz")
-    answers = [u for u in assistant if u.meta["kind"] == "answer"]
-    result: dict[str, object] = {
-        "parameters_M": sum(p.numel() for p in mimi.parameters()) / 1e6,
-        "codebooks_M": sum(book.numel() for book in books) / 1e6,
-        "stream": compare_streaming(
-            mimi, np.concatenate([u.pcm for u in assistant[1:4]])
-        ),
-        "answers": recognised(
-            mimi, answers, Recogniser(u.meta["text"] for u in answers)
-        ),
-    }
-    for split in ("heldout_prosody", "heldout_voice"):
-        users = load(DATA / f"users_{split}_0.npz")
-        recogniser = Recogniser(u.meta["text"] for u in users)
-        result[split] = recognised(mimi, users[: args.n], recogniser)
-    write_samples(mimi, [answers[5], answers[7], answers[42], users[3]])
-    print(json.dumps(result, indent=1))
-    Path("eval_codec.json").write_text(json.dumps(result, indent=1))
+    torch.set_num_threads(1)
+    codec = None if args.original else Codec(args.codec, args.codebooks)
+    ear, every = Ear(), list(utterances(args.shard))
+    for kind in args.kinds.split(","):
+        rows = [u for u in every if kind in (u.about["kind"], u.about["voice"])]
+        rows = rows[: MOST.get(kind)][:: 3 if args.third else 1]
+        result, heard = measure(codec, ear, rows)
+        print(json.dumps({"kind": kind} | result), heard, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
-"""Training by the clock, by one process or by several that share the work."""
+"""Training for so much CPU time, by one process or by several that share the work."""
 
 import argparse
 import json
-import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 SAVE_EVERY_S = 150
+WARM = 100  # steps in which the learning rate rises
+FLOOR = 0.03  # of the learning rate, at the end
 
 
 class Team:
@@ -43,7 +44,7 @@ class Team:
             for tensor in tensors:
                 dist.broadcast(tensor.data, 0)
 
-    def average_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
+    def average_gradients(self, parameters: list[nn.Parameter]) -> None:
         if self.size == 1:
             return
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
@@ -59,10 +60,9 @@ class Team:
             dist.destroy_process_group()
 
 
-Work = Callable[[int, argparse.Namespace], None]
-
-
-def launch(work: Work, args: argparse.Namespace) -> None:
+def launch(
+    work: Callable[[int, argparse.Namespace], None], args: argparse.Namespace
+) -> None:
     """Run ``work(rank, args)`` in ``args.procs`` processes."""
     if args.procs == 1:
         work(0, args)
@@ -70,80 +70,109 @@ def launch(work: Work, args: argparse.Namespace) -> None:
         torch.multiprocessing.spawn(work, (args,), nprocs=args.procs)
 
 
-class Clock:
-    """How much of the time is over, the same for the whole team."""
-
-    def __init__(self, minutes: float, team: Team):
-        self._start, self._minutes, self._team = time.time(), minutes, team
-
-    @property
-    def gone_min(self) -> float:
-        return (time.time() - self._start) / 60
-
-    def fraction(self) -> float:
-        """From 0 to 1 and a little beyond. Every process must ask equally often."""
-        gone = torch.tensor(self.gone_min / self._minutes)
-        self._team.share([gone])
-        return float(gone)
+def options(parser: argparse.ArgumentParser, port: int) -> None:
+    """The flags that every training has."""
+    option = parser.add_argument
+    option("--minutes", type=float, default=60, help="of CPU time, each process")
+    option("--out", type=Path, help="folder; what was interrupted there goes on")
+    option("--init", type=Path, help="folder of a model to start from")
+    option("--decay", type=float, default=0.25, help="share of the time, at the end")
+    option("--log-every", type=int, default=100, help="steps")
+    option("--device", default="cpu", help="cuda: with --procs 1 and larger batches")
+    option("--procs", type=int, default=2, help="processes, of one thread each")
+    option("--seed", type=int, default=0)
+    option("--port", type=int, default=port)
 
 
-def learning_rate(
-    peak: float, step: int, fraction: float, warmup: int, floor: float
-) -> float:
-    """Linear over ``warmup`` steps, then half a cosine down to ``floor * peak``."""
-    cosine = 0.5 * (1 + math.cos(math.pi * fraction))
-    return peak * min(1, (step + 1) / warmup) * (floor + (1 - floor) * cosine)
+class Run:
+    """The loop of a training: its clock, its learning rate, its log, what it saves.
 
-
-class Log:
-    """Means over some steps, as a printed row of JSON each; saves the run now and then.
+    ``out/state.pt`` holds what it takes to go on after an interruption.
 
     Args:
-        every: steps of a row.
-        save: called with all rows, by the leader only.
+        parameters: what is trained.
+        optimizer: over them.
+        save: writes the model into a folder; called by the leader only.
     """
 
     def __init__(
-        self, team: Team, clock: Clock, every: int, save: Callable[[list[dict]], None]
+        self,
+        team: Team,
+        args: argparse.Namespace,
+        parameters: list[nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        save: Callable[[Path], None],
     ):
-        self._team, self._clock, self._every, self._save = team, clock, every, save
-        self._sums: dict[str, float] = {}
-        self._rows: list[dict] = []
-        self._saved = time.time()
-        self.steps = 0
+        self.team, self.args, self.save_model = team, args, save
+        self.parameters, self.optimizer = parameters, optimizer
+        self.steps, self.rows, self.sums, self.summed = 0, [], {}, 0
+        self.began, self.saved = time.process_time(), time.time()
+        if (args.out / "state.pt").exists():
+            state = torch.load(args.out / "state.pt", map_location=args.device)
+            optimizer.load_state_dict(state["optimizer"])
+            self.steps, self.rows = state["steps"], state["rows"]
+            self.began -= state["minutes"] * 60
 
-    def add(self, values: dict[str, Tensor]) -> dict | None:
-        """Count a step; every ``every`` steps, the leader's new row."""
-        self.steps += 1
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value.detach())
-        if self.steps % self._every:
-            return None
-        means = {name: round(s / self._every, 4) for name, s in self._sums.items()}
-        self._sums = {}
-        if not self._team.leads:
-            return None
-        row = {"step": self.steps, "min": round(self._clock.gone_min, 2)} | means
-        self._rows.append(row)
-        return row
+    @property
+    def minutes(self) -> float:
+        """Of CPU time: waiting for the machine does not count."""
+        return (time.process_time() - self.began) / 60
 
-    def keep(self) -> None:
-        """Save if it is time."""
-        if self._team.leads and time.time() - self._saved > SAVE_EVERY_S:
-            self._save(self._rows)
-            self._saved = time.time()
-
-    def finish(self) -> None:
-        if self._team.leads:
-            self._save(self._rows)
+    def fractions(self) -> Iterator[float]:
+        """Of the time that is over, the same for the whole team; saves at the end."""
+        while True:
+            gone = torch.tensor(self.minutes / self.args.minutes)
+            self.team.share([gone])
+            if gone >= 1:
+                break
+            yield float(gone)
+        if self.team.leads:
+            self._save()
             print("done", self.steps, "steps", flush=True)
+        self.team.leave()
+
+    def step(
+        self, fraction: float, losses: dict[str, Tensor], extra: dict[str, Tensor]
+    ) -> None:
+        """Learn from ``losses``; log them and ``extra``; save if it is time."""
+        warm = min(1, (self.steps + 1) / WARM)
+        low = min(1, max(FLOOR, (1 - fraction) / self.args.decay))
+        rate = self.args.lr * warm * low
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        sum(losses.values()).backward()
+        self.team.average_gradients(self.parameters)
+        extra["norm"] = nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.steps, self.summed = self.steps + 1, self.summed + 1
+        for name, value in (losses | extra).items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
+        if not self.team.leads:
+            return
+        if self.steps % self.args.log_every == 0:
+            means = {name: round(s / self.summed, 4) for name, s in self.sums.items()}
+            row = {"step": self.steps, "min": round(self.minutes, 2)}
+            row["lr"] = round(rate, 7)
+            self.rows.append(row | means)
+            print(json.dumps(self.rows[-1]), flush=True)
+            self.sums, self.summed = {}, 0
+        if time.time() - self.saved > SAVE_EVERY_S:
+            self._save()
+
+    def _save(self) -> None:
+        out = self.args.out
+        out.mkdir(exist_ok=True)
+        self.save_model(out)
+        (out / "log.json").write_text(json.dumps(self.rows))
+        state = {"optimizer": self.optimizer.state_dict(), "steps": self.steps}
+        state |= {"minutes": self.minutes, "rows": self.rows}
+        torch.save(state, out / "state.tmp")
+        os.replace(out / "state.tmp", out / "state.pt")
+        self.saved = time.time()
 
 
-def show(row: dict) -> None:
-    print(json.dumps(row), flush=True)
-
-
-def save_weights(module: torch.nn.Module, path: Path) -> None:
+def save_weights(module: nn.Module, path: Path) -> None:
     """Write a state dict whole or not at all."""
     state = {
         name: tensor.detach().cpu().contiguous().clone()

@@ -1,0 +1,282 @@
+"""Train one of the three language models, instances of Kyutai's LMModel.
+
+    python train_lms.py moshi --minutes 60
+    python train_lms.py stt --minutes 120
+    python train_lms.py tts --minutes 150
+
+Helpers that are dropped afterwards make the first two understand early: the intent,
+from the frames between a question and its answer, and the user's phones.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from codec import KINDS, phone_loss
+from codec_data import UNKNOWN
+from intents import NAMES
+from moshi.conditioners import ConditionAttributes, TensorCondition
+from moshi.models import loaders
+from moshi.models.lm import LMModel
+from moshi.models.lm_utils import _delay_sequence
+from safetensors.torch import load_file, save_file
+from sequences import PAUSES_S, Dialogues, Dictation, Script
+from team import Run, Team, launch, options, save_weights
+from torch import Tensor, nn
+from torch.nn import functional as F
+from voices import VOICES
+
+CARD, SPEAKER_DIM, SPEAKER_FRAMES, MAX_SPEAKERS = 512, 16, 4, 5
+DATA = {"moshi": Dialogues, "stt": Dictation, "tts": Script}
+FRAMES = {"moshi": 160, "stt": 160, "tts": 90}
+PHONES = 0.3  # weight of the helper of the phones
+GUIDANCE = [f"{x / 2:.1f}" for x in range(2, 9)]  # accepted by the TTS, without effect
+
+
+def config(what: str, text_card: int) -> dict[str, Any]:
+    """config.json, without the names of files."""
+    shared = {
+        "text_card": text_card,
+        "existing_text_padding_id": 3,
+        "card": CARD,
+        "hidden_scale": 4.125,
+        "causal": True,
+        "layer_scale": None,
+        "max_period": 10000,
+        "gating": "silu",
+        "norm": "rms_norm_f32",
+        "positional_embedding": "rope",
+        "depformer_dim": 128,
+        "depformer_dim_feedforward": 528,
+        "depformer_num_heads": 4,
+        "depformer_num_layers": 2,
+        "depformer_layer_scale": None,
+        "depformer_multi_linear": True,
+        "depformer_context": 8,
+        "depformer_max_period": 10000,
+        "depformer_gating": "silu",
+        "depformer_pos_emb": "none",
+        "depformer_weights_per_step": True,
+        "model_type": what,
+    }
+    if what == "moshi":
+        size = {"dim": 256, "num_heads": 4, "num_layers": 6, "context": 125}
+        return (
+            shared | size | {"n_q": 16, "dep_q": 8, "delays": [0, *([0] + [1] * 7) * 2]}
+        )
+    if what == "stt":
+        size = {"dim": 320, "num_heads": 5, "num_layers": 8, "context": 125}
+        heads = {"extra_heads_num_heads": len(PAUSES_S), "extra_heads_dim": 6}
+        late = {"audio_delay_seconds": 0.5, "audio_silence_prefix_seconds": 0.0}
+        return (
+            shared
+            | size
+            | heads
+            | {"n_q": 8, "dep_q": 0, "delays": [0] * 9, "stt_config": late}
+        )
+    lut = {"dim": 16, "tokenizer": "noop"}
+    return shared | {
+        "dim": 256,
+        "num_heads": 4,
+        "num_layers": 6,
+        "context": 200,
+        "n_q": 8,
+        "dep_q": 8,
+        "delays": [0, 0, *[2] * 7],
+        "cross_attention": True,
+        "demux_second_stream": True,
+        "conditioners": {
+            "speaker_wavs": {"type": "tensor", "tensor": {"dim": SPEAKER_DIM}},
+            "control": {
+                "type": "lut",
+                "lut": lut | {"n_bins": 1, "possible_values": ["ok"]},
+            },
+            "cfg": {
+                "type": "lut",
+                "lut": lut | {"n_bins": 7, "possible_values": GUIDANCE},
+            },
+        },
+        "fuser": {
+            "cross_attention_pos_emb": True,
+            "cross_attention_pos_emb_scale": 1,
+            "sum": ["control", "cfg"],
+            "prepend": [],
+            "cross": ["speaker_wavs"],
+        },
+        "tts_config": {"audio_delay": 1.28, "second_stream_ahead": 2},
+        "model_id": {"sig": "nano2", "epoch": 1},
+    }
+
+
+def make(what: str, text_card: int) -> LMModel:
+    other = ("model_type", "stt_config", "tts_config", "model_id")
+    known = {k: v for k, v in config(what, text_card).items() if k not in other}
+    return loaders.get_moshi_lm(
+        None, json.loads(json.dumps(known)), dtype=torch.float32
+    )
+
+
+def voices() -> Tensor:
+    """Fixed embeddings of heart, low and high, ``[3, SPEAKER_FRAMES, SPEAKER_DIM]``."""
+    seed = torch.Generator().manual_seed(2)
+    return torch.randn(len(VOICES), SPEAKER_FRAMES, SPEAKER_DIM, generator=seed)
+
+
+def conditions(lm: LMModel, who: Tensor) -> dict:
+    """As ``make_condition_attributes`` builds them: empty places for other speakers."""
+    table, attributes = voices(), []
+    for voice in who.tolist():
+        values = torch.zeros(1, MAX_SPEAKERS * SPEAKER_FRAMES, SPEAKER_DIM)
+        mask = torch.zeros(1, MAX_SPEAKERS * SPEAKER_FRAMES, dtype=torch.bool)
+        values[0, :SPEAKER_FRAMES], mask[0, :SPEAKER_FRAMES] = table[voice], True
+        guidance = GUIDANCE[int(torch.randint(len(GUIDANCE), ()))]
+        text = {"control": "ok", "cfg": guidance}
+        condition = {"speaker_wavs": TensorCondition(values, mask)}
+        attributes.append(ConditionAttributes(text=text, tensor=condition))
+    return lm.condition_provider.prepare_and_provide(attributes)
+
+
+def spoil(
+    inputs: Tensor, streams: slice, lm: LMModel, noise: float, drop: float
+) -> None:
+    """Random codes here and there; acoustic codebooks hidden for a whole sequence."""
+    codes = inputs[:, streams]
+    hit = (torch.rand(codes.shape) < noise) & (codes >= 0) & (codes < lm.card)
+    codes[hit] = torch.randint(0, lm.card, (int(hit.sum()),))
+    if drop:
+        hide = torch.rand(len(codes), codes.shape[1], 1) < drop
+        hide[:, 0] = False
+        codes = torch.where(hide, lm.zero_token_id, codes)
+    inputs[:, streams] = codes
+
+
+def audio_loss(lm: LMModel, hidden: Tensor, goal: Tensor, chosen: Tensor) -> Tensor:
+    """Of own codebooks, the first weighing four times, on the chosen frames."""
+    pick = chosen.reshape(-1).nonzero()[:, 0]
+    h = hidden.flatten(0, 1)[pick][None]
+    g = goal.transpose(0, 1).flatten(1)[:, pick][None]
+    logits = lm.forward_depformer_training(g, h).float()
+    own = g[0, 1:9]
+    own = torch.where((own >= 0) & (own < lm.card), own, UNKNOWN)
+    ce = F.cross_entropy(
+        logits.reshape(-1, lm.card),
+        own.reshape(-1),
+        ignore_index=UNKNOWN,
+        reduction="none",
+    ).view(8, -1)
+    each = ce.sum(1) / (own != UNKNOWN).sum(1).clamp(min=1)
+    return (3 * each[0] + each.sum()) / 11
+
+
+def losses(
+    what: str,
+    lm: LMModel,
+    helpers: nn.ModuleDict,
+    batch: list[Tensor],
+    train: bool = True,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Losses to add up, and what else to log."""
+    tokens = batch[0]
+    initial = lm._get_initial_token().expand(len(tokens), -1, -1)
+    delayed = torch.cat([initial, _delay_sequence(lm.delays, tokens, initial)], 2)
+    inputs, goal = delayed[:, :, :-1].clone(), delayed[:, :, 1:]
+    if train:
+        spoil(inputs, slice(1, 9), lm, 0.03, 0.2 if what == "stt" else 0.0)
+        if what == "moshi":
+            spoil(inputs, slice(9, 17), lm, 0.03, 0.2)
+    summed = cross = None
+    if what == "tts":
+        known = conditions(lm, batch[2])
+        summed, cross = lm.fuser.get_sum(known), lm.fuser.get_cross(known)
+    hidden, logits = lm.forward_text(inputs, summed, cross)
+    logits, wanted = logits[:, 0].float(), batch[1] if what == "tts" else goal[:, 0]
+    ce = F.cross_entropy(
+        logits.flatten(0, 1), wanted.flatten(), ignore_index=UNKNOWN, reduction="none"
+    )
+    weight = torch.where(wanted.flatten() == 3, 0.3, 1.0) * (
+        wanted.flatten() != UNKNOWN
+    )
+    found = {"text": (ce * weight).sum() / weight.sum()}
+    said = (wanted != 3) & (wanted != UNKNOWN)
+    extra = {"text_acc": (logits.argmax(-1) == wanted)[said].float().mean()}
+    if what == "moshi":
+        asked, speaking = batch[1], batch[2]
+        chosen = torch.rand(asked.shape) < torch.where(speaking, 0.3, 0.05)
+        found["audio"] = audio_loss(lm, hidden, goal, chosen)
+        there = asked != UNKNOWN
+        guess = helpers["intent"](hidden[there]).float()
+        found["intent"] = F.cross_entropy(guess, asked[there])
+        extra["intent_acc"] = (guess.argmax(-1) == asked[there]).float().mean()
+    elif what == "tts":
+        found["audio"] = audio_loss(lm, hidden, goal, torch.rand(wanted.shape) < 0.5)
+    else:
+        pauses = torch.stack([head(hidden) for head in lm.extra_heads], 1).float()
+        found["pause"] = F.cross_entropy(pauses.permute(0, 3, 1, 2), batch[1])
+    if what != "tts":
+        late = batch[-1].transpose(1, 2).flatten(1)
+        guess = helpers["phones"](hidden).float().transpose(1, 2)
+        loss, extra["phone_acc"] = phone_loss(guess, late)
+        found["phones"] = PHONES * loss
+    return found, extra
+
+
+def train(rank: int, args: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(args.seed + rank)
+    args.out = args.out or Path(args.what)
+    team = Team(rank, args.procs, args.port)
+    data = DATA[args.what](args.codes, args.seed * 100 + rank)
+    text_card = data.tokenizer.get_piece_size()
+    lm = make(args.what, text_card).train()
+    heads = {"intent": nn.Linear(lm.dim, len(NAMES))}
+    heads["phones"] = nn.Linear(lm.dim, 4 * KINDS)
+    helpers = nn.ModuleDict(heads)
+    started = (args.out / "model.safetensors").exists()
+    if folder := args.out if started else args.init:
+        lm.load_state_dict(load_file(folder / "model.safetensors"))
+        helpers.load_state_dict(torch.load(folder / "helpers.pt"))
+    parameters = [*lm.parameters(), *helpers.parameters()]
+    team.share(parameters)
+    if team.leads:
+        size = sum(p.numel() for p in lm.parameters()) / 1e6
+        print(args.what, round(size, 2), "M parameters", flush=True)
+    adam = {"lr": args.lr, "betas": (0.9, 0.95), "weight_decay": 0.05}
+
+    def save(out: Path) -> None:
+        save_weights(lm, out / "model.safetensors")
+        torch.save(helpers.state_dict(), out / "helpers.pt")
+        table = json.dumps(config(args.what, text_card), indent=1)
+        (out / "config.json").write_text(table)
+        if args.what == "tts":
+            for name, voice in zip(VOICES, voices(), strict=True):
+                path = out / f"{name}.nano2@1.safetensors"
+                save_file({"speaker_wavs": voice.T[None].contiguous()}, path)
+
+    run = Run(team, args, parameters, torch.optim.AdamW(parameters, **adam), save)
+    data.rng = np.random.default_rng([args.seed, rank, run.steps])
+    for fraction in run.fractions():
+        rows = [data.one(FRAMES[args.what]) for _ in range(args.batch)]
+        parts = zip(*rows, strict=True)
+        batch = [torch.stack([torch.as_tensor(x) for x in part]) for part in parts]
+        with torch.autocast("cpu", torch.bfloat16):
+            found, extra = losses(args.what, lm, helpers, batch)
+        run.step(fraction, found, extra)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=list(DATA))
+    options(parser, port=29566)
+    parser.set_defaults(log_every=50)
+    option = parser.add_argument
+    option("--codes", type=Path, default=Path("codes"))
+    option("--lr", type=float, default=1.2e-3)
+    option("--batch", type=int, default=8, help="sequences per process")
+    launch(train, parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
