@@ -23,13 +23,13 @@ from moshi.models import loaders
 from moshi.models.lm import LMModel
 from moshi.models.lm_utils import _delay_sequence
 from safetensors.torch import load_file, save_file
-from sequences import PAUSES_S, Dialogues, Dictation, Script
+from sequences import Dialogues, Dictation, Script
 from team import Run, Team, launch, options, save_weights
 from torch import Tensor, nn
 from torch.nn import functional as F
 from voices import VOICES
 
-CARD, SPEAKER_DIM, SPEAKER_FRAMES, MAX_SPEAKERS = 512, 16, 4, 5
+SPEAKER_DIM, SPEAKER_FRAMES, MAX_SPEAKERS = 16, 4, 5
 DATA = {"moshi": Dialogues, "stt": Dictation, "tts": Script}
 FRAMES = {"moshi": 160, "stt": 160, "tts": 90}
 PHONES = 0.3  # weight of the helper of the phones
@@ -38,85 +38,15 @@ GUIDANCE = [f"{x / 2:.1f}" for x in range(2, 9)]  # accepted by the TTS, without
 
 def config(what: str, text_card: int) -> dict[str, Any]:
     """config.json, without the names of files."""
-    shared = {
-        "text_card": text_card,
-        "existing_text_padding_id": 3,
-        "card": CARD,
-        "hidden_scale": 4.125,
-        "causal": True,
-        "layer_scale": None,
-        "max_period": 10000,
-        "gating": "silu",
-        "norm": "rms_norm_f32",
-        "positional_embedding": "rope",
-        "depformer_dim": 128,
-        "depformer_dim_feedforward": 528,
-        "depformer_num_heads": 4,
-        "depformer_num_layers": 2,
-        "depformer_layer_scale": None,
-        "depformer_multi_linear": True,
-        "depformer_context": 8,
-        "depformer_max_period": 10000,
-        "depformer_gating": "silu",
-        "depformer_pos_emb": "none",
-        "depformer_weights_per_step": True,
-        "model_type": what,
-    }
-    if what == "moshi":
-        size = {"dim": 256, "num_heads": 4, "num_layers": 6, "context": 125}
-        return (
-            shared | size | {"n_q": 16, "dep_q": 8, "delays": [0, *([0] + [1] * 7) * 2]}
-        )
-    if what == "stt":
-        size = {"dim": 320, "num_heads": 5, "num_layers": 8, "context": 125}
-        heads = {"extra_heads_num_heads": len(PAUSES_S), "extra_heads_dim": 6}
-        late = {"audio_delay_seconds": 0.5, "audio_silence_prefix_seconds": 0.0}
-        return (
-            shared
-            | size
-            | heads
-            | {"n_q": 8, "dep_q": 0, "delays": [0] * 9, "stt_config": late}
-        )
-    lut = {"dim": 16, "tokenizer": "noop"}
-    return shared | {
-        "dim": 256,
-        "num_heads": 4,
-        "num_layers": 6,
-        "context": 200,
-        "n_q": 8,
-        "dep_q": 8,
-        "delays": [0, 0, *[2] * 7],
-        "cross_attention": True,
-        "demux_second_stream": True,
-        "conditioners": {
-            "speaker_wavs": {"type": "tensor", "tensor": {"dim": SPEAKER_DIM}},
-            "control": {
-                "type": "lut",
-                "lut": lut | {"n_bins": 1, "possible_values": ["ok"]},
-            },
-            "cfg": {
-                "type": "lut",
-                "lut": lut | {"n_bins": 7, "possible_values": GUIDANCE},
-            },
-        },
-        "fuser": {
-            "cross_attention_pos_emb": True,
-            "cross_attention_pos_emb_scale": 1,
-            "sum": ["control", "cfg"],
-            "prepend": [],
-            "cross": ["speaker_wavs"],
-        },
-        "tts_config": {"audio_delay": 1.28, "second_stream_ahead": 2},
-        "model_id": {"sig": "nano2", "epoch": 1},
-    }
+    table = json.loads(Path(__file__).with_name("lms.json").read_text())
+    own = {"model_type": what, "text_card": text_card}
+    return table["shared"] | table[what] | own
 
 
 def make(what: str, text_card: int) -> LMModel:
     other = ("model_type", "stt_config", "tts_config", "model_id")
     known = {k: v for k, v in config(what, text_card).items() if k not in other}
-    return loaders.get_moshi_lm(
-        None, json.loads(json.dumps(known)), dtype=torch.float32
-    )
+    return loaders.get_moshi_lm(None, known, dtype=torch.float32)
 
 
 def voices() -> Tensor:

@@ -1,0 +1,24 @@
+"""The list of what the demo is to know keeps what training and measuring rely on."""
+
+from collections import Counter
+
+from scripts.train_demo.intents import INTENTS, NAMES, TEXTS
+
+
+def test_every_intent_has_wordings_to_train_on_and_others_to_measure_with():
+    assert len(INTENTS) >= 80
+    for intent in INTENTS.values():
+        assert len(intent.known) >= 8
+        assert len(intent.held_out) >= 2
+
+
+def test_a_fifth_of_the_wordings_is_kept_out_and_none_comes_twice():
+    known = [w for intent in INTENTS.values() for w in intent.known]
+    held_out = [w for intent in INTENTS.values() for w in intent.held_out]
+    assert len(held_out) >= 0.2 * len(known + held_out)
+    counts = Counter(wording.lower() for wording in known + held_out)
+    assert [wording for wording, n in counts.items() if n > 1] == []
+
+
+def test_every_label_has_an_answer_of_its_own():
+    assert len(NAMES) == len(TEXTS) == len(set(TEXTS)) == len(INTENTS) + 1
