@@ -6,9 +6,13 @@
 The encoder has to carry the words of anybody, so phones are read off its latents, off
 the semantic codebook and (over five frames) off all codebooks, in every segment. The
 decoder only runs on *spoken* segments. All heads are dropped afterwards.
+
+``mimi.safetensors`` is the mean of the last hundred steps or so, the best codec at any
+time; ``last.safetensors`` is what training goes on with.
 """
 
 import argparse
+import copy
 import json
 from pathlib import Path
 
@@ -19,6 +23,7 @@ from codec_data import Speech
 from moshi.models import loaders
 from moshi.models.compression import MimiModel
 from moshi.quantization.core_vq import _run_kmeans
+from safetensors.torch import load_file
 from spectra import MELS_PER_FRAME, LogMel, SpectralLoss
 from team import Run, Team, launch, options, save_weights
 from torch import Tensor, nn
@@ -26,6 +31,7 @@ from torch.nn import functional as F
 
 UNQUANTISED = 0.12  # share of the time, where a codec starts from nothing
 Named = dict[str, Tensor]
+MEAN = 0.99  # of the weights, kept from one step to the next
 FEWER = 0.15  # share of the steps in which only 1 to 6 acoustic codebooks are used
 
 
@@ -34,9 +40,10 @@ class Trainer:
 
     def __init__(self, team: Team, args: argparse.Namespace):
         self.team, self.args = team, args
-        started = (args.out / "mimi.safetensors").exists()
-        folder = args.out if started else args.init
-        weights = folder and folder / "mimi.safetensors"
+        weights, folder = args.out / "last.safetensors", args.out
+        if not weights.exists():
+            folder = args.init
+            weights = folder and folder / "mimi.safetensors"
         self.mimi = loaders.get_mimi(
             weights, CONFIG, device=args.device, num_codebooks=8
         )
@@ -44,6 +51,9 @@ class Trainer:
         if folder:
             heads = torch.load(folder / "heads.pt", map_location=args.device)
             self.heads.load_state_dict(heads)
+        self.mean = copy.deepcopy(self.mimi)
+        if folder == args.out:
+            self.mean.load_state_dict(load_file(folder / "mimi.safetensors"))
         self.mimi.train()
         self.trained = [*self.mimi.parameters(), *self.heads.parameters()]
         if args.decoder_only:
@@ -139,8 +149,19 @@ class Trainer:
         found["melq"] = 0.7 * (self.heads.mel(emb) - mel).abs().mean()
         return emb
 
+    @torch.no_grad()
+    def follow(self) -> None:
+        """After a step: the mean of the weights."""
+        mean = self.mean.state_dict()
+        for name, value in self.mimi.state_dict().items():
+            if value.is_floating_point():
+                mean[name].lerp_(value, 1 - MEAN)
+            else:
+                mean[name].copy_(value)
+
     def save(self, out: Path) -> None:
-        save_weights(self.mimi, out / "mimi.safetensors")
+        save_weights(self.mean, out / "mimi.safetensors")
+        save_weights(self.mimi, out / "last.safetensors")
         (out / "mimi_config.json").write_text(json.dumps(CONFIG, indent=1))
         torch.save(self.heads.state_dict(), out / "heads.pt")
 
@@ -181,6 +202,8 @@ def train(rank: int, args: argparse.Namespace) -> None:
     for fraction in run.fractions():
         trainer.prepare(fraction, run.steps)
         run.step(fraction, *trainer.losses(amp=fraction < args.half))
+        if team.leads:
+            trainer.follow()
 
 
 def main() -> None:

@@ -188,8 +188,9 @@ class Kokoro:
         }
 
     def random_voice(self, rng: np.random.Generator) -> str:
-        """One that training may hear, or a mixture of two."""
+        """One that training may hear, or a mixture of two; men twice as often."""
         voices = [v for v in self.styles if v not in MEASURED + KEPT]
+        voices += [v for v in voices if v[1] == "m"]
         english = [v for v in voices if v[0] in "ab"]
         voice = str(rng.choice(english if rng.random() < 0.6 else voices))
         if rng.random() < 0.5:
