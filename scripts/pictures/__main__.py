@@ -32,7 +32,7 @@ BIN = Path(sys.executable).parent  # not resolved: a virtual environment's own
 # What is typed, by the picture's name. Each runs in a folder that holds question.wav.
 LINES = {
     "help": "moshi-mlx --help",
-    "chat": "moshi-mlx chat --model demo --seed 1",
+    "chat": "moshi-mlx chat --model demo --temp 0 --device-buffer 200",
     "respond": "moshi-mlx respond --model demo question.wav reply.wav --seed 1",
     "info": "moshi-mlx info demo",
     "doctor": "moshi-mlx doctor",
@@ -40,8 +40,8 @@ LINES = {
 }
 SERVE = "moshi-mlx serve --model demo --port 0 --no-browser"
 SOUND = ("chat", "doctor")  # these want a microphone and a loudspeaker
-ASKED_S = 7.0  # into `chat`, when the question is spoken
-TAKEN_S = 14.0  # when its picture is taken
+ASKED_S = 8.0  # into `chat`, when the question is spoken
+TAKEN_S = 17.0  # when its picture is taken
 RATE = 24_000  # Hz
 
 
@@ -74,7 +74,7 @@ def _with_sound(name: str, folder: Path) -> "Screen":
     try:
         question = moshi_mlx.audio.read(folder / "question.wav", RATE)[0]
         before, after = int(ASKED_S * RATE), int(TAKEN_S * RATE)
-        room = np.random.default_rng(0).normal(0, 1e-4, before + after)  # a quiet one
+        room = np.random.default_rng(0).normal(0, 5e-5, before + after)  # a quiet one
         room[before : before + len(question)] += question
         pulse.say(room.astype(np.float32), wait=False)
         if name == "doctor":
