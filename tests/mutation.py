@@ -125,23 +125,27 @@ def difference(before: str, after: str) -> str:
     return "\n".join(f"    {line}" for line in list(lines)[2:] if line[:2] != "@@")
 
 
-def survivors(folder: Path, target: str) -> tuple[int, list[str]]:
-    """How many changes of a file were tried, and those that no test noticed."""
+def mutate(folder: Path, target: str) -> None:
+    """Try every change of a file, and print those that no test notices at once."""
     path = folder / "moshi_mlx" / target
     source = path.read_text()
     if is_noticed(folder, TARGETS[target]):
         raise SystemExit(f"the tests of {target} fail without any change")
-    tried, left = 0, []
+    tried, killed = 0, 0
     for mutant in mutants(path):
         after = changed(source, mutant)
         if after is None:
             continue
         tried += 1
         path.write_text(after)
-        if not is_noticed(folder, TARGETS[target]):
-            left.append(f"  line {mutant.line}\n{difference(source, after)}")
+        if is_noticed(folder, TARGETS[target]):
+            killed += 1
+        else:
+            change = difference(source, after)
+            print(f"{target}, line {mutant.line}\n{change}", flush=True)
     path.write_text(source)
-    return tried, left
+    share = f" ({killed / tried:.0%})" if tried else ""
+    print(f"{target}: {killed} of {tried} noticed{share}", flush=True)
 
 
 def main() -> None:
@@ -158,10 +162,7 @@ def main() -> None:
         for name in ("tests", "pyproject.toml", "scripts"):
             (folder / name).symlink_to(ROOT / name)
         for target in given.targets or TARGETS:
-            tried, left = survivors(folder, target)
-            killed = tried - len(left)
-            print(f"{target}: {killed} of {tried} noticed ({killed / tried:.0%})")
-            print("\n".join(left), flush=True)
+            mutate(folder, target)
 
 
 if __name__ == "__main__":
