@@ -4,8 +4,10 @@ sphn's resampler is for whole files only, moves the sound by 512 source samples 
 loses as much at the end (sphn 0.2.1); a microphone and an echo canceller need blocks.
 """
 
+from collections.abc import Mapping
 from fractions import Fraction
 from math import ceil
+from typing import Any
 
 import numpy as np
 
@@ -79,6 +81,21 @@ class Resampler:
         self._pending = np.zeros((self._channels, self._side), np.float32)
         self._taken = 0  # source samples so far
         self._given = 0  # target samples so far
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the stream remembers; may be set to another's of the same rates.
+
+        Samples are lists of numbers: this module knows no MLX.
+        """
+        pending = self._pending.tolist()
+        return {"pending": pending, "taken": self._taken, "given": self._given}
+
+    @state.setter
+    def state(self, state: Mapping[str, Any]) -> None:
+        pending = np.array(state["pending"], np.float32)
+        self._pending = pending.reshape(self._channels, -1)
+        self._taken, self._given = state["taken"], state["given"]
 
     def push(self, pcm: np.ndarray) -> np.ndarray:
         """Take ``pcm [C, S]``, any S; returns ``[C, S']`` that it makes possible."""

@@ -35,6 +35,7 @@ MUST_FIT = {  # what differs, and what to do
     "dtype": ("of another number type", "load the model in the same type"),
     "kv_bits": ("of other kv_bits", "keep keys and values in the same bits"),
     "rows": ("of another number of rows", "use the same batch size"),
+    "sample_rate": ("of another sample rate", "give sound of the same rate"),
     "guided": ("of other guidance", "use guidance in both or in neither"),
 }
 
@@ -44,7 +45,8 @@ class Snapshot:
     """State that was kept.
 
     Attributes:
-        kind: of what ("generation", "codec", "conversation").
+        kind: of what ("generation", "codec", "conversation", "transcription",
+            "speech", "text").
         fits: what the weights and settings must be to continue from it.
         state: the state itself.
     """

@@ -16,7 +16,7 @@ from ...codec.base import Codes
 from ...models.snapshot import Snapshot
 from ...utils.text import PieceReader
 from ...utils.trace import Trace
-from ..closing import Closing
+from ..keeping import Keeping
 from ..owner import Owner
 from .endings import finish
 from .rows import RowGen
@@ -45,7 +45,7 @@ class Reply:
     tokens: NDArray[np.int32] | None
 
 
-class DuplexSession(Closing):
+class DuplexSession(Keeping):
     """A conversation: a row of a batch, or alone in one of its own.
 
     Any thread may call it, one at a time; asyncio uses ``astep``.

@@ -40,6 +40,15 @@ class WordBias:
                 self._next.setdefault(tuple(tokens[:i]), set()).add(token)
         self._words: list[tuple[int, ...] | None] = [None] * rows
 
+    @property
+    def state(self) -> list[list[int] | None]:
+        """Tokens of the word that each row is in; None between words that fit."""
+        return [None if word is None else list(word) for word in self._words]
+
+    @state.setter
+    def state(self, state: Sequence[Sequence[int] | None]) -> None:
+        self._words = [None if word is None else tuple(word) for word in state]
+
     def heard(self, row: int, token: int) -> None:
         """Take the token that a row's step chose."""
         word = self._words[row]

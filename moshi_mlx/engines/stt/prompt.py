@@ -6,7 +6,7 @@ scripts/transcribe_from_file_via_pytorch_with_prompt.py.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import mlx.core as mx
 import numpy as np
@@ -47,6 +47,16 @@ class Prompts:
         self._patience = patience
         self._left = [deque(self._tokens) for _ in range(rows)]
         self._steps = [0] * rows
+
+    @property
+    def state(self) -> dict[str, list]:
+        """What is left of the prompt in each row, and the steps so far."""
+        return {"left": [list(left) for left in self._left], "steps": list(self._steps)}
+
+    @state.setter
+    def state(self, state: Mapping[str, list]) -> None:
+        self._left = [deque(left) for left in state["left"]]
+        self._steps = list(state["steps"])
 
     def restrict(self, logits: mx.array) -> None:
         """Change ``logits [B, 1, V]`` in place."""

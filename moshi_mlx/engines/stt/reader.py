@@ -4,13 +4,26 @@ A token 0 stands where a word starts; between two of them are the pieces of a wo
 rule of one. Source: kyutai-labs/delayed-streams-modeling, timestamps of its scripts.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from ...documents.words import Word
 from ...utils.text import PieceReader, Tokenizer
+from ..keeping import remember, remembered
 from .events import Event, Piece, WordBegun
 
 BEGINS_WORD = "▁"
 PAD, BOUNDARY = 3, 0
 FRAME_S = 0.08  # a token's share of a stretch with several words
+REMEMBERED = (
+    "_text",
+    "_count",
+    "_start_s",
+    "_last_s",
+    "_boundary_s",
+    "_begun",
+    "end_s",
+)
 TAIL_S = 1.0  # a word ends at most this long after its last piece
 
 
@@ -27,6 +40,16 @@ class WordReader:
         self._boundary_s: float | None = None
         self._begun = False  # whether the open word was reported whole
         self.end_s = 0.0  # of the last word
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What was read so far; may be set to another reader's."""
+        return {**remembered(self, REMEMBERED), "pieces": self._pieces.state}
+
+    @state.setter
+    def state(self, state: Mapping[str, Any]) -> None:
+        self._pieces.state = state["pieces"]
+        remember(self, {name: state[name] for name in REMEMBERED})
 
     @property
     def open(self) -> bool:

@@ -6,9 +6,10 @@ state is renewed and those frames are given again.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -16,8 +17,10 @@ from numpy.typing import NDArray
 
 from ...models.generate import LmGen
 from ...models.lm import Lm
+from ...models.snapshot import Fits
 from ...utils.sampling import Sampler
 from ...utils.text import Tokenizer
+from ..keeping import as_tree, remember, remembered
 from .bias import WordBias
 from .events import EndOfTurn, Event, Pauses, Piece, Stalled
 from .prompt import Prompts
@@ -29,6 +32,7 @@ REFRESH_PAUSE_S = 0.8  # without words: a good moment to start again
 KEPT_S = 3.0  # frames kept beyond the delay
 LOUD_RMS = 0.01  # full scale is 1
 STALL_S = 10.0  # of sound without words
+REMEMBERED = ("steps", "loud", "said_s", "heard_s")  # of a row, beside its parts
 LATE_S = 1.0  # beyond the delay, when the last word is out
 
 
@@ -114,6 +118,50 @@ class Rows:
     def waiting(self) -> bool:
         """Whether a step has something to do."""
         return any(row.waiting for row in self.rows)
+
+    @property
+    def fits(self) -> Fits:
+        """What must be alike where the state of a snapshot is continued."""
+        return self._gen.fits
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """All that is remembered of the sounds; may be set to other rows' of the same
+        model, prompt and phrases."""
+        rows = [
+            {
+                **remembered(row, REMEMBERED),
+                "waiting": as_tree(row.waiting),
+                "given": as_tree(row.given),
+                "words": row.words.state,
+                "turns": remembered(row.turns, list(vars(row.turns))),
+            }
+            for row in self.rows
+        ]
+        return {
+            "gen": self._gen.state,
+            "rows": rows,
+            "refreshes": self.refreshes,
+            "bias": None if self._bias is None else self._bias.state,
+            "prompts": None if self._prompts is None else self._prompts.state,
+        }
+
+    @state.setter
+    def state(self, state: Mapping[str, Any]) -> None:
+        self._gen.state = state["gen"]
+        self.refreshes = state["refreshes"]
+        for row, kept in zip(self.rows, state["rows"], strict=True):
+            remember(row, {name: kept[name] for name in REMEMBERED})
+            row.waiting, row.given = (
+                deque(_frame(frame) for frame in kept[name])
+                for name in ("waiting", "given")
+            )
+            row.words.state = kept["words"]
+            remember(row.turns, kept["turns"])
+        if self._bias is not None and state["bias"] is not None:
+            self._bias.state = state["bias"]
+        if self._prompts is not None and state["prompts"] is not None:
+            self._prompts.state = state["prompts"]
 
     @property
     def nbytes(self) -> int:
@@ -241,6 +289,10 @@ class Rows:
             self._prompts.restart(b)
         self._gen.reset([b])
         self.refreshes += 1
+
+
+def _frame(kept: Mapping[str, Any]) -> Frame:
+    return Frame(**{**kept, "codes": np.array(kept["codes"], np.int32)})
 
 
 def is_loud(pcm: NDArray[np.float32]) -> bool:

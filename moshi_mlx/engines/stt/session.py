@@ -7,14 +7,17 @@ import numpy as np
 from ...audio.resample import Resampler
 from ...audio.samples import as_mono
 from ...errors import AudioError
-from ..closing import Closing
+from ...models.snapshot import Fits, Snapshot, fingerprint, kept
+from ..keeping import Keeping, remember, remembered
 from ..owner import Owner
 from .events import Event
 from .model import Listening, Pcm, Recogniser
 from .rows import Frame, is_loud
 
+REMEMBERED = ("_rest", "_heard", "_at")
 
-class STTSession(Closing):
+
+class STTSession(Keeping):
     """One sound, of any length; its state does not grow.
 
     Its methods may be called from any thread, one at a time.
@@ -97,6 +100,29 @@ class STTSession(Closing):
                 yield event
         for event in await self.aflush():
             yield event
+
+    @property
+    def _fits(self) -> Fits:
+        own = {"codec": fingerprint(self.stt.mimi), "sample_rate": self.sample_rate}
+        return {**self._rows.fits, **own}
+
+    def _keep(self) -> Snapshot:
+        state = {
+            **remembered(self, REMEMBERED),
+            "rows": self._rows.state,
+            "codec": self._codec_state.state,
+            "resampler": None if self._resampler is None else self._resampler.state,
+        }
+        return Snapshot("transcription", self._fits, kept(state))
+
+    def _go_on(self, snapshot: Snapshot) -> None:
+        snapshot.check("transcription", self._fits)
+        state = kept(snapshot.state)
+        self._rows.state = state["rows"]
+        self._codec_state.state = state["codec"]
+        if self._resampler is not None:
+            self._resampler.state = state["resampler"]
+        remember(self, {name: state[name] for name in REMEMBERED})
 
     def _start(self) -> None:
         stt = self.stt

@@ -6,15 +6,18 @@ import mlx.core as mx
 
 from ...models.lm import Lm
 from ...models.prefill import CHUNK
+from ...models.snapshot import Fits, Snapshot, fingerprint, kept
+from ...modules.quantized_kv import QuantizedKVCache
 from ...utils.sampling import RowNoise, TokenSampler, draw, noise_size
 from ...utils.text import PieceReader, Tokenizer
-from ..closing import Closing
+from ..keeping import Keeping, remember, remembered
 from ..owner import Owner
 
 BOS, EOS = 1, 2
+REMEMBERED = ("tokens", "ended", "_ahead", "_token")
 
 
-class TextSession(Closing):
+class TextSession(Keeping):
     """A text with state of its own; ``TextModel.session`` begins one.
 
     Any number may run on the same weights. The methods may be called from any thread,
@@ -38,6 +41,7 @@ class TextSession(Closing):
         self.tokens = 0
         self.ended = False
         self.seed = seed
+        self._lm = lm
         self._network = lm.ready()
         self._owner = owner
         self._cache = lm.transformer.make_rot_cache()
@@ -65,6 +69,28 @@ class TextSession(Closing):
             if piece is None:
                 return
             yield piece
+
+    @property
+    def _fits(self) -> Fits:
+        cache = self._cache[0].self_attn
+        bits = cache.bits if isinstance(cache, QuantizedKVCache) else None
+        return {"weights": fingerprint(self._lm), "kv_bits": bits}
+
+    def _keep(self) -> Snapshot:
+        state = remembered(self, REMEMBERED)
+        state["cache"] = [layer.snapshot(None) for layer in self._cache]
+        state["noise"] = self._noise.snapshot([0])
+        state["reader"] = self._reader.state
+        return Snapshot("text", self._fits, kept(state))
+
+    def _go_on(self, snapshot: Snapshot) -> None:
+        snapshot.check("text", self._fits)
+        state = kept(snapshot.state)
+        for layer, kept_layer in zip(self._cache, state["cache"], strict=True):
+            layer.restore(kept_layer, None, 1)
+        self._noise.restore(state["noise"], [0])
+        self._reader.state = state["reader"]
+        remember(self, {name: state[name] for name in REMEMBERED})
 
     def _write(self, max_tokens: int) -> Iterator[str]:
         for left in range(max_tokens, 0, -1):

@@ -29,26 +29,26 @@ class Markup:
     """
 
     def __init__(self) -> None:
-        self._pending = ""
+        self.pending = ""
 
     def feed(self, text: str) -> list[str | float]:
         """The words, and the breaks in seconds, that ``text`` completes.
 
         Raises: ConfigError for a tag that is not understood, and for half characters.
         """
-        text, half = whole_characters(self._pending + text)
+        text, half = whole_characters(self.pending + text)
         found, rest = self._tags(text)
         tag = rest.rfind("<")
         open_ = tag >= 0 and len(rest) - tag < MOST_TAG and _BEGUN.fullmatch(rest, tag)
         complete = rest[:tag] if open_ else rest
         ends = [match.end() for match in _SPACE.finditer(complete)]
         cut = ends[-1] if ends else 0
-        self._pending = rest[cut:] + half
+        self.pending = rest[cut:] + half
         return found + _words(rest[:cut])
 
     def flush(self) -> list[str | float]:
         """What is pending, as if white space followed."""
-        text, self._pending = self._pending, ""
+        text, self.pending = self.pending, ""
         if whole_characters(text)[1]:
             raise _half(text)
         found, rest = self._tags(text)

@@ -1,8 +1,9 @@
 """One batch of speeches, step by step: the machine between model and text."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -15,9 +16,11 @@ from ...modules.conditioner import (
     ConditionTensor,
     dropout_all_conditions,
 )
+from ..keeping import as_tree, remember, remembered
 from .machine import Entry, State
 from .model import SpeechModel
 
+REMEMBERED = ("offset", "audio_prefix", "resting")  # of a row, beside its parts
 TOP_K, TOP_K_TEXT = 250, 25  # as PyTorch's LMGen
 
 
@@ -121,6 +124,33 @@ class SpeechRun:
     def states(self) -> list[State]:
         """Of the machine, by row."""
         return [row.state for row in self.rows]
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """All that is remembered of the speeches; may be set to another run's of the
+        same model, voices and guidance."""
+        rows = [
+            {
+                **remembered(row, REMEMBERED),
+                "text_prefix": list(row.text_prefix),
+                "machine": as_tree(row.state),
+            }
+            for row in self.rows
+        ]
+        return {"gen": self.gen.state, "rows": rows}
+
+    @state.setter
+    def state(self, state: Mapping[str, Any]) -> None:
+        self.gen.state = state["gen"]
+        for row, kept in zip(self.rows, state["rows"], strict=True):
+            remember(row, {name: kept[name] for name in REMEMBERED})
+            row.text_prefix = deque(kept["text_prefix"])
+            machine = dict(kept["machine"])
+            entries = deque(Entry(**entry) for entry in machine.pop("entries"))
+            row.state.entries = entries
+            words = [(text, step) for text, step in machine.pop("transcript")]
+            row.state.transcript = words
+            remember(row.state, machine)
 
     @property
     def logged(self) -> list[list[tuple[int, int]]]:

@@ -1,9 +1,10 @@
 """From text with turns and breaks to the entries that the state machine takes."""
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from ...utils.text import Tokenizer
+from ..keeping import remember, remembered
 from .machine import Entry, TokenIds
 from .markup import SPOKEN, Markup, composed
 
@@ -14,6 +15,9 @@ class SpeechTokenizer(Tokenizer, Protocol):
     """What speech needs of a ``sentencepiece.SentencePieceProcessor``."""
 
     def unk_id(self) -> int: ...
+
+
+REMEMBERED = ("_speaker", "_turn")
 
 
 class ScriptReader:
@@ -52,6 +56,16 @@ class ScriptReader:
         self._turn: int | None = 0  # whose turn begins with the next word
         self._spell = spell
         self._markup = Markup()
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Text that is no whole word yet, and whose turn it is."""
+        return {**remembered(self, REMEMBERED), "pending": self._markup.pending}
+
+    @state.setter
+    def state(self, state: Mapping[str, Any]) -> None:
+        self._markup.pending = state["pending"]
+        remember(self, {name: state[name] for name in REMEMBERED})
 
     def turn(self, index: int) -> list[Entry]:
         """Begin turn ``index``; even ones are the main speaker's.

@@ -13,7 +13,8 @@ from ...audio.files import write_wav
 from ...audio.samples import Pcm
 from ...documents.words import Word
 from ...errors import ConfigError
-from ..closing import Closing
+from ...models.snapshot import Fits, Snapshot, fingerprint, kept
+from ..keeping import Keeping, remember, remembered
 from ..owner import Owner
 from .machine import Entry, State
 from .model import SpeechModel
@@ -22,6 +23,7 @@ from .script import ScriptReader, without_unknown
 
 logger = logging.getLogger(__name__)
 Voice = str | Path
+REMEMBERED = ("finished", "_frames", "_unknown")
 
 
 @dataclass(frozen=True, repr=False)
@@ -49,7 +51,7 @@ class Audio:
         write_wav(Path(path), self.pcm, self.sample_rate)
 
 
-class SpeechSession(Closing):
+class SpeechSession(Keeping):
     """One speech. What it says does not depend on how its text is cut into pieces.
 
     The model reads ``second_stream_ahead`` words ahead, so a word is said when that
@@ -180,6 +182,27 @@ class SpeechSession(Closing):
         """As ``finish``, for ``async for``."""
         self._finish("afinish")
         return self._aspeak()
+
+    @property
+    def _fits(self) -> Fits:
+        return {**self.run.gen.fits, "codec": fingerprint(self.tts.mimi)}
+
+    def _keep(self) -> Snapshot:
+        state = {
+            **remembered(self, REMEMBERED),
+            "run": self.run.state,
+            "reader": self._reader.state,
+            "codec": self.codec_state.state,
+        }
+        return Snapshot("speech", self._fits, kept(state))
+
+    def _go_on(self, snapshot: Snapshot) -> None:
+        snapshot.check("speech", self._fits)
+        state = kept(snapshot.state)
+        self.run.state = state["run"]
+        self._reader.state = state["reader"]
+        self.codec_state.state = state["codec"]
+        remember(self, {name: state[name] for name in REMEMBERED})
 
     def _feed(self, called: str, text: str) -> None:
         self._check_more(called)
