@@ -163,7 +163,7 @@ def test_a_dead_sound_system_is_waited_for(pulse: Pulse, rooms):
     assert "looking for another" in room.notices.get(timeout=WAIT)
     assert room.sound.paused
     pulse.start()
-    assert "going on with" in room.notices.get(timeout=WAIT)
+    assert "continuing with" in room.notices.get(timeout=WAIT)
     room.settle()
     pulse.say(audio.read(QUESTION)[0], wait=False)
     assert rms(room.hear()) > 0.005
@@ -180,7 +180,7 @@ def test_a_sound_system_that_hangs_is_noticed(
         assert "has stopped" in room.notices.get(timeout=WAIT)
     finally:
         pulse.daemon.send_signal(signal.SIGCONT)
-    assert "going on with" in room.notices.get(timeout=2 * WAIT)
+    assert "continuing with" in room.notices.get(timeout=2 * WAIT)
     room.settle()
 
 
@@ -199,7 +199,7 @@ def test_a_new_default_device_is_followed_unless_one_was_named(
     defaults[0] = (1, 4)
     notice = "the system has chosen another speaker: looking for another ..."
     assert room.notices.get(timeout=WAIT) == notice
-    assert "going on with" in room.notices.get(timeout=WAIT)
+    assert "continuing with" in room.notices.get(timeout=WAIT)
     room.settle()
     assert room.notices.empty()
 
