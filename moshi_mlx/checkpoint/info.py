@@ -1,7 +1,6 @@
 """What a checkpoint holds and where: found by name, files fetched when asked for."""
 
 import logging
-import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
@@ -17,6 +16,7 @@ from ..utils.json_text import read_json
 from ..utils.loaders import NotInRepoError, hf_get
 from . import helium
 from .kinds import ModelKind, kind_of, model_type
+from .shards import parts_of_index, shards_of
 from .source import Source, stays_inside
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,6 @@ LM_NAMES = (
 )
 INDEX_NAME = "model.safetensors.index.json"
 LORA_NAME = "lora.safetensors"
-SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 SETTINGS = ("lm_gen_config", "tts_config", "stt_config", "model_id")
 OPTIONS = {  # by which a user names a file that a config may not name
     "moshi_name": "--moshi-weights FILE",
@@ -227,8 +226,8 @@ class CheckpointInfo:
             return [path]
         index = self.source.first([INDEX_NAME])
         if index is not None:
-            return [self.source.get(part) for part in _parts(index)]
-        if self.source.folder is not None and (parts := _shards(self.source.folder)):
+            return [self.source.get(part) for part in parts_of_index(index)]
+        if self.source.folder is not None and (parts := shards_of(self.source.folder)):
             return parts
         if self.lora_weights is not None:
             logger.info(
@@ -303,38 +302,6 @@ class CheckpointInfo:
             return kyutai_config(self.config)
         named = self._named("mimi_config_name")
         return None if named is None else read_json(named)
-
-
-def _parts(index: Path) -> list[str]:
-    """The files that an index of weights in several parts names."""
-    table = read_json(index).get("weight_map")
-    names = list(table.values()) if isinstance(table, dict) else []
-    if not names or not all(isinstance(name, str) for name in names):
-        raise CheckpointError(
-            f"{str(index)!r} has no weight_map from tensors to files: download it "
-            "again."
-        )
-    return sorted(set(names))
-
-
-def _shards(folder: Path) -> list[Path]:
-    """Weights in several files without an index, where all of them are there.
-
-    Raises: CheckpointError if one is missing.
-    """
-    found = {path: m for path in folder.iterdir() if (m := SHARD.fullmatch(path.name))}
-    if not found:
-        return []
-    name, count = min((match[1], int(match[3])) for match in found.values())
-    mine = {int(m[2]): p for p, m in found.items() if m[1] == name}
-    lacking = sorted(set(range(1, count + 1)) - mine.keys())
-    if lacking:
-        missing = f"{name}-{lacking[0]:05}-of-{count:05}.safetensors"
-        raise CheckpointError(
-            f"{str(folder)!r} lacks {missing}, one of the {count} files of its "
-            "weights: fetch it too."
-        )
-    return [mine[number] for number in sorted(mine)]
 
 
 def _config(name: str, data: dict[str, Any] | None) -> dict[str, Any]:

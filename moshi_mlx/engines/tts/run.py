@@ -1,8 +1,6 @@
 """One batch of speeches, step by step: the machine between model and text."""
 
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import mlx.core as mx
@@ -16,33 +14,11 @@ from ...modules.conditioner import (
     ConditionTensor,
     dropout_all_conditions,
 )
-from ..keeping import as_tree, remember, remembered
 from .machine import Entry, State
 from .model import SpeechModel
+from .row import SpeechRow
 
-REMEMBERED = ("offset", "audio_prefix", "resting")  # of a row, beside its parts
 TOP_K, TOP_K_TEXT = 250, 25  # as PyTorch's LMGen
-
-
-@dataclass
-class SpeechRow:
-    """One speech of a run.
-
-    Attributes:
-        state: of the machine.
-        offset: steps taken.
-        logged: (predicted, read) text of each step.
-        text_prefix: text that is read before the machine's.
-        audio_prefix: codes ``[K, T]`` that are said as they are; -2 elsewhere.
-        resting: whether the row stands still.
-    """
-
-    state: State
-    offset: int = 0
-    logged: list[tuple[int, int]] = field(default_factory=list)
-    text_prefix: deque[int] = field(default_factory=deque)
-    audio_prefix: mx.array | None = None
-    resting: bool = False
 
 
 class SpeechRun:
@@ -129,28 +105,13 @@ class SpeechRun:
     def state(self) -> dict[str, Any]:
         """All that is remembered of the speeches; may be set to another run's of the
         same model, voices and guidance."""
-        rows = [
-            {
-                **remembered(row, REMEMBERED),
-                "text_prefix": list(row.text_prefix),
-                "machine": as_tree(row.state),
-            }
-            for row in self.rows
-        ]
-        return {"gen": self.gen.state, "rows": rows}
+        return {"gen": self.gen.state, "rows": [row.kept for row in self.rows]}
 
     @state.setter
     def state(self, state: Mapping[str, Any]) -> None:
         self.gen.state = state["gen"]
         for row, kept in zip(self.rows, state["rows"], strict=True):
-            remember(row, {name: kept[name] for name in REMEMBERED})
-            row.text_prefix = deque(kept["text_prefix"])
-            machine = dict(kept["machine"])
-            entries = deque(Entry(**entry) for entry in machine.pop("entries"))
-            row.state.entries = entries
-            words = [(text, step) for text, step in machine.pop("transcript")]
-            row.state.transcript = words
-            remember(row.state, machine)
+            row.kept = kept
 
     @property
     def logged(self) -> list[list[tuple[int, int]]]:

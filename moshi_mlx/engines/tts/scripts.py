@@ -17,7 +17,8 @@ from ...modules.conditioner import ConditionAttributes
 from ...utils.sampling import new_seed
 from .machine import Entry
 from .model import SpeechModel
-from .run import SpeechRow, SpeechRun
+from .row import SpeechRow
+from .run import SpeechRun
 from .script import without_unknown
 from .script_file import Failure, Script
 

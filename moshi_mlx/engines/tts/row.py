@@ -1,0 +1,50 @@
+"""One speech of a run: where it is, and what it continues."""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import mlx.core as mx
+
+from ..keeping import as_tree, remember, remembered
+from .machine import Entry, State
+
+REMEMBERED = ("offset", "audio_prefix", "resting")
+
+
+@dataclass
+class SpeechRow:
+    """One speech of a run.
+
+    Attributes:
+        state: of the machine.
+        offset: steps taken.
+        logged: (predicted, read) text of each step.
+        text_prefix: text that is read before the machine's.
+        audio_prefix: codes ``[K, T]`` that are said as they are; -2 elsewhere.
+        resting: whether the row stands still.
+    """
+
+    state: State
+    offset: int = 0
+    logged: list[tuple[int, int]] = field(default_factory=list)
+    text_prefix: deque[int] = field(default_factory=deque)
+    audio_prefix: mx.array | None = None
+    resting: bool = False
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """All that is remembered of the speech, for a ``Snapshot``."""
+        own = {"text_prefix": as_tree(self.text_prefix), "machine": as_tree(self.state)}
+        return {**remembered(self, REMEMBERED), **own}
+
+    @kept.setter
+    def kept(self, kept: Mapping[str, Any]) -> None:
+        remember(self, {name: kept[name] for name in REMEMBERED})
+        self.text_prefix = deque(kept["text_prefix"])
+        machine = dict(kept["machine"])
+        entries = deque(Entry(**entry) for entry in machine.pop("entries"))
+        words = [(text, step) for text, step in machine.pop("transcript")]
+        self.state.entries, self.state.transcript = entries, words
+        remember(self.state, machine)
