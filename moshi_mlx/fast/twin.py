@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten
 
 M = TypeVar("M", bound=nn.Module)
 F = TypeVar("F", bound=type)
@@ -38,13 +37,17 @@ class _Kept:
 
     def __init__(self, twin: Any, network: nn.Module):
         self.twin = twin
-        self._parts = [weakref.ref(part) for part in _parts(network)]
+        # The network itself is not among its holders: it would hold itself for ever.
+        self._own = _places(network)
+        self._holders = [(holder, _places(holder)) for holder in _holders(network)]
 
     def is_of(self, network: nn.Module) -> bool:
-        """Whether no weight or layer was replaced since."""
-        now = _parts(network)
-        return len(now) == len(self._parts) and all(
-            known() is part for known, part in zip(self._parts, now, strict=True)
+        """Whether no weight or layer was replaced since, or added.
+
+        Programs that call a network directly ask before every step.
+        """
+        return _holds(network, self._own) and all(
+            _holds(holder, places) for holder, places in self._holders
         )
 
     def __deepcopy__(self, memo: dict) -> None:  # a copied network makes its own
@@ -82,9 +85,44 @@ def forget(network: nn.Module) -> None:
     network.__dict__.pop(KEPT, None)
 
 
-def _parts(network: nn.Module) -> list[Any]:
-    arrays: Any = tree_flatten(network.parameters())
-    return [m for _, m in network.named_modules()] + [array for _, array in arrays]
+def _holders(network: nn.Module) -> list[Any]:
+    """The modules, lists and dicts in a network."""
+    found: list[Any] = []
+    ahead: list[Any] = [network]
+    while ahead:
+        holder = ahead.pop()
+        values = holder.values() if isinstance(holder, dict) else holder
+        inner = [value for value in values if isinstance(value, dict | list)]
+        found += inner
+        ahead += inner
+    return found
+
+
+def _places(holder: Any) -> dict[Any, Callable[[], Any]]:
+    """What a holder holds of modules, lists and arrays, the last as weak references.
+
+    What a module derives for itself begins with "_" and is not looked at.
+    """
+    named = holder.items() if isinstance(holder, dict) else enumerate(holder)
+    return {
+        key: weakref.ref(value) if isinstance(value, mx.array) else _strong(value)
+        for key, value in named
+        if isinstance(value, dict | list | mx.array) and not str(key).startswith("_")
+    }
+
+
+def _strong(value: Any) -> Callable[[], Any]:
+    return lambda: value
+
+
+def _holds(holder: Any, places: dict[Any, Callable[[], Any]]) -> bool:
+    """Whether a holder holds what it did."""
+    try:
+        if any(holder[key] is not known() for key, known in places.items()):
+            return False
+    except (KeyError, IndexError):  # it was taken away
+        return False
+    return len(holder) == len(places) or len(_places(holder)) == len(places)
 
 
 def _twin(module: Any) -> Any:
