@@ -336,7 +336,7 @@ def ready_layer() -> TransformerLayer:
 
 
 def test_every_replacement_is_noticed_and_derived_arrays_are_none():
-    def change(lm: Lm, way: str) -> None:
+    def change(lm: Any, way: str) -> None:
         layers, gate = lm.transformer.layers, lm.transformer.layers[1].gating
         match way:
             case "weight":
