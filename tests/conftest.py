@@ -57,6 +57,7 @@ REAL_TIME = (
     "tests/serve/test_attacks.py",
     "tests/serve/test_page.py",
     "tests/serve/test_robustness.py",
+    "tests/compat/test_web_clients.py",
 )
 
 
