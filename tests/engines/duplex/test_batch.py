@@ -113,6 +113,9 @@ def test_all_places_taken_is_said_and_a_freed_one_is_given_again(moshi):
     assert second.row == 0
 
 
+# Not in the forms of a GPU: on a CPU MLX takes its fused rotation apart, and into other
+# parts once rows stand at different positions.
+@pytest.mark.cpu_forms
 @pytest.mark.parametrize("joint_codec", [False, True])
 def test_a_long_batch_uses_no_operation_that_its_warmup_did_not(
     moshi, tmp_path, joint_codec
