@@ -11,6 +11,8 @@ from pathlib import Path
 
 from .. import __version__
 from ..audio.files import make_folder
+from ..checkpoint.build import footprint
+from ..checkpoint.memory import check_sessions
 from ..documents.recording import Recording
 from ..engines.duplex.batch import Batch
 from ..engines.duplex.engine import Moshi
@@ -157,10 +159,16 @@ def load_batch(
     places: int,
     cfg_coef: float | None = None,
 ) -> Batch:
-    """A warmed-up batch on ``load()``'s model, made on ``thread``."""
+    """A warmed-up batch on ``load()``'s model, made on ``thread``.
+
+    Raises: ConfigError, with the number that fits, if the memory does not hold so many
+        conversations.
+    """
 
     def make() -> Batch:
-        batch = Batch(load(), places, cfg_coef)
+        moshi = load()
+        check_sessions(footprint(moshi.info, moshi.lm), places, moshi.name)
+        batch = Batch(moshi, places, cfg_coef)
         batch.warmup()
         return batch
 

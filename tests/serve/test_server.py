@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 
 import moshi_mlx
+from moshi_mlx.checkpoint import memory
+from moshi_mlx.engines.thread import ModelThread
+from moshi_mlx.errors import ConfigError
 from moshi_mlx.serve.gate.limits import Limits
+from moshi_mlx.serve.service import load_batch
 from tests.serve.client import (
     AUDIO,
     CONTROL,
@@ -300,3 +304,11 @@ def test_only_known_kinds_are_sent(serve, question):
             return set(client.kinds)
 
     assert asyncio.run(run()) == {HANDSHAKE, AUDIO, CONTROL, METADATA}
+
+
+def test_more_conversations_than_the_memory_holds_are_refused(monkeypatch):
+    thread = ModelThread()
+    monkeypatch.setattr(memory, "machine_memory", lambda: 30_000_000)
+    with pytest.raises(ConfigError, match=r"99 sessions of demo .* use --max-sessions"):
+        load_batch(thread, lambda: moshi_mlx.load("demo"), 99)
+    thread.close()
