@@ -48,6 +48,25 @@ def as_mono(pcm: np.ndarray) -> np.ndarray:
     return as_float(pcm)
 
 
+def as_finite(pcm: np.ndarray) -> np.ndarray:
+    """Samples ``[S]`` as ``as_mono``; AudioError for NaN and infinite ones too.
+
+    A single one of them would stay in a model's memory for good.
+    """
+    pcm = as_mono(pcm)
+    check_finite(pcm)
+    return pcm
+
+
+def check_finite(pcm: np.ndarray) -> None:
+    """Raises: AudioError for samples that are NaN or infinite."""
+    if not np.isfinite(pcm).all():
+        raise AudioError(
+            "these samples are not all numbers (some are NaN or infinite): give "
+            "float32 from -1 to 1."
+        )
+
+
 def mixed(pcm: np.ndarray) -> np.ndarray:
     """Channels ``[C, S]`` as one, ``[1, S]``, which is never louder than the loudest.
 

@@ -9,6 +9,7 @@ from string import Template
 
 from ..documents.looks import looks
 from ..errors import ConfigError
+from ..utils.whole_files import write_whole
 
 WIDTH, ROW, LABEL, VALUE = 760, 22, 210, 130  # pixels
 PLOT_HEIGHT, MARGIN, ABOVE = 220, 56, 12
@@ -58,7 +59,7 @@ def page(title: str, note: str, parts: Sequence[str]) -> str:
 def write(path: Path, text: str) -> None:
     """Write a report. Raises: ConfigError if the file cannot be written."""
     try:
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
 

@@ -61,10 +61,11 @@ def publish(
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.quantize import describe
     from ..checkpoint.upload import upload
+    from ..utils.whole_files import write_whole
 
     folder = folder.expanduser()
     lm = open_lm(CheckpointInfo.find(folder), as_stored=True)
     card = model_card(found, describe(lm), cost(lm), repo, quality)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    write_whole(folder / "README.md", card)
     with status(f"uploading {folder} to {repo}"):
         return upload(folder, repo, private=private)

@@ -20,6 +20,7 @@ import numpy as np
 from ..audio.framing import FRAME_MS, SAMPLE_RATE
 from ..errors import AudioError
 from ..utils.trace import Timing, percentile
+from ..utils.whole_files import write_whole
 from .looks import looks
 from .timeline import timeline
 from .transcript import Timed, cues, short_clock
@@ -92,7 +93,7 @@ def write_report(
         stages=_stages(stages or {}),
     )
     try:
-        path.write_text(page, encoding="utf-8")
+        write_whole(path, page)
     except OSError as error:
         raise AudioError(f"{path} cannot be written: {error.strerror}.") from error
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..utils.whole_files import write_whole
 from .transcript import LAYOUT, Layout, Timed, srt, vtt
 from .words import Word, joined
 
@@ -42,7 +43,7 @@ def write_words(path: Path, words: Sequence[Word], layout: Layout = LAYOUT) -> N
     """
     check_form(path)
     try:
-        path.write_text(FORMS[path.suffix[1:]](words, layout), encoding="utf-8")
+        write_whole(path, FORMS[path.suffix[1:]](words, layout))
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
 

@@ -23,6 +23,8 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from ..errors import CheckpointError, ConfigError
+from ..utils.private_files import new_private
+from ..utils.whole_files import part_of
 
 Fits = Mapping[str, str | int | bool | None]
 Tree = Any  # dicts and lists of arrays, numbers, words and None
@@ -199,11 +201,10 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     Raises: CheckpointError if it cannot be written; what was there stays.
     """
     path = path.expanduser()
-    begun = path.with_name(f".{path.name}.part")
+    begun = part_of(path)
     try:
-        begun.unlink(missing_ok=True)  # of a run that was ended
-        descriptor = os.open(begun, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w+b") as file:
+        begun.unlink(missing_ok=True)  # of a run that was killed
+        with open(begun, "w+b", opener=new_private) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -20,6 +20,8 @@ from math import ceil
 from pathlib import Path
 from types import TracebackType
 
+from .whole_files import write_whole
+
 _WINDOW = 16_384  # timings a stage keeps: 22 minutes of frames, 128 KiB
 
 
@@ -150,7 +152,7 @@ class Trace:
         for name, start_s, end_s, thread in events:
             times = {"ts": 1e6 * start_s, "dur": 1e6 * (end_s - start_s)}
             rows.append(dict(ph="X", name=name, pid=process, tid=thread, **times))
-        Path(path).write_text(json.dumps({"traceEvents": rows}), encoding="utf-8")
+        write_whole(Path(path), json.dumps({"traceEvents": rows}))
 
 
 def percentile(values: Iterable[float], percent: float) -> float:

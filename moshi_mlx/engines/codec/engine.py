@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ...audio.inputs import SoundLike
 from ...audio.long import LongSound, open_sound
 from ...audio.resample import resample
-from ...audio.samples import Pcm, as_float
+from ...audio.samples import Pcm, as_float, check_finite
 from ...codec import NativeCodec
 from ...models.mimi import Mimi
 from ..base import BaseEngine
@@ -143,5 +143,6 @@ class MimiCodec(BaseEngine):
                 "[B, S] for a batch."
             )
         pcm = as_float(sound)
+        check_finite(pcm)
         rate = self.sample_rate if sample_rate is None else sample_rate
         return resample(np.atleast_2d(pcm), rate, self.sample_rate)

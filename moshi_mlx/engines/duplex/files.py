@@ -15,7 +15,7 @@ from ...audio.framing import SAMPLE_RATE, Framer
 from ...audio.inputs import SoundLike
 from ...audio.long import frames
 from ...audio.resample import resample
-from ...audio.samples import Pcm, as_mono
+from ...audio.samples import Pcm, as_finite
 from ...checkpoint.kinds import ModelKind
 from ...codec import Codec
 from ...documents.report import write_report
@@ -57,7 +57,7 @@ def heard_frames(sound: Heard, sample_rate: int, called: str) -> Iterator[Pcm]:
                 f"{called} got an array {list(sound.shape)}: give one channel [samples]"
                 ", float32 or int16 (of [1, samples] take sound[0])."
             )
-        return _cut(resample(as_mono(sound)[None], sample_rate, SAMPLE_RATE)[0])
+        return _cut(resample(as_finite(sound)[None], sample_rate, SAMPLE_RATE)[0])
     if isinstance(sound, Iterator | list | tuple):
         return iter(sound)  # type: ignore[arg-type]
     if isinstance(sound, int | float) or sound is None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...audio.inputs import SoundLike
 from ...audio.long import LongSound, open_sound
 from ...audio.resample import resample
-from ...audio.samples import Pcm, as_mono
+from ...audio.samples import Pcm, as_finite
 from ...codec.base import Codes
 from ...errors import AudioError, ConfigError
 from ...models.lm import Lm
@@ -188,6 +188,6 @@ class Recogniser(BaseEngine):
                 f"{called} got an array {list(sound.shape)}: give float32 [samples] at "
                 f"{self.sample_rate} Hz (or int16, int32; or say sample_rate)."
             )
-        pcm = as_mono(sound)
+        pcm = as_finite(sound)
         rate = self.sample_rate if sample_rate is None else sample_rate
         return resample(pcm[None], rate, self.sample_rate)[0]

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 import numpy as np
 
 from ...audio.resample import Resampler
-from ...audio.samples import as_mono
+from ...audio.samples import as_finite
 from ...errors import AudioError
 from ...models.snapshot import Fits, Snapshot, fingerprint, kept
 from ..keeping import Keeping, remember, remembered
@@ -63,8 +63,8 @@ class STTSession(Keeping):
     def feed(self, pcm: Pcm) -> list[Event]:
         """Take ``pcm [S]``, any S; returns what was noticed.
 
-        Raises: AudioError for other shapes, and for samples that are neither float32
-            nor int16 nor int32.
+        Raises: AudioError for other shapes, for samples that are neither float32 nor
+            int16 nor int32, and for NaN or infinite ones; the session stays usable.
         """
         given = self._checked(pcm)
         return self.stt.owner.run(lambda: self._feed(given))
@@ -144,7 +144,7 @@ class STTSession(Keeping):
     def _checked(self, pcm: Pcm) -> Pcm:
         self._check_open("feed")
         try:
-            return as_mono(pcm)
+            return as_finite(pcm)
         except AudioError as error:
             raise AudioError(f"feed: {error}") from None
 

@@ -25,7 +25,7 @@ from .model import DEFAULT_DSM_TTS_VOICE_REPO, SpeechModel
 from .run import Hook, SpeechRun
 from .script import without_unknown
 from .script_file import Failure, Script
-from .scripts import ScriptWriter
+from .scripts import ScriptWriter, found_voices
 from .session import Audio, Pcm, SpeechSession, Voice
 from .texts import SpokenText, TextSource, speak_text
 
@@ -290,8 +290,16 @@ class TTSModel(SpeechModel):
             about: what else the JSON files say.
             on_result: called with each file or failure, as it is there.
         """
+        scripts = list(scripts)
         writer = ScriptWriter(
-            self, Path(folder), guidance, padding_between, only_wav, seed, about
+            self,
+            Path(folder),
+            found_voices(self, scripts),
+            guidance,
+            padding_between,
+            only_wav,
+            seed,
+            about,
         )
         results: list[Path | Failure] = []
         for result in self.owner.iterate(lambda: writer.say(scripts, batch_size)):

@@ -15,6 +15,7 @@ from ...audio.files import write_wav
 from ...errors import DISK_FULL, AudioError, ConfigError, MoshiError
 from ...modules.conditioner import ConditionAttributes
 from ...utils.sampling import new_seed
+from ...utils.whole_files import whole_file, write_whole
 from .machine import Entry
 from .model import SpeechModel
 from .row import SpeechRow
@@ -51,6 +52,7 @@ class ScriptWriter:
     """Says scripts in batches and writes what comes of them.
 
     Args:
+        voices: files of the voices that scripts name, see ``found_voices``.
         guidance: see ``SpeechSession``.
         padding_between: see ``ScriptReader``.
         folder: gets ``ID.wav`` and, unless ``only_wav``, ``ID.safetensors`` (codes) and
@@ -62,6 +64,7 @@ class ScriptWriter:
         self,
         tts: SpeechModel,
         folder: Path,
+        voices: Mapping[str, Path | Exception],
         guidance: float = 2.0,
         padding_between: int = 1,
         only_wav: bool = False,
@@ -70,6 +73,7 @@ class ScriptWriter:
     ):
         self.tts = tts
         self._folder = folder
+        self._voices = voices
         self._padding_between = padding_between
         self._only_wav = only_wav
         self._seed = seed
@@ -120,7 +124,7 @@ class ScriptWriter:
         if not any(entry.tokens for entry in entries):
             raise ConfigError("the text has no words: give something to say.")
         self._check_links(script)
-        paths = [tts.get_voice_path(voice) for voice in script.voices]
+        paths = [self._voice(name) for name in script.voices]
         if self._path(script).resolve() in [path.resolve() for path in paths]:
             raise ConfigError("would be written over its own voice: choose another id")
         if tts.multi_speaker:
@@ -184,6 +188,12 @@ class ScriptWriter:
                     "another id"
                 )
 
+    def _voice(self, name: str) -> Path:
+        found = self._voices[name]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
     def _path(self, script: Script) -> Path:
         return self._folder / f"{script.id}.wav"
 
@@ -218,10 +228,13 @@ class ScriptWriter:
         sound = np.array(mx.clip(pcm, -1, 1))[start_step * tts.mimi.frame_size :]
         path = self._path(script)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_wav(path, sound, int(tts.mimi.sample_rate))
+        with whole_file(path) as begun:
+            write_wav(begun, sound, int(tts.mimi.sample_rate))
         if self._only_wav:
             return path
-        mx.save_safetensors(str(_beside(path, ".safetensors")), {"frames": codes})
+        codes_path = _beside(path, ".safetensors")
+        with whole_file(codes_path) as begun, begun.open("wb") as file:
+            mx.save_safetensors(file, {"frames": codes})
         about = {
             **self._about,
             "cfg_coef": tts.cfg_coef,
@@ -239,10 +252,24 @@ class ScriptWriter:
             "end_step": row.state.end_step,
             "start_step": start_step,
         }
-        _beside(path, ".json").write_text(
-            json.dumps(about, ensure_ascii=False), encoding="utf-8"
-        )
+        write_whole(_beside(path, ".json"), json.dumps(about, ensure_ascii=False))
         return path
+
+
+def found_voices(
+    tts: SpeechModel, scripts: Iterable[Script]
+) -> dict[str, Path | Exception]:
+    """The file of each voice that scripts name, or why it has none.
+
+    It may have to be downloaded: not on the thread that computes.
+    """
+    found: dict[str, Path | Exception] = {}
+    for name in dict.fromkeys(name for script in scripts for name in script.voices):
+        try:
+            found[name] = tts.get_voice_path(name)
+        except (MoshiError, OSError) as error:
+            found[name] = error
+    return found
 
 
 def _beside(wav: Path, suffix: str) -> Path:

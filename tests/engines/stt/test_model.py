@@ -140,3 +140,19 @@ def test_a_model_of_another_kind_is_refused():
         STTModel(tts.lm, tts.mimi, tts.tokenizer, {"tts_config": {}})
     with pytest.raises(ConfigError, match="not that of a speech-to-text model"):
         STTModel(stt.lm, stt.mimi, stt.tokenizer, {})
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_samples_that_are_no_numbers_are_refused_and_leave_no_trace(bad: float):
+    stt, pcm = listener(0.5), noise(2.0)
+    broken = pcm.copy()
+    broken[100] = bad
+    with pytest.raises(AudioError, match="NaN or infinite"):
+        stt.transcribe(broken)
+    session = stt.session()
+    events = session.feed(pcm[:5000])
+    with pytest.raises(AudioError, match=r"feed: .* NaN or infinite"):
+        session.feed(broken)
+    events += [*session.feed(pcm[5000:]), *session.flush()]
+    found = Transcript.of(events, session.time_s)
+    assert found.words and found.text == stt.transcribe(pcm).text

@@ -1,11 +1,14 @@
 """Voices by name: found, or refused with the way out."""
 
 import shutil
+import threading
 from pathlib import Path
 
 import mlx.core as mx
 import pytest
 
+from moshi_mlx.engines.load import load_tts
+from moshi_mlx.engines.tts.script_file import Failure, Script
 from moshi_mlx.engines.tts.voices import (
     find_voice,
     nearest,
@@ -110,3 +113,25 @@ def test_all_places_of_speakers_are_filled_in_order():
     tts.max_speakers = 5
     wide = tts.make_condition_attributes([VOICES["b"]]).tensor["speaker_wavs"]
     assert wide.tensor.shape[1] == 5 * length
+
+
+def test_voices_of_scripts_are_looked_up_on_the_callers_thread(monkeypatch, tmp_path):
+    tts, threads = load_tts(TTS, voice_repo=str(TTS)), []
+
+    def looked_up(name: str) -> Path:
+        threads.append(threading.current_thread())
+        if name == "nobody":
+            raise CheckpointError("there is no voice 'nobody'")
+        return VOICES["a"]
+
+    monkeypatch.setattr(tts, "get_voice_path", looked_up)
+    scripts = [
+        Script(1, ["hello there"], ["a"], "one"),
+        Script(2, ["hello"], ["nobody"], "two"),
+        Script(3, ["you"], ["a"], "three"),
+    ]
+    results = tts.say_scripts(scripts, tmp_path, seed=1)
+    tts.close()
+    failures = [result for result in results if isinstance(result, Failure)]
+    assert [f.line for f in failures] == [2] and "nobody" in failures[0].reason
+    assert threads == 2 * [threading.main_thread()]  # once a voice

@@ -1,0 +1,46 @@
+"""Files that take their name once they are whole: whatever ends the program."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_LONGEST = 255  # bytes of a file's name
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A file to write, which replaces ``path`` if the block ends without an error.
+
+    It lies beside ``path`` and has a fixed name, so that the next run replaces what a
+    killed one has left. Links are followed, and the permissions of a file that is there
+    stay. A pipe, a device, or a file in a folder that may not be written to is written
+    in place.
+    """
+    real = path.resolve()
+    there = real.exists()
+    if (there and not real.is_file()) or not os.access(real.parent, os.W_OK):
+        yield path
+        return
+    begun = part_of(real)
+    try:
+        begun.unlink(missing_ok=True)  # of a run that was killed
+        yield begun
+        if there:
+            shutil.copymode(real, begun)
+        os.replace(begun, real)
+    finally:
+        begun.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, see ``whole_file``. Raises: OSError."""
+    with whole_file(path) as begun:
+        begun.write_text(text, encoding="utf-8")
+
+
+def part_of(path: Path) -> Path:
+    """Where a file is written before it takes its name."""
+    name = os.fsencode(path.name)[: _LONGEST - len("..part")]
+    return path.with_name(f".{os.fsdecode(name)}.part")
