@@ -1,6 +1,5 @@
 """Read any sound file at the models' rate; write WAV that survives a kill."""
 
-import struct
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
@@ -9,16 +8,16 @@ from types import TracebackType
 import numpy as np
 
 from ..errors import AudioError
+from .encode import WAV_HEADER, wav_header
 from .framing import SAMPLE_RATE
 from .inputs import SoundLike
 from .opening import OpenedSound
 from .resample import resample
-from .samples import as_float, mixed
+from .samples import as_float, as_int16, mixed
 
-_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")  # RIFF, its one format chunk, data
-_MAX_UINT32 = 2**32 - 1
-_OTHER_FORMATS = {".aac", ".flac", ".m4a", ".mp3", ".mp4", ".ogg", ".opus"}
-_OTHER_FORMATS |= {".html", ".json", ".srt", ".txt", ".vtt"}  # what goes beside sound
+NO_SOUND = {".html", ".json", ".srt", ".txt", ".vtt"}  # what goes beside sound
+NO_SOUND |= {".m4a", ".mp4", ".webm", ".wma"}  # and sound that we do not write
+_OTHER_FORMATS = {".aac", ".flac", ".mp3", ".ogg", ".opus"} | NO_SOUND
 
 
 def read(
@@ -148,8 +147,7 @@ class WavWriter:
                 f"{self.path} has {self.channels} channel(s), so it cannot take sound "
                 f"of the shape {list(np.shape(pcm))}: give [channels, samples]."
             )
-        loud = np.clip(block, -1.0, 1.0) * 32767.0
-        self._put(_HEADER.size + self._size(), np.rint(loud.T).astype("<i2").tobytes())
+        self._put(WAV_HEADER.size + self._size(), as_int16(block.T).tobytes())
         self.num_samples += block.shape[1]
         self._put(0, self._header())  # after the sound: it never promises too much
 
@@ -171,13 +169,7 @@ class WavWriter:
         return self.num_samples * self.channels * 2
 
     def _header(self) -> bytes:
-        size, frame = self._size(), self.channels * 2
-        return _HEADER.pack(
-            *(b"RIFF", min(size + 36, _MAX_UINT32), b"WAVE"),
-            *(b"fmt ", 16, 1, self.channels, self.sample_rate),
-            *(self.sample_rate * frame, frame, 16),
-            *(b"data", min(size, _MAX_UINT32)),
-        )
+        return wav_header(self.num_samples, self.channels, self.sample_rate)
 
     def _put(self, at: int, data: bytes) -> None:
         try:

@@ -37,6 +37,11 @@ def as_float(pcm: np.ndarray) -> np.ndarray:
     return (pcm / SCALED[pcm.dtype.name]).astype(np.float32)
 
 
+def as_int16(pcm: np.ndarray) -> NDArray[np.int16]:
+    """Floats of any shape as 16-bit samples; what is louder than 1 is clipped."""
+    return np.rint(np.clip(pcm, -1.0, 1.0) * 32767.0).astype("<i2")
+
+
 def as_mono(pcm: np.ndarray) -> np.ndarray:
     """Samples ``[S]`` as float32, see ``as_float``; AudioError for any other shape."""
     pcm = np.asarray(pcm)

@@ -30,26 +30,30 @@ def check_outputs(
     read: Path | Iterable[Path] | None,
     written: Mapping[str, Path | None] | None = None,
     sound: Mapping[str, Path | None] | None = None,
+    wav: Mapping[str, Path | None] | None = None,
 ) -> None:
     """Check that files can be written, and are neither files to read nor each other.
 
     Args:
         read: what is read while the others are written: a recording, or several files.
         written: what the user calls each file, and its name; None is not asked for.
-        sound: likewise, of WAV files.
+        sound: likewise, of sound files; their names say the format.
+        wav: likewise, of WAV files.
 
     Raises: AudioError if two are one file, a folder is not there, one is closed, or
         the name of a sound file is that of another format.
     """
     from ..audio.files import check_wav_name
+    from ..audio.save import check_sound_name
 
-    sound = sound or {}
-    for path in sound.values():
-        if path is not None:
-            check_wav_name(path)
+    sound, wav = sound or {}, wav or {}
+    for check, paths in ((check_sound_name, sound), (check_wav_name, wav)):
+        for path in paths.values():
+            if path is not None:
+                check(path)
     inputs = [read] if isinstance(read, Path) else read or ()
     names = {_real(path): "the input itself" for path in inputs}
-    for what, path in {**sound, **(written or {})}.items():
+    for what, path in {**sound, **wav, **(written or {})}.items():
         if path is None:
             continue
         _check_place(path)
@@ -83,7 +87,7 @@ class SoundFiles:
     Args:
         stack: closes the files.
         about: what the recording's JSON says of its making.
-        outfile: WAV file of what is said.
+        outfile: sound file of what is said; its name says the format.
         recording: WAV file of both sides, with the text beside it.
     """
 
@@ -94,13 +98,13 @@ class SoundFiles:
         outfile: Path | None,
         recording: Path | None,
     ):
-        from ..audio import SAMPLE_RATE, WavWriter
+        from ..audio.save import sound_writer
         from ..documents.recording import Recording
 
         self.sinks: list[Callable[[Pcm], None]] = []
         self._recording = None
         if outfile is not None:
-            writer = stack.enter_context(WavWriter(outfile, 1, SAMPLE_RATE))
+            writer = stack.enter_context(sound_writer(outfile))
             self.sinks.append(writer.write)
         if recording is not None:
             self._recording = stack.enter_context(Recording(recording, about=about))

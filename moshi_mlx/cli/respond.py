@@ -35,7 +35,10 @@ def respond(
     ],
     outfile: Annotated[
         Path | None,
-        typer.Argument(metavar="OUT.wav", help="Where to write the answer."),
+        typer.Argument(
+            metavar="OUT.wav",
+            help="Where to write the answer, as .wav, .mp3, .opus, .flac or .aac.",
+        ),
     ] = None,
     model: options.Model = None,
     recording: Annotated[
@@ -92,8 +95,8 @@ def respond(
     from ..audio import frames
     from ..checkpoint.memory import fitting_moshi
 
-    sound = {"OUT.wav": outfile, "--recording": recording}
-    check_outputs(infile, {"--report": report}, sound)
+    sound, wav = {"OUT.wav": outfile}, {"--recording": recording}
+    check_outputs(infile, {"--report": report}, sound, wav)
     heard = frames(infile)  # a file that is none is said before anything is loaded
     if verbose:
         log_to_stderr(logging.INFO)

@@ -13,7 +13,7 @@ from .speak_run import speak_all, speak_one
 
 EXAMPLES = """
 moshi-mlx speak "Hey, how are you?" -o hey.wav
-moshi-mlx speak article.txt -o article.wav --words article.srt
+moshi-mlx speak article.txt -o article.mp3 --words article.srt
 some-chatbot | moshi-mlx speak - --play
 moshi-mlx speak dialogue.txt --voice a.wav --voice b.wav -o dialogue.wav
 moshi-mlx speak scripts.jsonl --out-folder speech --batch-size 8
@@ -35,7 +35,11 @@ def speak(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", metavar="OUT.wav", help="Sound file to write."),
+        typer.Option(
+            *("-o", "--out"),
+            metavar="OUT.wav",
+            help="Sound file to write, as .wav, .mp3, .opus, .flac or .aac.",
+        ),
     ] = None,
     play: Annotated[
         bool, typer.Option("--play", help="Play the sound while it is generated.")

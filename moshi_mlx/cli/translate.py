@@ -40,7 +40,10 @@ def translate(
     ] = None,
     outfile: Annotated[
         Path | None,
-        typer.Argument(metavar="OUT.wav", help="Where to write the translation."),
+        typer.Argument(
+            metavar="OUT.wav",
+            help="Where to write the translation, as .wav, .mp3, .opus, .flac or .aac.",
+        ),
     ] = None,
     mic: Annotated[
         bool, typer.Option("--mic", help="Translate the microphone until Ctrl-C.")
@@ -118,8 +121,8 @@ def translate(
         raise ConfigError("name a sound file, or use --mic for the microphone.")
     if words is not None:
         check_form(words)
-    sound = {"OUT.wav": outfile, "--both": both}
-    check_outputs(infile, {"--words": words}, sound)
+    sound, wav = {"OUT.wav": outfile}, {"--both": both}
+    check_outputs(infile, {"--words": words}, sound, wav)
     recorded = None if infile is None else frames(infile)
     if mic:
         find_device("input", microphone)

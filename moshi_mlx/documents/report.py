@@ -18,6 +18,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ..audio.framing import FRAME_MS, SAMPLE_RATE
+from ..audio.samples import as_int16
 from ..errors import AudioError
 from ..utils.trace import Timing, percentile
 from ..utils.whole_files import write_whole
@@ -105,8 +106,7 @@ def _read(
         file = io.BytesIO()
         with wave.open(file, "wb") as writer:
             writer.setparams((2, 2, sample_rate, 0, "NONE", ""))
-            loud = np.rint(np.clip(sound.T, -1, 1) * 32767)
-            writer.writeframes(loud.astype("<i2").tobytes())
+            writer.writeframes(as_int16(sound.T).tobytes())
         peaks, duration_s = _peaks(io.BytesIO(file.getvalue()))
         data = file.getvalue() if file.tell() <= _EMBED_BYTES else None
         link = None

@@ -137,7 +137,7 @@ def test_no_file_is_written_over_another(tmp_path, capsys, monkeypatch):
             "a.wav is OUT.wav: give --recording another name",
         ),
         (["--report", "no/r.html"], "no/r.html cannot be written: there is no folder"),
-        (["a.mp3", "--model", "no/model/x"], "a.mp3 cannot be written, only WAV can"),
+        (["a.m4a", "--model", "no/model/x"], "a.m4a cannot be written: name it .wav"),
     ]:
         assert main(["respond", *GREEDY, str(question), *args]) == 1
         assert sentence in capsys.readouterr().err

@@ -37,6 +37,18 @@ def test_a_text_becomes_sound_and_words(tmp_path, capsys):
     assert "x real time), the first sound after" in capsys.readouterr().err
 
 
+def test_the_name_of_the_file_chooses_its_format(tmp_path, capsys):
+    lengths = []
+    for name, magic in (("a.mp3", b"\xff"), ("a.opus", b"OggS"), ("a.flac", b"fLaC")):
+        out = tmp_path / name
+        assert run("speak", TEXT, *SPEAK, *VOICE, "-o", out) == 0
+        assert out.read_bytes().startswith(magic)
+        lengths.append(len(wave(out)))
+    assert max(lengths) - min(lengths) < 4800
+    assert run("speak", TEXT, *SPEAK, *VOICE, "-o", tmp_path / "a.webm") == 1
+    assert "a.webm cannot be written: name it .wav, .mp3" in capsys.readouterr().err
+
+
 def test_the_same_text_from_a_file_and_from_standard_input(tmp_path, monkeypatch):
     (tmp_path / "t.txt").write_text(TEXT)
     source = type("Stdin", (), {"buffer": io.BytesIO(TEXT.encode())})()

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ...audio.files import write_wav
 from ...audio.framing import SAMPLE_RATE, Framer
 from ...audio.inputs import SoundLike
 from ...audio.long import frames
 from ...audio.resample import resample
 from ...audio.samples import Pcm, as_finite
+from ...audio.save import write_sound
 from ...checkpoint.kinds import ModelKind
 from ...codec import Codec
 from ...documents.report import write_report
@@ -229,8 +229,8 @@ class Response:
             raise AudioError(NO_SOUND)
 
     def save(self, path: str | Path) -> None:
-        """Write what was said as a WAV file."""
-        write_wav(path, self.pcm)
+        """Write what was said as .wav, .mp3, .opus, .flac or .aac, as the name ends."""
+        write_sound(path, self.pcm)
 
     def report(self, path: str | Path, title: str | None = None) -> None:
         """Write one HTML page: both waveforms, the text at its time, the timing."""

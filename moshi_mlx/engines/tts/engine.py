@@ -245,7 +245,7 @@ class TTSModel(SpeechModel):
 
         Args:
             source: a text, the name of a text file, or "-" for standard input.
-            out: WAV file to write.
+            out: sound file to write; its name says the format.
             words: file for the words with their times: .json, .srt, .txt or .vtt.
             layout: of subtitles.
             on_frame: called with each frame ``[1920]`` of sound.

@@ -9,8 +9,8 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from ...audio.files import write_wav
 from ...audio.samples import Pcm
+from ...audio.save import write_sound
 from ...documents.words import Word
 from ...errors import ConfigError
 from ...models.snapshot import Fits, Snapshot, fingerprint, kept
@@ -43,12 +43,12 @@ class Audio:
         return len(self.pcm) / self.sample_rate
 
     def save(self, path: str | Path) -> None:
-        """Write the sound as a 16-bit WAV file.
+        """Write the sound as .wav, .mp3, .opus, .flac or .aac, as the name ends.
 
         Raises: AudioError for a name of another format, or where nothing can be
             written.
         """
-        write_wav(Path(path), self.pcm, self.sample_rate)
+        write_sound(path, self.pcm, self.sample_rate)
 
 
 class SpeechSession(Keeping):

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...audio.files import WavWriter
 from ...audio.inputs import STDIN, exists
+from ...audio.save import sound_writer
 from ...documents.transcript import LAYOUT, Layout
 from ...documents.word_files import write_words
 from ...documents.words import Word
@@ -137,7 +137,7 @@ def speak_text(
             if first_s is None:
                 first_s = time.perf_counter() - started
                 if out is not None:  # a text that cannot be said overwrites nothing
-                    writer = stack.enter_context(WavWriter(out, 1, rate))
+                    writer = stack.enter_context(sound_writer(out, rate))
             samples += len(pcm)
             if writer is not None:
                 writer.write(pcm)

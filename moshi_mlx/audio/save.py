@@ -1,0 +1,122 @@
+"""Write sound in the format that the file's name ends in."""
+
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from ..errors import AudioError
+from ..utils.extras import require
+from .encode import FORMATS
+from .files import NO_SOUND, WavWriter, check_wav_name
+from .framing import SAMPLE_RATE
+from .samples import as_mono
+
+PACKED = {
+    suffix: name
+    for name, format_ in FORMATS.items()
+    for suffix in format_.suffixes
+    if name != "wav"
+}
+
+
+class PackedWriter:
+    """A file of MP3, Opus, FLAC or AAC, one channel.
+
+    Sound is in it as it comes; players read a file that was cut off.
+
+    Args:
+        path: file to write; its name says the format, and its folder must exist.
+        sample_rate: in Hz.
+
+    Raises: AudioError if the file cannot be written; ConfigError for AAC without the
+        extra `av`.
+    """
+
+    def __init__(self, path: str | Path, sample_rate: int = SAMPLE_RATE):
+        self.path = Path(path)
+        self.sample_rate = sample_rate
+        self.num_samples = 0
+        self._encoder = FORMATS[PACKED[self.path.suffix.lower()]].make(sample_rate)
+        try:
+            self._file = self.path.open("wb")
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    @property
+    def duration_s(self) -> float:
+        """What has been written so far, in seconds."""
+        return self.num_samples / self.sample_rate
+
+    def write(self, pcm: np.ndarray) -> None:
+        """Append ``pcm [S]``; what is louder than 1 is clipped."""
+        sound = as_mono(pcm)
+        self._put(self._encoder.push(sound))
+        self.num_samples += len(sound)
+
+    def close(self) -> None:
+        if self._file.closed:
+            return
+        with self._file:
+            self._put(self._encoder.finish())
+            for place, data in self._encoder.corrections:
+                self._file.seek(place)
+                self._put(data)
+
+    def __enter__(self) -> "PackedWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _put(self, data: bytes) -> None:
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> AudioError:
+        return AudioError(
+            f"{self.path} cannot be written: {error.strerror}. Choose another place or "
+            "make room."
+        )
+
+
+def check_sound_name(path: Path) -> None:
+    """Check that the name is that of a sound that can be written.
+
+    Raises: AudioError for another format; ConfigError for AAC without the extra `av`.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".aac":
+        require("av", f"writing {path}", ", or choose .mp3, .opus, .flac or .wav")
+    elif suffix in NO_SOUND:
+        raise AudioError(
+            f"{path} cannot be written: name it .wav, {', '.join(PACKED)}."
+        )
+    elif suffix not in PACKED:
+        check_wav_name(path)
+
+
+def sound_writer(
+    path: str | Path, sample_rate: int = SAMPLE_RATE
+) -> "WavWriter | PackedWriter":
+    """A file for one channel, in the format of its name; a WAV file if it has none."""
+    check_sound_name(Path(path))
+    if Path(path).suffix.lower() in PACKED:
+        return PackedWriter(path, sample_rate)
+    return WavWriter(path, 1, sample_rate)
+
+
+def write_sound(
+    path: str | Path, pcm: np.ndarray, sample_rate: int = SAMPLE_RATE
+) -> None:
+    """Write ``pcm [S]`` as WAV, MP3, Opus, FLAC or AAC, as the name ends."""
+    with sound_writer(path, sample_rate) as file:
+        file.write(pcm)
