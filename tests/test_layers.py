@@ -37,7 +37,15 @@ FORWARDS = {"models.tts": "engines.tts"}
 # on machines that lack, say, PortAudio.
 ON_USE = {"sounddevice", "sphn", "soundfile", "av", "rustymimi", "sentencepiece"}
 ON_USE |= {"huggingface_hub"}
-ON_USE |= {"pywebrtc_audio", "fastapi", "uvicorn", "websockets", "rich", "cryptography"}
+ON_USE |= {
+    "pywebrtc_audio",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "websockets",
+    "rich",
+    "cryptography",
+}
 
 
 def is_type_checking(node: ast.AST) -> bool:

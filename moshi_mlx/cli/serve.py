@@ -12,20 +12,60 @@ from .console import status
 
 if TYPE_CHECKING:
     from ..engines.duplex.engine import Moshi
+    from ..serve.protocols.openai import AudioModels
 
 EXAMPLES = """
 moshi-mlx serve
 moshi-mlx serve --model demo --port 9000 --no-browser
 moshi-mlx serve --host 0.0.0.0 --https
 moshi-mlx serve --max-sessions 4 --record recordings
+moshi-mlx serve --stt kyutai/stt-1b-en_fr --tts kyutai/tts-1.6b-en_fr
 """
 PORT = 8998  # of every Moshi server
 WEB_PANEL = "Server"
+API_PANEL = "OpenAI's audio API"
 SAFETY_PANEL = "Safety"
 
 
 def serve(
     model: options.Model = None,
+    stt: Annotated[
+        str | None,
+        typer.Option(
+            "--stt",
+            metavar="REPO|FOLDER",
+            help="Also transcribe, at /v1/audio/transcriptions, with this model.",
+            rich_help_panel=API_PANEL,
+        ),
+    ] = None,
+    tts: Annotated[
+        str | None,
+        typer.Option(
+            "--tts",
+            metavar="REPO|FOLDER",
+            help="Also speak, at /v1/audio/speech, with this model.",
+            rich_help_panel=API_PANEL,
+        ),
+    ] = None,
+    voice_repo: Annotated[
+        str | None,
+        typer.Option(
+            "--voice-repo",
+            metavar="REPO|FOLDER",
+            help="Where --tts looks up voices. Default: kyutai/tts-voices.",
+            rich_help_panel=API_PANEL,
+        ),
+    ] = None,
+    voice_map: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--voice-map",
+            metavar="NAME=VOICE",
+            help="Let a client's name of a voice mean this one, as in "
+            "alloy=expresso/ex01-ex02_default_001_channel1_168s.wav.",
+            rich_help_panel=API_PANEL,
+        ),
+    ] = None,
     host: Annotated[
         str,
         typer.Option(
@@ -150,7 +190,8 @@ def serve(
     """Talk with Moshi in the browser.
 
     Open the page and press the button. Kyutai's web client, python -m moshi.client and
-    the Rust client can connect to /api/chat too.
+    the Rust client can connect to /api/chat too. With --stt and --tts, programs that
+    know OpenAI's audio API can transcribe and speak at /v1.
     """
     del steps
     from ..utils.extras import require
@@ -161,6 +202,7 @@ def serve(
     from ..serve.gate import logs, security, tls
     from ..serve.gate.addresses import read_proxies
     from ..serve.gate.limits import Limits
+    from ..serve.protocols.openai.models import read_voice_map
     from ..serve.service import Service, describe, load_batch
 
     local = security.is_local(host)
@@ -199,9 +241,11 @@ def serve(
     def load() -> "Moshi":
         return _load(model, quantized, codec.value, files)
 
+    voices = read_voice_map(voice_map or ())
     with status("loading the model"):
         thread = model_thread()
         batch = load_batch(thread, load, max_sessions, cfg_coef)
+        audio = _audio_models(stt, tts, voice_repo, voices)
     service = Service(
         thread,
         batch,
@@ -218,8 +262,22 @@ def serve(
         if not no_browser and folder is not None:
             webbrowser.open(addresses.urls(port)[0])
 
-    app = server.make_app(service, policy, folder)
+    app = server.make_app(service, policy, folder, audio)
     server.run_server(app, service, host, port, context, started)
+
+
+def _audio_models(
+    stt: str | None, tts: str | None, voice_repo: str | None, voices: dict[str, str]
+) -> "AudioModels":
+    from ..engines.load import load_stt, load_tts
+    from ..serve.protocols.openai import AudioModels
+
+    repo: dict[str, Any] = {} if voice_repo is None else {"voice_repo": voice_repo}
+    return AudioModels(
+        None if stt is None else load_stt(stt),
+        None if tts is None else load_tts(tts, **repo),
+        voices,
+    )
 
 
 def _load(

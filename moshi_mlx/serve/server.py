@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError
 from .gate.security import App, Guard, Policy
 from .protocols import PROTOCOLS, Protocol
+from .protocols.openai import AudioModels, add_routes
 from .service import Service
 
 if TYPE_CHECKING:
@@ -42,16 +43,23 @@ def check_static(folder: str | Path) -> Path:
     return folder
 
 
-def make_app(service: Service, policy: Policy, static: Path | None) -> App:
+def make_app(
+    service: Service,
+    policy: Policy,
+    static: Path | None,
+    audio: AudioModels | None = None,
+) -> App:
     """Everything that the server answers, behind the guard.
 
     Args:
         static: folder of the page, None for no page.
+        audio: the models that answer OpenAI's clients.
     """
-    return Guard(_routes(service, static), policy, service.gate)
+    app = _routes(service, static, audio or AudioModels())
+    return Guard(app, policy, service.gate)
 
 
-def _routes(service: Service, static: Path | None) -> "FastAPI":
+def _routes(service: Service, static: Path | None, audio: AudioModels) -> "FastAPI":
     from fastapi import FastAPI, HTTPException, Response
     from fastapi.responses import PlainTextResponse
     from fastapi.staticfiles import StaticFiles
@@ -93,6 +101,7 @@ def _routes(service: Service, static: Path | None) -> "FastAPI":
         ("/metrics", metrics),
     ):
         app.add_api_route(path, answer, methods=["GET", "HEAD"])
+    add_routes(app, audio)
     if static is not None:
         app.mount("/", Page(directory=static, html=True))
     return app

@@ -6,7 +6,10 @@ from ..errors import ConfigError
 
 # Extra of pyproject.toml: the modules that it brings (tests/test_package.py compares).
 EXTRAS = {
-    "serve": ("fastapi", "uvicorn", "websockets", "cryptography"),
+    "serve": (
+        *("fastapi", "uvicorn", "websockets", "cryptography"),
+        *("starlette", "python_multipart"),
+    ),
     "rust": ("rustymimi",),
     "av": ("av",),
 }

@@ -16,6 +16,7 @@ from moshi_mlx.engines.thread import ModelThread
 from moshi_mlx.serve.gate.addresses import Network
 from moshi_mlx.serve.gate.limits import Limits
 from moshi_mlx.serve.gate.security import Policy
+from moshi_mlx.serve.protocols.openai import AudioModels
 from moshi_mlx.serve.server import make_app, make_server, page_folder
 from moshi_mlx.serve.service import Service, describe, load_batch
 
@@ -63,12 +64,13 @@ def serve(batch) -> Iterator[Serve]:
         batch: Batch = batch,
         thread: ModelThread | None = None,
         proxies: Sequence[Network] = (),
+        audio: AudioModels | None = None,
     ) -> Running:
         thread = thread or model_thread()
         service = Service(
             thread, batch, describe(batch), places, limits, record, proxies
         )
-        app = make_app(service, policy or Policy(), static or page_folder())
+        app = make_app(service, policy or Policy(), static or page_folder(), audio)
         ports: list[int] = []
         server = make_server(app, service, "localhost", port, tls, ports.append)
         running_in = threading.Thread(target=server.run)

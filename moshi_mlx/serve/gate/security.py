@@ -13,6 +13,7 @@ import binascii
 import hashlib
 import hmac
 import ipaddress
+import json
 import re
 import secrets
 import socket
@@ -287,14 +288,15 @@ async def _refuse(
             await send({"type": "websocket.close", "code": 1008})
             return
         prefix = "websocket."
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"connection", b"close"),
-    ]
+    media, body = b"text/plain; charset=utf-8", f"{words}\n".encode()
+    if scope["path"].startswith("/v1/"):  # as OpenAI's clients read errors
+        kind = "authentication_error" if status == 401 else "permission_error"
+        error = {"message": words, "type": kind, "param": None, "code": None}
+        media, body = b"application/json", json.dumps({"error": error}).encode()
+    headers = [(b"content-type", media), (b"connection", b"close")]
     if status == 401:
         headers.append((b"www-authenticate", b'Basic realm="Moshi", charset="UTF-8"'))
     headers += [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
     start = {"type": f"{prefix}http.response.start", "status": status}
     await send({**start, "headers": headers})
-    body = f"{words}\n".encode()
     await send({"type": f"{prefix}http.response.body", "body": body})

@@ -1,0 +1,72 @@
+"""OpenAI's audio API: speech and transcriptions under /v1.
+
+Source: the types of the `openai` package, 3.57.0.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from .errors import Handler, Refusal, answering
+from .models import THEIR_VOICES, AudioModels
+from .speech import speak
+from .transcriptions import transcribe
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI, Request, Response
+
+Answer = Callable[[AudioModels, "Request"], Awaitable["Response"]]
+
+
+async def _models(models: AudioModels, _request: "Request") -> "Response":
+    from fastapi.responses import JSONResponse
+
+    return JSONResponse({"object": "list", "data": models.listed()})
+
+
+async def _model(models: AudioModels, request: "Request") -> "Response":
+    from fastapi.responses import JSONResponse
+
+    return JSONResponse(models.found(request.path_params["name"]))
+
+
+async def _audio_models(models: AudioModels, _request: "Request") -> "Response":
+    from fastapi.responses import JSONResponse
+
+    return JSONResponse({"models": [{"id": m["id"]} for m in models.listed()]})
+
+
+async def _voices(models: AudioModels, _request: "Request") -> "Response":
+    from fastapi.responses import JSONResponse
+
+    names = [*models.voice_map, *await models.voices(), *THEIR_VOICES]
+    listed = [{"id": name, "name": name} for name in dict.fromkeys(names)]
+    return JSONResponse({"voices": listed})
+
+
+async def _unknown(_models: AudioModels, request: "Request") -> "Response":
+    path = request.url.path[:80]
+    raise Refusal(404, f"there is no {request.method} {path} here.", code="unknown_url")
+
+
+ROUTES: list[tuple[str, str, Answer]] = [
+    ("POST", "/v1/audio/speech", speak),
+    ("POST", "/v1/audio/transcriptions", transcribe),
+    ("GET", "/v1/audio/voices", _voices),
+    ("GET", "/v1/audio/models", _audio_models),
+    ("GET", "/v1/models", _models),
+    ("GET", "/v1/models/{name:path}", _model),
+]
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+def add_routes(app: "FastAPI", models: AudioModels) -> None:
+    """Answer everything under /v1."""
+
+    def bound(answer: Answer) -> Handler:
+        return answering(lambda request: answer(models, request))
+
+    for method, path, answer in ROUTES:
+        app.add_api_route(path, bound(answer), methods=[method], response_model=None)
+    app.add_api_route(
+        "/v1/{rest:path}", bound(_unknown), methods=_METHODS, response_model=None
+    )

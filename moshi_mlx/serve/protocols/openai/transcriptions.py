@@ -1,0 +1,187 @@
+"""POST /v1/audio/transcriptions: a sound file in, its words back."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ....engines.stt.events import Event, Piece
+from .errors import Refusal, error_event, event, refused
+from .models import AudioModels
+from .transcripts import FORMS, TEXTS, as_json, as_text
+
+if TYPE_CHECKING:
+    from fastapi import Request, Response
+    from starlette.datastructures import FormData
+
+MOST_UPLOAD = 256 << 20  # bytes
+_COPY = 1 << 20
+_MOST_FIELD = 64 << 10  # bytes of a field that is no file
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request asks for.
+
+    Attributes:
+        path: of the file, on disk while the request is answered.
+        form: of the answer, one of ``FORMS``.
+        language: as it was given.
+        prompt: how the text may begin.
+        words: whether words are listed.
+        events: whether the words come while they are recognised.
+    """
+
+    path: Path
+    form: str
+    language: str
+    prompt: str
+    words: bool
+    events: bool
+
+
+def read_fields(fields: "FormData", path: Path) -> Asked:
+    """The fields of a form. Raises: Refusal for what is wrong in them."""
+
+    def text(name: str, default: str) -> str:
+        value = fields.get(name, default)
+        if not isinstance(value, str):
+            raise Refusal(400, f"{name} must be a text.", name)
+        return value
+
+    form = text("response_format", "json")
+    if form not in FORMS:
+        words = f"response_format must be one of {', '.join(FORMS)}."
+        raise Refusal(400, words, "response_format")
+    lists = ("timestamp_granularities[]", "timestamp_granularities")
+    wanted = [value for name in lists for value in fields.getlist(name)]
+    if bad := [value for value in wanted if value not in ("word", "segment")]:
+        words = f"timestamp_granularities are word and segment, not {bad[0]!s:.40}."
+        raise Refusal(400, words, "timestamp_granularities")
+    stream = text("stream", "false").lower()
+    if stream not in ("true", "false", "1", "0", ""):
+        raise Refusal(400, "stream must be true or false.", "stream")
+    events = stream in ("true", "1")
+    if events and form in ("srt", "vtt", "verbose_json"):
+        words = f"{form} is given whole: leave out stream, or ask for json or text."
+        raise Refusal(400, words, "stream")
+    language = text("language", "en")[:20] or "en"
+    prompt = text("prompt", "")[:2000]
+    return Asked(path, form, language, prompt, "word" in wanted, events)
+
+
+@asynccontextmanager
+async def uploaded(request: "Request") -> AsyncIterator[Asked]:
+    """A request's file, on disk until this ends. Raises: Refusal."""
+
+    from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect, Request
+
+    kind = request.headers.get("content-type", "")
+    if not kind.lower().startswith("multipart/form-data"):
+        words = "send the file as multipart/form-data, in the field file."
+        raise Refusal(400, words, "file")
+    counted = Request(request.scope, _counted(request.receive, request.headers))
+    try:
+        form = await counted.form(max_files=1, max_fields=64, max_part_size=_MOST_FIELD)
+    except HTTPException as error:
+        raise Refusal(400, f"the form cannot be read: {error.detail}") from error
+    except ClientDisconnect as error:
+        raise Refusal(400, "the upload ended early.") from error
+    path = None
+    try:
+        sent = form.get("file")
+        if sent is None or isinstance(sent, str):
+            raise Refusal(400, "the form has no file: send one in file.", "file")
+        with tempfile.NamedTemporaryFile(prefix="moshi-mlx-", delete=False) as file:
+            path = Path(file.name)
+            while block := await sent.read(_COPY):
+                file.write(block)
+        if not path.stat().st_size:
+            raise Refusal(400, "the file is empty.", "file")
+        yield read_fields(form, path)
+    finally:
+        await form.close()
+        if path is not None:
+            path.unlink(missing_ok=True)
+
+
+def _counted(receive: Callable[[], Any], headers: Any) -> Callable[[], Any]:
+    """The same, ended by a refusal of what is too long."""
+    length = headers.get("content-length", "0")
+    size = int(length) if length.isdigit() else 0
+
+    def check(size: int) -> None:
+        if size > MOST_UPLOAD:
+            words = f"a file may have {MOST_UPLOAD >> 20} MiB at most."
+            raise Refusal(413, words, "file", "file_too_large")
+
+    check(size)
+    got = 0
+
+    async def receiving() -> Any:
+        nonlocal got
+        message = await receive()
+        got += len(message.get("body", b""))
+        check(got)
+        return message
+
+    return receiving
+
+
+async def transcribe(models: AudioModels, request: "Request") -> "Response":
+    """Answer a request."""
+    from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+    models.ears()
+    async with AsyncExitStack() as stack:
+        asked = await stack.enter_async_context(uploaded(request))
+        if asked.events:
+            told = _streamed(models, asked, stack.pop_all())
+            await anext(told)  # it has its place, or there is none
+            return StreamingResponse(told, media_type="text/event-stream")
+        stack.enter_context(models.place("transcription"))
+        try:
+            found = await models.ears().atranscribe(asked.path, prompt=asked.prompt)
+        except Exception as error:
+            raise refused(error, str(asked.path)) from error
+    if asked.form in TEXTS:
+        media = f"{TEXTS[asked.form]}; charset=utf-8"
+        return Response(as_text(found, asked.form), media_type=media)
+    return JSONResponse(as_json(found, asked.form, asked.language, asked.words))
+
+
+async def _streamed(
+    models: AudioModels, asked: Asked, stack: AsyncExitStack
+) -> AsyncGenerator[bytes, None]:
+    """The words as they are recognised, then all of them.
+
+    Args:
+        stack: holds the file.
+    """
+    loop = asyncio.get_running_loop()
+    noticed: asyncio.Queue[Event | None] = asyncio.Queue()
+
+    def tell(heard: Event) -> None:
+        loop.call_soon_threadsafe(noticed.put_nowait, heard)
+
+    async with stack:
+        stack.enter_context(models.place("transcription"))
+        yield b""
+        options: dict[str, Any] = {"prompt": asked.prompt, "on_event": tell}
+        work = asyncio.ensure_future(models.ears().atranscribe(asked.path, **options))
+        work.add_done_callback(lambda _: noticed.put_nowait(None))
+        said = ""
+        while (heard := await noticed.get()) is not None:
+            if isinstance(heard, Piece):
+                piece = heard.text if said else heard.text.lstrip()
+                said += piece
+                yield event({"type": "transcript.text.delta", "delta": piece})
+        try:
+            whole = as_json(await work, "json", asked.language, False)
+            yield event({"type": "transcript.text.done", **whole})
+        except Exception as error:
+            yield error_event(error, str(asked.path))

@@ -1,0 +1,70 @@
+"""A transcript in the forms that OpenAI's API knows."""
+
+from typing import Any
+
+from ....documents.words import Word
+from ....engines.stt import Transcript
+
+# The ones that are JSON, and the media types of the others.
+TEXTS = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text/vtt"}
+FORMS = ("json", "text", "srt", "verbose_json", "vtt", "diarized_json")
+
+
+def as_text(found: Transcript, form: str) -> str:
+    """One of ``TEXTS``."""
+    if form == "srt":
+        return found.to_srt()
+    return found.to_vtt() if form == "vtt" else found.text + "\n"
+
+
+def as_json(found: Transcript, form: str, language: str, words: bool) -> dict[str, Any]:
+    """One of the others.
+
+    Args:
+        language: as the request gave it.
+        words: whether ``verbose_json`` lists words.
+    """
+    seconds = round(found.duration_s, 3)
+    usage = {"type": "duration", "seconds": seconds}
+    if form == "json":
+        return {"text": found.text, "usage": usage}
+    common = {"task": "transcribe", "duration": seconds, "text": found.text}
+    if form == "diarized_json":
+        told = [_spoken_by(turn, i) for i, turn in enumerate(found.turns)]
+        return {**common, "segments": told, "usage": usage}
+    segments = [_segment(i, turn.words) for i, turn in enumerate(found.turns)]
+    verbose = {**common, "language": language, "segments": segments, "usage": usage}
+    if words:
+        verbose["words"] = [
+            {"word": word.text, "start": word.start_s, "end": word.end_s}
+            for word in found.words
+        ]
+    return verbose
+
+
+def _segment(number: int, words: list[Word]) -> dict[str, Any]:
+    """A turn; the scores that only Whisper has are neutral."""
+    return {
+        "id": number,
+        "seek": 0,
+        "start": words[0].start_s,
+        "end": words[-1].end_s,
+        "text": " ".join(word.text for word in words),
+        "tokens": [],
+        "temperature": 0.0,
+        "avg_logprob": 0.0,
+        "compression_ratio": 1.0,
+        "no_speech_prob": 0.0,
+    }
+
+
+def _spoken_by(turn: Any, number: int) -> dict[str, Any]:
+    """A turn; all of them are one speaker's, because the model tells none apart."""
+    return {
+        "type": "transcript.text.segment",
+        "id": f"seg_{number}",
+        "start": turn.start_s,
+        "end": turn.end_s,
+        "text": turn.text,
+        "speaker": "A",
+    }

@@ -1,0 +1,256 @@
+"""OpenAI's own client, and rude ones, against a server with small models."""
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from openai import AuthenticationError, NotFoundError, OpenAI, RateLimitError
+from openai import BadRequestError as Bad
+
+import moshi_mlx
+from moshi_mlx.audio.encode import FORMATS, encoded
+from moshi_mlx.audio.files import read
+from moshi_mlx.engines.stt import STTModel
+from moshi_mlx.engines.tts import TTSModel
+from moshi_mlx.errors import ConfigError
+from moshi_mlx.serve.gate.security import Policy
+from moshi_mlx.serve.protocols.openai import THEIR_VOICES, AudioModels, transcriptions
+from moshi_mlx.serve.protocols.openai.errors import Refusal
+from moshi_mlx.serve.protocols.openai.models import read_voice_map
+from moshi_mlx.serve.protocols.openai.speech import read_request
+from tests.family import listening
+from tests.speech import TTS
+
+TEXT = "hello there how are you today"
+
+
+@pytest.fixture(scope="module")
+def stt(tmp_path_factory) -> STTModel:
+    return moshi_mlx.load_stt(listening(tmp_path_factory.mktemp("stt")))
+
+
+@pytest.fixture(scope="module")
+def tts() -> TTSModel:
+    return moshi_mlx.load_tts(TTS, voice_repo=str(TTS))
+
+
+@pytest.fixture
+def client(serve, stt, tts) -> Iterator[OpenAI]:
+    server = serve(audio=AudioModels(stt, tts, {"mine": "voice_b.wav"}))
+    url = f"http://127.0.0.1:{server.port}/v1"
+    with OpenAI(base_url=url, api_key="none", max_retries=0) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def noise() -> np.ndarray:
+    generator = np.random.default_rng(1)
+    return generator.normal(0, 0.2, 24000).astype(np.float32)
+
+
+def test_models_are_listed_and_found_by_names_with_slashes(client, tts):
+    names = [model.id for model in client.models.list()]
+    assert len(names) == 2 and tts.name in names
+    assert client.models.retrieve(tts.name).id == tts.name
+    assert client.get(f"/models/{tts.name}", cast_to=object)["id"] == tts.name
+    with pytest.raises(NotFoundError, match="there is no model 'gpt-9' here"):
+        client.models.retrieve("gpt-9")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_text_is_spoken_in_every_format(client, form):
+    reply = client.audio.speech.create(
+        model="tts-1", voice="alloy", input=TEXT, response_format=form
+    )
+    assert reply.response.headers["content-type"] == FORMATS[form].media_type
+    data = reply.content
+    heard = np.frombuffer(data, "<i2") / 32768 if form == "pcm" else read(data)[0]
+    assert 1.0 < len(heard) / 24000 < 20 and np.abs(heard).max() > 1e-4
+
+
+def test_speech_comes_in_chunks_and_in_events(client):
+    asked: Any = {"model": "x", "voice": "mine", "input": TEXT}
+    chunks = []
+    with client.audio.speech.with_streaming_response.create(
+        **asked, response_format="pcm"
+    ) as streamed:
+        chunks = list(streamed.iter_bytes(4096))
+    assert len(chunks) > 3
+    told = client.audio.speech.create(
+        **asked, response_format="pcm", stream_format="sse"
+    ).text
+    events = [json.loads(line[6:]) for line in told.splitlines() if line]
+    kinds = [event["type"] for event in events]
+    assert kinds[-1] == "speech.audio.done"
+    assert set(kinds[:-1]) == {"speech.audio.delta"} and len(kinds) > 4
+
+
+def test_all_of_openais_voices_are_known_and_others_refused(client):
+    for voice in THEIR_VOICES[:3]:
+        client.audio.speech.create(model="x", voice=voice, input="hello")
+    listed = client.get("/audio/voices", cast_to=object)["voices"]
+    names = {voice["id"] for voice in listed}
+    assert {"mine", "voice_a.wav", *THEIR_VOICES} <= names
+    with pytest.raises(Bad, match="no voice 'nobody'"):
+        client.audio.speech.create(model="x", voice="nobody", input="hello")
+
+
+def test_a_sound_is_transcribed_in_every_form(client, noise, stt):
+    expected = stt.transcribe(noise)
+    file = ("a.flac", encoded(noise, "flac"))
+
+    def ask(form: str, **more):
+        return client.audio.transcriptions.create(
+            model="whisper-1", file=file, response_format=form, **more
+        )
+
+    assert expected.words, "the echo says nothing: this test proves nothing"
+    assert ask("json").text == expected.text
+    assert ask("text").strip() == expected.text
+    assert ask("srt") == expected.to_srt()
+    assert ask("vtt") == expected.to_vtt()
+    verbose = ask("verbose_json", timestamp_granularities=["word", "segment"])
+    assert [w.word for w in verbose.words] == [w.text for w in expected.words]
+    assert [s.text for s in verbose.segments] == [t.text for t in expected.turns]
+    assert verbose.duration == pytest.approx(1.0, abs=0.1)
+    assert ask("diarized_json").segments[0].text == expected.turns[0].text
+
+
+def test_words_come_while_they_are_recognised(client, noise, stt):
+    deltas, done = [], []
+    for event in client.audio.transcriptions.create(
+        model="x", file=("a.wav", encoded(noise, "wav")), stream=True
+    ):
+        (deltas if event.type == "transcript.text.delta" else done).append(event)
+    assert len(deltas) > 1
+    assert "".join(d.delta for d in deltas) == done[0].text
+    assert done[0].text == stt.transcribe(noise).text
+
+
+def test_a_full_server_says_when_to_come_again(serve, stt, tts, noise):
+    server = serve(audio=AudioModels(stt, tts, at_once=0))
+    with OpenAI(base_url=server.url("/v1"), api_key="none", max_retries=0) as client:
+        file = ("a.wav", encoded(noise, "wav"))
+        for ask in (
+            lambda: client.audio.speech.create(model="x", voice="ash", input="hello"),
+            lambda: client.audio.transcriptions.create(model="x", file=file),
+            lambda: client.audio.transcriptions.create(
+                model="x", file=file, stream=True
+            ),
+        ):
+            with pytest.raises(RateLimitError) as caught:
+                ask()
+            assert caught.value.response.headers["retry-after"] == "1"
+
+
+def test_a_place_is_free_again_after_a_client_hangs_up(serve, stt, tts):
+    models = AudioModels(stt, tts, at_once=1)
+    server = serve(audio=models)
+    with OpenAI(base_url=server.url("/v1"), api_key="none", max_retries=0) as client:
+        asked: Any = {"model": "x", "voice": "ash", "input": f"{TEXT} " * 500}
+        with client.audio.speech.with_streaming_response.create(
+            **asked, response_format="pcm"
+        ) as reply:
+            sound = reply.iter_bytes(100)
+            assert next(sound)
+            with pytest.raises(RateLimitError):
+                client.audio.speech.create(model="x", voice="ash", input="hello")
+        until = time.monotonic() + 20
+        while models._busy["speech"] and time.monotonic() < until:
+            time.sleep(0.05)
+        client.audio.speech.create(model="x", voice="ash", input="hello")
+
+
+def test_without_models_and_without_the_token_errors_are_openais(serve):
+    server = serve(policy=Policy(token="a-secret-word"))
+    for key, kind, words in (
+        ("wrong", AuthenticationError, "needs its token"),
+        ("a-secret-word", NotFoundError, "no model that speaks: start it with --tts"),
+    ):
+        with (
+            OpenAI(base_url=server.url("/v1"), api_key=key, max_retries=0) as client,
+            pytest.raises(kind, match=words),
+        ):
+            client.audio.speech.create(model="x", voice="ash", input="hello")
+
+
+def test_what_is_wrong_is_told_in_openais_shape(client, monkeypatch):
+    monkeypatch.setattr(transcriptions, "MOST_UPLOAD", 100_000)
+    file = ("a.wav", b"RIFF")
+    form = {"file": file}
+    json_, many = "application/json", [("prompt", "x" * 70_000)]
+    cases: list[tuple[str, dict[str, Any], int, str]] = [
+        ("/audio/speech", {"content": b"\xff\x00", "type": json_}, 400, "not JSON"),
+        ("/audio/speech", {"content": b"[" * 9999, "type": json_}, 400, "not JSON"),
+        ("/audio/speech", {"content": b"[]", "type": json_}, 400, "JSON object"),
+        ("/audio/speech", {"content": b"x" * 2**21, "type": json_}, 413, "longer"),
+        ("/audio/transcriptions", {"content": b"{}", "type": json_}, 400, "multipart"),
+        ("/audio/transcriptions", {"files": form}, 400, "file"),
+        (
+            "/audio/transcriptions",
+            {"files": {"file": ("a.wav", b"x" * 200_000)}},
+            413,
+            "0 MiB at most",
+        ),
+        (
+            "/audio/transcriptions",
+            {"files": [*form.items()], "data": dict(many)},
+            400,
+            "form cannot be read",
+        ),
+        (
+            "/audio/transcriptions",
+            {"data": {"file": "a"}, "files": {"f": file}},
+            400,
+            "no file",
+        ),
+        (
+            "/audio/transcriptions",
+            {"files": form, "data": {"response_format": "x"}},
+            400,
+            "response_format must be",
+        ),
+        ("/nothing", {"content": b""}, 404, "there is no POST /v1/nothing"),
+    ]
+    for path, how, status, words in cases:
+        kind = how.pop("type", None)
+        headers = {"content-type": kind} if kind else {}
+        url = f"{str(client.base_url).rstrip('/')}{path}"
+        reply = client._client.post(url, headers=headers, **how)
+        error = reply.json()["error"]
+        assert reply.status_code == status, (path, reply.text)
+        assert words in error["message"], reply.text
+        assert set(error) == {"message", "type", "param", "code"}
+        assert "/tmp" not in error["message"]
+
+
+def test_any_json_is_read_or_refused():
+    chance = random.Random(5)
+    values = [None, True, -1, 1e300, "", "mp3", "x" * 50, [], {}, {"id": 3}, ["a"]]
+    names = ["input", "voice", "response_format", "stream_format", "speed", "model"]
+    good = {"input": "hello", "voice": "alloy"}
+    read_well = 0
+    for _ in range(200):
+        fields = {**good, **{n: chance.choice(values) for n in chance.sample(names, 2)}}
+        data = bytearray(json.dumps(fields).encode())
+        if chance.random() < 0.3:
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        try:
+            wanted = read_request(bytes(data))
+        except Refusal as refusal:
+            assert refusal.status == 400
+        else:
+            assert wanted.text.strip() and wanted.form in FORMATS
+            read_well += 1
+    assert 10 < read_well < 190
+
+
+def test_a_map_of_voices_is_read():
+    assert read_voice_map(["alloy=a/b.wav", "x = y"]) == {"alloy": "a/b.wav", "x": "y"}
+    for wrong in ("alloy", "=b", "a="):
+        with pytest.raises(ConfigError, match="write it like alloy=VOICE"):
+            read_voice_map([wrong])
