@@ -289,7 +289,7 @@ async def _refuse(
             return
         prefix = "websocket."
     media, body = b"text/plain; charset=utf-8", f"{words}\n".encode()
-    if scope["path"].startswith("/v1/"):  # as OpenAI's clients read errors
+    if f"{scope['path']}/".startswith("/v1/"):  # as OpenAI's clients read errors
         kind = "authentication_error" if status == 401 else "permission_error"
         error = {"message": words, "type": kind, "param": None, "code": None}
         media, body = b"application/json", json.dumps({"error": error}).encode()

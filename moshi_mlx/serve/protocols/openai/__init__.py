@@ -56,7 +56,7 @@ ROUTES: list[tuple[str, str, Answer]] = [
     ("GET", "/v1/models", _models),
     ("GET", "/v1/models/{name:path}", _model),
 ]
-_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+_METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 
 
 def add_routes(app: "FastAPI", models: AudioModels) -> None:
@@ -66,7 +66,7 @@ def add_routes(app: "FastAPI", models: AudioModels) -> None:
         return answering(lambda request: answer(models, request))
 
     for method, path, answer in ROUTES:
-        app.add_api_route(path, bound(answer), methods=[method], response_model=None)
-    app.add_api_route(
-        "/v1/{rest:path}", bound(_unknown), methods=_METHODS, response_model=None
-    )
+        methods = ["GET", "HEAD"] if method == "GET" else [method]
+        app.add_api_route(path, bound(answer), methods=methods, response_model=None)
+    for path in ("/v1", "/v1/{rest:path}"):
+        app.add_api_route(path, bound(_unknown), methods=_METHODS, response_model=None)
