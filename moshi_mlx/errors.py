@@ -9,7 +9,9 @@ line prints it as one line; any other exception keeps its traceback.
     ├── CheckpointError   weights, tokenizers, downloads: missing, damaged, foreign
     ├── ConfigError       a setting or a config.json value (also a ValueError)
     ├── AudioError        a sound file, a microphone, a loudspeaker
-    └── ProtocolError     a message of a network client or server
+    ├── ProtocolError     a message of a network client or server
+    ├── NoPlace           all places of a model are taken: try again later
+    └── NotServed         the server runs no model for this
 """
 
 import errno
@@ -35,3 +37,11 @@ class AudioError(MoshiError):
 
 class ProtocolError(MoshiError):
     """A message that a client or server should not have sent."""
+
+
+class NoPlace(MoshiError):
+    """All places of a model are taken: the same may work a little later."""
+
+
+class NotServed(MoshiError):
+    """The server was not given a model that can do this."""

@@ -80,6 +80,6 @@ def as_tree(value: Any) -> Tree:
 def _like(now: Any, value: Tree) -> Any:
     if isinstance(now, np.ndarray):
         return np.array(value, now.dtype)
-    if isinstance(now, deque | set):
-        return type(now)(value)
+    if isinstance(now, list | deque | set):
+        return type(now)(value)  # its own, or two that continue would share it
     return value

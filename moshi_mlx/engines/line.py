@@ -23,7 +23,7 @@ StepAll = Callable[[Sequence[Any], Sequence[Pcm]], Sequence[Any]]
 class Session(Protocol):
     """Anything that takes a frame and returns a reply."""
 
-    def step(self, frame: Pcm) -> Any: ...
+    def step(self, frame: Pcm, /) -> Any: ...
 
 
 @dataclass(frozen=True)

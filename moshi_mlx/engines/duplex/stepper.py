@@ -15,7 +15,7 @@ from ...codec.base import Codes
 from ...models.lm import Lm
 from ...modules.conditioner import ConditionTensor
 from ...utils.trace import Trace
-from .row_codec import make_row_codec
+from ..row_codec import make_row_codec
 from .rows import RowGen
 from .sampling import Sampling
 

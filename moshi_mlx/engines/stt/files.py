@@ -1,8 +1,9 @@
 """Whole sounds and files: encoded side by side, a second at a time, and listened to."""
 
+import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -190,6 +191,16 @@ def _write(
     for file in files:
         write_words(file, transcript.words, layout)
     return FileTranscript(path, transcript, files)
+
+
+async def alisten(
+    stt: Recogniser, sound: Sound, **options: Any
+) -> AsyncIterator[Event]:
+    """What is noticed in a sound, as it is noticed; leaving the loop ends the work."""
+    pcm = await asyncio.to_thread(stt.samples, sound)
+    async for _, events in stt.owner.aiterate(lambda: _listen(stt, [pcm], options)):
+        for _, event in events:
+            yield event
 
 
 Step = tuple[float, list[tuple[int, Event]]]

@@ -6,7 +6,7 @@ state is renewed and those frames are given again.
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
@@ -24,7 +24,7 @@ from ..keeping import as_tree, remember, remembered
 from .bias import WordBias
 from .events import EndOfTurn, Event, Pauses, Piece, Stalled
 from .prompt import Prompts
-from .reader import FRAME_S, WordReader
+from .reader import FRAME_S, PAD, WordReader
 from .turns import TurnDetector
 
 TURN_HEAD = 2  # the extra head that is asked for the end of a turn
@@ -88,6 +88,7 @@ class Rows:
         prompt: str = "",
         aside: bool = False,
     ):
+        self._tokenizer = tokenizer
         self._lead = lead
         self._delay = ceil(delay_s / FRAME_S)
         self._bias = WordBias(tokenizer, phrases, batch_size) if phrases else None
@@ -168,10 +169,25 @@ class Rows:
         """Bytes of the model's state."""
         return sum(layer.self_attn.nbytes for layer in self._gen.cache)
 
-    def step(self) -> list[list[Event]]:
-        """Give every row that has one its next frame; events by row."""
-        active = [bool(row.waiting) for row in self.rows]
-        fresh = [bool(row.waiting) and row.steps == 0 for row in self.rows]
+    def begin(self, b: int) -> None:
+        """Make row ``b`` a new sound; the others go on. For rows without a prompt."""
+        self.rows[b] = SoundRow(WordReader(self._tokenizer))
+        if self._bias is not None:
+            self._bias.heard(b, PAD)
+        self._gen.reset([b])
+
+    def step(self, only: Collection[int] | None = None) -> list[list[Event]]:
+        """Give every row that has one its next frame; events by row.
+
+        Args:
+            only: rows that may take part; all by default.
+        """
+        active = [
+            bool(row.waiting) and (only is None or b in only)
+            for b, row in enumerate(self.rows)
+        ]
+        pairs = zip(active, self.rows, strict=True)
+        fresh = [on and row.steps == 0 for on, row in pairs]
         if any(fresh):  # the first frame counts only when it is given again
             self._run(fresh)
         tokens, scores = self._run(active)

@@ -163,13 +163,13 @@ class SpeechModel(BaseEngine):
         return found or nearest(search, names, count=5)
 
     def make_condition_attributes(
-        self, voices: Sequence[Path], cfg_coef: float | None = None
+        self, voices: Sequence[Path | mx.array], cfg_coef: float | None = None
     ) -> ConditionAttributes:
         """Conditions of one row.
 
         Args:
-            voices: embedding files, the main speaker's first; without any the model
-                chooses a voice.
+            voices: embedding files or embeddings ``[1, D, T]``, the main speaker's
+                first; without any the model chooses a voice.
             cfg_coef: guidance, for models that learnt it as a condition.
 
         Raises: ConfigError for a coefficient that the model did not learn.

@@ -1,9 +1,7 @@
 """Speech while the text is still coming: words in, frames of sound out."""
 
-import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import mlx.core as mx
@@ -19,11 +17,10 @@ from ..owner import Owner
 from .machine import Entry, State
 from .model import SpeechModel
 from .run import SpeechRun
-from .script import ScriptReader, without_unknown
+from .wording import Wording
 
-logger = logging.getLogger(__name__)
 Voice = str | Path
-REMEMBERED = ("finished", "_frames", "_unknown")
+REMEMBERED = ("_frames",)
 
 
 @dataclass(frozen=True, repr=False)
@@ -78,7 +75,6 @@ class SpeechSession(Keeping):
         seed: int | None = None,
     ):
         self.tts = tts
-        self.finished = False
         learnt = bool(tts.valid_cfg_conditionings)
         paths = [tts.get_voice_path(str(voice)) for voice in voices]
         self._prefix_steps, prefixes = 0, None
@@ -102,15 +98,7 @@ class SpeechSession(Keeping):
             seed=seed,
             keep_log=False,
         )
-        self._reader = ScriptReader(
-            tts.tokenizer,
-            tts.machine.token_ids,
-            tts.mimi.frame_rate,
-            tts.multi_speaker,
-            padding_between,
-            self._spelt,
-        )
-        self._unknown: set[str] = set()  # characters that were named
+        self._wording = Wording(tts, padding_between)
         self.codec_state = tts.mimi.make_state()
         self._frames = 0  # that the model has said, the recording's included
 
@@ -133,18 +121,13 @@ class SpeechSession(Keeping):
         """The words taken so far; the last one ends where the next will start."""
         if self.closed:
             return self._said
-        state, rate = self._state, self.tts.mimi.frame_rate
-        last = self.run.offset if state.end_step is None else state.end_step
-        times = [*state.consumption_times, last]
-        ends = dict(pairwise(times))
+        words = self._wording.words(self._state, self.run.offset, self._prefix_steps)
+        return list(words)
 
-        def second(step: int) -> float:
-            return round((step - self._prefix_steps) / rate, 3)
-
-        return [
-            Word(text, second(step), second(ends[step]))
-            for text, step in state.transcript
-        ]
+    @property
+    def finished(self) -> bool:
+        """Whether no more text will come."""
+        return self._wording.finished
 
     def feed(self, text: str) -> Iterator[Pcm]:
         """Take more text; returns the frames ``[1920]`` that can be said now.
@@ -191,7 +174,7 @@ class SpeechSession(Keeping):
         state = {
             **remembered(self, REMEMBERED),
             "run": self.run.state,
-            "reader": self._reader.state,
+            "wording": self._wording.state,
             "codec": self.codec_state.state,
         }
         return Snapshot("speech", self._fits, kept(state))
@@ -200,30 +183,21 @@ class SpeechSession(Keeping):
         snapshot.check("speech", self._fits)
         state = kept(snapshot.state)
         self.run.state = state["run"]
-        self._reader.state = state["reader"]
+        self._wording.state = state["wording"]
         self.codec_state.state = state["codec"]
         remember(self, {name: state[name] for name in REMEMBERED})
 
     def _feed(self, called: str, text: str) -> None:
         self._check_more(called)
-        self._take(self._reader.feed(text))
+        self._take(self._wording.feed(text))
 
     def _turn(self, called: str, index: int) -> None:
         self._check_more(called)
-        self._take(self._reader.turn(index))
+        self._take(self._wording.turn(index))
 
     def _finish(self, called: str) -> None:
         self._check_more(called)
-        self._take(self._reader.flush())
-        self.finished = True
-
-    def _spelt(self, word: str) -> str:
-        """A word without the characters that the model has no tokens for."""
-        word, unknown = without_unknown(self.tts.tokenizer, word)
-        if new := [letter for letter in unknown if letter not in self._unknown]:
-            self._unknown.update(new)
-            logger.warning("the model cannot say %s: left out", " ".join(new))
-        return word
+        self._take(self._wording.finish())
 
     @property
     def _state(self) -> State:
@@ -243,15 +217,7 @@ class SpeechSession(Keeping):
         """Whether the step would be the same if all the text were here."""
         if self.finished:
             return not self.run.done
-        state = self._state
-        if self.run.in_prefix or state.queued or state.forced_padding:
-            return True  # no entry can be taken now
-        if not state.entries:
-            return False
-        if not state.entries[0].tokens:
-            return True
-        ahead = self.tts.machine.second_stream_ahead
-        return not ahead or bool(state.get_tokens_ahead(ahead + 1))
+        return self.run.in_prefix or self._wording.may_step(self._state)
 
     def _speak(self) -> Iterator[Pcm]:
         while (frame := self.tts.owner.run(self._next_frame)) is not None:

@@ -130,9 +130,10 @@ def _unknown(name: str, names: Sequence[str], repo: str) -> CheckpointError:
 
 
 def speaker_condition(
-    paths: Sequence[Path], max_speakers: int, conditioner: TensorConditioner
+    paths: Sequence[Path | mx.array], max_speakers: int, conditioner: TensorConditioner
 ) -> TensorCondition:
-    """Voice files side by side in the places of up to ``max_speakers`` speakers.
+    """Voices (files, or embeddings ``[1, D, T]``) side by side, in the places of up to
+    ``max_speakers`` speakers.
 
     Raises: ConfigError for too many voices; CheckpointError for a file that holds no
         embedding, or one of another model.
@@ -155,8 +156,10 @@ def speaker_condition(
     return TensorCondition(values, mask)
 
 
-def _embedding(path: Path, dim: int) -> mx.array:
+def _embedding(path: Path | mx.array, dim: int) -> mx.array:
     """A voice ``[1, T, D]``."""
+    if isinstance(path, mx.array):
+        return _checked(path, "that was sent", dim)
     if path.suffix != EMBEDDED:
         raise CheckpointError(f"{path} is not a voice embedding. {CLONING}")
     try:
@@ -165,12 +168,21 @@ def _embedding(path: Path, dim: int) -> mx.array:
         raise CheckpointError(
             f"voice {path} cannot be read ({error}): download it again."
         ) from error
-    if voice is None or voice.ndim != 3:
+    if voice is None:
         raise CheckpointError(f"{path} holds no {SPEAKER!r}: it is not a voice file.")
+    return _checked(voice, str(path), dim)
+
+
+def _checked(voice: mx.array, name: str, dim: int) -> mx.array:
+    """A voice ``[1, D, T]`` as ``[1, T, D]``."""
+    if voice.ndim != 3:
+        raise CheckpointError(
+            f"the voice {name} has the shape {list(voice.shape)}: it is not a voice."
+        )
     if voice.shape[1] != dim:
         raise CheckpointError(
-            f"voice {path.name} has {voice.shape[1]} numbers per frame, this model "
-            f"takes {dim}: it was made for another model."
+            f"voice {Path(name).name} has {voice.shape[1]} numbers per frame, this "
+            f"model takes {dim}: it was made for another model."
         )
-    check_numbers([(SPEAKER, voice)], f"voice {path}")
+    check_numbers([(SPEAKER, voice)], f"voice {name}")
     return voice.astype(mx.float32).swapaxes(1, 2)

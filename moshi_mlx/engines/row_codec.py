@@ -1,14 +1,14 @@
-"""One codec for a batch of conversations whose rows come and go."""
+"""One codec for a batch of streams whose rows come and go."""
 
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
 
-from ...audio.samples import Pcm
-from ...codec import Codec, NativeCodec
-from ...codec.base import Codes
-from ...models.snapshot import Snapshot
+from ..audio.samples import Pcm
+from ..codec import Codec, NativeCodec
+from ..codec.base import Codes
+from ..models.snapshot import Snapshot
 
 
 class RowCodec(Protocol):

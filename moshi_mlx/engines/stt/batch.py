@@ -1,0 +1,288 @@
+"""Live sounds that share a listening model's steps: rows that come and go.
+
+A step for eight sounds takes little longer than one for a single sound, since most of
+it is reading the weights. What a row hears does not depend on its neighbours.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+from statistics import median
+from time import perf_counter
+
+import mlx.core as mx
+import numpy as np
+
+from ...audio.samples import Pcm
+from ...codec import NativeCodec
+from ...errors import NoPlace
+from ..closing import Closing
+from ..owner import Owner
+from ..row_codec import make_row_codec
+from .events import Event
+from .model import Recogniser
+from .rows import FRAME_S, Frame, SoundRow, is_loud
+
+
+@dataclass(frozen=True)
+class Marker:
+    """Everything that was said before the mark has been reported."""
+
+    id: int
+
+
+@dataclass(frozen=True)
+class Flush:
+    """Asks for everything that was said so far, before any more sound comes.
+
+    Attributes:
+        id: of the ``Marker`` that follows the last word; None sends none.
+        last: whether the sound is over.
+    """
+
+    id: int | None = None
+    last: bool = False
+
+
+@dataclass(frozen=True)
+class Restart:
+    """Asks to forget the sound: what comes next is another one."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a row noticed in a step.
+
+    Attributes:
+        events: words, pauses, markers.
+        more: whether the row has work left that needs no new sound.
+        steps: of the batch so far.
+        waiting: samples that were taken and not given to the model.
+        ended: whether the sound is over and everything has been reported.
+    """
+
+    events: list[Event | Marker]
+    more: bool
+    ended: bool = False
+    steps: int = 0
+    waiting: int = 0
+
+
+class STTRow(Closing):
+    """One live sound; ``STTBatch.open`` makes it.
+
+    Attributes:
+        inbox: what the row is to take, in order: sound ``[S]`` (float32, the model's
+            rate), a ``Marker`` to be echoed, a ``Flush``, a ``Restart``. Any thread may
+            append.
+    """
+
+    def __init__(self, batch: "STTBatch", row: int):
+        self.batch = batch
+        self.row = row
+        self.inbox: deque[Pcm | Marker | Flush | Restart] = deque()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._heard = 0  # samples of the sound so far
+        self._rest: Pcm = self.batch.listening.before
+        self._at = -len(self._rest)  # sample with which the next frame begins
+        self._queued = 0  # frames for the model, silence of ours included
+        self._due: deque[tuple[int, Marker]] = deque()  # marks, by frames given
+        self._ending = False
+
+    @property
+    def waiting(self) -> deque[Frame]:
+        """Frames that the model has not been given."""
+        return self._sound.waiting
+
+    @property
+    def waiting_samples(self) -> int:
+        """Samples that were taken from the inbox and not given to the model."""
+        return len(self.waiting) * self.batch.frame_size + len(self._rest)
+
+    @property
+    def _sound(self) -> SoundRow:
+        return self.batch.sounds.rows[self.row]
+
+    def take(self) -> list[Pcm]:
+        """The frames that the next thing in the inbox completes."""
+        if not self.inbox:
+            return []
+        item = self.inbox.popleft()
+        self._at = self._heard - len(self._rest)
+        if isinstance(item, Marker):
+            self._mark(item, self.batch.delay_frames)
+            return []
+        if isinstance(item, Flush):
+            return self._flush(item)
+        if isinstance(item, Restart):
+            self.batch.renew(self.row)
+            self._begin()
+            return []
+        self._heard += len(item)
+        return list(self._cut(item))
+
+    def queue(self, pcm: Pcm, codes: np.ndarray) -> None:
+        """Let a frame of sound wait for the model."""
+        self._queued += 1
+        self._at += len(pcm)
+        rate = self.batch.stt.sample_rate
+        span = (self._at - len(pcm), self._at)
+        start_s, end_s = (min(max(at, 0), self._heard) / rate for at in span)
+        self.waiting.append(Frame(codes, start_s, end_s, is_loud(pcm)))
+
+    def heard(self, events: list[Event]) -> Heard:
+        """What is to be told after a step, whose events these are."""
+        told: list[Event | Marker] = list(events)
+        ended = self._ending and not self.waiting
+        if ended:
+            told += self.batch.sounds.finish(self.row)
+        while self._due and self._queued - len(self.waiting) >= self._due[0][0]:
+            told.append(self._due.popleft()[1])
+        steps, waiting = self.batch.steps, self.waiting_samples
+        return Heard(told, bool(self.waiting), ended, steps, waiting)
+
+    def _cut(self, pcm: Pcm) -> Iterator[Pcm]:
+        pcm = np.concatenate([self._rest, pcm])
+        size = self.batch.frame_size
+        whole = len(pcm) // size * size
+        self._rest = pcm[whole:]
+        yield from pcm[:whole].reshape(-1, size)
+
+    def _mark(self, marker: Marker, after: int) -> None:
+        """Echo a marker when ``after`` more frames than there are have been given."""
+        self._due.append((self._queued + after, marker))
+
+    def _flush(self, flush: Flush) -> list[Pcm]:
+        """Frames of silence that take no time, after which the last word is out."""
+        self._ending = self._ending or flush.last
+        size = self.batch.frame_size
+        missing = size - len(self._rest) if len(self._rest) else 0
+        silence = np.zeros(missing + self.batch.stt.flush_frames * size, np.float32)
+        frames = list(self._cut(silence))
+        if flush.id is not None:
+            self._mark(Marker(flush.id), len(frames))
+        return frames
+
+    def step(self, tick: Pcm) -> Heard:
+        """One step of this row alone."""
+        return self.batch.step([self], [tick])[0]
+
+    def _computed_by(self) -> Owner:
+        return self.batch.stt.owner
+
+    def _drop(self) -> None:
+        self.inbox.clear()
+        self.batch.leave(self)
+
+
+class STTBatch(Closing):
+    """Live sounds on one model, at most ``rows`` at a time.
+
+    Give ``batch.step`` to ``ModelThread.open`` as ``together``, and put a frame into
+    the line (any, it is not read) for everything that is put into a row's inbox, and
+    again as long as the row has ``more``.
+
+    Args:
+        stt: the model.
+        rows: how many.
+        joint_codec: see ``Batch``.
+
+    Attributes:
+        steps: of the model, since it was made.
+        delay_frames: after which what was said in a frame has been written.
+    """
+
+    def __init__(self, stt: Recogniser, rows: int, joint_codec: bool | None = None):
+        if joint_codec is None:
+            joint_codec = mx.default_device().type == mx.DeviceType.gpu
+        self.stt = stt
+        self.rows = rows
+        self.frame_size = stt.mimi.frame_size
+        self.steps = 0
+        self.delay_frames = ceil(stt.delay_s / FRAME_S)
+        joint = joint_codec
+        self.listening = stt.owner.run(stt.listening)
+        self.sounds = stt.owner.run(lambda: stt.rows(rows, self.listening))
+        self._codec = stt.owner.run(
+            lambda: make_row_codec(lambda: NativeCodec(stt.mimi), rows, joint)
+        )
+        self._taken: list[STTRow | None] = [None] * rows
+
+    @property
+    def taken(self) -> int:
+        """Rows in use."""
+        return sum(row is not None for row in self._taken)
+
+    def open(self) -> STTRow:
+        """A new sound. Raises: NoPlace when all rows are taken."""
+        self._check_open("batch.open")
+        return self.stt.owner.run(self._begin)
+
+    def _begin(self) -> STTRow:
+        if None not in self._taken:
+            raise NoPlace(f"all {self.rows} places to listen are taken: try later.")
+        row = self._taken.index(None)
+        self.renew(row)
+        new = self._taken[row] = STTRow(self, row)
+        return new
+
+    def renew(self, row: int) -> None:
+        """Make a row a new sound, on the model's thread."""
+        self.sounds.begin(row)
+        self._codec.begin(row)
+
+    def leave(self, row: STTRow) -> None:
+        """Free a row; a row calls it when it is closed."""
+        if self._taken[row.row] is row:
+            self._taken[row.row] = None
+            self.sounds.rows[row.row].waiting.clear()
+
+    def step(self, rows: Sequence[STTRow], ticks: Sequence[object]) -> list[Heard]:
+        """Take one thing from each row's inbox, and give each its next frame."""
+        del ticks
+        return self.stt.owner.run(lambda: self._step(rows))
+
+    def _step(self, rows: Sequence[STTRow]) -> list[Heard]:
+        rows_now = {row.row: row for row in rows if not row.closed}
+        ahead = {b: deque(row.take()) for b, row in rows_now.items()}
+        while now := {b: frames.popleft() for b, frames in ahead.items() if frames}:
+            codes = self._codec.encode(now)
+            for b, pcm in now.items():
+                rows_now[b].queue(pcm, codes[b][: self.stt.lm.n_q].astype(np.int32))
+        stepped = {b for b, row in rows_now.items() if row.waiting}
+        events: list[list[Event]] = [[] for _ in range(self.rows)]
+        if stepped:
+            events = self.sounds.step(stepped)
+            self.steps += 1
+        return [
+            Heard([], False, True) if row.closed else row.heard(events[row.row])
+            for row in rows
+        ]
+
+    def warmup(self) -> float:
+        """Step all rows a few times, and forget it; returns seconds of a full step."""
+        rows = [self.open() for _ in range(self.rows)]
+        silence = np.zeros(self.frame_size, np.float32)
+        times = []
+        for _ in range(6):
+            for row in rows:
+                row.inbox.append(silence)
+            began = perf_counter()
+            self.step(rows, ())
+            times.append(perf_counter() - began)
+        for row in rows:
+            row.close()
+        self.steps = 0
+        return median(times[2:])
+
+    def _computed_by(self) -> Owner:
+        return self.stt.owner
+
+    def _drop(self) -> None:
+        for row in self._taken:
+            if row is not None:
+                row.close()
+        del self.sounds, self._codec

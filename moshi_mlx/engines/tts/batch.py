@@ -1,0 +1,413 @@
+"""Live speeches that share a speaking model's steps: rows that come and go."""
+
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import mlx.core as mx
+import numpy as np
+
+from ...audio.samples import Pcm
+from ...codec import NativeCodec
+from ...documents.words import Word
+from ...errors import ConfigError, MoshiError, NoPlace
+from ...models.snapshot import Snapshot
+from ...modules.conditioner import ConditionAttributes
+from ...utils.sampling import new_seed
+from ..closing import Closing
+from ..owner import Owner
+from ..row_codec import make_row_codec
+from .model import SpeechModel
+from .row import SpeechRow
+from .run import SpeechRun
+from .wording import Wording
+
+KEPT_PREFIXES = 8  # recordings that are kept ready to be continued
+
+
+@dataclass(frozen=True)
+class LiveVoice:
+    """A voice, ready to be used.
+
+    Attributes:
+        attributes: conditions, of models whose voices are embeddings.
+        prefix: codes ``[1 + n_q, P]`` of a recording, of models that continue one.
+        key: what it was made of, so that it need not be prepared again.
+    """
+
+    attributes: ConditionAttributes
+    prefix: mx.array | None = None
+    key: str = ""
+
+    @property
+    def steps(self) -> int:
+        """Of its recording."""
+        return 0 if self.prefix is None else self.prefix.shape[-1]
+
+    @property
+    def frames(self) -> int:
+        """Of its conditions: rows of a batch have equally many."""
+        return sum(c.tensor.shape[1] for c in self.attributes.tensor.values())
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """What a row said in a step.
+
+    Attributes:
+        pcm: float32 ``[1920]``; None where the step brought no sound.
+        words: that have ended, with their times in the sound.
+        more: whether the row can go on without more text.
+        ended: whether everything has been said.
+        error: what is wrong with its text; it says no more.
+    """
+
+    pcm: Pcm | None = None
+    words: Sequence[Word] = ()
+    more: bool = False
+    ended: bool = False
+    error: MoshiError | None = None
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A recording that was read: state to be continued."""
+
+    gen: Snapshot
+    codec: Snapshot
+    steps: int
+    frames: int
+    row: dict = field(repr=False)
+
+
+class TTSRow(Closing):
+    """One live speech; ``TTSBatch.open`` makes it.
+
+    Attributes:
+        inbox: pieces of its text, cut anywhere; None is its end. Any thread may append.
+    """
+
+    def __init__(self, batch: "TTSBatch", row: int, voice: LiveVoice):
+        self.batch = batch
+        self.row = row
+        self.voice = voice
+        self.inbox: deque[str | None] = deque()
+        self.wording = Wording(batch.tts, batch.padding_between)
+        self.frames = 0  # that the model has said, a recording's included
+        self.error: MoshiError | None = None
+        self._told = 0  # words
+
+    def take(self) -> None:
+        """Take all text that has come; what is wrong with it is told by ``said``."""
+        while self.inbox and self.error is None:
+            text = self.inbox.popleft()
+            if self.wording.finished:
+                continue
+            try:
+                new = self.wording.finish() if text is None else self.wording.feed(text)
+            except MoshiError as error:
+                self.error = error
+            else:
+                self._speech.state.entries.extend(new)
+
+    @property
+    def may_step(self) -> bool:
+        """Whether a step says something."""
+        if self.error is not None:
+            return False
+        if self.wording.finished:
+            return not self.batch.run.ended(self.row)
+        return self.wording.may_step(self._speech.state)
+
+    def said(self, pcm: Pcm | None) -> Spoken:
+        """What is to be told after a step."""
+        if self.error is not None:
+            return Spoken(ended=True, error=self.error)
+        ended = self.wording.finished and self.batch.run.ended(self.row)
+        new: Sequence[Word] = ()
+        taken = len(self._speech.state.transcript)
+        known = taken if self._speech.state.end_step is not None else taken - 1
+        if known > self._told:
+            state, offset = self._speech.state, self._speech.offset
+            words = self.wording.words(state, offset, self.voice.steps)
+            new, self._told = words[self._told : known], known
+        return Spoken(pcm, new, not ended and self.may_step, ended)
+
+    @property
+    def _speech(self) -> SpeechRow:
+        return self.batch.run.rows[self.row]
+
+    def step(self, tick: Pcm) -> Spoken:
+        """One step of this row alone."""
+        return self.batch.step([self], [tick])[0]
+
+    def _computed_by(self) -> Owner:
+        return self.batch.tts.owner
+
+    def _drop(self) -> None:
+        self.inbox.clear()
+        self.batch.leave(self)
+
+
+class TTSBatch(Closing):
+    """Live speeches of one model, at most ``rows`` at a time; each says what it would
+    say alone. Used as ``STTBatch``.
+
+    Args:
+        tts: the model and its settings.
+        rows: how many.
+        guidance: see ``SpeechSession``; the same for all.
+        padding_between: see ``ScriptReader``.
+        joint_codec: see ``Batch``.
+
+    Attributes:
+        steps: of the model, since it was made.
+    """
+
+    def __init__(
+        self,
+        tts: SpeechModel,
+        rows: int,
+        guidance: float = 2.0,
+        padding_between: int = 1,
+        joint_codec: bool | None = None,
+    ):
+        if joint_codec is None:
+            joint_codec = mx.default_device().type == mx.DeviceType.gpu
+        self.tts = tts
+        self.rows = rows
+        self.padding_between = padding_between
+        self.steps = 0
+        self._learnt = guidance if tts.valid_cfg_conditionings else None
+        self._coef = 1.0 if self._learnt else guidance
+        self._taken: list[TTSRow | None] = [None] * rows
+        self._prefixes: OrderedDict[str, _Prepared] = OrderedDict()
+        self._voice_frames: int | None = None  # of those in use
+        joint = joint_codec
+        self.run = tts.owner.run(lambda: self._make_run(rows, self._no_voice()))
+        self._codec = tts.owner.run(
+            lambda: make_row_codec(lambda: NativeCodec(tts.mimi), rows, joint)
+        )
+
+    @property
+    def taken(self) -> int:
+        """Rows in use."""
+        return sum(row is not None for row in self._taken)
+
+    def voice(self, name: str | Path) -> LiveVoice:
+        """A voice by name or file, see ``SpeechModel.get_voice_path``.
+
+        It may have to be downloaded: call it from a thread that may wait.
+
+        Raises: CheckpointError, AudioError or ConfigError for one that will not do.
+        """
+        path = self.tts.get_voice_path(str(name))
+        if self.tts.multi_speaker:
+            attributes = self.tts.make_condition_attributes([path], self._learnt)
+            return LiveVoice(attributes, key=str(path))
+        return self.voice_of_codes(self.tts.get_prefix(path), str(path))
+
+    def voice_of_embedding(self, embedding: mx.array) -> LiveVoice:
+        """A voice of an embedding ``[1, D, T]``, as Kyutai's servers give them.
+
+        Raises: CheckpointError for one of another model.
+        """
+        attributes = self.tts.make_condition_attributes([embedding], self._learnt)
+        return LiveVoice(attributes)
+
+    def voice_of_codes(self, prefix: mx.array, key: str = "") -> LiveVoice:
+        """A voice of codes ``[1 + n_q, P]``, see ``SpeechModel.get_prefix``.
+
+        Raises: ConfigError for a model that continues no recordings.
+        """
+        if self.tts.multi_speaker:
+            raise ConfigError(
+                "this model takes voices that were made for it: choose one by name."
+            )
+        return LiveVoice(self._no_voice(), prefix, key)
+
+    def open(self, voice: LiveVoice, seed: int | None = None) -> TTSRow:
+        """A new speech.
+
+        Raises: NoPlace when all rows are taken.
+        """
+        self._check_open("batch.open")
+        chosen = new_seed() if seed is None else seed
+        return self.tts.owner.run(lambda: self._begin(voice, chosen))
+
+    def _no_voice(self) -> ConditionAttributes:
+        return self.tts.make_condition_attributes([], self._learnt)
+
+    def _make_run(
+        self,
+        rows: int,
+        attributes: ConditionAttributes,
+        prefix: mx.array | None = None,
+    ) -> SpeechRun:
+        conditioned = attributes.text or attributes.tensor
+        run = SpeechRun(
+            self.tts,
+            [[] for _ in range(rows)],
+            [attributes] * rows if conditioned else [],
+            None if prefix is None else [prefix] * rows,
+            cfg_is_no_prefix=self._learnt is None,
+            cfg_is_no_text=self._learnt is None,
+            cfg_coef=self._coef,
+            seed=0,
+            keep_log=False,
+        )
+        if prefix is None and self._learnt is None and not self.tts.multi_speaker:
+            run.gen.guidance.masked_until = [0] * rows
+        for b in range(rows):
+            run.rest(b)
+        return run
+
+    def _begin(self, voice: LiveVoice, seed: int) -> TTSRow:
+        if None not in self._taken:
+            raise NoPlace(f"all {self.rows} places to speak are taken: try later.")
+        if voice.frames != self._voice_frames and self.taken:
+            raise NoPlace("a voice of another length is being used: try later.")
+        self._fit(voice)
+        b = self._taken.index(None)
+        row = self._taken[b] = self._new(b, voice, seed)
+        return row
+
+    def change(self, row: TTSRow, voice: LiveVoice) -> None:
+        """Give a speech that has not begun another voice.
+
+        Raises: NoPlace where the voices in use are of another length.
+        """
+
+        def renew() -> None:
+            if voice.frames != self._voice_frames and self.taken > 1:
+                raise NoPlace("a voice of another length is being used: try later.")
+            self._fit(voice)
+            new = self._new(row.row, voice, new_seed())
+            row.voice, row.frames = voice, new.frames
+
+        self.tts.owner.run(renew)
+
+    def _fit(self, voice: LiveVoice) -> None:
+        if voice.frames != self._voice_frames:
+            self._voice_frames = voice.frames
+            self.run = self._make_run(self.rows, voice.attributes)
+
+    def _new(self, b: int, voice: LiveVoice, seed: int) -> TTSRow:
+        row = TTSRow(self, b, voice)
+        conditioned = voice.attributes.text or voice.attributes.tensor
+        self.run.begin(b, [], voice.attributes if conditioned else None, None, seed)
+        self._codec.begin(b)
+        if voice.prefix is not None:
+            self._continue(b, row, voice, seed)
+        self.run.rest(b)
+        return row
+
+    def _continue(self, b: int, row: TTSRow, voice: LiveVoice, seed: int) -> None:
+        """Make row ``b`` one that has just said the voice's recording."""
+        ready = self._prefixes.get(voice.key)
+        if ready is None:
+            ready = self._read(voice)
+        if voice.key:
+            self._prefixes[voice.key] = ready
+            self._prefixes.move_to_end(voice.key)
+            while len(self._prefixes) > KEPT_PREFIXES:
+                self._prefixes.popitem(last=False)
+        gen = self.run.gen
+        gen.restore(ready.gen, b)
+        gen.noise.reseed(b, seed)
+        gen.noise.skip(b, ready.steps)
+        if (until := gen.guidance.masked_until) is not None:
+            until[b] = voice.steps + self.tts.delay_steps
+        self.run.rows[b].kept = ready.row
+        self._codec.restore(b, ready.codec)
+        row.frames = ready.frames
+
+    def _read(self, voice: LiveVoice) -> _Prepared:
+        """Read a recording once, in a run of its own."""
+        alone = self._make_run(1, voice.attributes, voice.prefix)
+        alone.rows[0].resting = False
+        codec, frames = NativeCodec(self.tts.mimi), 0
+        while alone.in_prefix:
+            codes = alone.read_prefix()
+            if codes is not None:
+                mx.eval(self.tts.mimi.decode_step(codes, codec.state))
+                frames += codes.shape[2]
+        return _Prepared(
+            alone.gen.snapshot(0),
+            codec.snapshot(0),
+            alone.rows[0].offset,
+            frames,
+            alone.rows[0].kept,
+        )
+
+    def leave(self, row: TTSRow) -> None:
+        """Free a row; a row calls it when it is closed."""
+        if self._taken[row.row] is row:
+            self._taken[row.row] = None
+            self.run.rest(row.row)
+
+    def step(self, rows: Sequence[TTSRow], ticks: Sequence[object]) -> list[Spoken]:
+        """Take the text of some rows, and say a frame of each that has enough."""
+        del ticks
+        return self.tts.owner.run(lambda: self._step(rows))
+
+    def _step(self, rows: Sequence[TTSRow]) -> list[Spoken]:
+        here = [row for row in rows if not row.closed]
+        for row in here:
+            row.take()
+        moving = {row.row: row for row in here if row.may_step}
+        sound: dict[int, Pcm] = {}
+        if moving:
+            for b, speech in enumerate(self.run.rows):
+                speech.resting = b not in moving
+            sound = self._sound(moving, self.run.step())
+            self.steps += 1
+        return [
+            Spoken(ended=True) if row.closed else row.said(sound.get(row.row))
+            for row in rows
+        ]
+
+    def _sound(
+        self, moving: dict[int, TTSRow], codes: mx.array | None
+    ) -> dict[int, Pcm]:
+        if codes is None:
+            return {}
+        said = np.array(codes, dtype=np.int32)
+        heard = {b: said[b] for b in moving if self.run.sounds(b)}
+        sound = self._codec.decode(heard) if heard else {}
+        for b in heard:
+            moving[b].frames += 1
+        return {
+            b: np.clip(pcm, -1, 1)
+            for b, pcm in sound.items()
+            if moving[b].frames > moving[b].voice.steps
+        }
+
+    def warmup(self) -> float:
+        """Step all rows until they sound, and forget it; returns seconds of a step."""
+        voice = LiveVoice(self._no_voice())
+        rows = [self.open(voice, seed=0) for _ in range(self.rows)]
+        for row in rows:
+            row.inbox.extend(["a a a a a a a a", None])
+        times = []
+        for _ in range(self.tts.delay_steps + self.run.gen.max_delay + 6):
+            began = perf_counter()
+            self.step(rows, ())
+            times.append(perf_counter() - began)
+        for row in rows:
+            row.close()
+        self.steps = 0
+        return median(times[-4:])
+
+    def _computed_by(self) -> Owner:
+        return self.tts.owner
+
+    def _drop(self) -> None:
+        for row in self._taken:
+            if row is not None:
+                row.close()
+        del self.run, self._codec
+        self._prefixes.clear()
