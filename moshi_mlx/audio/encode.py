@@ -254,6 +254,13 @@ FORMATS: dict[str, SoundFormat] = {
     "wav": SoundFormat("audio/wav", Wav, (".wav",)),
     "pcm": SoundFormat("audio/pcm", Samples),
 }
+# Which of them files other than WAV hold, by the ending of their names.
+PACKED = {
+    suffix: name
+    for name, format_ in FORMATS.items()
+    for suffix in format_.suffixes
+    if name != "wav"
+}
 
 
 def encoded(pcm: Pcm, name: str, sample_rate: int = SAMPLE_RATE) -> bytes:

@@ -3,21 +3,22 @@
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
-from types import TracebackType
+from typing import TypeVar
 
 import numpy as np
 
 from ..errors import AudioError
-from .encode import WAV_HEADER, wav_header
+from .encode import PACKED, WAV_HEADER, wav_header
 from .framing import SAMPLE_RATE
 from .inputs import SoundLike
 from .opening import OpenedSound
 from .resample import resample
 from .samples import as_float, as_int16, mixed
 
+F = TypeVar("F", bound="SoundFile")
 NO_SOUND = {".html", ".json", ".srt", ".txt", ".vtt"}  # what goes beside sound
 NO_SOUND |= {".m4a", ".mp4", ".webm", ".wma"}  # and sound that we do not write
-_OTHER_FORMATS = {".aac", ".flac", ".mp3", ".ogg", ".opus"} | NO_SOUND
+_OTHER_FORMATS = {*PACKED, *NO_SOUND}
 
 
 def read(
@@ -101,7 +102,63 @@ def check_wav_name(path: Path) -> None:
         )
 
 
-class WavWriter:
+class SoundFile:
+    """A file that sound is written to, as it comes.
+
+    Args:
+        path: file to write; its folder must exist.
+        sample_rate: in Hz.
+        opener: as of ``open``: who may read the file, and whether it must be new.
+
+    Raises: AudioError if the file cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        sample_rate: int,
+        opener: Callable[[str, int], int] | None = None,
+    ):
+        self.path = path
+        self.sample_rate = sample_rate
+        self.num_samples = 0  # of each channel
+        try:
+            self._file = open(path, "wb", opener=opener)  # noqa: SIM115
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    @property
+    def duration_s(self) -> float:
+        """What has been written so far, in seconds."""
+        return self.num_samples / self.sample_rate
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self: F) -> F:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _put(self, data: bytes, at: int | None = None) -> None:
+        """Write at the place ``at``, or go on."""
+        try:
+            if at is not None:
+                self._file.seek(at)
+            self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> AudioError:
+        return AudioError(
+            f"{self.path} cannot be written: {error.strerror}. Choose another place or "
+            "make room."
+        )
+
+
+class WavWriter(SoundFile):
     """A 16-bit WAV file that is whole after every write, even if the process is killed.
 
     Past 4 GiB (12 hours in stereo) the header says "to the end of the file", which
@@ -123,21 +180,10 @@ class WavWriter:
         sample_rate: int = SAMPLE_RATE,
         opener: Callable[[str, int], int] | None = None,
     ):
-        self.path = Path(path)
         self.channels = channels
-        self.sample_rate = sample_rate
-        self.num_samples = 0  # of each channel
-        check_wav_name(self.path)
-        try:
-            self._file = open(self.path, "wb", opener=opener)  # noqa: SIM115
-        except OSError as error:
-            raise self._unwritable(error) from error
-        self._put(0, self._header())
-
-    @property
-    def duration_s(self) -> float:
-        """What has been written so far, in seconds."""
-        return self.num_samples / self.sample_rate
+        check_wav_name(Path(path))
+        super().__init__(Path(path), sample_rate, opener)
+        self._put(self._header())
 
     def write(self, pcm: np.ndarray) -> None:
         """Append ``pcm [C, S]`` (or ``[S]``); what is louder than 1 is clipped."""
@@ -147,40 +193,12 @@ class WavWriter:
                 f"{self.path} has {self.channels} channel(s), so it cannot take sound "
                 f"of the shape {list(np.shape(pcm))}: give [channels, samples]."
             )
-        self._put(WAV_HEADER.size + self._size(), as_int16(block.T).tobytes())
+        self._put(as_int16(block.T).tobytes(), WAV_HEADER.size + self._size())
         self.num_samples += block.shape[1]
-        self._put(0, self._header())  # after the sound: it never promises too much
-
-    def close(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> "WavWriter":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+        self._put(self._header(), 0)  # after the sound: it never promises too much
 
     def _size(self) -> int:
         return self.num_samples * self.channels * 2
 
     def _header(self) -> bytes:
         return wav_header(self.num_samples, self.channels, self.sample_rate)
-
-    def _put(self, at: int, data: bytes) -> None:
-        try:
-            self._file.seek(at)
-            self._file.write(data)
-            self._file.flush()
-        except OSError as error:
-            raise self._unwritable(error) from error
-
-    def _unwritable(self, error: OSError) -> AudioError:
-        return AudioError(
-            f"{self.path} cannot be written: {error.strerror}. Choose another place or "
-            "make room."
-        )

@@ -1,26 +1,18 @@
 """Write sound in the format that the file's name ends in."""
 
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
 from ..errors import AudioError
 from ..utils.extras import require
-from .encode import FORMATS
-from .files import NO_SOUND, WavWriter, check_wav_name
+from .encode import FORMATS, PACKED
+from .files import NO_SOUND, SoundFile, WavWriter, check_wav_name
 from .framing import SAMPLE_RATE
 from .samples import as_mono
 
-PACKED = {
-    suffix: name
-    for name, format_ in FORMATS.items()
-    for suffix in format_.suffixes
-    if name != "wav"
-}
 
-
-class PackedWriter:
+class PackedWriter(SoundFile):
     """A file of MP3, Opus, FLAC or AAC, one channel.
 
     Sound is in it as it comes; players read a file that was cut off.
@@ -34,19 +26,9 @@ class PackedWriter:
     """
 
     def __init__(self, path: str | Path, sample_rate: int = SAMPLE_RATE):
-        self.path = Path(path)
-        self.sample_rate = sample_rate
-        self.num_samples = 0
-        self._encoder = FORMATS[PACKED[self.path.suffix.lower()]].make(sample_rate)
-        try:
-            self._file = self.path.open("wb")
-        except OSError as error:
-            raise self._unwritable(error) from error
-
-    @property
-    def duration_s(self) -> float:
-        """What has been written so far, in seconds."""
-        return self.num_samples / self.sample_rate
+        path = Path(path)
+        self._encoder = FORMATS[PACKED[path.suffix.lower()]].make(sample_rate)
+        super().__init__(path, sample_rate)
 
     def write(self, pcm: np.ndarray) -> None:
         """Append ``pcm [S]``; what is louder than 1 is clipped."""
@@ -60,32 +42,7 @@ class PackedWriter:
         with self._file:
             self._put(self._encoder.finish())
             for place, data in self._encoder.corrections:
-                self._file.seek(place)
-                self._put(data)
-
-    def __enter__(self) -> "PackedWriter":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _put(self, data: bytes) -> None:
-        try:
-            self._file.write(data)
-            self._file.flush()
-        except OSError as error:
-            raise self._unwritable(error) from error
-
-    def _unwritable(self, error: OSError) -> AudioError:
-        return AudioError(
-            f"{self.path} cannot be written: {error.strerror}. Choose another place or "
-            "make room."
-        )
+                self._put(data, place)
 
 
 def check_sound_name(path: Path) -> None:
@@ -106,7 +63,7 @@ def check_sound_name(path: Path) -> None:
 
 def sound_writer(
     path: str | Path, sample_rate: int = SAMPLE_RATE
-) -> "WavWriter | PackedWriter":
+) -> WavWriter | PackedWriter:
     """A file for one channel, in the format of its name; a WAV file if it has none."""
     check_sound_name(Path(path))
     if Path(path).suffix.lower() in PACKED:

@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from types import TracebackType
 from typing import TypeVar
 
 from ..errors import ConfigError, MoshiError
@@ -50,21 +49,11 @@ class Closing(ABC):
     def __enter__(self: S) -> S:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     async def __aenter__(self: S) -> S:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()

@@ -17,7 +17,6 @@ import logging
 import platform
 import threading
 import weakref
-from types import TracebackType
 
 import mlx.core as mx
 
@@ -75,12 +74,7 @@ class Residency:
     def __enter__(self) -> "Residency":
         return self.hold()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 

@@ -18,7 +18,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from types import TracebackType
 
 from .whole_files import write_whole
 
@@ -78,12 +77,7 @@ class _Stage:
     def __enter__(self) -> None:
         self._start_s = time.perf_counter()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._trace.add(self._name, self._start_s, time.perf_counter())
 
 
