@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+import mlx.core as mx
 import numpy as np
 
 from ..audio.samples import Pcm
@@ -136,8 +137,18 @@ class JointCodec:
         return None if all(active) else active
 
 
-def make_row_codec(make: Callable[[], Codec], rows: int, joint: bool) -> RowCodec:
-    """Streams for ``rows`` conversations; only the native codec can step jointly."""
+def make_row_codec(
+    make: Callable[[], Codec], rows: int, joint: bool | None
+) -> RowCodec:
+    """A codec for ``rows`` streams.
+
+    Args:
+        make: a codec with fresh state.
+        joint: step all rows together, which only the native codec can. None: where MLX
+            computes on a GPU; a CPU gains nothing by it, and rows that pause cost time.
+    """
+    if joint is None:
+        joint = mx.default_device().type == mx.DeviceType.gpu
     codec = make()
     if joint and rows > 1 and isinstance(codec, NativeCodec):
         return JointCodec(NativeCodec(codec.mimi, rows))

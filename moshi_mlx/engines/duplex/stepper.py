@@ -43,8 +43,7 @@ class Stepper:
         rows: conversations side by side.
         cfg_coef: guidance, the same for all rows.
         ct: the condition of one row; under guidance ``[condition; null]``.
-        joint_codec: step the codec of all rows together. Default: where MLX computes
-            on a GPU; a CPU gains nothing by it, and rows that pause cost time.
+        joint_codec: see ``make_row_codec``.
         trace: gets the time of each stage.
     """
 
@@ -58,8 +57,6 @@ class Stepper:
         joint_codec: bool | None,
         trace: Trace,
     ):
-        if joint_codec is None:
-            joint_codec = mx.default_device().type == mx.DeviceType.gpu
         self.rows = rows
         self.trace = trace
         self.make_codec = make_codec

@@ -11,14 +11,11 @@ from math import ceil
 from statistics import median
 from time import perf_counter
 
-import mlx.core as mx
 import numpy as np
 
 from ...audio.samples import Pcm
 from ...codec import NativeCodec
-from ...errors import NoPlace
-from ..closing import Closing
-from ..owner import Owner
+from ..live_batch import LiveBatch, LiveRow
 from ..row_codec import make_row_codec
 from .events import Event
 from .model import Recogniser
@@ -69,7 +66,7 @@ class Heard:
     waiting: int = 0
 
 
-class STTRow(Closing):
+class STTRow(LiveRow["STTBatch"]):
     """One live sound; ``STTBatch.open`` makes it.
 
     Attributes:
@@ -78,10 +75,10 @@ class STTRow(Closing):
             append.
     """
 
+    inbox: deque[Pcm | Marker | Flush | Restart]
+
     def __init__(self, batch: "STTBatch", row: int):
-        self.batch = batch
-        self.row = row
-        self.inbox: deque[Pcm | Marker | Flush | Restart] = deque()
+        super().__init__(batch, row)
         self._begin()
 
     def _begin(self) -> None:
@@ -166,24 +163,11 @@ class STTRow(Closing):
             self._mark(Marker(flush.id), len(frames))
         return frames
 
-    def step(self, tick: Pcm) -> Heard:
-        """One step of this row alone."""
-        return self.batch.step([self], [tick])[0]
 
-    def _computed_by(self) -> Owner:
-        return self.batch.stt.owner
+class STTBatch(LiveBatch[STTRow, Heard]):
+    """Live sounds on one model; see ``LiveBatch``.
 
-    def _drop(self) -> None:
-        self.inbox.clear()
-        self.batch.leave(self)
-
-
-class STTBatch(Closing):
-    """Live sounds on one model, at most ``rows`` at a time.
-
-    Give ``batch.step`` to ``ModelThread.open`` as ``together``, and put a frame into
-    the line (any, it is not read) for everything that is put into a row's inbox, and
-    again as long as the row has ``more``.
+    In a step it takes one thing from each row's inbox, and gives each its next frame.
 
     Args:
         stt: the model.
@@ -191,40 +175,27 @@ class STTBatch(Closing):
         joint_codec: see ``Batch``.
 
     Attributes:
-        steps: of the model, since it was made.
         delay_frames: after which what was said in a frame has been written.
     """
 
     def __init__(self, stt: Recogniser, rows: int, joint_codec: bool | None = None):
-        if joint_codec is None:
-            joint_codec = mx.default_device().type == mx.DeviceType.gpu
+        super().__init__(stt.owner, rows, "listen")
         self.stt = stt
-        self.rows = rows
         self.frame_size = stt.mimi.frame_size
-        self.steps = 0
         self.delay_frames = ceil(stt.delay_s / FRAME_S)
-        joint = joint_codec
         self.listening = stt.owner.run(stt.listening)
         self.sounds = stt.owner.run(lambda: stt.rows(rows, self.listening))
         self._codec = stt.owner.run(
-            lambda: make_row_codec(lambda: NativeCodec(stt.mimi), rows, joint)
+            lambda: make_row_codec(lambda: NativeCodec(stt.mimi), rows, joint_codec)
         )
-        self._taken: list[STTRow | None] = [None] * rows
-
-    @property
-    def taken(self) -> int:
-        """Rows in use."""
-        return sum(row is not None for row in self._taken)
 
     def open(self) -> STTRow:
         """A new sound. Raises: NoPlace when all rows are taken."""
         self._check_open("batch.open")
-        return self.stt.owner.run(self._begin)
+        return self.owner.run(self._begin)
 
     def _begin(self) -> STTRow:
-        if None not in self._taken:
-            raise NoPlace(f"all {self.rows} places to listen are taken: try later.")
-        row = self._taken.index(None)
+        row = self._free()
         self.renew(row)
         new = self._taken[row] = STTRow(self, row)
         return new
@@ -233,17 +204,6 @@ class STTBatch(Closing):
         """Make a row a new sound, on the model's thread."""
         self.sounds.begin(row)
         self._codec.begin(row)
-
-    def leave(self, row: STTRow) -> None:
-        """Free a row; a row calls it when it is closed."""
-        if self._taken[row.row] is row:
-            self._taken[row.row] = None
-            self.sounds.rows[row.row].waiting.clear()
-
-    def step(self, rows: Sequence[STTRow], ticks: Sequence[object]) -> list[Heard]:
-        """Take one thing from each row's inbox, and give each its next frame."""
-        del ticks
-        return self.stt.owner.run(lambda: self._step(rows))
 
     def _step(self, rows: Sequence[STTRow]) -> list[Heard]:
         rows_now = {row.row: row for row in rows if not row.closed}
@@ -278,11 +238,9 @@ class STTBatch(Closing):
         self.steps = 0
         return median(times[2:])
 
-    def _computed_by(self) -> Owner:
-        return self.stt.owner
+    def _rest(self, b: int) -> None:
+        self.sounds.rows[b].waiting.clear()
 
     def _drop(self) -> None:
-        for row in self._taken:
-            if row is not None:
-                row.close()
+        super()._drop()
         del self.sounds, self._codec

@@ -17,40 +17,15 @@ from ...errors import ConfigError, MoshiError, NoPlace
 from ...models.snapshot import Snapshot
 from ...modules.conditioner import ConditionAttributes
 from ...utils.sampling import new_seed
-from ..closing import Closing
-from ..owner import Owner
+from ..live_batch import LiveBatch, LiveRow
 from ..row_codec import make_row_codec
+from .live_voice import LiveVoice
 from .model import SpeechModel
 from .row import SpeechRow
 from .run import SpeechRun
 from .wording import Wording
 
 KEPT_PREFIXES = 8  # recordings that are kept ready to be continued
-
-
-@dataclass(frozen=True)
-class LiveVoice:
-    """A voice, ready to be used.
-
-    Attributes:
-        attributes: conditions, of models whose voices are embeddings.
-        prefix: codes ``[1 + n_q, P]`` of a recording, of models that continue one.
-        key: what it was made of, so that it need not be prepared again.
-    """
-
-    attributes: ConditionAttributes
-    prefix: mx.array | None = None
-    key: str = ""
-
-    @property
-    def steps(self) -> int:
-        """Of its recording."""
-        return 0 if self.prefix is None else self.prefix.shape[-1]
-
-    @property
-    def frames(self) -> int:
-        """Of its conditions: rows of a batch have equally many."""
-        return sum(c.tensor.shape[1] for c in self.attributes.tensor.values())
 
 
 @dataclass(frozen=True)
@@ -83,18 +58,18 @@ class _Prepared:
     row: dict = field(repr=False)
 
 
-class TTSRow(Closing):
+class TTSRow(LiveRow["TTSBatch"]):
     """One live speech; ``TTSBatch.open`` makes it.
 
     Attributes:
         inbox: pieces of its text, cut anywhere; None is its end. Any thread may append.
     """
 
+    inbox: deque[str | None]
+
     def __init__(self, batch: "TTSBatch", row: int, voice: LiveVoice):
-        self.batch = batch
-        self.row = row
+        super().__init__(batch, row)
         self.voice = voice
-        self.inbox: deque[str | None] = deque()
         self.wording = Wording(batch.tts, batch.padding_between)
         self.frames = 0  # that the model has said, a recording's included
         self.error: MoshiError | None = None
@@ -140,21 +115,12 @@ class TTSRow(Closing):
     def _speech(self) -> SpeechRow:
         return self.batch.run.rows[self.row]
 
-    def step(self, tick: Pcm) -> Spoken:
-        """One step of this row alone."""
-        return self.batch.step([self], [tick])[0]
 
-    def _computed_by(self) -> Owner:
-        return self.batch.tts.owner
+class TTSBatch(LiveBatch[TTSRow, Spoken]):
+    """Live speeches of one model, each as it would be alone; see ``LiveBatch``.
 
-    def _drop(self) -> None:
-        self.inbox.clear()
-        self.batch.leave(self)
-
-
-class TTSBatch(Closing):
-    """Live speeches of one model, at most ``rows`` at a time; each says what it would
-    say alone. Used as ``STTBatch``.
+    In a step it takes all text of each row's inbox, and says a frame of each row that
+    has enough.
 
     Args:
         tts: the model and its settings.
@@ -162,9 +128,6 @@ class TTSBatch(Closing):
         guidance: see ``SpeechSession``; the same for all.
         padding_between: see ``ScriptReader``.
         joint_codec: see ``Batch``.
-
-    Attributes:
-        steps: of the model, since it was made.
     """
 
     def __init__(
@@ -175,27 +138,17 @@ class TTSBatch(Closing):
         padding_between: int = 1,
         joint_codec: bool | None = None,
     ):
-        if joint_codec is None:
-            joint_codec = mx.default_device().type == mx.DeviceType.gpu
+        super().__init__(tts.owner, rows, "speak")
         self.tts = tts
-        self.rows = rows
         self.padding_between = padding_between
-        self.steps = 0
         self._learnt = guidance if tts.valid_cfg_conditionings else None
         self._coef = 1.0 if self._learnt else guidance
-        self._taken: list[TTSRow | None] = [None] * rows
         self._prefixes: OrderedDict[str, _Prepared] = OrderedDict()
         self._voice_frames: int | None = None  # of those in use
-        joint = joint_codec
         self.run = tts.owner.run(lambda: self._make_run(rows, self._no_voice()))
         self._codec = tts.owner.run(
-            lambda: make_row_codec(lambda: NativeCodec(tts.mimi), rows, joint)
+            lambda: make_row_codec(lambda: NativeCodec(tts.mimi), rows, joint_codec)
         )
-
-    @property
-    def taken(self) -> int:
-        """Rows in use."""
-        return sum(row is not None for row in self._taken)
 
     def voice(self, name: str | Path) -> LiveVoice:
         """A voice by name or file, see ``SpeechModel.get_voice_path``.
@@ -236,7 +189,7 @@ class TTSBatch(Closing):
         """
         self._check_open("batch.open")
         chosen = new_seed() if seed is None else seed
-        return self.tts.owner.run(lambda: self._begin(voice, chosen))
+        return self.owner.run(lambda: self._begin(voice, chosen))
 
     def _no_voice(self) -> ConditionAttributes:
         return self.tts.make_condition_attributes([], self._learnt)
@@ -266,12 +219,8 @@ class TTSBatch(Closing):
         return run
 
     def _begin(self, voice: LiveVoice, seed: int) -> TTSRow:
-        if None not in self._taken:
-            raise NoPlace(f"all {self.rows} places to speak are taken: try later.")
-        if voice.frames != self._voice_frames and self.taken:
-            raise NoPlace("a voice of another length is being used: try later.")
-        self._fit(voice)
-        b = self._taken.index(None)
+        b = self._free()
+        self._fit(voice, others=self.taken)
         row = self._taken[b] = self._new(b, voice, seed)
         return row
 
@@ -282,16 +231,17 @@ class TTSBatch(Closing):
         """
 
         def renew() -> None:
-            if voice.frames != self._voice_frames and self.taken > 1:
-                raise NoPlace("a voice of another length is being used: try later.")
-            self._fit(voice)
+            self._fit(voice, others=self.taken - 1)
             new = self._new(row.row, voice, new_seed())
             row.voice, row.frames = voice, new.frames
 
-        self.tts.owner.run(renew)
+        self.owner.run(renew)
 
-    def _fit(self, voice: LiveVoice) -> None:
+    def _fit(self, voice: LiveVoice, others: int) -> None:
+        """Make room for a voice. Raises: NoPlace if ``others`` need another length."""
         if voice.frames != self._voice_frames:
+            if others:
+                raise NoPlace("a voice of another length is being used: try later.")
             self._voice_frames = voice.frames
             self.run = self._make_run(self.rows, voice.attributes)
 
@@ -343,17 +293,6 @@ class TTSBatch(Closing):
             alone.rows[0].kept,
         )
 
-    def leave(self, row: TTSRow) -> None:
-        """Free a row; a row calls it when it is closed."""
-        if self._taken[row.row] is row:
-            self._taken[row.row] = None
-            self.run.rest(row.row)
-
-    def step(self, rows: Sequence[TTSRow], ticks: Sequence[object]) -> list[Spoken]:
-        """Take the text of some rows, and say a frame of each that has enough."""
-        del ticks
-        return self.tts.owner.run(lambda: self._step(rows))
-
     def _step(self, rows: Sequence[TTSRow]) -> list[Spoken]:
         here = [row for row in rows if not row.closed]
         for row in here:
@@ -402,12 +341,10 @@ class TTSBatch(Closing):
         self.steps = 0
         return median(times[-4:])
 
-    def _computed_by(self) -> Owner:
-        return self.tts.owner
+    def _rest(self, b: int) -> None:
+        self.run.rest(b)
 
     def _drop(self) -> None:
-        for row in self._taken:
-            if row is not None:
-                row.close()
+        super()._drop()
         del self.run, self._codec
         self._prefixes.clear()

@@ -1,0 +1,32 @@
+"""The voice of a live speech."""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from ...modules.conditioner import ConditionAttributes
+
+
+@dataclass(frozen=True)
+class LiveVoice:
+    """A voice, ready to be used.
+
+    Attributes:
+        attributes: conditions, of models whose voices are embeddings.
+        prefix: codes ``[1 + n_q, P]`` of a recording, of models that continue one.
+        key: what it was made of, so that it need not be prepared again.
+    """
+
+    attributes: ConditionAttributes
+    prefix: mx.array | None = None
+    key: str = ""
+
+    @property
+    def steps(self) -> int:
+        """Of its recording."""
+        return 0 if self.prefix is None else self.prefix.shape[-1]
+
+    @property
+    def frames(self) -> int:
+        """Of its conditions: rows of a batch have equally many."""
+        return sum(c.tensor.shape[1] for c in self.attributes.tensor.values())
