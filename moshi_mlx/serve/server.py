@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError
 from .gate.security import App, Guard, Policy
 from .protocols import PROTOCOLS, Protocol
-from .protocols.openai import AudioModels, add_routes
+from .protocols.openai import ROOT, AudioModels, add_routes
+from .protocols.openai.errors import error_body
 from .service import Service
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def make_app(
         audio: the models that answer OpenAI's clients.
     """
     app = _routes(service, static, audio or AudioModels())
-    return Guard(app, policy, service.gate)
+    return Guard(app, policy, service.gate, {ROOT: error_body})
 
 
 def _routes(service: Service, static: Path | None, audio: AudioModels) -> "FastAPI":

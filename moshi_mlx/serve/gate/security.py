@@ -17,7 +17,7 @@ import json
 import re
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -31,6 +31,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+ErrorBody = Callable[[int, str], dict[str, Any]]  # of a status and a sentence
 
 COOKIE = "moshi_token"
 MIN_TOKEN = 8  # characters
@@ -187,10 +188,21 @@ class Guard:
 
     What is behind finds its connection in ``scope["gate"]``, where there is a gate, and
     is told by an error of ``receive`` when too much comes on it.
+
+    Args:
+        errors: makes the JSON that clients of a path, and of those below it, read as
+            an error; plain text elsewhere.
     """
 
-    def __init__(self, app: App, policy: Policy, gate: Gate | None = None):
+    def __init__(
+        self,
+        app: App,
+        policy: Policy,
+        gate: Gate | None = None,
+        errors: Mapping[str, ErrorBody] | None = None,
+    ):
         self.app, self.policy, self.gate = app, policy, gate
+        self.errors = errors or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -203,18 +215,17 @@ class Guard:
         hosts = [value for name, value in listed if name == "host"]
         host = hosts[0] if len(hosts) == 1 else ""
         if not self.policy.host_allowed(host):
-            await _refuse(
-                scope, receive, send, 403, "This is not a name of this server."
-            )
+            words = "This is not a name of this server."
+            await self._refuse(scope, receive, send, 403, words)
             return
         if not self.policy.origin_allowed(headers.get("origin"), host):
             words = "Pages of other sites may not connect (see --allow-origin)."
-            await _refuse(scope, receive, send, 403, words)
+            await self._refuse(scope, receive, send, 403, words)
             return
         shown = self.policy.token_given(scope["query_string"].decode(), headers)
         if shown is None and scope["path"] not in OPEN_PATHS:
             words = "This server needs its token: open the address that it printed."
-            await _refuse(scope, receive, send, 401, words)
+            await self._refuse(scope, receive, send, 401, words)
             return
         connection = None if self.gate is None else self.gate.of(scope.get("client"))
         if connection is not None:
@@ -222,6 +233,32 @@ class Guard:
             receive = _until_flood(receive, connection)
         remember = shown in ("query", "header") and scope["type"] == "http"
         await self.app(scope, receive, self._with_headers(send, scope, host, remember))
+
+    async def _refuse(
+        self, scope: Scope, receive: Receive, send: Send, status: int, words: str
+    ) -> None:
+        """Answer with an error page; a WebSocket is refused before it is one."""
+        prefix = ""
+        if scope["type"] == "websocket":
+            await receive()
+            if "websocket.http.response" not in scope.get("extensions", {}):
+                await send({"type": "websocket.close", "code": 1008})
+                return
+            prefix = "websocket."
+        media, body = "text/plain; charset=utf-8", f"{words}\n".encode()
+        for below, error_body in self.errors.items():
+            if f"{scope['path']}/".startswith(f"{below}/"):
+                media = "application/json"
+                body = json.dumps(error_body(status, words)).encode()
+        headers = [(b"content-type", media.encode()), (b"connection", b"close")]
+        if status == 401:
+            headers.append(
+                (b"www-authenticate", b'Basic realm="Moshi", charset="UTF-8"')
+            )
+        headers += [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
+        start = {"type": f"{prefix}http.response.start", "status": status}
+        await send({**start, "headers": headers})
+        await send({"type": f"{prefix}http.response.body", "body": body})
 
     def _with_headers(
         self, send: Send, scope: Scope, host: str, remember: bool
@@ -275,28 +312,3 @@ def _until_flood(receive: Receive, connection: Connection) -> Receive:
             coming.cancel()
 
     return receiving
-
-
-async def _refuse(
-    scope: Scope, receive: Receive, send: Send, status: int, words: str
-) -> None:
-    """Answer with an error page; a WebSocket is refused before it is one."""
-    prefix = ""
-    if scope["type"] == "websocket":
-        await receive()
-        if "websocket.http.response" not in scope.get("extensions", {}):
-            await send({"type": "websocket.close", "code": 1008})
-            return
-        prefix = "websocket."
-    media, body = b"text/plain; charset=utf-8", f"{words}\n".encode()
-    if f"{scope['path']}/".startswith("/v1/"):  # as OpenAI's clients read errors
-        kind = "authentication_error" if status == 401 else "permission_error"
-        error = {"message": words, "type": kind, "param": None, "code": None}
-        media, body = b"application/json", json.dumps({"error": error}).encode()
-    headers = [(b"content-type", media), (b"connection", b"close")]
-    if status == 401:
-        headers.append((b"www-authenticate", b'Basic realm="Moshi", charset="UTF-8"'))
-    headers += [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
-    start = {"type": f"{prefix}http.response.start", "status": status}
-    await send({**start, "headers": headers})
-    await send({"type": f"{prefix}http.response.body", "body": body})

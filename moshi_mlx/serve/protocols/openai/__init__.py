@@ -48,13 +48,14 @@ async def _unknown(_models: AudioModels, request: "Request") -> "Response":
     raise Refusal(404, f"there is no {request.method} {path} here.", code="unknown_url")
 
 
+ROOT = "/v1"
 ROUTES: list[tuple[str, str, Answer]] = [
-    ("POST", "/v1/audio/speech", speak),
-    ("POST", "/v1/audio/transcriptions", transcribe),
-    ("GET", "/v1/audio/voices", _voices),
-    ("GET", "/v1/audio/models", _audio_models),
-    ("GET", "/v1/models", _models),
-    ("GET", "/v1/models/{name:path}", _model),
+    ("POST", f"{ROOT}/audio/speech", speak),
+    ("POST", f"{ROOT}/audio/transcriptions", transcribe),
+    ("GET", f"{ROOT}/audio/voices", _voices),
+    ("GET", f"{ROOT}/audio/models", _audio_models),
+    ("GET", f"{ROOT}/models", _models),
+    ("GET", f"{ROOT}/models/{{name:path}}", _model),
 ]
 _METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -68,5 +69,5 @@ def add_routes(app: "FastAPI", models: AudioModels) -> None:
     for method, path, answer in ROUTES:
         methods = ["GET", "HEAD"] if method == "GET" else [method]
         app.add_api_route(path, bound(answer), methods=methods, response_model=None)
-    for path in ("/v1", "/v1/{rest:path}"):
+    for path in (ROOT, f"{ROOT}/{{rest:path}}"):
         app.add_api_route(path, bound(_unknown), methods=_METHODS, response_model=None)
