@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -195,7 +195,7 @@ def _write(
 
 async def alisten(
     stt: Recogniser, sound: Sound, **options: Any
-) -> AsyncIterator[Event]:
+) -> AsyncGenerator[Event, None]:
     """What is noticed in a sound, as it is noticed; leaving the loop ends the work."""
     pcm = await asyncio.to_thread(stt.samples, sound)
     async for _, events in stt.owner.aiterate(lambda: _listen(stt, [pcm], options)):

@@ -3,12 +3,14 @@
 import asyncio
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ....engines.stt import Transcript
 from ....engines.stt.events import Event, Piece
+from ....engines.stt.files import alisten
 from .errors import Refusal, error_event, event, refused
 from .models import AudioModels
 from .transcripts import FORMS, TEXTS, as_json, as_text
@@ -91,22 +93,25 @@ async def uploaded(request: "Request") -> AsyncIterator[Asked]:
         raise Refusal(400, f"the form cannot be read: {error.detail}") from error
     except ClientDisconnect as error:
         raise Refusal(400, "the upload ended early.") from error
-    path = None
-    try:
-        sent = form.get("file")
-        if sent is None or isinstance(sent, str):
-            raise Refusal(400, "the form has no file: send one in file.", "file")
-        with tempfile.NamedTemporaryFile(prefix="moshi-mlx-", delete=False) as file:
-            path = Path(file.name)
-            while block := await sent.read(_COPY):
-                file.write(block)
-        if not path.stat().st_size:
-            raise Refusal(400, "the file is empty.", "file")
-        yield read_fields(form, path)
-    finally:
-        await form.close()
-        if path is not None:
-            path.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="moshi-mlx-") as folder:
+        try:
+            asked = await _kept(form, Path(folder) / "sound")
+        finally:
+            await form.close()  # here: a client that hangs up later would cancel it
+        yield asked
+
+
+async def _kept(form: "FormData", path: Path) -> Asked:
+    """What a form asks for, once its file has been written to ``path``."""
+    sent = form.get("file")
+    if sent is None or isinstance(sent, str):
+        raise Refusal(400, "the form has no file: send one in file.", "file")
+    with path.open("wb") as file:
+        while block := await sent.read(_COPY):
+            file.write(block)
+    if not path.stat().st_size:
+        raise Refusal(400, "the file is empty.", "file")
+    return read_fields(form, path)
 
 
 def _counted(receive: Callable[[], Any], headers: Any) -> Callable[[], Any]:
@@ -162,26 +167,22 @@ async def _streamed(
     Args:
         stack: holds the file.
     """
-    loop = asyncio.get_running_loop()
-    noticed: asyncio.Queue[Event | None] = asyncio.Queue()
-
-    def tell(heard: Event) -> None:
-        loop.call_soon_threadsafe(noticed.put_nowait, heard)
-
     async with stack:
         stack.enter_context(models.place("transcription"))
         yield b""
-        options: dict[str, Any] = {"prompt": asked.prompt, "on_event": tell}
-        work = asyncio.ensure_future(models.ears().atranscribe(asked.path, **options))
-        work.add_done_callback(lambda _: noticed.put_nowait(None))
-        said = ""
-        while (heard := await noticed.get()) is not None:
-            if isinstance(heard, Piece):
-                piece = heard.text if said else heard.text.lstrip()
-                said += piece
-                yield event({"type": "transcript.text.delta", "delta": piece})
+        ears, said, noticed = models.ears(), "", list[Event]()
         try:
-            whole = as_json(await work, "json", asked.language, False)
-            yield event({"type": "transcript.text.done", **whole})
+            sound = await asyncio.to_thread(ears.samples, asked.path)
+            heard = alisten(ears, sound, prompt=asked.prompt)
+            async with aclosing(heard):
+                async for one in heard:
+                    noticed.append(one)
+                    if isinstance(one, Piece):
+                        piece = one.text if said else one.text.lstrip()
+                        said += piece
+                        yield event({"type": "transcript.text.delta", "delta": piece})
+            whole = Transcript.of(noticed, len(sound) / ears.sample_rate)
+            told = as_json(whole, "json", asked.language, False)
+            yield event({"type": "transcript.text.done", **told})
         except Exception as error:
             yield error_event(error, str(asked.path))
