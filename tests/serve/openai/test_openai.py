@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from openai import BadRequestError as Bad
 import moshi_mlx
 from moshi_mlx.audio.encode import FORMATS, encoded
 from moshi_mlx.audio.files import read
-from moshi_mlx.engines.stt import STTModel
+from moshi_mlx.engines.stt import STTModel, files
 from moshi_mlx.engines.tts import TTSModel
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.serve.gate.security import Policy
@@ -101,6 +102,17 @@ def test_all_of_openais_voices_are_known_and_others_refused(client):
         client.audio.speech.create(model="x", voice="nobody", input="hello")
 
 
+def test_voices_are_listed_for_the_first_text_and_for_unknown_names(client, tts):
+    asked: Any = {"model": "x", "input": "hello"}
+    with patch.object(tts, "voices", wraps=tts.voices) as listed:
+        for _ in range(2):
+            client.audio.speech.create(voice="alloy", **asked)
+        assert listed.call_count == 1
+        with pytest.raises(Bad, match="no voice 'nobody'"):
+            client.audio.speech.create(voice="nobody", **asked)
+        assert listed.call_count == 2
+
+
 def test_a_sound_is_transcribed_in_every_form(client, noise, stt):
     expected = stt.transcribe(noise)
     file = ("a.flac", encoded(noise, "flac"))
@@ -147,6 +159,34 @@ def test_a_full_server_says_when_to_come_again(serve, stt, tts, noise):
             with pytest.raises(RateLimitError) as caught:
                 ask()
             assert caught.value.response.headers["retry-after"] == "1"
+
+
+def test_a_client_that_hangs_up_is_not_listened_for(serve, stt, monkeypatch):
+    steps, listen = [], files._listen
+
+    def counted(*given):
+        for step in listen(*given):
+            steps.append(step)
+            yield step
+
+    monkeypatch.setattr(files, "_listen", counted)
+    folder = Path(tempfile.gettempdir())
+    kept = set(folder.glob("moshi-mlx-*"))
+    server = serve(audio=AudioModels(stt, at_once=1))
+    sound = np.random.default_rng(2).normal(0, 0.2, 120 * 24000).astype(np.float32)
+    with OpenAI(base_url=server.url("/v1"), api_key="none", max_retries=0) as client:
+        file = ("a.wav", encoded(sound, "wav"))
+        with client.audio.transcriptions.create(
+            model="x", file=file, stream=True
+        ) as events:
+            next(iter(events))
+        until = time.monotonic() + 20
+        before = -1
+        while len(steps) != before and time.monotonic() < until:
+            before = len(steps)
+            time.sleep(0.3)
+    assert 0 < len(steps) < 1500  # 120 s are as many frames
+    assert set(folder.glob("moshi-mlx-*")) == kept
 
 
 def test_a_place_is_free_again_after_a_client_hangs_up(serve, stt, tts):

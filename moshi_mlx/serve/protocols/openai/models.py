@@ -37,6 +37,7 @@ class AudioModels:
     at_once: int = MOST_AT_ONCE
 
     def __post_init__(self) -> None:
+        self._voices: list[str] = []  # as they were listed last
         self._busy = {"speech": 0, "transcription": 0}
         self._since = int(time())
 
@@ -65,8 +66,9 @@ class AudioModels:
             self._busy[kind] -= 1
 
     async def voices(self) -> list[str]:
-        """Names of the voices that can be asked for."""
-        return await asyncio.to_thread(self.mouth().voices)
+        """Names of the voices that can be asked for, listed anew: it may ask the hub."""
+        self._voices = await asyncio.to_thread(self.mouth().voices)
+        return self._voices
 
     async def voice(self, asked: object) -> str:
         """The voice of a request: ours by name, or what OpenAI's names stand for.
@@ -77,11 +79,12 @@ class AudioModels:
             asked = asked.get("id")
         if asked is not None and not isinstance(asked, str):
             raise Refusal(400, "voice must be a name.", "voice")
-        own = await self.voices()
+        mouth = self.mouth()
         if asked is not None and asked in self.voice_map:
             return self.voice_map[asked]
+        own = self._voices or await self.voices()
         usual = DEFAULT_VOICE if DEFAULT_VOICE in own else own[0]
-        if not asked or asked in ("default", self.mouth().name):
+        if not asked or asked in ("default", mouth.name):
             return usual
         if asked in own:
             return asked
@@ -89,6 +92,8 @@ class AudioModels:
             if usual == DEFAULT_VOICE:
                 return usual
             return own[THEIR_VOICES.index(asked.lower()) % len(own)]
+        if asked in await self.voices():  # it has come since
+            return asked
         words = f"there is no voice {asked[:80]!r}: see /v1/audio/voices."
         raise Refusal(400, words, "voice", "voice_not_found")
 
