@@ -146,7 +146,7 @@ def test_mlx_keeps_its_own_blas_where_asked(monkeypatch):
     assert python(FAST) == "[]"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="macOS brings a fast BLAS")
+@pytest.mark.skipif(sys.platform != "linux", reason="not on macOS: it has a fast BLAS")
 def test_without_a_c_compiler_openblas_does_all_the_work(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))

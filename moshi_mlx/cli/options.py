@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.models import OptionInfo
 
 MODEL_PANEL = "Model"
 SAMPLING_PANEL = "Sampling"
@@ -212,6 +213,16 @@ Json = Annotated[
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Print more about what is going on.")
 ]
+
+
+def voice_repo(panel: str | None = None, looks: str = "to look") -> OptionInfo:
+    """The option that says where voices are, in one panel of the help or another."""
+    return typer.Option(
+        "--voice-repo",
+        metavar="REPO|FOLDER",
+        help=f"Where {looks} up voices. Default: kyutai/tts-voices.",
+        rich_help_panel=panel,
+    )
 
 
 def sampling(

@@ -49,12 +49,7 @@ def serve(
     ] = None,
     voice_repo: Annotated[
         str | None,
-        typer.Option(
-            "--voice-repo",
-            metavar="REPO|FOLDER",
-            help="Where --tts looks up voices. Default: kyutai/tts-voices.",
-            rich_help_panel=API_PANEL,
-        ),
+        options.voice_repo(API_PANEL, "--tts looks"),
     ] = None,
     voice_map: Annotated[
         list[str] | None,

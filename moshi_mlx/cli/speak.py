@@ -73,12 +73,7 @@ def speak(
     ] = None,
     voice_repo: Annotated[
         str | None,
-        typer.Option(
-            "--voice-repo",
-            metavar="REPO|FOLDER",
-            help="Where to look up voices. Default: kyutai/tts-voices.",
-            rich_help_panel=VOICE_PANEL,
-        ),
+        options.voice_repo(VOICE_PANEL),
     ] = None,
     cfg_coef: Annotated[
         float,

@@ -39,11 +39,7 @@ def voices(
     ] = None,
     voice_repo: Annotated[
         str | None,
-        typer.Option(
-            "--voice-repo",
-            metavar="REPO|FOLDER",
-            help="Where to look up voices. Default: kyutai/tts-voices.",
-        ),
+        options.voice_repo(),
     ] = None,
     model: options.Model = None,
     json_: options.Json = False,

@@ -109,7 +109,9 @@ def test_a_file_that_cannot_be_written_is_said_before_anything_else(
     assert "talks" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="others compute on the GPU")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="not on macOS: it computes on the GPU"
+)
 def test_doctor_says_what_would_make_a_cpu_faster(monkeypatch: pytest.MonkeyPatch):
     assert "gcc" not in health._mlx().text
     monkeypatch.setattr(health, "use_fast_products", lambda: ())

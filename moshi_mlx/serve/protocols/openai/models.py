@@ -66,7 +66,7 @@ class AudioModels:
             self._busy[kind] -= 1
 
     async def voices(self) -> list[str]:
-        """Names of the voices that can be asked for, listed anew: it may ask the hub."""
+        """Names of the voices that can be asked for; listing them may ask the hub."""
         self._voices = await asyncio.to_thread(self.mouth().voices)
         return self._voices
 
