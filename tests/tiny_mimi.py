@@ -12,6 +12,7 @@ GOLDEN = DATA / "mimi"
 RELEASED_NAMES = GOLDEN / "mimi_released_names.safetensors"
 SPLIT_NAMES = DATA / "tts" / "mimi.safetensors"  # the same weights
 FRAME = 1920
+SIZE = 8  # samples a frame of the tiny codec
 
 # 8 samples a frame, a window of 6 latents (3 frames), everything else as in Mimi.
 TINY: dict[str, Any] = {
@@ -88,3 +89,7 @@ def golden_io() -> dict[str, mx.array]:
     arrays = mx.load(str(GOLDEN / "io.safetensors"))
     assert isinstance(arrays, dict)
     return arrays
+
+
+def noise(frames: int, batch: int = 1) -> mx.array:
+    return mx.random.normal((batch, 1, frames * SIZE))

@@ -14,7 +14,7 @@ from moshi_mlx.fast import ops
 from moshi_mlx.fast.compiled import Compiled
 from moshi_mlx.fast.transformer import FastLayer, FastTransformer
 from moshi_mlx.modules.transformer import Transformer
-from tests.modules.test_transformer import stack, wave
+from tests.stacks import stack, wave
 from tests.tiny import assert_close
 
 STEPS = 9  # past the window of 6

@@ -18,7 +18,7 @@ from moshi_mlx.models import Lm
 from moshi_mlx.modules.mlp import MlpGating
 from moshi_mlx.modules.transformer import Transformer, TransformerLayer
 from tests import tiny
-from tests.modules.test_transformer import config, stack, wave
+from tests.stacks import config, stack, wave
 from tests.tiny import BASE, CONDITIONED, assert_close, heard, number, parameters, run
 from tests.tiny_mimi import golden_io, golden_mimi
 
@@ -317,6 +317,12 @@ def test_a_ready_network_holds_no_stream_s_state():
     assert [state() for state in held] == [None, None]
 
 
+def ready_layer() -> TransformerLayer:
+    layer = TransformerLayer(config())
+    fast.ready(layer)
+    return layer
+
+
 def test_a_copied_model_generates_on_its_own_weights():
     lm = tiny.lm()
     first = run(tiny.greedy(lm), heard(lm, 1, 6))
@@ -327,34 +333,3 @@ def test_a_copied_model_generates_on_its_own_weights():
     copied = pickle.loads(pickle.dumps(layer := ready_layer()))
     assert same(copied, parameters(copied)) and same(layer, parameters(layer))
     assert fast.ready(copied) is not fast.ready(layer)
-
-
-def ready_layer() -> TransformerLayer:
-    layer = TransformerLayer(config())
-    fast.ready(layer)
-    return layer
-
-
-def test_every_replacement_is_noticed_and_derived_arrays_are_none():
-    def change(lm: Any, way: str) -> None:
-        layers, gate = lm.transformer.layers, lm.transformer.layers[1].gating
-        match way:
-            case "weight":
-                gate.linear_out.weight = gate.linear_out.weight + 1
-            case "layer":
-                gate.linear_out = nn.Linear(*reversed(gate.linear_out.weight.shape))
-            case "stack":
-                lm.transformer.layers = [*layers[1:], layers[0]]
-            case "list":
-                layers.append(layers[0])
-            case "bias":
-                lm.out_norm.bias = mx.zeros(lm.out_norm.weight.shape)
-            case "derived":
-                lm.out_norm._derived = mx.zeros(3)
-
-    for way in ("weight", "layer", "stack", "list", "bias", "derived"):
-        lm = tiny.lm()
-        first = lm.ready()
-        assert lm.ready() is first
-        change(lm, way)
-        assert (lm.ready() is first) == (way == "derived"), way

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from moshi_mlx.models.config import LmConfig
 from moshi_mlx.models.streams import TokenStreams
-from tests.oracles import StreamsOracle
+from tests.stream_oracle import StreamsOracle
 from tests.tiny import BASE
 
 B = 3

@@ -6,8 +6,8 @@ import pytest
 
 from moshi_mlx.modules.kv_cache import RotatingKVCache
 from moshi_mlx.modules.quantized_kv import QuantizedKVCache, attend
-from tests.modules.test_transformer import stack, wave
 from tests.oracles import window_attention
+from tests.stacks import stack, wave
 from tests.tiny import assert_close, number
 
 DIM, HEADS = 64, 2

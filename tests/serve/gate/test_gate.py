@@ -2,30 +2,19 @@
 
 import asyncio
 import contextlib
-import os
-import re
-import signal
 import socket
 import ssl
 import struct
-import subprocess
-import sys
-import threading
 import time
 import urllib.request
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
 from moshi_mlx.serve.gate import tls
 from moshi_mlx.serve.gate.addresses import read_proxies
-from moshi_mlx.serve.gate.gate import Gate
 from moshi_mlx.serve.gate.limits import Limits
-from moshi_mlx.serve.gate.security import OTHER_PAGE_POLICY, Policy
-from moshi_mlx.serve.server import check_static, make_server
 from tests.serve.attacks import (
     BINARY,
     PING,
@@ -37,20 +26,8 @@ from tests.serve.attacks import (
 )
 from tests.serve.client import joined
 from tests.serve.conftest import HASTY
+from tests.serve.gate.patience import SHORT, SOON_S, UPGRADE_AND_MORE, answer
 from tests.serve.ogg import beginning
-
-SHORT = replace(HASTY, opening_s=0.4, stall_s=0.4, linger_s=0.4, send_s=0.4)
-SOON_S = 8.0
-
-
-def answer(raw: socket.socket) -> bytes:
-    """Everything up to the end of the connection, which must come soon."""
-    raw.settimeout(SOON_S)
-    got = b""
-    with raw, contextlib.suppress(ConnectionError):
-        while data := raw.recv(65536):
-            got += data
-    return got
 
 
 def assert_all_gone(server) -> None:
@@ -237,13 +214,6 @@ def test_frames_that_come_with_the_request_wait_for_its_answer(serve):
             got += raw.recv(65536)
 
 
-UPGRADE_AND_MORE = (
-    b"GET /api/chat?format=pcm HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
-    b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
-
-
 def test_pages_without_sound_cost_nothing(serve):
     page = b"OggS\0\0" + bytes(8) + struct.pack("<III", 7, 1, 0) + b"\0"
     server = serve()
@@ -272,61 +242,6 @@ def test_restarts_are_limited_and_leave_no_files(serve, tmp_path, question):
     assert not (tmp_path / "talks").exists() or not list((tmp_path / "talks").iterdir())
 
 
-def talk(server, question) -> int:
-    async def run() -> int:
-        async with joined(server.chat("format=pcm&queue=1")) as client:
-            return len(await client.converse(question[:3]))
-
-    return asyncio.run(run())
-
-
-@pytest.mark.skipif(os.name == "nt", reason="not on Windows, which has no such modes")
-def test_recordings_are_for_their_owner_alone(serve, tmp_path, question):
-    folder = tmp_path / "new" / "talks"
-    server = serve(record=folder)
-    assert talk(server, question) == 3
-    server.stop()
-    files = list(folder.iterdir())
-    assert {file.suffix for file in files} == {".wav", ".json", ".txt", ".srt"}
-    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
-    assert folder.stat().st_mode & 0o777 == 0o700
-
-
-def test_a_full_disk_ends_recordings_but_no_conversation(
-    serve, tmp_path, question, monkeypatch, caplog
-):
-    import shutil
-
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    (tmp_path / "talks").mkdir()
-    server = serve(record=tmp_path / "talks")
-    assert talk(server, question) == 3
-    assert "is not recorded: the disk of" in caplog.text
-    assert list((tmp_path / "talks").iterdir()) == []
-
-
-def test_no_error_names_a_path_of_the_server(serve, tmp_path, question, monkeypatch):
-    from moshi_mlx.errors import AudioError
-    from moshi_mlx.serve.protocols.moshi.talk import NetworkTalk
-
-    def broken(*_: object) -> None:
-        raise AudioError(f"{tmp_path}/secret cannot be written")
-
-    server = serve()
-
-    async def run():
-        async with joined(server.chat()) as client:
-            monkeypatch.setattr(NetworkTalk, "_take", broken)
-            await client.say(question[0])
-            return await client.until_closed(), client.errors
-
-    code, errors = asyncio.run(run())
-    assert (
-        code == 1011 and str(tmp_path) not in errors[0] and "see its log" in errors[0]
-    )
-
-
 @pytest.mark.parametrize(
     "path", ["/", "/health", "/metrics", "/api/build_info", "/app.js"]
 )
@@ -339,110 +254,7 @@ def test_head_is_answered_like_get_without_a_body(serve, path):
     assert get.startswith(b"HTTP/1.1 200 ") and len(get) > len(head)
 
 
-@pytest.mark.parametrize("path", ["/.env", "/.git/config", "/a/.hidden", "/%2eenv"])
-def test_hidden_files_are_no_part_of_a_page(serve, tmp_path, path):
-    for name in ("index.html", ".env", ".git/config", "a/.hidden"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("secret")
-    policy = Policy(content_policy=OTHER_PAGE_POLICY)
-    server = serve(static=check_static(tmp_path), policy=policy)
-    got = answer(opened(server.port, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
-    assert got.startswith(b"HTTP/1.1 404 ") and b"secret" not in got
-
-
 def test_one_request_is_answered_on_a_connection(serve):
     request = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
     got = answer(opened(serve().port, request * 3))
     assert got.count(b"HTTP/1.1 ") == 1 and b"connection: close" in got.lower()
-
-
-@contextlib.contextmanager
-def counting(limits: Limits):
-    """A server whose one route says how long the body was."""
-
-    async def app(scope, receive, send) -> None:
-        size, more = 0, True
-        while more:
-            event = await receive()
-            if event["type"] == "http.disconnect":
-                return
-            size, more = size + len(event["body"]), event["more_body"]
-        length = str(len(str(size))).encode()
-        headers = [(b"connection", b"close"), (b"content-length", length)]
-        start = {"type": "http.response.start", "status": 200, "headers": headers}
-        await send(start)
-        await send({"type": "http.response.body", "body": str(size).encode()})
-
-    service = SimpleNamespace(gate=Gate(limits), limits=limits, closing=asyncio.Event())
-    ports: list[int] = []
-    server = make_server(app, service, "localhost", 0, on_start=ports.append)  # type: ignore[arg-type]
-    running = threading.Thread(target=server.run)
-    running.start()
-    while not ports:
-        time.sleep(0.01)
-    yield ports[0]
-    server.should_exit = True
-    running.join(20)
-    assert not running.is_alive()
-
-
-POST = "POST / HTTP/1.1\r\nHost: localhost\r\n"
-
-
-def test_bodies_come_through_whole_however_they_are_sent():
-    body = bytes(200_000)
-    chunks = (
-        b"".join(b"%x\r\n%s\r\n" % (len(c), c) for c in (body, b"x")) + b"0\r\n\r\n"
-    )
-    with counting(SHORT) as port:
-        long = f"{POST}Content-Length: {len(body)}\r\n"
-        got = answer(opened(port, long.encode() + b"\r\n" + body + b"more"))
-        assert got.endswith(b"200000")
-        raw = opened(port, long + "Expect: 100-continue\r\n\r\n")
-        assert raw.recv(100).startswith(b"HTTP/1.1 100")
-        raw.sendall(body)
-        assert answer(raw).endswith(b"200000")
-        head = f"{POST}Transfer-Encoding: chunked\r\n\r\n".encode()
-        assert answer(opened(port, head + chunks)).endswith(b"200001")
-
-
-@pytest.mark.parametrize(
-    "head",
-    ["Content-Length: 9", "Transfer-Encoding: chunked", "Content-Length: 999999"],
-)
-@pytest.mark.parametrize("trickling", [False, True])
-def test_a_body_that_stalls_is_not_waited_for(head, trickling):
-    with counting(SHORT) as port, opened(port, f"{POST}{head}\r\n\r\n4\r\n") as raw:
-        began = time.monotonic()
-        with contextlib.suppress(OSError):
-            while trickling and time.monotonic() - began < SOON_S:
-                raw.sendall(b"x" if "999" in head else b"")
-                raw.settimeout(0.05)
-                with contextlib.suppress(TimeoutError):
-                    if raw.recv(1) == b"":
-                        break
-        assert answer(raw) == b""
-
-
-@pytest.mark.slow
-def test_a_server_that_is_told_to_end_ends_well(tmp_path):
-    command = "from moshi_mlx.cli.main import main; import sys; sys.exit(main())"
-    options = ["serve", "--model", "demo", "--port", "0", "--no-browser"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", command, *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[3],
-    )
-    assert process.stdout is not None and process.stderr is not None
-    port = int(re.findall(r":(\d+)", process.stdout.readline())[0])
-    with contextlib.ExitStack() as stack:
-        for data in ("", "GET / HT", UPGRADE_AND_MORE, UPGRADE_AND_MORE):
-            stack.enter_context(opened(port, data))
-        time.sleep(0.5)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == -signal.SIGTERM
-    assert process.stderr.read() == ""
-    process.stdout.close()
-    process.stderr.close()

@@ -1,0 +1,25 @@
+"""How long the gate's tests wait, and what they wait for."""
+
+import contextlib
+import socket
+from dataclasses import replace
+
+from tests.serve.conftest import HASTY
+
+SHORT = replace(HASTY, opening_s=0.4, stall_s=0.4, linger_s=0.4, send_s=0.4)
+SOON_S = 8.0
+UPGRADE_AND_MORE = (
+    b"GET /api/chat?format=pcm HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+    b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+def answer(raw: socket.socket) -> bytes:
+    """Everything up to the end of the connection, which must come soon."""
+    raw.settimeout(SOON_S)
+    got = b""
+    with raw, contextlib.suppress(ConnectionError):
+        while data := raw.recv(65536):
+            got += data
+    return got
