@@ -8,10 +8,10 @@ line prints it as one line; any other exception keeps its traceback.
     MoshiError
     ├── CheckpointError   weights, tokenizers, downloads: missing, damaged, foreign
     ├── ConfigError       a setting or a config.json value (also a ValueError)
+    │   └── MissingExtra  an optional package that is not installed
     ├── AudioError        a sound file, a microphone, a loudspeaker
     ├── ProtocolError     a message of a network client or server
-    ├── NoPlace           all places of a model are taken: try again later
-    └── NotServed         the server runs no model for this
+    └── NoPlace           all places of a model are taken: try again later
 """
 
 import errno
@@ -31,6 +31,10 @@ class ConfigError(MoshiError, ValueError):
     """A setting that contradicts itself, the model, or what is supported."""
 
 
+class MissingExtra(ConfigError):
+    """A package that only an extra of this one brings."""
+
+
 class AudioError(MoshiError):
     """Sound that cannot be read, written, recorded or played."""
 
@@ -41,7 +45,3 @@ class ProtocolError(MoshiError):
 
 class NoPlace(MoshiError):
     """All places of a model are taken: the same may work a little later."""
-
-
-class NotServed(MoshiError):
-    """The server was not given a model that can do this."""

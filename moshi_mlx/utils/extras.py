@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from ..errors import ConfigError
+from ..errors import MissingExtra
 
 # Extra of pyproject.toml: the modules that it brings (tests/test_package.py compares).
 EXTRAS = {
@@ -28,10 +28,10 @@ def require(extra: str, what: str, otherwise: str = "") -> None:
         what: what needs it, as the message names it ("moshi-mlx serve").
         otherwise: what to do instead, as the end of the sentence (", or ...").
 
-    Raises: ConfigError that says what to install.
+    Raises: MissingExtra that says what to install.
     """
     if absent := missing(extra):
-        raise ConfigError(
+        raise MissingExtra(
             f"{what} needs the extra '{extra}' ({', '.join(absent)} not installed): "
             f"{how_to_install(extra)}{otherwise}."
         )

@@ -19,10 +19,10 @@ from moshi_mlx.audio.encode import FORMATS, encoded
 from moshi_mlx.audio.files import read
 from moshi_mlx.engines.stt import STTModel, files
 from moshi_mlx.engines.tts import TTSModel
-from moshi_mlx.errors import ConfigError
+from moshi_mlx.errors import ConfigError, MissingExtra
 from moshi_mlx.serve.gate.security import Policy
 from moshi_mlx.serve.protocols.openai import THEIR_VOICES, AudioModels, transcriptions
-from moshi_mlx.serve.protocols.openai.errors import Refusal
+from moshi_mlx.serve.protocols.openai.errors import Refusal, refused
 from moshi_mlx.serve.protocols.openai.models import read_voice_map
 from moshi_mlx.serve.protocols.openai.speech import read_request
 from tests.family import listening
@@ -329,6 +329,11 @@ def test_any_form_is_read_or_refused(client):
             assert "/tmp" not in reply.json()["error"]["message"]
     assert seen == {200, 400}
     assert set(folder.glob("moshi-mlx-*")) == before
+
+
+def test_programs_can_tell_a_missing_extra():
+    assert refused(MissingExtra("no av")).code == "missing_extra"
+    assert refused(ConfigError("needs the extra 'x'")).code is None
 
 
 def test_a_map_of_voices_is_read():

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from ....errors import ConfigError, MoshiError
+from ....errors import MissingExtra, MoshiError
 
 if TYPE_CHECKING:
     from fastapi import Request, Response
@@ -54,8 +54,8 @@ def refused(error: Exception, hidden: str = "") -> Refusal:
         words = str(error)
         if hidden:
             words = words.replace(hidden, "the file")
-        code = "missing_extra" if isinstance(error, ConfigError) else ""
-        return Refusal(400, words, code=code if "extra '" in words else "")
+        code = "missing_extra" if isinstance(error, MissingExtra) else ""
+        return Refusal(400, words, code=code)
     _log.error("a request failed", exc_info=error)
     return Refusal(500, "the server failed: its log says why.")
 
