@@ -1,0 +1,1 @@
+"""Training models further: data, losses, adapters, the loop, what it leaves behind."""

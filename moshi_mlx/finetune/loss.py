@@ -1,0 +1,102 @@
+"""What training minimises: weighted cross-entropies of text and of the model's sound.
+
+Both are means over the whole batch, and text weighs as much as sound. Where several
+processes share a batch, each of them holds a part of the sums and divides by the total
+weight of all, so that adding up gives the loss of the joined batch.
+Source: kyutai-labs/moshi-finetune, finetune/loss.py and train.py.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..models.lm import Lm
+
+Add = Callable[[mx.array], mx.array]  # the sum over all processes
+
+
+def alone(x: mx.array) -> mx.array:
+    """The sum over one process."""
+    return x
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """How much each token counts.
+
+    Attributes:
+        first_codebook: of the codebook of meaning, against 1 for the acoustic ones.
+        text_padding: of text tokens that say nothing, against 1 for words.
+        own_streams: audio streams of the model's side. Later ones that it predicts too
+            (PersonaPlex: the user's) do not count. None: all count.
+    """
+
+    first_codebook: float = 100.0
+    text_padding: float = 0.5
+    own_streams: int | None = None
+
+    def text(self, lm: Lm, tokens: mx.array) -> mx.array:
+        """Weights of text tokens ``[B, 1, T]``."""
+        padding, end = lm.cfg.silent_text
+        silent = (tokens == padding) | (tokens == end)
+        return mx.where(silent, self.text_padding, 1.0)
+
+    def audio(self, lm: Lm) -> mx.array:
+        """Weights of the streams that the model predicts, ``[dep_q, 1]``."""
+        streams = mx.arange(lm.dep_q)
+        weights = mx.where(streams == 0, self.first_codebook, 1.0)
+        if self.own_streams is not None:
+            weights = mx.where(streams < self.own_streams, weights, 0.0)
+        return weights[:, None]
+
+
+class Losses(NamedTuple):
+    """This process's share of a batch's loss, and the tokens that count in it."""
+
+    total: mx.array
+    text: mx.array
+    audio: mx.array
+    tokens: mx.array
+
+
+def losses(
+    lm: Lm,
+    codes: mx.array,
+    weights: LossWeights,
+    conditions: Sequence[Any] = (),
+    add: Add = alone,
+) -> Losses:
+    """Losses of given streams, differentiable.
+
+    Args:
+        codes: ``[B, 1 + n_q, T]``, text first, not delayed; -1 does not count.
+        conditions: as ``Lm.teacher_forced`` takes them.
+        add: sums over the processes that share the batch.
+    """
+    out = lm.teacher_forced(codes, *conditions)
+    told = codes[:, :1]
+    text, tokens = _mean(
+        out.text_logits, told, out.text_mask, weights.text(lm, told), add
+    )
+    audio = mx.array(0.0)
+    if out.audio_logits is not None and out.audio_mask is not None:
+        own = codes[:, 1 : 1 + lm.dep_q]
+        mask = out.audio_mask & (weights.audio(lm) > 0)
+        audio, count = _mean(out.audio_logits, own, mask, weights.audio(lm), add)
+        tokens = tokens + count
+    return Losses(text + audio, text, audio, tokens)
+
+
+def _mean(
+    logits: mx.array, targets: mx.array, mask: mx.array, weights: mx.array, add: Add
+) -> tuple[mx.array, mx.array]:
+    """The weighted mean of the cross-entropies where ``mask`` is, and their number."""
+    weights = weights * mask
+    each = nn.losses.cross_entropy(
+        logits.astype(mx.float32), mx.where(mask, targets, 0)
+    )
+    total = add(mx.stop_gradient(weights.sum()))
+    return (each * weights).sum() / mx.maximum(total, 1e-9), mask.sum()

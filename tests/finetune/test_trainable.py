@@ -1,0 +1,144 @@
+"""What training changes: named as Kyutai's files, shared as the network shares it."""
+
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import pytest
+
+from moshi_mlx.errors import ConfigError
+from moshi_mlx.finetune.loss import LossWeights, losses
+from moshi_mlx.finetune.optimizer import CycledAdamW, OneCycle
+from moshi_mlx.finetune.step import TrainingStep
+from moshi_mlx.finetune.trainable import (
+    Trainable,
+    add_adapters,
+    add_embeddings,
+    everything,
+    linear_layers,
+)
+from moshi_mlx.models.keys import pytorch_rules
+from moshi_mlx.models.kyutai_names import kyutai_name
+from moshi_mlx.utils.remap import remap
+from tests import tiny
+from tests.tiny import BASE, CONDITIONED, Config, number
+
+CONFIGS: dict[str, Config] = {
+    "released": {},
+    "schedule": {"depformer_weights_per_step_schedule": [0, 1, 1]},
+    "one set": {"depformer_weights_per_step": False, "depformer_multi_linear": False},
+    "plain": {"gating": "none"},
+    "conditioned": CONDITIONED,
+    "low rank": {"depformer_low_rank_embeddings": 32, "depformer_norm": "rms_norm_f32"},
+    "text alone": {"dep_q": 0, "extra_heads_num_heads": 2},
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_names_lead_back_to_every_place(name: str):
+    lm = tiny.lm(**CONFIGS[name])
+    trainable = add_adapters(lm, rank=2)
+    rules = pytorch_rules(lm.cfg)
+    found = remap(trainable.arrays, rules, "adapters")
+    wrapped = [path.removesuffix(".layer") for path in linear_layers(lm)]
+    expected = {f"{p}.lora_{half}.weight" for p in wrapped for half in "AB"}
+    assert found.keys() == expected
+    for path in wrapped:
+        shared = trainable.arrays[f"{kyutai_name(lm.cfg, path)}.lora_A.weight"]
+        assert found[f"{path}.lora_A.weight"] is shared
+
+
+def trained(lm: tiny.Lm, trainable: Trainable, steps: int = 4) -> tuple[float, float]:
+    codes = tiny.codes(BASE, 2, 8)
+    adamw = CycledAdamW((0.9, 0.95), 1e-8, 0.0)
+    run = TrainingStep(lm, trainable, adamw, OneCycle(0.02, steps))
+    done = [run(step, [codes]).loss for step in range(steps)]
+    return done[0], done[-1]
+
+
+def test_steps_on_one_set_of_weights_learn_one_adapter():
+    lm = tiny.lm(depformer_weights_per_step_schedule=[0, 1, 1])
+    trainable = add_adapters(lm, rank=2, keys=["depformer"])
+    first, last = trained(lm, trainable)
+    assert last < first
+    slices: Any = lm.depformer.slices
+    one, two = (s.transformer.layers[0].gating.linear_in for s in slices[1:])
+    assert one["lora_B"] is two["lora_B"]
+    assert mx.any(one["lora_B"]).item()
+
+
+def test_only_the_adapters_over_quantised_weights_are_trained():
+    lm = tiny.lm()
+    nn.quantize(lm, 32, 4)
+    before = {n: w for n, w in tiny.parameters(lm).items() if "lora" not in n}
+    first, last = trained(lm, add_adapters(lm, rank=4))
+    assert last < first
+    after = tiny.parameters(lm)
+    for name, w in before.items():
+        path, _, part = name.rpartition(".")
+        inner = f"{path}.layer.{part}"
+        assert after.get(inner, after.get(name)) is w
+
+
+def test_new_adapters_change_nothing():
+    plain, lm, codes = tiny.lm(), tiny.lm(), tiny.codes(BASE, 1, 6)
+    add_adapters(lm, dropout=0.5)
+    one, two = (losses(m, codes, LossWeights()) for m in (plain, lm))
+    assert number(one.total) == number(two.total)
+
+
+def test_keys_and_last_layers_are_chosen():
+    def names(**options: Any) -> set[str]:
+        return set(add_adapters(tiny.lm(), rank=1, **options).arrays)
+
+    last = names(num_layers=1)
+    assert not any(name.startswith("transformer.layers.0.") for name in last)
+    assert any(name.startswith("transformer.layers.1.") for name in last)
+    assert any(name.startswith("depformer.layers.0.") for name in last)
+    some = names(keys=["self_attn.in_projs", "text_linear"])
+    assert all("in_projs" in name or "text_linear" in name for name in some)
+    with pytest.raises(ConfigError, match="no layer of the model is called q_proj"):
+        names(keys=["q_proj"])
+
+
+def test_dropout_is_the_same_again_from_the_same_seed():
+    def run() -> mx.array:
+        lm = tiny.lm()
+        trainable = add_adapters(lm, rank=2, dropout=0.5)
+        trained(lm, trainable, steps=2)
+        return trainable.arrays["text_linear.lora_B.weight"]
+
+    assert mx.array_equal(run(), run())
+
+
+def test_tables_may_be_trained_with_the_adapters():
+    lm = tiny.lm()
+    trainable = add_adapters(lm, rank=2, keys=["text_linear"])
+    add_embeddings(lm, trainable)
+    assert {"text_emb.weight", "emb.0.weight", "depformer_emb.1.weight"} <= set(
+        trainable.arrays
+    )
+    before = lm.text_emb["weight"]
+    trained(lm, trainable)
+    assert not mx.array_equal(lm.text_emb["weight"], before)
+    quantised = tiny.lm()
+    nn.quantize(quantised, 32, 4)
+    with pytest.raises(ConfigError, match="embeddings are quantised"):
+        add_embeddings(quantised, Trainable())
+
+
+def test_all_weights_may_be_trained_and_stay_shared():
+    lm = tiny.lm(depformer_weights_per_step_schedule=[0, 1, 1])
+    lm.set_dtype(mx.bfloat16)
+    for part in ("linear_in", "transformer"):  # as a checkpoint is read
+        lm.depformer.slices[2][part] = lm.depformer.slices[1][part]
+    trainable = everything(lm)
+    first, last = trained(lm, trainable)
+    assert last < first
+    assert lm.text_emb["weight"].dtype == mx.bfloat16
+    assert trainable.arrays["text_emb.weight"].dtype == mx.float32
+    assert not any(name.startswith("depformer.slices.2.t") for name in trainable.arrays)
+    quantised = tiny.lm()
+    nn.quantize(quantised, 32, 4)
+    with pytest.raises(ConfigError, match="quantised weights cannot be trained"):
+        everything(quantised)
