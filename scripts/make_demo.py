@@ -1,51 +1,128 @@
-"""Make the small Moshi that ships in the package from its PyTorch checkpoint.
+"""Make the small models that ship in the package from their PyTorch checkpoints.
 
-    python scripts/make_demo.py CHECKPOINT [moshi_mlx/demo]
+    python scripts/make_demo.py --moshi nano-moshi [--stt nano-stt --tts nano-tts] \\
+        [--moshi-bits 8 --stt-bits 6 --tts-bits 6 --depth-bits 8] [--report]
 
-The language model is quantised to 8 bits where its layers allow it, the codec is stored
-in 16 bits; the recipe of the checkpoint itself is in scripts/train_demo.
+All lie over one codec, in 16 bits, and one tokenizer: ``config.json`` is Moshi's,
+``stt.json`` and ``tts.json`` the others'. The recipe of the checkpoints is in
+scripts/train_demo. ``--report`` tells how far each is from its full precision, on the
+questions that ship.
 """
 
-import sys
+import argparse
+import json
+import shutil
+import tempfile
 from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
 
+from moshi_mlx.bench.sequences import sequences, shipped_recordings
 from moshi_mlx.checkpoint.build import load_lm, load_mimi
 from moshi_mlx.checkpoint.info import CheckpointInfo
-from moshi_mlx.checkpoint.quantize import Choice, apply, plan
+from moshi_mlx.checkpoint.quality import compare, computing, predict
+from moshi_mlx.checkpoint.quantize import Choice, Recipe, quantize
 from moshi_mlx.checkpoint.save import save
+from moshi_mlx.engines.duplex.load import load_moshi
+from moshi_mlx.utils.json_text import read_json
+
+CODEC = "mimi.safetensors"
+CONFIGS = {"moshi": "config.json", "stt": "stt.json", "tts": "tts.json"}
+USUAL_VOICE = "heart"
 
 
-def _eight_bits(_path: str, layer: nn.Module) -> Choice:
-    """8 bits, in groups of 64 where the layer's width allows it, else of 32."""
-    width = layer["weight"].shape[-1]
-    return Choice(64 if width % 64 == 0 else 32, 8)
+def recipe(bits: int, depth_bits: int | None) -> Recipe:
+    """As many bits for every layer, but for those of the depth transformer.
+
+    In groups of 64 where a layer's width allows it, else of 32.
+    """
+
+    def choose(path: str, layer: nn.Module) -> Choice:
+        width = layer["weight"].shape[-1]
+        deep = path.startswith("depformer") and depth_bits is not None
+        return Choice(64 if width % 64 == 0 else 32, (deep and depth_bits) or bits)
+
+    return choose
 
 
-def main(source: str, folder: str = "moshi_mlx/demo") -> None:
-    """Convert ``source``, a folder in Kyutai's PyTorch format, into ``folder``."""
+def pack(kind: str, source: Path, folder: Path, chosen: Recipe) -> None:
+    """Quantise one model into the family's folder."""
     info = CheckpointInfo.find(source)
     lm = load_lm(info, as_stored=True)
-    planned = plan(lm, _eight_bits)
-    apply(lm, planned.layers)
-    path = save(
-        folder,
-        lm,
-        info.config,
-        mimi=load_mimi(info),
-        mimi_config=info.mimi_config,
-        mimi_dtype=mx.float16,
-        tokenizer=info.tokenizer,
-        overwrite=True,
-    )
-    for name, reason in planned.kept.items():
-        print(f"{name} stays as it is: {reason}")
-    for file in sorted(Path(path).iterdir()):
-        if file.is_file():
-            print(f"{file.stat().st_size / 1e6:8.2f} MB  {file.name}")
+    kept = quantize(lm, recipe=chosen).kept
+    for name, reason in kept.items():
+        print(f"{kind}: {name} stays as it is: {reason}")
+    with tempfile.TemporaryDirectory() as made:
+        save(
+            made,
+            lm,
+            info.config,
+            mimi=load_mimi(info, num_codebooks=8),
+            mimi_config=info.mimi_config,
+            mimi_dtype=mx.float16,
+            tokenizer=info.tokenizer,
+        )
+        config = read_json(Path(made) / "config.json")
+        weights = "model.safetensors" if kind == "moshi" else f"{kind}.safetensors"
+        shutil.move(Path(made) / config["moshi_name"], folder / weights)
+        config["moshi_name"] = weights
+        if kind == "tts":
+            config["tts_config"]["voice"] = USUAL_VOICE
+        (folder / CONFIGS[kind]).write_text(json.dumps(config, indent=1) + "\n")
+        for name in (CODEC, "mimi_config.json", info.tokenizer.name):
+            share(Path(made) / name, folder / name, fresh=kind == "moshi")
+    for voice in source.glob("*@*.safetensors"):
+        shutil.copy(voice, folder)
+
+
+def share(made: Path, there: Path, fresh: bool) -> None:
+    """Keep one file for all models; refuse a model that came with another."""
+    if fresh:
+        shutil.move(made, there)
+    elif made.read_bytes() != there.read_bytes():
+        raise SystemExit(f"{made.name} is not the one that Moshi has: train it anew.")
+
+
+def report(kind: str, source: Path, chosen: Recipe) -> str:
+    """How far the quantised model's predictions are from full precision's."""
+    info = CheckpointInfo.find(source)
+    moshi = load_moshi(info=info)
+    heard = sequences(moshi, shipped_recordings())
+    full = predict(moshi.lm, heard)
+    small = load_lm(info, as_stored=True)
+    quantize(small, recipe=chosen)
+    quality = compare(full, predict(computing(small), heard))
+    words = f"{kind}: text {quality.text.kl:.4f} nats, {quality.text.top1:.1%} the same"
+    if quality.audio_kl is None:
+        return words
+    return f"{words}; audio {quality.audio_kl:.4f} nats, {quality.audio_top1:.1%}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    for kind in CONFIGS:
+        needed = kind == "moshi"
+        parser.add_argument(f"--{kind}", type=Path, required=needed, help="checkpoint")
+        parser.add_argument(f"--{kind}-bits", type=int, default=8)
+    parser.add_argument("--depth-bits", type=int, help="of the depth transformers")
+    parser.add_argument("--out", type=Path, default=Path("moshi_mlx/demo"))
+    parser.add_argument("--report", action="store_true")
+    args = vars(parser.parse_args())
+    folder = args["out"]
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind in CONFIGS:
+        if (source := args[kind]) is None:
+            continue
+        chosen = recipe(args[f"{kind}_bits"], args["depth_bits"])
+        pack(kind, source, folder, chosen)
+        if args["report"]:
+            print(report(kind, source, chosen), flush=True)
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    for file in files:
+        print(f"{file.stat().st_size / 1e6:8.2f} MB  {file.relative_to(folder)}")
+    print(f"{sum(file.stat().st_size for file in files) / 1e6:8.2f} MB  in all")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -89,3 +89,26 @@ def writing(folder: Path) -> Path:
 def run(*args: object) -> int:
     """``moshi-mlx ARGS``: its exit code."""
     return main([str(arg) for arg in args])
+
+
+def trio(folder: Path) -> Path:
+    """Moshi, and models that listen and speak, over one codec and one tokenizer."""
+    config = {**BASE, "card": 48, "text_card": 96, "moshi_name": "model.safetensors"}
+    listening(folder)
+    ears = json.loads((folder / "config.json").read_text())
+    (folder / "model.safetensors").rename(folder / "stt.safetensors")
+    (folder / "stt.json").write_text(
+        json.dumps({**ears, "moshi_name": "stt.safetensors"})
+    )
+    mouth = json.loads((TTS / "config.json").read_text())
+    mouth["tts_config"]["voice"] = "voice_a.wav"
+    names = {key: ears[key] for key in ears if key.endswith("_name")}
+    (folder / "tts.json").write_text(
+        json.dumps({**mouth, **names, "moshi_name": "tts.safetensors"})
+    )
+    shutil.copy(TTS / "model.safetensors", folder / "tts.safetensors")
+    for voice in TTS.glob("*@*.safetensors"):
+        shutil.copy(voice, folder)
+    with_codec(folder, config)
+    mx.save_safetensors(str(folder / "model.safetensors"), pytorch_weights(config))
+    return folder

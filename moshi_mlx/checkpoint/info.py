@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import CheckpointError
 from ..models.config import LmConfig
@@ -101,6 +101,7 @@ class CheckpointInfo:
         name: str | Path,
         *,
         revision: str | None = None,
+        kind: Literal["stt", "tts"] | None = None,
         config: str | Path | None = None,
         moshi_weights: str | Path | None = None,
         mimi_weights: str | Path | None = None,
@@ -116,6 +117,8 @@ class CheckpointInfo:
             name: "demo", a folder, a safetensors file in one, ``hf://owner/repo``,
                 ``file://folder`` or ``owner/repo``, the last also with ``@revision``.
             revision: branch, tag or commit of the repository.
+            kind: which model is meant where a folder (or "demo") holds a family:
+                Moshi's config.json and, over the same codec, stt.json and tts.json.
             config: a config.json to use instead; likewise the others. Each may be a
                 local path, ``file://path`` or ``hf://owner/repo/file``, which are the
                 user's own words: what a config.json names stays in its checkpoint.
@@ -140,7 +143,9 @@ class CheckpointInfo:
             given["moshi"] = given["moshi"] or local
             name = local.parent
         source = Source.named(str(name), revision)
-        path = source.first(["config.json"]) if config is None else hf_get(config)
+        if kind is not None and config is None:
+            source = source.sibling(kind)
+        path = source.first([source.config]) if config is None else hf_get(config)
         data = _config(str(name), None if path is None else read_json(path))
         check_values(data)
         data |= {key: without_nulls(data[key]) for key in SETTINGS if data.get(key)}
@@ -193,6 +198,12 @@ class CheckpointInfo:
     def num_codebooks(self) -> int:
         """Codebooks that the codec needs: of the model's side or the user's."""
         return self.kind.codebooks
+
+    @property
+    def own_voices(self) -> str | None:
+        """The checkpoint's folder or repository, where it brings voices of its own: its
+        ``tts_config`` then names the usual one."""
+        return str(self.source) if self.tts_config.get("voice") else None
 
     def _named(self, key: str) -> Path | None:
         """The file that the config names; None if it names none.

@@ -3,14 +3,16 @@
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 from urllib.parse import urlsplit
 
 from ..errors import CheckpointError
 from ..utils.loaders import NotInRepoError, hf_get
 
+CONFIG = "config.json"
 DEMO = "demo"
+DEMOS = {DEMO: CONFIG, "demo-stt": "stt.json", "demo-tts": "tts.json"}  # built in
 HUB = "hf://"
 _HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
 _WEB = re.compile(r"https?://([^/:]+)(?::\d+)?/*(.*)")
@@ -24,11 +26,18 @@ DEMO_FOLDER = Path(__file__).parents[1] / "demo"
 
 @dataclass(frozen=True)
 class Source:
-    """Where files come from: a folder, or a repository at a revision."""
+    """Where files come from: a folder, or a repository at a revision.
+
+    Attributes:
+        config: the file that describes the model. A folder may hold a family: several
+            models over one codec and one tokenizer, Moshi's config.json beside stt.json
+            and tts.json.
+    """
 
     folder: Path | None = None
     repo: str | None = None
     revision: str | None = None
+    config: str = CONFIG
 
     def __str__(self) -> str:
         return str(self.folder or self.repo)
@@ -65,18 +74,28 @@ class Source:
                 continue
         return None
 
+    def sibling(self, kind: str) -> "Source":
+        """The model of a kind ("stt", "tts") in a family's folder.
+
+        Itself where there is none, or where it already is one of a family.
+        """
+        file = f"{kind}.json"
+        if self.folder is None or self.config != CONFIG:
+            return self
+        return replace(self, config=file) if (self.folder / file).is_file() else self
+
     @classmethod
     def named(cls, name: str, revision: str | None = None) -> "Source":
         """The source that a user means by a name: see ``CheckpointInfo.find``.
 
         Raises: CheckpointError if it is neither a folder nor a repository's name.
         """
+        if name in DEMOS and (DEMO_FOLDER / DEMOS[name]).is_file():
+            return cls(folder=DEMO_FOLDER, config=DEMOS[name])
         if name == DEMO:
-            if not (DEMO_FOLDER / "config.json").is_file():
-                raise CheckpointError(
-                    "this installation lacks the built-in model 'demo': reinstall it."
-                )
-            return cls(folder=DEMO_FOLDER)
+            raise CheckpointError(
+                "this installation lacks the built-in model 'demo': reinstall it."
+            )
         if match := _WEB.match(name):
             return _of_the_web(name, match, revision)
         local = Path(name.removeprefix("file://")).expanduser()
@@ -86,7 +105,7 @@ class Source:
             name = f"{match[1]}/{match[2]}"  # as the hub's cache calls a repository
         if local.is_dir():
             inner = local / "consolidated"  # moshi-finetune's, below checkpoint_000300
-            own = (local / "config.json").exists() or not inner.is_dir()
+            own = (local / CONFIG).exists() or not inner.is_dir()
             return cls(folder=local if own else inner)
         repo, _, at = name.removeprefix("hf://").strip("/").partition("@")
         if local.suffix == ".safetensors":

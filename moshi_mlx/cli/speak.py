@@ -234,10 +234,10 @@ def speak(
     from ..engines.tts import DEFAULT_DSM_TTS_REPO, DEFAULT_DSM_TTS_VOICE_REPO
 
     name = model or DEFAULT_DSM_TTS_REPO
-    repo = voice_repo or DEFAULT_DSM_TTS_VOICE_REPO
     with status(f"loading {name}"):
         info = CheckpointInfo.find(
             name,
+            kind="tts",
             config=lm_config,
             moshi_weights=moshi_weights,
             mimi_weights=mimi_weights,
@@ -255,12 +255,16 @@ def speak(
             padding_bonus=padding_bonus,
             initial_padding=initial_padding,
             max_padding=max_padding,
-            voice_repo=repo,
+            voice_repo=voice_repo or info.own_voices or DEFAULT_DSM_TTS_VOICE_REPO,
         )
         tts.warmup(cfg_coef)
     speech = {"guidance": cfg_coef, "padding_between": padding_between, "seed": seed}
     if source.jsonl:
-        about = {"hf_repo": name, "voice_repo": repo, "model_id": info.model_id}
+        about = {
+            "hf_repo": name,
+            "voice_repo": tts.voice_repo,
+            "model_id": info.model_id,
+        }
         data = source.read_bytes()
         speech |= {"only_wav": only_wav, "about": about}
         summary = speak_all(tts, data, out_folder, batch_size, **speech)

@@ -27,7 +27,6 @@ def speak_one(
         play: (loudspeaker,) to play on.
         options: of ``TTSModel.speak``.
     """
-    from ..engines.tts import DEFAULT_VOICE
     from ..live.devices import Player
 
     with ExitStack() as stack:
@@ -40,7 +39,7 @@ def speak_one(
             if player is not None:
                 player.play(pcm)
 
-        done = tts.speak(source, voices or [DEFAULT_VOICE], on_frame=heard, **options)
+        done = tts.speak(source, voices or None, on_frame=heard, **options)
     RawPrinter().log(
         "info",
         f"{done.audio_s:.1f} s of speech in {done.wall_s:.1f} s "

@@ -165,6 +165,7 @@ def transcribe(
     with status(f"loading {name}"):
         info = CheckpointInfo.find(
             name,
+            kind="stt",
             config=lm_config,
             moshi_weights=moshi_weights,
             mimi_weights=mimi_weights,

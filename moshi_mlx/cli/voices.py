@@ -54,7 +54,8 @@ def voices(
         play_voice(play, repo, speaker)
         return
     with status("looking for voices"):
-        info = CheckpointInfo.find(model or DEFAULT_DSM_TTS_REPO)
+        info = CheckpointInfo.find(model or DEFAULT_DSM_TTS_REPO, kind="tts")
+        repo = voice_repo or info.own_voices or repo
         embedded = "speaker_wavs" in (info.config.get("conditioners") or {})
         suffix = voice_suffix(info.config) if embedded else ""
         names = voice_names(repo, suffix)

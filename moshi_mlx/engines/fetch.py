@@ -5,6 +5,7 @@ Ctrl-C ends them.
 """
 
 from pathlib import Path
+from typing import Literal
 
 from ..checkpoint.info import CheckpointInfo
 
@@ -16,11 +17,14 @@ def found(
     quantize: int | None = None,
     revision: str | None = None,
     kv_bits: int | None = None,
+    kind: Literal["stt", "tts"] | None = None,
 ) -> CheckpointInfo:
     """The checkpoint of a name, unless one was found already."""
     if info is not None:
         return info
-    return CheckpointInfo.find(name, revision=revision, bits=quantize, kv_bits=kv_bits)
+    return CheckpointInfo.find(
+        name, revision=revision, kind=kind, bits=quantize, kv_bits=kv_bits
+    )
 
 
 def fetched(info: CheckpointInfo) -> CheckpointInfo:

@@ -39,12 +39,21 @@ def load_tts(
         quantize: bits to quantise an unquantised model to while loading.
         kv_bits: 8 (or 4) keeps keys and values in this many bits.
         info: a checkpoint that was found already, instead of ``name``.
-        settings: of ``TTSModel``: ``temp``, ``n_q``, ``voice_repo`` ...
+        settings: of ``TTSModel``: ``temp``, ``n_q``, ``voice_repo`` ... A model that
+            brings voices of its own looks for them in its folder by default.
 
     Raises: CheckpointError or ConfigError, in one sentence, for whatever is wrong.
     """
-    here = found(name, info, quantize=quantize, revision=revision, kv_bits=kv_bits)
+    here = found(
+        *(name, info),
+        quantize=quantize,
+        revision=revision,
+        kv_bits=kv_bits,
+        kind="tts",
+    )
     here.kind.check("speaks", here.name)
+    if here.own_voices is not None:
+        settings = {"voice_repo": here.own_voices} | settings
     owner = model_thread()
     return _built(
         here,
@@ -70,7 +79,13 @@ def load_stt(
     info: CheckpointInfo | None = None,
 ) -> STTModel:
     """Load a model that listens: as ``load_tts``."""
-    here = found(name, info, quantize=quantize, revision=revision, kv_bits=kv_bits)
+    here = found(
+        *(name, info),
+        quantize=quantize,
+        revision=revision,
+        kv_bits=kv_bits,
+        kind="stt",
+    )
     here.kind.check("transcribes", here.name)
     owner = model_thread()
     return _built(

@@ -21,7 +21,7 @@ from ...documents.transcript import LAYOUT, Layout
 from ...errors import ConfigError
 from ...modules.conditioner import ConditionAttributes
 from .machine import Entry
-from .model import DEFAULT_DSM_TTS_VOICE_REPO, SpeechModel
+from .model import DEFAULT_DSM_TTS_VOICE_REPO, DEFAULT_VOICE, SpeechModel
 from .run import Hook, SpeechRun
 from .script import without_unknown
 from .script_file import Failure, Script
@@ -30,7 +30,6 @@ from .session import Audio, Pcm, SpeechSession, Voice
 from .texts import SpokenText, TextSource, speak_text
 
 DEFAULT_DSM_TTS_REPO = "kyutai/tts-1.6b-en_fr"
-DEFAULT_VOICE = "expresso/ex03-ex01_happy_001_channel1_334s.wav"  # of Kyutai's scripts
 
 __all__ = [
     "DEFAULT_DSM_TTS_REPO",
@@ -148,14 +147,20 @@ class TTSModel(SpeechModel):
 
     def session(
         self,
-        voice: Voice | Sequence[Voice] = DEFAULT_VOICE,
+        voice: Voice | Sequence[Voice] | None = None,
         *,
         guidance: float = 2.0,
         padding_between: int = 1,
         seed: int | None = None,
     ) -> SpeechSession:
-        """A speech whose text comes bit by bit: see ``SpeechSession``."""
-        names = [voice] if isinstance(voice, str | Path) else voice
+        """A speech whose text comes bit by bit: see ``SpeechSession``.
+
+        Args:
+            voice: a name or file, or several for several speakers; by default the
+                model's ``usual_voice``.
+        """
+        chosen = self.usual_voice if voice is None else voice
+        names = [chosen] if isinstance(chosen, str | Path) else chosen
         # Found here, not on the model's thread: voices may have to be downloaded.
         voices = [self.get_voice_path(str(name)) for name in names]
         return self.owner.run(
@@ -165,7 +170,7 @@ class TTSModel(SpeechModel):
     def stream(
         self,
         text: Iterable[str],
-        voice: Voice | Sequence[Voice] = DEFAULT_VOICE,
+        voice: Voice | Sequence[Voice] | None = None,
         **options: Any,
     ) -> Iterator[Pcm]:
         """Frames ``[1920]`` of sound, as early as the pieces of ``text`` allow.
@@ -181,7 +186,7 @@ class TTSModel(SpeechModel):
     async def astream(
         self,
         text: AsyncIterable[str],
-        voice: Voice | Sequence[Voice] = DEFAULT_VOICE,
+        voice: Voice | Sequence[Voice] | None = None,
         **options: Any,
     ) -> AsyncIterator[Pcm]:
         """As ``stream``, for asyncio."""
@@ -196,7 +201,7 @@ class TTSModel(SpeechModel):
     def say(
         self,
         text: str | Sequence[str],
-        voice: Voice | Sequence[Voice] = DEFAULT_VOICE,
+        voice: Voice | Sequence[Voice] | None = None,
         **options: Any,
     ) -> Audio:
         """Speech of a text, or of turns that two speakers take; ``session``'s options.
@@ -221,7 +226,7 @@ class TTSModel(SpeechModel):
     async def asay(
         self,
         text: str | Sequence[str],
-        voice: Voice | Sequence[Voice] = DEFAULT_VOICE,
+        voice: Voice | Sequence[Voice] | None = None,
         **options: Any,
     ) -> Audio:
         """As ``say``, for asyncio."""
@@ -230,7 +235,7 @@ class TTSModel(SpeechModel):
     def speak(
         self,
         source: str | TextSource,
-        voice: Voice | Sequence[Voice] = DEFAULT_VOICE,
+        voice: Voice | Sequence[Voice] | None = None,
         *,
         out: Path | None = None,
         words: Path | None = None,
@@ -258,7 +263,7 @@ class TTSModel(SpeechModel):
             self,
             given,
             self.session(voice, **options),
-            dialogue=not isinstance(voice, str | Path) and len(voice) > 1,
+            dialogue=not isinstance(voice, str | Path | None) and len(voice) > 1,
             out=out,
             words=words,
             layout=layout,

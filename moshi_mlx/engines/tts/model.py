@@ -33,6 +33,7 @@ from .voices import (
 )
 
 DEFAULT_DSM_TTS_VOICE_REPO = "kyutai/tts-voices"
+DEFAULT_VOICE = "expresso/ex03-ex01_happy_001_channel1_334s.wav"  # of Kyutai's scripts
 MAX_SPEAKERS = 5
 SURPLUS_PREFIX = 2  # last frames of a recording that are not continued
 
@@ -105,6 +106,7 @@ class SpeechModel(BaseEngine):
         self.padding_bonus = padding_bonus
         self.voice_repo = voice_repo
         self.voice_suffix = voice_suffix(raw_config) if self.multi_speaker else ""
+        self.usual_voice: str = tts_config.get("voice") or DEFAULT_VOICE
         self.max_speakers: int = tts_config.get("max_speakers", MAX_SPEAKERS)
         self.delay_steps = int(tts_config["audio_delay"] * mimi.frame_rate)
         self.machine = StateMachine(

@@ -83,7 +83,7 @@ class AudioModels:
         if asked is not None and asked in self.voice_map:
             return self.voice_map[asked]
         own = self._voices or await self.voices()
-        usual = DEFAULT_VOICE if DEFAULT_VOICE in own else own[0]
+        usual = mouth.usual_voice if mouth.usual_voice in own else own[0]
         if not asked or asked in ("default", mouth.name):
             return usual
         if asked in own:
