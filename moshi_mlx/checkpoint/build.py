@@ -14,6 +14,7 @@ from mlx.utils import tree_flatten
 from ..errors import CheckpointError, ConfigError
 from ..models.config import LmConfig
 from ..models.config_values import check_codec_values, check_values
+from ..models.image import ImageEncoder
 from ..models.keys import SLICES, pytorch_rules, weight_sets
 from ..models.lm import Lm
 from ..models.mimi import Mimi, MimiConfig, mimi_202407
@@ -23,6 +24,7 @@ from ..utils.blobs import LFS_POINTER, damaged, is_lfs_pointer
 from ..utils.remap import check_names, remap
 from ..utils.tensor_files import TensorInfo, Weights, read_header, read_tensors
 from ..utils.text import Tokenizer
+from . import moshivis
 from .cost import cache_bytes
 from .eos import hear_eos_as_padding
 from .formats import Format, format_of, widen_int8
@@ -173,6 +175,33 @@ def load_mimi(info: CheckpointInfo, num_codebooks: int | None = None) -> Mimi:
     return mimi
 
 
+def load_image_encoder(
+    info: CheckpointInfo, dtype: mx.Dtype | None = None, as_stored: bool = False
+) -> ImageEncoder | None:
+    """Load what turns images into conditions; None for a model that sees none.
+
+    Args:
+        dtype: by default as the language model's, see ``load_lm``.
+        as_stored: keep the file's types: to be saved again.
+
+    Raises: CheckpointError as ``load_lm``.
+    """
+    cfg, what = info.lm_config, f"the image encoder of {info.name}"
+    if cfg.vision is None:
+        return None
+    weights: Weights = {}
+    for path in info.moshi_weights:
+        weights |= read_tensors(path)
+    mine = moshivis.image_part(weights, what)
+    if not as_stored:
+        mine = _cast(mine, dtype or _default_dtype(weights))
+    encoder = ImageEncoder(cfg.vision, cfg.transformer.d_model)
+    apply(encoder, find_quantization(encoder, mine, {}, what))
+    _fill(encoder, mine, what)
+    materialise(encoder, what)
+    return encoder
+
+
 def load_tokenizer(info: CheckpointInfo) -> Tokenizer:
     """Load the SentencePiece model of the text stream.
 
@@ -235,6 +264,8 @@ def _read(info: CheckpointInfo, cfg: LmConfig, what: str, widened: mx.Dtype) -> 
         weights |= read_tensors(path)
     found = format_of(weights, what)
     logger.info("%s are in %s format", what, found)
+    if cfg.vision is not None:
+        weights = moshivis.language_part(weights, what)
     named = rename(weights, found, cfg, what, widened)
     base, adapters = split_adapters(named)
     if info.lora_weights is not None:

@@ -15,7 +15,6 @@ Format = Literal["mlx", "pytorch", "candle", "transformers"]
 INT8_SCALE = "_scb"  # bitsandbytes: the largest absolute value of each row
 FOREIGN_NAMES = {  # tensors of other models
     r"encoder\.(model\.|init_conv).+": "a Mimi codec, not a language model",
-    r"(img|image)_\w+\..+": "MoshiVis, which is not supported",
     r"model\.embed_tokens\.embed_tokens\.weight|codec_model\..+": "a model in the "
     "layout of the transformers library: use the repository without '-trfs'",
     r".*flow_(lm|net).*": "Pocket TTS, another architecture",

@@ -164,13 +164,13 @@ def _save_mimi(folder: Path, mimi: Path | Mimi, dtype: mx.Dtype) -> str:
 
 
 def _copy(folder: Path, file: Path) -> str:
-    _check_space(folder, file.stat().st_size)
+    check_space(folder, file.stat().st_size)
     shutil.copyfile(file, folder / file.name)
     return file.name
 
 
 def _write_tensors(path: Path, weights: Weights) -> None:
-    _check_space(path.parent, sum(w.nbytes for w in weights.values()))
+    check_space(path.parent, sum(w.nbytes for w in weights.values()))
     try:
         mx.save_safetensors(str(path), weights, metadata={"format": "mlx"})
     except RuntimeError as error:  # MLX's word for a failed write
@@ -181,7 +181,8 @@ def _write_json(path: Path, data: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
-def _check_space(folder: Path, size: int) -> None:
+def check_space(folder: Path, size: int) -> None:
+    """Raise a CheckpointError where a disk lacks the room for so many bytes."""
     free = shutil.disk_usage(folder).free
     if free < size:
         raise CheckpointError(

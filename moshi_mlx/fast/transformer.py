@@ -6,12 +6,14 @@ each piece ends where the keys and values of the next layer go into its cache.
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import mlx.core as mx
 
 from ..modules.attention import Attention, CrossAttention, LayerCache
+from ..modules.gated import CLOSED, ConditionGate, Seen
 from ..modules.mlp import MlpGating, MlpNoGating
-from ..modules.transformer import Transformer, TransformerLayer
+from ..modules.transformer import GatedLayer, Transformer, TransformerLayer
 from . import ops
 from .attention import FastAttention, FastCrossAttention
 from .compiled import Compiled, Function
@@ -48,6 +50,13 @@ class FastMlpNoGating(MlpNoGating):
         return ops.gelu(project(self.linear1, x, b, t))
 
 
+@form(ConditionGate)
+class FastConditionGate(ConditionGate):
+    def rows(self, x: mx.array, b: int, t: int) -> mx.array:
+        hidden = mx.maximum(project(self.linear1, x, b, t), 0)
+        return mx.sigmoid(project(self.linear2, hidden, b, t) + CLOSED)
+
+
 def _can_be_cut(layer: TransformerLayer) -> bool:
     """Whether attention and feed-forward are ours; only then is it known what they do.
 
@@ -57,6 +66,7 @@ def _can_be_cut(layer: TransformerLayer) -> bool:
         type(layer.self_attn) is Attention
         and type(layer.gating) in (MlpGating, MlpNoGating)
         and type(layer.get("cross_attention")) in (type(None), CrossAttention)
+        and type(layer.get("cross_gate")) in (type(None), ConditionGate)
     )
 
 
@@ -65,7 +75,6 @@ class FastLayer(TransformerLayer):
     """A layer in two parts, before and after its self-attention."""
 
     self_attn: FastAttention
-    cross_attention: FastCrossAttention
     gating: FastMlpGating | FastMlpNoGating
 
     def before(
@@ -75,20 +84,42 @@ class FastLayer(TransformerLayer):
         return self.self_attn.split(self.norm1(x), b, t, table, together)
 
     def after(
-        self, x: mx.array, y: mx.array, b: int, t: int, *condition: mx.array
-    ) -> mx.array:
+        self,
+        x: mx.array,
+        y: mx.array,
+        b: int,
+        t: int,
+        attention: FastCrossAttention | None,
+        *condition: mx.array,
+    ) -> tuple[mx.array, mx.array | None]:
         """The layer's output from its input ``x`` and what self-attention found.
 
-        ``condition`` is its keys and values, if the layer attends to one.
+        ``condition`` is the keys and values of what ``attention`` sees, if the layer
+        attends to a condition.
+
+        Returns: rows ``[B * T, D]``, and what a gate let through, ``[B, T]``.
         """
+        gate: mx.array | None = None
         x = self._add_projected(x, y, self.self_attn, "1", b, t)
-        if condition:
-            y = self.cross_attention.attend(self.norm_cross(x), *condition)
-            x = self._add_projected(x, y, self.cross_attention, "cross", b, t)
+        if attention is not None:
+            y = attention.attend(self.norm_cross(x), *condition)
+            x, gate = self.add_seen(x, y, b, t, attention)
         y = self.norm2(x)
         if "layer_scale_2" in self:
-            return x + self.layer_scale_2(self.gating.rows(y, b, t))
-        return self.gating.add(y, x, b, t)
+            return x + self.layer_scale_2(self.gating.rows(y, b, t)), gate
+        return self.gating.add(y, x, b, t), gate
+
+    def add_seen(
+        self,
+        x: mx.array,
+        y: mx.array,
+        b: int,
+        t: int,
+        attention: FastCrossAttention,
+    ) -> tuple[mx.array, mx.array | None]:
+        """``x`` with what attention to the condition found, and what a gate let
+        through."""
+        return self._add_projected(x, y, attention, "cross", b, t), None
 
     def fold_scales(self) -> None:
         """Multiply the layer's scales into the matrices before them.
@@ -122,6 +153,26 @@ class FastLayer(TransformerLayer):
         return project_add(attention.out_proj, y, x, b, t)
 
 
+@form(GatedLayer, where=_can_be_cut)
+class FastGatedLayer(FastLayer, GatedLayer):
+    """As ``FastLayer``; its attention to the condition is the stack's."""
+
+    cross_gate: FastConditionGate
+
+    def add_seen(
+        self,
+        x: mx.array,
+        y: mx.array,
+        b: int,
+        t: int,
+        attention: FastCrossAttention,
+    ) -> tuple[mx.array, mx.array | None]:
+        y = project(attention.out_proj, y, b, t)
+        gate = self.cross_gate.rows(y, b, t)
+        y = self._scaled("cross", gate * y)
+        return x + y, gate.mean(axis=-1).reshape(b, t)
+
+
 @form(Transformer)
 class FastTransformer(Transformer):
     """``Transformer`` cut at its attentions."""
@@ -150,6 +201,9 @@ class FastTransformer(Transformer):
         active: Sequence[bool] | None = None,
     ) -> mx.array:
         """As ``Transformer``; the caches may hold a ``FrameCache`` each."""
+        shared = self.get("cross_attention")
+        if not isinstance(shared, FastCrossAttention | None):
+            return super().__call__(x, cache, cross_attention_src, active)
         self.check_condition(cross_attention_src)
         cache = self.make_rot_cache() if cache is None else cache
         plan = self.plan(x, cache, active)
@@ -160,31 +214,53 @@ class FastTransformer(Transformer):
             table = self._table_of.table(plan.start, t, x.dtype)
         together = isinstance(cache[0].self_attn, FrameCache)
         self._compiled.begin(live=t <= self._most)
+        condition: mx.array | Seen | None = cross_attention_src
+        if self.cfg.cross_gated:
+            condition = self.seen(cross_attention_src, cache, x)
         x = x.reshape(b * t, d)
         y: mx.array | None = None
-        condition: tuple[mx.array, ...] = ()
+        seen: Seen | None = None
         last: FastLayer | None = None
         for i, layer in enumerate([*self.layers, None]):
             cut = layer if isinstance(layer, FastLayer) else None
-            piece: Function = partial(_between_attentions, last, cut, b, t, together)
-            x, *qkv = self._compiled((i, b, t), piece)(x, table, y, *condition)
-            last, y, condition = cut, None, ()
+            attention: Any = None if seen is None else seen.attention
+            piece: Function = partial(
+                _between_attentions, last, cut, attention, b, t, together
+            )
+            piece = self._compiled((i, b, t, seen is None), piece)
+            given = () if seen is None else (seen.keys, seen.values)
+            x, gate, *qkv = piece(x, table, y, *given)
+            if last is not None and gate is not None:
+                cache[i - 1].gate = gate
+            last, y, seen = cut, None, None
             if cut is not None:
                 past = cache[i].self_attn
                 y = cut.self_attn.attend(*qkv, cache=past, plan=plan)
-                if cross_attention_src is not None:
-                    condition = cut.cross_attention.remember(
-                        cross_attention_src, cache[i], b, x.dtype
-                    )
+                seen = _seen(cut, condition, cache[i], b, x.dtype)
             elif layer is not None:
                 x = x.reshape(b, t, d)
-                x = layer(x, cache[i], plan, cross_attention_src).reshape(b * t, d)
+                x = layer(x, cache[i], plan, condition).reshape(b * t, d)
         return x.reshape(b, t, d)
+
+
+def _seen(
+    layer: FastLayer,
+    condition: mx.array | Seen | None,
+    cache: LayerCache,
+    b: int,
+    dtype: mx.Dtype,
+) -> Seen | None:
+    """What a layer sees of the condition."""
+    if not isinstance(condition, mx.array):
+        return condition
+    attention = layer.cross_attention
+    return Seen(attention, *attention.remember(condition, cache, b, dtype))
 
 
 def _between_attentions(
     last: FastLayer | None,
     following: FastLayer | None,
+    attention: FastCrossAttention | None,
     b: int,
     t: int,
     together: bool,
@@ -192,14 +268,15 @@ def _between_attentions(
     table: Table,
     y: mx.array | None,
     *condition: mx.array,
-) -> tuple[mx.array, ...]:
+) -> tuple[mx.array | None, ...]:
     """From one layer's attention to the next one's: arrays in, arrays out, no state.
 
-    Returns: the next layer's input, then its queries, keys and values; after the last
-        layer its output alone.
+    Returns: the next layer's input, what the last one's gate let through, and the next
+        one's queries, keys and values.
     """
+    gate: mx.array | None = None
     if last is not None and y is not None:
-        x = last.after(x, y, b, t, *condition)
+        x, gate = last.after(x, y, b, t, attention, *condition)
     if following is None:
-        return (x,)
-    return x, *following.before(x, b, t, table, together)
+        return x, gate
+    return x, gate, *following.before(x, b, t, table, together)

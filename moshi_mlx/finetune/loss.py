@@ -3,7 +3,7 @@
 Both are means over the whole batch, and text weighs as much as sound. Where several
 processes share a batch, each of them holds a part of the sums and divides by the total
 weight of all, so that adding up gives the loss of the joined batch.
-Source: kyutai-labs/moshi-finetune, finetune/loss.py and train.py.
+DataSource: kyutai-labs/moshi-finetune, finetune/loss.py and train.py.
 """
 
 from collections.abc import Callable, Sequence

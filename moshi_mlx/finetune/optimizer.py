@@ -63,7 +63,7 @@ Schedule = Callable[[int], Rates]  # steps are counted from 0
 class OneCycle:
     """Up from ``peak / 25`` and down to nearly 0, on cosines; momentum the other way.
 
-    Source: arXiv:1708.07120; PyTorch's ``OneCycleLR`` with its defaults, momentum
+    DataSource: arXiv:1708.07120; PyTorch's ``OneCycleLR`` with its defaults, momentum
     cycling among them, which overrides AdamW's own beta1.
 
     Args:

@@ -7,7 +7,7 @@ models/loaders.py.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from ..errors import ConfigError
@@ -15,6 +15,7 @@ from ..modules.conditioner import LutConditionerConfig, TensorConditionerConfig
 from ..modules.norm import NORM_EPS
 from ..modules.quantized_kv import group_size
 from ..modules.transformer import TransformerConfig
+from ..modules.vision import VisionConfig
 from .config_keys import FUSED, check_keys
 from .config_stack import choice, gated_dim, main_transformer, required, stack_config
 from .config_values import check_values
@@ -69,7 +70,7 @@ class LmConfig:
 
     The first ``depformer.num_slices`` audio streams are the model's own. Delays are in
     steps of 80 ms. ``text_in_vocab_size`` counts the initial token, the last one;
-    ``audio_vocab_size`` likewise.
+    ``audio_vocab_size`` likewise. ``vision`` is the tower of a model that sees images.
     """
 
     transformer: TransformerConfig
@@ -90,6 +91,7 @@ class LmConfig:
     text_end_padding_token: int = 0
     norm_emb: bool = False
     bias_proj: bool = False
+    vision: VisionConfig | None = None
 
     @property
     def generated_codebooks(self) -> int:
@@ -183,6 +185,7 @@ class LmConfig:
             text_end_padding_token=data.get("existing_text_end_padding_id", 0),
             norm_emb=data.get("norm_emb", False),
             bias_proj=data.get("bias_proj", False),
+            vision=_vision(data.get("vision")),
         )
 
 
@@ -245,6 +248,26 @@ def _depformer(data: Mapping[str, Any], dep_q: int) -> DepFormerConfig:
         multi_linear=data.get("depformer_multi_linear", False),
         weights_per_step=data.get("depformer_weights_per_step", False),
     )
+
+
+def _vision(data: Mapping[str, Any] | None) -> VisionConfig | None:
+    """The vision tower that is described, in the words of the transformers library."""
+    if data is None:
+        return None
+    known = {field.name for field in fields(VisionConfig)}
+    given = {key: value for key, value in without_nulls(data).items() if key in known}
+    cfg = VisionConfig(**given)
+    if cfg.hidden_size % cfg.num_attention_heads:
+        raise ConfigError(
+            f"config has vision with {cfg.num_attention_heads} num_attention_heads in "
+            f"a hidden_size of {cfg.hidden_size}: they must divide it."
+        )
+    if cfg.image_size < cfg.patch_size:
+        raise ConfigError(
+            f"config has vision with image_size {cfg.image_size} below its patch_size "
+            f"of {cfg.patch_size}: an image has at least one patch."
+        )
+    return cfg
 
 
 def _conditioners(

@@ -63,6 +63,7 @@ MODEL_KEYS = frozenset(
         "fuser",
         "extra_heads_num_heads",
         "extra_heads_dim",
+        "vision",
     )
 )
 DEPFORMER_KEYS = frozenset(

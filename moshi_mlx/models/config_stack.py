@@ -69,6 +69,7 @@ def main_transformer(data: Mapping[str, Any]) -> TransformerConfig:
     context = data.get("context")
     if context is None:
         raise ConfigError("config has no context: a stream needs a bounded window.")
+    sees = data.get("vision") is not None  # MoshiVis
     return stack_config(
         data,
         d_model=dim,
@@ -78,7 +79,8 @@ def main_transformer(data: Mapping[str, Any]) -> TransformerConfig:
         layer_scale=data.get("layer_scale"),
         context=context,
         max_period=data.get("max_period", 10000),
-        cross_attention=bool(data.get("cross_attention", False)),
+        cross_attention=bool(data.get("cross_attention", False)) or sees,
+        cross_gated=sees,
         gating=data.get("gating", "none"),
         positional_embedding=data.get("positional_embedding", "sin"),
         kv_repeat=data.get("kv_repeat", 1),

@@ -32,6 +32,7 @@ MAX_DEPTH_LAYERS = 32  # of the depth transformer, once a codebook; released: 6
 MAX_CODEBOOKS = 128  # released: 32
 MAX_CONTEXT = 1_000_000  # steps; released: 4096
 MAX_DELAY = 1000  # steps: 80 s; released: 31
+MAX_PIXELS = 4096  # a side of an image; released: 448
 MAX_SECONDS = 60.0  # of a delay; released: 2.5
 
 
@@ -108,6 +109,14 @@ CONFIG: Schema = {
     "demux_second_stream": flag(),
     "cross_attention": either(flag(), listed(_NAME, "names")),
     "conditioners": {},
+    "vision": {  # in the words of the transformers library
+        "hidden_size": _WIDTH,
+        "intermediate_size": _WIDTH,
+        "num_hidden_layers": bounded(whole(1, MAX_LAYERS), "tensors"),
+        "num_attention_heads": whole(1, 1024),
+        "image_size": whole(1, MAX_PIXELS),
+        "patch_size": whole(1, MAX_PIXELS),
+    },
     "fuser": {
         "sum": listed(_NAME, "names"),
         "cross": listed(_NAME, "names"),

@@ -14,6 +14,8 @@ from .lm import Lm
 from .snapshot import Fits, Snapshot, fingerprint, kept
 from .streams import TokenStreams
 
+GATES = 10  # layers whose gates are averaged, the last ones: as Kyutai's server
+
 
 class GenerationState:
     """State of ``B`` conversations on one model; ``LmGen`` steps it.
@@ -74,6 +76,16 @@ class GenerationState:
     def nbytes(self) -> int:
         """Bytes of keys and values held."""
         return sum(layer.self_attn.nbytes for layer in self.cache)
+
+    @property
+    def gate(self) -> mx.array | None:
+        """How much of its condition each row let in during the newest call, ``[B]``.
+
+        0 to 1, the mean over the last ten layers; None if there was no condition, or
+        the model has no gates.
+        """
+        gates = [layer.gate for layer in self.cache[-GATES:] if layer.gate is not None]
+        return mx.stack([g[:, -1] for g in gates]).mean(axis=0) if gates else None
 
     def reset(self, rows: Sequence[int] | None = None, seed: int | None = None) -> None:
         """Start all rows, or the given ones, as new conversations.

@@ -35,6 +35,8 @@ def pytorch_rules(cfg: LmConfig, sets: int | None = None) -> list[Rule]:
         *_norm_rules("out_norm", "out_norm"),
         *layer_rules(r"transformer\.layers\.(?P<l>\d+)", r"transformer.layers.\g<l>"),
         *_candle_rules(),
+        # MoshiVis, once checkpoint/moshivis.py has sorted its tensors
+        Rule(r"transformer\.(cross_attention|layers\.\d+\.cross_gate)\..+", r"\g<0>"),
     ]
     for step in range(cfg.depformer.num_slices):
         rules += _slice_rules(cfg, step, sets)

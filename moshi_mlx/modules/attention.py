@@ -20,16 +20,19 @@ SelfCache = KVCache | RotatingKVCache | QuantizedKVCache
 class LayerCache:
     """What one layer remembers of a stream.
 
-    ``cross_attn`` holds the condition it was computed from, with its keys and values.
+    ``cross_attn`` holds the condition it was computed from, with its keys and values;
+    where layers share them, those of the first. ``gate`` is how much of the condition a
+    gated layer let through in the newest call, ``[B, T]``; None if there was none.
     """
 
     self_attn: SelfCache
     cross_attn: tuple[mx.array, mx.array, mx.array] | None = None
+    gate: mx.array | None = None
 
     def reset(self, rows: list[int] | None = None) -> None:
         """Forget the stream, or the given rows of its batch."""
         self.self_attn.reset(rows)
-        self.cross_attn = None
+        self.cross_attn = self.gate = None
 
     @property
     def state(self) -> dict[str, Any]:
@@ -141,9 +144,12 @@ class CrossAttention(nn.Module):
     def __call__(
         self, x: mx.array, condition: mx.array, cache: LayerCache | None
     ) -> mx.array:
+        return self.look(x, *self.remember(condition, cache, x.shape[0], x.dtype))
+
+    def look(self, x: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        """Attend to what ``remember`` gave: ``[B, T, D] -> [B, T, D]``."""
         b, t, d = x.shape
         q = self.split_heads(self.project(x, slice(0, d)), b)
-        k, v = self.remember(condition, cache, b, x.dtype)
         y = attend(q, k, v, self.scale, None)
         return self.out_proj(y.swapaxes(1, 2).reshape(b, t, d))
 

@@ -10,6 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .attention import Attention, CrossAttention, LayerCache
+from .gated import ConditionGate, Seen
 from .kv_cache import KVCache, Plan, RotatingKVCache
 from .mlp import ACTIVATIONS, MlpGating, MlpNoGating, make_mlp
 from .norm import make_norm
@@ -19,6 +20,7 @@ from .transformer_config import POSITIONS, TransformerConfig
 __all__ = [
     "ACTIVATIONS",
     "POSITIONS",
+    "GatedLayer",
     "LayerCache",
     "LayerScale",
     "MlpGating",
@@ -57,7 +59,7 @@ class TransformerLayer(nn.Module):
         if cfg.layer_scale is not None:
             self.layer_scale_1 = LayerScale(dim)
             self.layer_scale_2 = LayerScale(dim)
-        if cfg.cross_attention:
+        if cfg.cross_attention and not cfg.cross_gated:
             self.norm_cross = nn.LayerNorm(dim, 1e-5)  # whatever the other norms are
             self.cross_attention = CrossAttention(cfg)
             if cfg.layer_scale is not None:
@@ -68,18 +70,45 @@ class TransformerLayer(nn.Module):
         x: mx.array,
         cache: LayerCache | None,
         plan: Plan,
-        condition: mx.array | None = None,
+        condition: mx.array | Seen | None = None,
     ) -> mx.array:
         past = None if cache is None else cache.self_attn
         x = x + self._scaled("1", self.self_attn(self.norm1(x), past, plan))
         if condition is not None:
-            y = self.cross_attention(self.norm_cross(x), condition, cache)
-            x = x + self._scaled("cross", y)
+            x = x + self._scaled("cross", self.see(x, condition, cache))
         return x + self._scaled("2", self.gating(self.norm2(x)))
+
+    def see(
+        self, x: mx.array, condition: mx.array | Seen, cache: LayerCache | None
+    ) -> mx.array:
+        """What the condition ``[B, S, D]`` adds to ``x``."""
+        assert isinstance(condition, mx.array)
+        return self.cross_attention(self.norm_cross(x), condition, cache)
 
     def _scaled(self, which: str, y: mx.array) -> mx.array:
         name = f"layer_scale_{which}"
         return self[name](y) if name in self else y
+
+
+class GatedLayer(TransformerLayer):
+    """A layer that gates what it sees of a condition, if there is one."""
+
+    def __init__(self, cfg: TransformerConfig):
+        super().__init__(cfg)
+        self.norm_cross = make_norm(cfg.norm, cfg.d_model, cfg.layer_norm_eps)
+        self.cross_gate = ConditionGate(cfg.d_model)
+
+    def see(
+        self, x: mx.array, condition: mx.array | Seen, cache: LayerCache | None
+    ) -> mx.array:
+        assert isinstance(condition, Seen)
+        y = condition.attention.look(
+            self.norm_cross(x), condition.keys, condition.values
+        )
+        gate = self.cross_gate(y)
+        if cache is not None:
+            cache.gate = gate.mean(axis=-1)
+        return gate * y
 
 
 def sin_embedding(positions: mx.array, dim: int, max_period: float) -> mx.array:
@@ -103,7 +132,10 @@ class Transformer(nn.Module):
         super().__init__()
         cfg.validate()
         self.cfg = cfg
-        self.layers = [TransformerLayer(cfg) for _ in range(cfg.num_layers)]
+        layer = GatedLayer if cfg.cross_gated else TransformerLayer
+        self.layers = [layer(cfg) for _ in range(cfg.num_layers)]
+        if cfg.cross_gated:  # of all layers
+            self.cross_attention = CrossAttention(cfg)
 
     def __call__(
         self,
@@ -116,18 +148,41 @@ class Transformer(nn.Module):
 
         Args:
             cache: the stream so far, changed in place; None for a whole sequence.
-            cross_attention_src: condition ``[B, S, D]`` of a cross-attending stack.
+            cross_attention_src: condition ``[B, S, D]`` of a cross-attending stack; a
+                gated one may do without.
             active: rows that advance; the output of the others is meaningless.
         """
         self.check_condition(cross_attention_src)
         plan = self.plan(x, cache, active)
         x = self.with_positions(x, plan)
+        condition: mx.array | Seen | None = cross_attention_src
+        if self.cfg.cross_gated:
+            condition = self.seen(cross_attention_src, cache, x)
         for i, layer in enumerate(self.layers):
             past = None if cache is None else cache[i]
-            x = layer(x, past, plan, cross_attention_src)
+            x = layer(x, past, plan, condition)
         return x
 
+    def seen(
+        self,
+        condition: mx.array | None,
+        cache: Sequence[LayerCache] | None,
+        x: mx.array,
+    ) -> Seen | None:
+        """What the layers of a gated stack share of a condition ``[B, S, D]``."""
+        for layer in cache or ():
+            layer.gate = None
+        if condition is None:
+            return None
+        first = None if cache is None else cache[0]
+        attention = self.cross_attention
+        return Seen(
+            attention, *attention.remember(condition, first, x.shape[0], x.dtype)
+        )
+
     def check_condition(self, condition: mx.array | None) -> None:
+        if self.cfg.cross_gated and condition is None:
+            return
         if (condition is not None) != self.cfg.cross_attention:
             verb = "wants" if self.cfg.cross_attention else "does not take"
             raise ValueError(f"this transformer {verb} a cross_attention_src.")

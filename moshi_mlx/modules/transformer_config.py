@@ -16,6 +16,8 @@ class TransformerConfig:
     ``gating_dim`` (the width inside a gated block) and ``norm_eps`` are set when the
     config comes from a config.json; None keeps 0.3.0's rules. ``kv_bits`` (8 or 4)
     quantises the keys and values of new streams; None leaves them unquantised.
+    ``cross_gated`` makes the condition of a cross-attending stack optional: layers
+    share one attention to it, and gate what it gives.
     """
 
     d_model: int
@@ -42,6 +44,7 @@ class TransformerConfig:
     gating_dim: int | None = None
     norm_eps: float | None = None
     kv_bits: int | None = None
+    cross_gated: bool = False
 
     @property
     def head_dim(self) -> int:

@@ -102,7 +102,6 @@ def test_formats_are_told_by_their_names(names, expected):
     [
         ("encoder.model.0.conv.conv.weight", "a Mimi codec, not a language model"),
         ("encoder.init_conv1d.conv.weight", "a Mimi codec, not a language model"),
-        ("img_embedder.x.weight", "MoshiVis"),
         ("model.embed_tokens.embed_tokens.weight", "transformers library"),
         ("lm_head.weight", r"no Moshi language model but lm_head\.weight"),
     ],

@@ -1,0 +1,149 @@
+"""The sound of recordings as codes, computed once and kept in safetensors files."""
+
+import contextlib
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+
+from ..audio.files import read
+from ..audio.framing import SAMPLE_RATE
+from ..checkpoint.save import check_space
+from ..errors import AudioError, CheckpointError, ConfigError
+from ..models.mimi import Mimi
+from ..models.snapshot import fingerprint
+from ..utils.tensor_files import read_tensors
+from ..utils.whole_files import whole_file
+from .recordings import TrainingRecording
+
+
+@dataclass(frozen=True)
+class CodeLayout:
+    """Which channels of a recording become which streams.
+
+    Attributes:
+        sides: 2: the model's side is channel 0 and the other's channel 1. 1: the model
+            only listens, to one channel.
+        codebooks: of each side.
+    """
+
+    sides: int
+    codebooks: int
+
+
+class CodeStore:
+    """Codes of each window of a recording, from the files or newly encoded.
+
+    Every window is encoded as a stream of its own. Codes are kept under a name that
+    depends on the recording, the codec and the window, so that none is mistaken.
+
+    Args:
+        folder: where they are kept; None keeps nothing.
+        load_codec: called once, for the codec.
+        window: in seconds.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        load_codec: Callable[[], Mimi],
+        layout: CodeLayout,
+        window: float,
+    ):
+        self.folder = folder
+        self.layout = layout
+        self.window = window
+        self.encoded = 0  # windows, newly
+        self._load = load_codec
+        self._codec: Mimi | None = None
+        self._print = ""
+
+    @property
+    def codec(self) -> Mimi:
+        if self._codec is None:
+            self._codec = self._load()
+        return self._codec
+
+    def of(self, recording: TrainingRecording) -> list[np.ndarray]:
+        """Codes ``[sides * codebooks, frames]`` of each window; the last is shorter.
+
+        Raises: AudioError for sound that cannot be read; ConfigError for too few
+            channels; CheckpointError for a full disk.
+        """
+        file = self._file(recording)
+        if file is not None and file.is_file():
+            with contextlib.suppress(CheckpointError):  # damaged: made again
+                kept = read_tensors(file)
+                return [np.array(kept[str(n)], np.int32) for n in range(len(kept))]
+        codes = self._encode(recording)
+        if file is not None:
+            self._keep(file, codes)
+        return codes
+
+    def _file(self, recording: TrainingRecording) -> Path | None:
+        if self.folder is None:
+            return None
+        if not self._print:
+            self._print = fingerprint(self.codec)
+        there = recording.path.stat()
+        key = (
+            *(str(recording.path.resolve()), there.st_size, there.st_mtime_ns),
+            *(self.layout, self.window, recording.channel, self._print),
+        )
+        name = hashlib.sha256(repr(key).encode()).hexdigest()[:24]
+        return self.folder / f"{recording.path.stem[:40]}-{name}.safetensors"
+
+    def _encode(self, recording: TrainingRecording) -> list[np.ndarray]:
+        sides = self._sides(recording)
+        size = round(self.window * SAMPLE_RATE)
+        windows = []
+        for start in range(0, sides.shape[1], size):
+            piece = mx.array(sides[:, None, start : start + size])
+            codes = self.codec.encode(piece, self.layout.codebooks)
+            windows.append(np.array(codes, np.int32).reshape(-1, codes.shape[-1]))
+            self.encoded += 1
+        return windows
+
+    def _sides(self, recording: TrainingRecording) -> np.ndarray:
+        """Sound ``[sides, samples]``."""
+        sound = read(recording.path, SAMPLE_RATE, mono=False)
+        count, wanted = len(sound), self.layout.sides
+        if wanted == 1:
+            channel = recording.channel or 0
+            if not 0 <= channel < count:
+                raise ConfigError(
+                    f"{recording.path} has {count} channel(s), not a channel "
+                    f"{channel}: correct its line in the jsonl file."
+                )
+            return sound[channel : channel + 1]
+        if count < 2:
+            raise ConfigError(
+                f"{recording.path} has one channel, and this model learns from two: "
+                "its own side in the left one and the user's in the right one."
+            )
+        return sound[:2]
+
+    def _keep(self, file: Path, codes: list[np.ndarray]) -> None:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            check_space(file.parent, sum(c.size * 2 for c in codes))
+            with whole_file(file) as begun:
+                arrays = {str(n): mx.array(c, mx.uint16) for n, c in enumerate(codes)}
+                save_tensors(begun, arrays)
+        except OSError as error:
+            raise AudioError(
+                f"codes cannot be kept in {file.parent} ({error.strerror or error}): "
+                "name another folder with --cache-dir."
+            ) from error
+
+
+def save_tensors(path: Path, arrays: dict[str, mx.array]) -> None:
+    """Write a safetensors file, whatever its name. Raises: OSError."""
+    with path.open("wb") as file:  # MLX adds an ending to a name that lacks it
+        try:
+            mx.save_safetensors(file, arrays)  # type: ignore[arg-type]
+        except RuntimeError as error:  # MLX's word for a failed write
+            raise OSError(str(error).splitlines()[0].rstrip(".")) from error

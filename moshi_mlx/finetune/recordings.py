@@ -1,0 +1,166 @@
+"""What there is to learn from: recordings with their words, as moshi-finetune has them.
+
+A line of a jsonl file names a recording (``{"path": "a.wav", "duration": 12.3}``, the
+path from the file's folder), and a JSON file beside the recording holds its words::
+
+    {"alignments": [["hello", [0.4, 0.8], "SPEAKER_MAIN"], ...]}
+
+Ours may also say ``"channel": 1``, for a model that only listens: which channel.
+"""
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from .words import SpokenWord
+
+SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac")
+TRAIN, VALID = "train", "valid"
+
+
+@dataclass(frozen=True)
+class TrainingRecording:
+    """A recording: where, how long in seconds, and the channel that is transcribed."""
+
+    path: Path
+    duration: float
+    channel: int | None = None
+
+    @property
+    def transcript(self) -> Path:
+        return self.path.with_suffix(".json")
+
+    def words(self) -> list[SpokenWord] | None:
+        """Its words; None where the file says that there is no transcript.
+
+        Raises: ConfigError for a file that is missing or is no transcript.
+        """
+        file = self.transcript
+        if not file.is_file():
+            raise ConfigError(
+                f"{self.path} has no transcript {file.name} beside it: write one with "
+                f"'moshi-mlx annotate {self.path.parent}'."
+            )
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))["alignments"]
+            return None if found is None else [_word(entry) for entry in found]
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise ConfigError(
+                f"{file} is not a transcript ({type(error).__name__}: {error}): it "
+                'should hold {"alignments": [["word", [start, end], "SPEAKER_MAIN"], '
+                "...]}."
+            ) from error
+
+
+def _word(entry: Any) -> SpokenWord:
+    text, (start, end), *speaker = entry
+    start, end = float(start), float(end)
+    if not (isinstance(text, str) and math.isfinite(start) and math.isfinite(end)):
+        raise ValueError(f"{str(entry)[:60]} is not a word with its times")
+    return SpokenWord(text, start, end, *map(str, speaker[:1]))
+
+
+@dataclass
+class DataSource:
+    """Recordings that are drawn with one weight."""
+
+    name: str
+    recordings: list[TrainingRecording] = field(default_factory=list)
+    weight: float = 1.0
+
+
+def find_sources(data: str, part: str = TRAIN) -> list[DataSource]:
+    """The recordings that ``--data`` names.
+
+    Args:
+        data: a jsonl file, or a folder with ``train.jsonl`` and perhaps
+            ``valid.jsonl``, with other jsonl files, or with nothing but recordings.
+            Several are separated by commas, each perhaps with ``:weight``.
+        part: "train" or "valid". Only a folder with ``valid.jsonl`` has the latter.
+
+    Raises: ConfigError for what is not there, empty, or not as it should be.
+    """
+    found: list[DataSource] = []
+    for entry in filter(None, (e.strip() for e in data.split(","))):
+        path, weight = _weighted(entry)
+        files = _files(path, part)
+        for file in files:
+            recordings = _listed(file) if file.suffix == ".jsonl" else _heard(file)
+            found.append(DataSource(str(file), recordings, weight / len(files)))
+    if part == TRAIN and not any(source.recordings for source in found):
+        raise ConfigError(
+            f"{data!r} names no recordings: give a jsonl file with lines like "
+            '{"path": "a.wav", "duration": 12.3}, or a folder of recordings.'
+        )
+    return [source for source in found if source.recordings]
+
+
+def _weighted(entry: str) -> tuple[Path, float]:
+    path, colon, last = entry.rpartition(":")
+    if not colon or Path(entry).expanduser().exists():
+        return Path(entry).expanduser(), 1.0
+    try:
+        weight = float(last)
+    except ValueError:
+        return Path(entry).expanduser(), 1.0
+    if not 0 < weight < math.inf:
+        raise ConfigError(f"{entry!r} has the weight {last}: give one above 0.")
+    return Path(path).expanduser(), weight
+
+
+def _files(path: Path, part: str) -> list[Path]:
+    """The jsonl files that a path stands for, or the folder itself."""
+    if path.is_dir():
+        own = path / f"{part}.jsonl"
+        if own.is_file():
+            return [own]
+        if part != TRAIN:
+            return []
+        lists = sorted(f for f in path.glob("*.jsonl") if f.stem != VALID)
+        return lists or [path]
+    if not path.is_file():
+        raise ConfigError(f"there is no data {str(path)!r}: check the name.")
+    if path.suffix != ".jsonl":
+        raise ConfigError(
+            f"{str(path)!r} is not a list of recordings: name a jsonl file or a folder."
+        )
+    return [path] if part == TRAIN else []
+
+
+def _listed(file: Path) -> list[TrainingRecording]:
+    found = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            path, duration = file.parent / entry["path"], float(entry["duration"])
+            channel = entry.get("channel")
+            if not 0 < duration < math.inf or type(channel) not in (int, type(None)):
+                raise ValueError("a duration must be above 0, a channel a number")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(
+                f"line {number} of {file} is not a recording ({error}): it should be "
+                'like {"path": "a.wav", "duration": 12.3}.'
+            ) from error
+        if not path.is_file():
+            raise ConfigError(
+                f"line {number} of {file} names {str(path)!r}, which is not there."
+            )
+        found.append(TrainingRecording(path, duration, channel))
+    return found
+
+
+def _heard(folder: Path) -> list[TrainingRecording]:
+    """Recordings of a folder without a list, as long as they are."""
+    from ..audio.files import read
+
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SOUNDS:
+            samples = read(path, mono=False).shape[1]
+            found.append(TrainingRecording(path, samples / 24_000))
+    return found

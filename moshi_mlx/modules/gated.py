@@ -1,0 +1,45 @@
+"""Attention to a condition that a model may do without: each layer gates what it sees.
+
+All layers of a stack share one attention, so that a condition's keys and values are
+computed once for all of them.
+Source: arXiv:2503.15633 (MoshiVis).
+"""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from .attention import CrossAttention
+
+NARROWER = 8  # times is a gate's hidden layer
+CLOSED = -4.0  # added before the sigmoid: a new gate is almost closed
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A condition as the layers of a stack see it.
+
+    Attributes:
+        attention: that they share.
+        keys, values: of the condition, ``[B, H, S, D]``.
+    """
+
+    attention: CrossAttention
+    keys: mx.array
+    values: mx.array
+
+
+class ConditionGate(nn.Module):
+    """How much of each channel is let through, 0 to 1.
+
+    Shape: ``[..., D]`` both ways.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.linear1 = nn.Linear(dim, dim // NARROWER, bias=False)
+        self.linear2 = nn.Linear(dim // NARROWER, dim, bias=False)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return mx.sigmoid(self.linear2(mx.maximum(self.linear1(x), 0)) + CLOSED)
