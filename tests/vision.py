@@ -1,6 +1,7 @@
 """The golden MoshiVis: small, random, with what Kyutai's kyuteye_pt makes of it."""
 
 import json
+import re
 from functools import cache
 from typing import Any
 
@@ -11,7 +12,7 @@ from moshi_mlx.models import Lm, LmConfig
 from moshi_mlx.models.image import ImageEncoder
 from moshi_mlx.models.keys import pytorch_rules
 from moshi_mlx.utils.remap import remap
-from tests.tiny import DATA
+from tests.tiny import DATA, parameters
 
 VIS = DATA / "moshivis"
 Tensors = dict[str, mx.array]
@@ -41,3 +42,39 @@ def golden_vis() -> Lm:
     mine = language_part(tensors("model"), "golden")
     lm.load_weights(list(remap(mine, pytorch_rules(lm.cfg), "golden").items()))
     return lm
+
+
+def mlx_names(lm: Lm, encoder: ImageEncoder) -> Tensors:
+    """Every tensor under its name in Kyutai's MLX files."""
+    named: Tensors = {}
+    for name, w in parameters(lm).items():
+        if match := re.fullmatch(r"(.+)\.cross_gate\.linear([12])\.(.+)", name):
+            place = 2 * int(match[2]) - 2
+            gate = f"{match[1]}.cross_attention.gate.alpha.layers.{place}"
+            named[f"{gate}.{match[3]}"] = w
+        elif name.startswith("transformer.cross_attention."):
+            for layer in range(lm.cfg.transformer.num_layers):
+                named |= _shared(name, w, layer)
+        else:
+            named[name] = w
+    tower = {
+        n: w for n, w in tensors("model").items() if n.startswith("image_prefix.e")
+    }
+    named |= {
+        n.replace("image_prefix.enc", "img_embedder"): w for n, w in tower.items()
+    }
+    for name, w in parameters(encoder).items():
+        if name.startswith(("proj.", "norm.")):
+            named[f"transformer.image_prefix.{name.replace('.', '_xa.')}"] = w
+    return named
+
+
+def _shared(name: str, w: mx.array, layer: int) -> Tensors:
+    """A tensor of the shared attention as it stands in the files under each layer: of
+    keys and values, later ones only have scales and biases."""
+    mha, part = f"transformer.layers.{layer}.cross_attention.mha", name.split(".")[-1]
+    if ".out_proj." in name:
+        return {f"{mha}.out_proj.{part}": w}
+    q, kv = w[: w.shape[0] // 3], w[w.shape[0] // 3 :]
+    kept = {} if layer and part == "weight" else {f"{mha}.kv_proj.{part}": kv}
+    return {f"{mha}.q_proj.{part}": q, **kept}

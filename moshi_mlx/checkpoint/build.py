@@ -146,7 +146,9 @@ def footprint(info: CheckpointInfo, lm: Lm) -> Footprint:
     """Memory of a model that was opened or loaded, with its codec and a session."""
     dtype = lm.out_norm["weight"].dtype
     codec = nbytes(outline_codec(info)) if lm.n_q else 0
-    return Footprint(nbytes(lm), cache_bytes(lm.cfg.transformer, dtype), codec)
+    encoder = moshivis.outline_image_encoder(lm)
+    image = 0 if encoder is None else nbytes(encoder)
+    return Footprint(nbytes(lm), cache_bytes(lm.cfg.transformer, dtype), codec, image)
 
 
 def load_mimi(info: CheckpointInfo, num_codebooks: int | None = None) -> Mimi:

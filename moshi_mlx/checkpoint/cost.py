@@ -96,7 +96,9 @@ def cost(lm: Lm) -> Cost:
         # the inputs of all steps on one set of weights are one product
         again = path.endswith("linear_in") and id(arrays.get("weight")) in read
         if kind != "conditions" and not again:
-            part.step_bytes += _step_bytes(path, layer, arrays)
+            shared = path.startswith("transformer.cross_attention.")  # by all layers
+            times = lm.cfg.transformer.num_layers if shared else 1
+            part.step_bytes += times * _step_bytes(path, layer, arrays)
         read.update(id(w) for w in arrays.values())
     return Cost(parts, cache_bytes(lm.cfg.transformer, lm.out_norm["weight"].dtype))
 

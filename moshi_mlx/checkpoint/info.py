@@ -14,7 +14,7 @@ from ..models.mimi_transformers import kyutai_config
 from ..models.schema import shortened, without_nulls
 from ..utils.json_text import read_json
 from ..utils.loaders import NotInRepoError, hf_get
-from . import helium
+from . import helium, moshivis
 from .kinds import ModelKind, kind_of, model_type
 from .shards import parts_of_index, shards_of
 from .source import Source, stays_inside
@@ -147,6 +147,8 @@ class CheckpointInfo:
             source = source.sibling(kind)
         path = source.first([source.config]) if config is None else hf_get(config)
         data = _config(str(name), None if path is None else read_json(path))
+        if path is None and moshivis.is_named_so(str(name), source.folder):
+            data |= moshivis.CONFIG
         check_values(data)
         data |= {key: without_nulls(data[key]) for key in SETTINGS if data.get(key)}
         files = {key: hf_get(file) for key, file in given.items() if file is not None}
@@ -255,6 +257,8 @@ class CheckpointInfo:
             kinds = [f"q{self.bits}", "bf16"] if self.bits else ["bf16"]
             names = [f"helium-1-preview-2b-{kind}.safetensors" for kind in kinds]
             return [*names, LM_NAMES[0]]
+        if self.kind.sees and self.bits:  # one repository holds several
+            return [f"model.q{self.bits}.safetensors", *LM_NAMES]
         ends = f".{self.name.rsplit('-')[-1]}.safetensors"  # of moshiko-mlx-q4
         return sorted(LM_NAMES, key=lambda name: not name.endswith(ends))
 

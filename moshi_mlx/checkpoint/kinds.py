@@ -13,7 +13,7 @@ from . import helium
 
 EngineName = Literal["duplex", "stt", "tts", "text", "codec"]
 Ability = Literal[
-    "listens", "converses", "translates", "transcribes", "speaks", "writes"
+    "listens", "converses", "translates", "transcribes", "speaks", "writes", "sees"
 ]
 
 # Models that the commands take when none is named.
@@ -21,8 +21,10 @@ DEFAULT_TRANSLATION_REPO = "kyutai/hibiki-1b-mlx-bf16"
 DEFAULT_STT_REPO = "kyutai/stt-1b-en_fr-candle"  # it also scores pauses
 DEFAULT_TTS_REPO = "kyutai/tts-1.6b-en_fr"
 DEFAULT_TEXT_REPO = "kyutai/helium-1-preview-2b-mlx"
+DEFAULT_IMAGE_REPO = "kyutai/moshika-vis-mlx"
 
 HIBIKI_TAIL_S = 60.0  # a translation that has not ended by then never will
+SEEING = {"temp": 0.7, "temp_text": 0.45}  # MoshiVis, in Kyutai's client and MLX code
 DESCRIPTIONS = "very_good", "very_bad"  # of Hibiki's training data
 
 # What a model that lacks an ability is said to lack, and what to do instead.
@@ -36,6 +38,7 @@ LACKING: dict[str, tuple[str, str]] = {
     "transcribes": ("does not transcribe speech", f"use one like {DEFAULT_STT_REPO}"),
     "speaks": ("does not speak", f"use one like {DEFAULT_TTS_REPO}"),
     "writes": ("does not continue texts", f"use a text model like {DEFAULT_TEXT_REPO}"),
+    "sees": ("sees no images", f"use one like {DEFAULT_IMAGE_REPO}"),
 }
 TASKS = {  # pipeline_tag of the hub
     "stt": "automatic-speech-recognition",
@@ -105,6 +108,7 @@ class ModelKind:
         transcribes: writes down what it hears.
         speaks: reads texts aloud.
         writes: continues texts.
+        sees: looks at an image while it converses.
         has_codec: needs Mimi.
         codebooks: that the codec needs, of the model's side or the user's.
         conditions: the description that it is given, and under guidance the one that it
@@ -120,6 +124,7 @@ class ModelKind:
     transcribes: bool = False
     speaks: bool = False
     writes: bool = False
+    sees: bool = False
     has_codec: bool = True
     codebooks: int = 8
     conditions: tuple[str, str] | None = None
@@ -183,6 +188,7 @@ def kind_of(config: Mapping[str, Any]) -> ModelKind:
             ending=_listening(stt),
         )
     hibiki, conditioners = name == "hibiki", config.get("conditioners") or {}
+    sees = config.get("vision") is not None
     ending = EndRule(before_s=float(config.get("lead_in_s", 0.0)))
     if hibiki:
         ending = EndRule("own", tail_s=HIBIKI_TAIL_S, silent_start=not conditioners)
@@ -190,16 +196,17 @@ def kind_of(config: Mapping[str, Any]) -> ModelKind:
         *(name, "duplex", listens),
         converses=listens and own > 0 and not hibiki,
         translates=hibiki,
+        sees=sees,
         codebooks=codebooks,
         conditions=DESCRIPTIONS if "description" in conditioners else None,
         hears_end_as_padding=hibiki,
-        sampling=_sampling(config),
+        sampling=_sampling(config, **(SEEING if sees else {})),
         ending=ending,
     )
 
 
-def _sampling(config: Mapping[str, Any]) -> SamplingDefaults:
-    own = config.get("lm_gen_config") or {}
+def _sampling(config: Mapping[str, Any], **defaults: float) -> SamplingDefaults:
+    own = {**defaults, **(config.get("lm_gen_config") or {})}
     names = SamplingDefaults.__dataclass_fields__
     return SamplingDefaults(**{key: own[key] for key in names if key in own})
 

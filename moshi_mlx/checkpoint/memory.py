@@ -25,15 +25,18 @@ class Footprint:
         weights: of the language model.
         session: keys and values of one session, once it is longer than the context.
         codec: weights of the codec; 0 for a model without sound.
+        image: weights of the image encoder; 0 for a model that sees none.
     """
 
     weights: int
     session: int = 0
     codec: int = 0
+    image: int = 0
 
     def total(self, sessions: int = 1) -> int:
         """Bytes with so many sessions at once."""
-        return self.weights + self.codec + sessions * self.session
+        own = self.weights + self.codec + self.image
+        return own + sessions * self.session
 
     def sessions_that_fit(self) -> int:
         """How many sessions this machine's memory holds at once."""
@@ -42,7 +45,7 @@ class Footprint:
 
     def __str__(self) -> str:
         parts = {"weights": self.weights, "a session": self.session}
-        parts["codec"] = self.codec
+        parts |= {"codec": self.codec, "image encoder": self.image}
         return ", ".join(f"{name} {n / 1e9:.1f}" for name, n in parts.items() if n)
 
 

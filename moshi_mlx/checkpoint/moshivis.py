@@ -7,14 +7,17 @@ files hold it under layer 0, and some repeat it, or parts of it, under the other
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
-from ..models.image import IMAGE_RULES
+from ..errors import CheckpointError
+from ..models.image import IMAGE_RULES, ImageEncoder
+from ..models.lm import Lm
 from ..utils.remap import Rule, remap
-from ..utils.tensor_files import Weights
+from ..utils.tensor_files import Weights, read_header
 
 MODEL_TYPE = "moshi_vis"
 NAMED_SO = re.compile(r"moshi\w*-vis\b", re.IGNORECASE)  # kyutai/moshika-vis-mlx
@@ -36,9 +39,18 @@ _RULES = [
 ]
 
 
-def sees(names: Iterable[str]) -> bool:
-    """Whether tensors of these names are those of a MoshiVis."""
-    return any(IMAGE.fullmatch(name) for name in names)
+def is_named_so(name: str, folder: Path | None) -> bool:
+    """Whether a checkpoint without config.json is a MoshiVis: by its tensors where it
+    is a folder, else by its name."""
+    if folder is None:
+        return NAMED_SO.search(name) is not None
+    try:
+        for file in sorted(folder.glob("model*.safetensors")):
+            if any(IMAGE.fullmatch(name) for name in read_header(file)):
+                return True
+    except CheckpointError:  # damaged: whoever reads the weights says so
+        pass
+    return False
 
 
 def image_part(weights: Mapping[str, mx.array], what: str) -> Weights:
@@ -67,3 +79,12 @@ def _one_projection(weights: Mapping[str, mx.array]) -> Weights:
             halves = [joined.pop(name) for name in names]
             joined[f"{mha}.in_proj.{part}"] = mx.concatenate(halves)
     return joined
+
+
+def outline_image_encoder(lm: Lm) -> ImageEncoder | None:
+    """The image encoder that belongs to a language model, none of its weights read."""
+    if lm.cfg.vision is None:
+        return None
+    encoder = ImageEncoder(lm.cfg.vision, lm.cfg.transformer.d_model)
+    encoder.set_dtype(lm.out_norm["weight"].dtype)
+    return encoder

@@ -17,8 +17,8 @@ from .quantize import BITS, FIXED_MODES, Choice, Recipe, same
 KINDS = {  # kind of layer: how its path looks
     "text embedding": r"text_emb(\..+)?",
     "audio embeddings": r"audio_embs\..+",
-    "attention in": r"transformer\.layers\.\d+\.(self_attn|cross_attention)\.in_proj",
-    "attention out": r"transformer\.layers\.\d+\.(self_attn|cross_attention)\.out_proj",
+    "attention in": r"transformer(\.layers\.\d+)?\.(self|cross)_att\w+\.in_proj",
+    "attention out": r"transformer(\.layers\.\d+)?\.(self|cross)_att\w+\.out_proj",
     "feed-forward in": r"transformer\.layers\.\d+\.gating\.linear(_in|1)",
     "feed-forward out": r"transformer\.layers\.\d+\.gating\.linear(_out|2)",
     "text head": r"text_linear",

@@ -41,6 +41,7 @@ def save(
     mimi_config: Mapping[str, Any] | None = None,
     mimi_dtype: mx.Dtype = mx.float32,
     tokenizer: Path | None = None,
+    image_encoder: nn.Module | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Save a language model, plain or quantised, with what belongs to it.
@@ -53,6 +54,7 @@ def save(
         mimi: the codec, copied if it is a file; saved in ``mimi_dtype`` if a model.
         mimi_config: the codec's configuration, if it is not Kyutai's released Mimi.
         tokenizer: file to copy.
+        image_encoder: saved beside the language model, in the same file.
         overwrite: replace a checkpoint that is there.
 
     Returns: the folder.
@@ -69,7 +71,11 @@ def save(
     if block := quantization.to_config():
         data["quantization"] = block
     with _whole_or_nothing(folder, name) as begun, as_stored(lm):
-        _write_tensors(begun / name, dict(tree_flatten(lm.parameters())))
+        weights: Weights = dict(tree_flatten(lm.parameters()))
+        if image_encoder is not None:
+            seeing: Weights = dict(tree_flatten(image_encoder.parameters()))
+            weights |= {f"image_encoder.{key}": w for key, w in seeing.items()}
+        _write_tensors(begun / name, weights)
         if mimi is not None:
             data["mimi_name"] = _save_mimi(begun, mimi, mimi_dtype)
         if mimi_config is not None:

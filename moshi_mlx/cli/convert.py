@@ -64,7 +64,7 @@ def convert(
     """
     import mlx.core as mx
 
-    from ..checkpoint.build import load_tokenizer, open_lm
+    from ..checkpoint.build import load_image_encoder, load_tokenizer, open_lm
     from ..checkpoint.cost import cost
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.quantize import materialise
@@ -103,6 +103,7 @@ def convert(
             mimi=found.mimi_weights if lm.n_q else None,
             mimi_config=found.mimi_config if lm.n_q else None,
             tokenizer=found.tokenizer,
+            image_encoder=load_image_encoder(found, as_stored=True),
             overwrite=overwrite,
         )
     result = {"folder": str(out), "bytes": weight.nbytes}

@@ -90,18 +90,19 @@ def check_files(found: "CheckpointInfo") -> None:
 def describe(found: "CheckpointInfo") -> dict[str, Any]:
     """Everything that is known of a checkpoint, for JSON."""
     from ..checkpoint.bandwidth import reach
-    from ..checkpoint.build import outline_codec
+    from ..checkpoint.build import footprint
     from ..checkpoint.cost import cost
     from ..checkpoint.kernels import kernels
     from ..checkpoint.memory import machine_memory
     from ..checkpoint.outline import outline
     from ..checkpoint.quantize import describe as quantised
-    from ..checkpoint.quantize import is_quantized, nbytes
+    from ..checkpoint.quantize import is_quantized
 
     lm, here = outline(found)
     weight, layers = cost(lm), quantised(lm)
     counted = kernels(lm, quantised=is_quantized(lm), codec=bool(lm.n_q))
-    codec = nbytes(outline_codec(found)) if lm.n_q else 0
+    needs = footprint(found, lm)
+    codec = needs.codec
     read = weight.step_bytes + codec
     return {
         "name": found.name,
@@ -111,6 +112,7 @@ def describe(found: "CheckpointInfo") -> dict[str, Any]:
         "network": _network(lm),
         "sampling": found.lm_gen_config,
         "conditions": _conditions(found),
+        "image": _image(lm),
         "voices": _voices(found),
         "parameters": weight.parameters,
         "bits_per_weight": round(weight.bits_per_weight, 2),
@@ -127,6 +129,7 @@ def describe(found: "CheckpointInfo") -> dict[str, Any]:
         "memory_bytes": {
             "weights": weight.nbytes,
             "codec": codec,
+            "image_encoder": needs.image,
             "conversation": weight.cache_bytes,
             "conversation_kv_bits_8": _packed_conversation(lm),
             "this_machine": machine_memory(),
@@ -199,6 +202,19 @@ def _network(lm: "Lm") -> dict[str, Any]:
     }
 
 
+def _image(lm: "Lm") -> dict[str, int] | None:
+    """What a model that sees does with an image."""
+    vision = lm.cfg.vision
+    if vision is None:
+        return None
+    return {
+        "size": vision.image_size,
+        "patches": vision.side**2,
+        "layers": vision.num_hidden_layers,
+        "width": vision.hidden_size,
+    }
+
+
 def _conditions(found: "CheckpointInfo") -> dict[str, Any]:
     """Conditions by name: the values of a table, or the width of an array."""
     entries = found.config.get("conditioners") or {}
@@ -227,11 +243,12 @@ def show(facts: dict[str, Any], console: "Console", all_chips: bool) -> None:
     console.print(_parts(facts["parts"]))
     memory, out = facts["memory_bytes"], console.print
     packed = memory["conversation_kv_bits_8"] or memory["conversation"]
-    less = packed < memory["conversation"]
+    less, seeing = packed < memory["conversation"], memory["image_encoder"]
     out(
         f"{facts['parameters'] / 1e6:,.1f} M parameters at {facts['bits_per_weight']} "
-        f"bits, {size(memory['weights'])}; codec {size(memory['codec'])}; a long "
-        f"conversation {size(memory['conversation'])}"
+        f"bits, {size(memory['weights'])}; codec {size(memory['codec'])}; "
+        + (f"image encoder {size(seeing)}; " if seeing else "")
+        + f"a long conversation {size(memory['conversation'])}"
         + (f" ({size(packed)} with --kv-bits 8)" if less else "")
         + f"; this machine {size(memory['this_machine'])}"
     )
@@ -268,6 +285,11 @@ def _show_network(facts: dict[str, Any], console: "Console") -> None:
     if depth := network["depth"]:
         out(
             "depth: {layers} layers of {width}, {steps} steps per frame".format(**depth)
+        )
+    if image := facts["image"]:
+        out(
+            "sees an image of {size} x {size} pixels as {patches} patches: {layers} "
+            "layers of {width}".format(**image)
         )
     for title in ("sampling", "conditions", "voices"):
         if facts[title]:

@@ -210,7 +210,7 @@ def _write(
     found: "CheckpointInfo", out: Path, name: str, overwrite: bool
 ) -> dict[str, Any]:
     """Quantise into a folder; what was written."""
-    from ..checkpoint.build import load_tokenizer, open_lm
+    from ..checkpoint.build import load_image_encoder, load_tokenizer, open_lm
     from ..checkpoint.cost import cost
     from ..checkpoint.quantize import quantize
     from ..checkpoint.recipes import recipe_named
@@ -239,6 +239,7 @@ def _write(
             mimi=found.mimi_weights if lm.n_q else None,
             mimi_config=found.mimi_config if lm.n_q else None,
             tokenizer=found.tokenizer,
+            image_encoder=load_image_encoder(found, as_stored=True),
             overwrite=overwrite,
         )
     return {
