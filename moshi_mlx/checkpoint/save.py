@@ -105,7 +105,8 @@ def check_free(
         )
     if (folder / "config.json").exists() and not overwrite:
         raise CheckpointError(
-            f"{str(folder)!r} holds a checkpoint already: name another folder."
+            f"{str(folder)!r} holds a checkpoint already: name another folder, or "
+            "give --overwrite (in Python: overwrite=True)."
         )
     there = folder.absolute()
     while not there.exists():

@@ -27,7 +27,7 @@ TASKS = ["stt", "tts", "translation", "text"]
 
 
 def bench(
-    model: options.Model = None,
+    model: options.AnyModel = None,
     size: Annotated[
         str | None,
         typer.Option(

@@ -37,7 +37,7 @@ def complete(
             "--steps", "--nsteps", metavar="N", min=1, help="Most tokens to write."
         ),
     ] = 100,
-    model: options.Model = None,
+    model: options.TextModel = None,
     seed: options.Seed = None,
     temp: options.Temperature = None,
     top_p: options.TopP = None,
@@ -56,7 +56,8 @@ def complete(
         typer.Option(
             *("--quantize", "-q", "--quantized", "--quantize-bits"),
             metavar="BITS",
-            help="Quantise the model to this many bits per weight while it loads.",
+            help="Quantise the model to this many bits per weight while it loads. "
+            "Default: as stored.",
             rich_help_panel=options.MODEL_PANEL,
         ),
     ] = None,
@@ -65,7 +66,8 @@ def complete(
         typer.Option(
             *("--group-size", "--quantize-group-size"),
             metavar="N",
-            help="Number of weights that share a scale, with -q.",
+            help="Number of weights that share a scale, with -q. Default: 32 for 4 "
+            "bits, else 64.",
             rich_help_panel=options.MODEL_PANEL,
         ),
     ] = None,
@@ -84,7 +86,7 @@ def complete(
         typer.Option(
             *("--moshi-weights", "--weights"),
             metavar="FILE",
-            help="Use these weights instead of the model's own.",
+            help="Use these weights. Default: the model's own.",
             rich_help_panel=options.FILES_PANEL,
         ),
     ] = None,

@@ -18,7 +18,7 @@ _MARKS = {"ok": ("green", "ok"), "warning": ("yellow", "!"), "error": ("red", "x
 
 
 def doctor(
-    model: options.Model = None,
+    model: options.TimedModel = None,
     sound: Annotated[
         bool,
         typer.Option(

@@ -30,7 +30,7 @@ def info(
         str | None,
         typer.Argument(metavar="NAME|FOLDER|demo", help="The checkpoint to read."),
     ] = None,
-    model: options.Model = None,
+    model: options.AnyModel = None,
     lm_config: options.LmConfigFile = None,
     kv_bits: options.KvBits = None,
     chips: Annotated[

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from ..errors import DISK_FULL, MoshiError
 from .console import log_to_stderr, make_log
@@ -99,19 +99,27 @@ def available() -> list[str]:
     return [name for name in COMMANDS if find_spec(f"{__package__}.{name}")]
 
 
-class _Command(TyperCommand):
-    """Help that shows no "<bool>" behind options which take no value."""
+def _without_bool(params: list[Any]) -> list[Any]:
+    """Parameters whose help shows no "<bool>" behind options that take no value."""
+    for param in params:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+    return params
 
+
+class _Command(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
-        params = super().get_params(ctx)
-        for param in params:
-            if getattr(param, "is_flag", False):
-                param.metavar = ""
-        return params
+        return _without_bool(super().get_params(ctx))
+
+
+class _Group(TyperGroup):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _without_bool(super().get_params(ctx))
 
 
 def _typer() -> typer.Typer:
     return typer.Typer(
+        cls=_Group,
         context_settings=HELP_NAMES,
         no_args_is_help=True,
         pretty_exceptions_enable=False,

@@ -22,15 +22,67 @@ class Engine(str, Enum):
     rust = "rust"
 
 
-Model = Annotated[
-    str | None,
-    typer.Option(
+def _model(metavar: str, help: str) -> Any:
+    """--model of a command: names what this command can run."""
+    return typer.Option(
         "--model",
         "--hf-repo",
-        metavar="NAME|FOLDER|demo",
-        help="A model on the hub (kyutai/moshiko-mlx-q4), a folder, or 'demo', the "
-        "small model in this package.",
+        metavar=metavar,
+        help=help,
         rich_help_panel=MODEL_PANEL,
+    )
+
+
+_ANY = "NAME|FOLDER|demo"
+_DEMO = "a folder, or 'demo', the small Moshi in this package."
+Model = Annotated[
+    str | None,
+    _model(
+        _ANY,
+        f"A Moshi on the hub (kyutai/moshiko-mlx-q4), {_DEMO} Default: the Moshi that "
+        "fits this machine's memory.",
+    ),
+]
+AnyModel = Annotated[
+    str | None,
+    _model(
+        _ANY,
+        f"Any model on the hub, {_DEMO} Default: the Moshi that fits this machine's "
+        "memory.",
+    ),
+]
+TimedModel = Annotated[
+    str | None, _model(_ANY, f"A Moshi to time: on the hub, {_DEMO} Default: demo.")
+]
+RecogniserModel = Annotated[
+    str | None,
+    _model(
+        "NAME|FOLDER",
+        "A speech-to-text model: a name on the hub or a folder. Default: "
+        "kyutai/stt-1b-en_fr-candle.",
+    ),
+]
+SpeechModel = Annotated[
+    str | None,
+    _model(
+        "NAME|FOLDER",
+        "A text-to-speech model: a name on the hub or a folder. Default: "
+        "kyutai/tts-1.6b-en_fr.",
+    ),
+]
+TranslationModel = Annotated[
+    str | None,
+    _model(
+        "NAME|FOLDER",
+        "A Hibiki: a name on the hub or a folder. Default: kyutai/hibiki-1b-mlx-bf16.",
+    ),
+]
+TextModel = Annotated[
+    str | None,
+    _model(
+        "NAME|FOLDER",
+        "A text model (Helium): a name on the hub or a folder. Default: "
+        "kyutai/helium-1-preview-2b-mlx.",
     ),
 ]
 Quantized = Annotated[
@@ -39,7 +91,7 @@ Quantized = Annotated[
         *("--quantized", "-q", "--quantize"),
         metavar="BITS",
         help="Check that the checkpoint has this many bits per weight. Not needed: "
-        "the bits are read from the file.",
+        "the bits are read from the file. Default: no check.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]
@@ -67,7 +119,7 @@ MoshiWeights = Annotated[
     typer.Option(
         *("--moshi-weights", "--moshi-weight"),
         metavar="FILE",
-        help="Use these weights of the language model instead of the model's own.",
+        help="Use these weights of the language model. Default: the model's own.",
         rich_help_panel=FILES_PANEL,
     ),
 ]
@@ -76,7 +128,7 @@ MimiWeights = Annotated[
     typer.Option(
         *("--mimi-weights", "--mimi-weight"),
         metavar="FILE",
-        help="Use these weights of the codec.",
+        help="Use these weights of the codec. Default: the model's own.",
         rich_help_panel=FILES_PANEL,
     ),
 ]
@@ -85,7 +137,7 @@ Tokenizer = Annotated[
     typer.Option(
         "--tokenizer",
         metavar="FILE",
-        help="Use this SentencePiece model for the text.",
+        help="Use this SentencePiece model for the text. Default: the model's own.",
         rich_help_panel=FILES_PANEL,
     ),
 ]
@@ -94,7 +146,7 @@ LoraWeights = Annotated[
     typer.Option(
         "--lora-weights",
         metavar="FILE",
-        help="Merge these LoRA adapters into the weights.",
+        help="Merge these LoRA adapters into the weights. Default: none.",
         rich_help_panel=FILES_PANEL,
     ),
 ]
@@ -103,7 +155,7 @@ LmConfigFile = Annotated[
     typer.Option(
         *("--lm-config", "--config"),
         metavar="FILE",
-        help="Use this config.json for the language model.",
+        help="Use this config.json for the language model. Default: the model's own.",
         rich_help_panel=FILES_PANEL,
     ),
 ]
@@ -125,7 +177,8 @@ Temperature = Annotated[
         "--temp",
         min=0.0,
         metavar="T",
-        help="Temperature of text and audio; 0 always takes the likeliest token.",
+        help="Temperature of text and audio; 0 always takes the likeliest token. "
+        "Default: the model's.",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]
@@ -136,7 +189,8 @@ TopP = Annotated[
         min=0.0,
         max=1.0,
         metavar="P",
-        help="Draw from the likeliest tokens that together reach this probability.",
+        help="Draw from the likeliest tokens that together reach this probability. "
+        "Default: the model's.",
         rich_help_panel=SAMPLING_PANEL,
     ),
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .console import RawPrinter, log_to_stderr
+from .console import RawPrinter, log_to_stderr, make_log
 from .loading import load_moshi
 from .outputs import SoundFiles, check_outputs, print_json
 
@@ -156,6 +156,11 @@ def finish(
         for name, ms in summary["stages_ms"].items()
     )
     print(flush=True)
+    if response.frames and not response.text.strip():
+        nothing = (
+            f"{response.model} said nothing: try another --seed, or a longer --tail"
+        )
+        print(make_log("warning", f"{nothing}."), file=sys.stderr)
     print(
         "{audio_s:.1f} s of sound in {wall_s:.1f} s ({times_real_time:.1f} x real "
         "time); p50 / p95 a frame: {stages}; seed {seed}".format(

@@ -49,7 +49,8 @@ def speak(
         typer.Option(
             "--speaker",
             metavar="NAME",
-            help="Speaker for --play, by number or part of its name.",
+            help="Speaker for --play, by number or part of its name. "
+            "Default: the system's.",
         ),
     ] = None,
     words: Annotated[
@@ -171,7 +172,7 @@ def speak(
             rich_help_panel=BATCH_PANEL,
         ),
     ] = False,
-    model: options.Model = None,
+    model: options.SpeechModel = None,
     nq: Annotated[
         int,
         typer.Option(
@@ -190,7 +191,8 @@ def speak(
         typer.Option(
             *("--quantize", "-q"),
             metavar="BITS",
-            help="Quantise the model to this many bits per weight while it loads.",
+            help="Quantise the model to this many bits per weight while it loads. "
+            "Default: as stored.",
             rich_help_panel=options.MODEL_PANEL,
         ),
     ] = None,

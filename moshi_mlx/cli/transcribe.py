@@ -47,7 +47,8 @@ def transcribe(
         typer.Option(
             "--microphone",
             metavar="NAME",
-            help="Microphone for --mic, by number or part of its name.",
+            help="Microphone for --mic, by number or part of its name. "
+            "Default: the system's.",
         ),
     ] = None,
     forms: Annotated[
@@ -112,7 +113,7 @@ def transcribe(
             help="Number of files to transcribe at once.",
         ),
     ] = 8,
-    model: options.Model = None,
+    model: options.RecogniserModel = None,
     quantized: options.Quantized = None,
     kv_bits: options.KvBits = None,
     moshi_weights: options.MoshiWeights = None,

@@ -53,7 +53,8 @@ def translate(
         typer.Option(
             "--microphone",
             metavar="NAME",
-            help="Microphone for --mic, by number or part of its name.",
+            help="Microphone for --mic, by number or part of its name. "
+            "Default: the system's.",
         ),
     ] = None,
     play: Annotated[
@@ -64,7 +65,8 @@ def translate(
         typer.Option(
             "--speaker",
             metavar="NAME",
-            help="Speaker for --play, by number or part of its name.",
+            help="Speaker for --play, by number or part of its name. "
+            "Default: the system's.",
         ),
     ] = None,
     both: Annotated[
@@ -87,7 +89,7 @@ def translate(
     line_width: options.LineWidth = 42,
     lines: options.CueLines = 2,
     codec: options.Codec = options.Engine.native,
-    model: options.Model = None,
+    model: options.TranslationModel = None,
     seed: options.Seed = None,
     temp: options.Temperature = None,
     text_temperature: options.TextTemperature = None,

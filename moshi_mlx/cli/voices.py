@@ -34,14 +34,15 @@ def voices(
         typer.Option(
             "--speaker",
             metavar="NAME",
-            help="Speaker for --play, by number or part of its name.",
+            help="Speaker for --play, by number or part of its name. "
+            "Default: the system's.",
         ),
     ] = None,
     voice_repo: Annotated[
         str | None,
         options.voice_repo(),
     ] = None,
-    model: options.Model = None,
+    model: options.SpeechModel = None,
     json_: options.Json = False,
 ) -> None:
     """List, search and play the voices of a model that speaks."""

@@ -46,15 +46,7 @@ def find_voice(name: str, repo: str, suffix: str) -> Path:
     Raises: CheckpointError for an unknown voice, naming the nearest ones, or one of
         another model.
     """
-    if "@" in name.rsplit("/")[-1] and name.endswith(EMBEDDED):
-        if suffix and not name.endswith(suffix):
-            raise CheckpointError(
-                f"voice {name!r} was made for another model: this one takes files that "
-                f"end in {suffix!r}."
-            )
-        full = name
-    else:
-        full = name if name.endswith(EMBEDDED) else name + suffix
+    full = _file_name(name, suffix)
     if exists(Path(full)):
         return Path(full)
     if suffix and exists(Path(name)):
@@ -68,9 +60,28 @@ def find_voice(name: str, repo: str, suffix: str) -> Path:
         path = hf_get(full, repo)
     except NotInRepoError:
         raise _unknown(name, voice_names(repo, suffix), repo) from None
+    except CheckpointError as error:  # the hub cannot be reached
+        near = nearest(name, _names(_files_in_cache(repo), suffix))
+        if not near:
+            raise
+        raise CheckpointError(
+            f"{error} On this machine the nearest voices are {', '.join(near)}."
+        ) from error
     if not path.is_file():
         raise CheckpointError(f"there is no voice file {path}: check the path.")
     return path
+
+
+def _file_name(name: str, suffix: str) -> str:
+    """A voice's name as a file name. Raises: CheckpointError for another model's."""
+    if not name.endswith(EMBEDDED):
+        return name + suffix
+    if suffix and "@" in name.rsplit("/")[-1] and not name.endswith(suffix):
+        raise CheckpointError(
+            f"voice {name!r} was made for another model: this one takes files that "
+            f"end in {suffix!r}."
+        )
+    return name
 
 
 def voice_names(repo: str, suffix: str) -> list[str]:
@@ -80,6 +91,11 @@ def voice_names(repo: str, suffix: str) -> list[str]:
     """
     folder = Path(repo)
     files = _files_of(folder) if folder.is_dir() else _files_in_repo(repo)
+    return _names(files, suffix)
+
+
+def _names(files: Iterable[str], suffix: str) -> list[str]:
+    """Names of the voices among files."""
     ends = (suffix,) if suffix else SOUND
     names = (f for f in files if f.endswith(ends))
     return sorted(n.removesuffix(suffix) if suffix else n for n in names)
@@ -100,15 +116,22 @@ def _files_in_repo(repo: str) -> list[str]:
             return [file.rfilename for file in about.siblings or []]
         except Exception:  # offline, or no such repository: what is here counts
             pass
-    snapshots = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
-    found: set[str] = set()
-    for snapshot in snapshots.glob("snapshots/*"):
-        found.update(_files_of(snapshot))
+    found = _files_in_cache(repo)
     if not found:
         raise CheckpointError(
             f"the voices of {repo} are not on this machine, and the hub cannot be "
             "reached: connect once, or give a local voice file."
         )
+    return found
+
+
+def _files_in_cache(repo: str) -> list[str]:
+    from huggingface_hub import constants
+
+    snapshots = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
+    found: set[str] = set()
+    for snapshot in snapshots.glob("snapshots/*"):
+        found.update(_files_of(snapshot))
     return sorted(found)
 
 

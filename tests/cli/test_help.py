@@ -1,0 +1,47 @@
+"""What --help says: defaults, models that fit, and no types of flags."""
+
+from typing import Any
+
+import pytest
+import typer
+
+from moshi_mlx.cli import main
+
+# Without one of these, nothing is done. (Or the help begins with "Also".)
+EXTRAS = {
+    *("--allow-origin", "--bits", "--both", "--compare", "--expect", "--format"),
+    *("--kv-bits", "--out", "--play", "--plot", "--prompt", "--prompt-file"),
+    *("--record", "--recording", "--report", "--save-quantized", "--size", "--ssl"),
+    *("--static", "--task", "--trace", "--trusted-proxy", "--upload", "--words"),
+    *("--top-k", "--voice"),
+}
+DEMO = {"chat", "serve", "respond", "info", "doctor", "bench"}
+
+
+def options(name: str) -> list[Any]:
+    app = typer.Typer()
+    main._add(app, name)
+    command = typer.main.get_command(app)
+    return [p for p in command.params if p.param_type_name == "option" and not p.hidden]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", main.available())
+def test_every_option_tells_its_default(name: str):
+    for option in options(name):
+        asks = EXTRAS.intersection(option.opts) or getattr(option, "is_flag", False)
+        help = option.help or ""
+        told = option.default is not None or "Default: " in help or "Also " in help
+        assert asks or told, option.opts
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(main.available()) - {"quantize", "convert"})
+)
+def test_a_command_offers_the_demo_only_if_it_can_run_it(name: str):
+    [model] = [option for option in options(name) if "--model" in option.opts]
+    assert ("demo" in (model.metavar or "")) == (name in DEMO)
+
+
+def test_flags_show_no_type(capsys: pytest.CaptureFixture[str]):
+    assert main.main(["--help"]) == 0
+    assert "<bool>" not in capsys.readouterr().out
