@@ -27,6 +27,8 @@ SOURCE_KEYS = {
 }
 # moshi_mlx 0.3.0 takes bits and groups from the file's name.
 NAME_OF = {Choice(32, 4): "model.q4.safetensors", Choice(64, 8): "model.q8.safetensors"}
+CONFIG_NAME = "config.json"
+REPLACED = "replaced.json"  # the config.json of the checkpoint that is overwritten
 MIMI_NAME = "mimi.safetensors"
 MIMI_CONFIG_NAME = "mimi_config.json"
 STATISTICS = ("cluster_usage", "embedding_sum")  # of the codec, always float32
@@ -83,7 +85,7 @@ def save(
             _write_json(begun / MIMI_CONFIG_NAME, mimi_config)
         if tokenizer is not None:
             data["tokenizer_name"] = _copy(begun, tokenizer)
-        _write_json(begun / "config.json", data)
+        _write_json(begun / CONFIG_NAME, data)
     return folder
 
 
@@ -103,7 +105,7 @@ def check_free(
         raise CheckpointError(
             f"{str(folder)!r} is the checkpoint that is read: name another folder."
         )
-    if (folder / "config.json").exists() and not overwrite:
+    if (folder / CONFIG_NAME).exists() and not overwrite:
         raise CheckpointError(
             f"{str(folder)!r} holds a checkpoint already: name another folder, or "
             "give --overwrite (in Python: overwrite=True)."
@@ -122,21 +124,25 @@ def check_free(
 def _whole_or_nothing(folder: Path, weights: str) -> Iterator[Path]:
     """A folder to write into, whose files are moved to ``folder`` if all went well.
 
-    Weights under another name than ``weights`` that a replaced checkpoint had go.
+    A replaced checkpoint loses its config.json first, and the new one comes last: at no
+    time does a config.json describe another checkpoint's weights. Old weights under
+    another name than ``weights`` are deleted.
     """
-    begun = folder / ".part"
+    begun, config = folder / ".part", folder / CONFIG_NAME
     above = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        shutil.rmtree(begun, ignore_errors=True)  # of a run that was ended
+        old = _weights_in(folder, begun / REPLACED)  # of a run that was ended
+        shutil.rmtree(begun, ignore_errors=True)
         begun.mkdir(parents=True)
         yield begun
-        old = set(_weights_in(folder)) - {weights}
-        for file in sorted(
-            begun.iterdir(), key=lambda path: path.name == "config.json"
-        ):
+        old += _weights_in(folder, config)
+        made = sorted(begun.iterdir(), key=lambda path: path.name == CONFIG_NAME)
+        if config.exists():
+            os.replace(config, begun / REPLACED)
+        for file in made:
             os.replace(file, folder / file.name)
-        for name in old:
-            (folder / name).unlink()
+        for name in {*old} - {weights}:
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise CheckpointError(
             f"{str(folder)!r} cannot be written: {error.strerror or error}."
@@ -148,9 +154,8 @@ def _whole_or_nothing(folder: Path, weights: str) -> Iterator[Path]:
                 path.rmdir()
 
 
-def _weights_in(folder: Path) -> list[str]:
-    """Files of weights of the checkpoint in a folder, if it holds one."""
-    config = folder / "config.json"
+def _weights_in(folder: Path, config: Path) -> list[str]:
+    """Files of weights in a folder that a config.json, if it is there, describes."""
     if not config.is_file():
         return []
     named = read_json(config).get("moshi_name")

@@ -1,6 +1,7 @@
 """What is saved loads again, equal; nothing is half written or overwritten."""
 
 import json
+import os
 import resource
 import shutil
 import signal
@@ -242,6 +243,29 @@ def test_weights_of_a_replaced_checkpoint_go(tmp_path):
     quantize(lm, 4)
     save(out, lm, BASE, overwrite=True)
     assert set(files(out)) == {"config.json", "model.q4.safetensors", "notes.txt"}
+    assert_equal(load(out), lm)
+
+
+def test_no_config_describes_another_checkpoints_weights(tmp_path, monkeypatch):
+    lm = load(write(tmp_path / "source"))
+    out = save(tmp_path / "out", lm, BASE)
+    replace = os.replace
+
+    def stop_at_the_weights(source: Path, target: Path) -> None:
+        replace(source, target)
+        if target.suffix == ".safetensors":
+            assert not (out / "config.json").exists()
+            raise KeyboardInterrupt
+
+    quantize(lm, 4)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", stop_at_the_weights)
+        # A killed process does not tidy up either.
+        patch.setattr(shutil, "rmtree", lambda *_args, **_options: None)
+        with pytest.raises(KeyboardInterrupt):
+            save(out, lm, BASE, overwrite=True)
+    save(out, lm, BASE, overwrite=True)
+    assert set(files(out)) == {"config.json", "model.q4.safetensors"}
     assert_equal(load(out), lm)
 
 

@@ -13,7 +13,7 @@ EXTRAS = {
     *("--kv-bits", "--out", "--play", "--plot", "--prompt", "--prompt-file"),
     *("--record", "--recording", "--report", "--save-quantized", "--size", "--ssl"),
     *("--static", "--task", "--trace", "--trusted-proxy", "--upload", "--words"),
-    *("--top-k", "--voice"),
+    *("--top-k", "--voice", "--voice-map"),
 }
 DEMO = {"chat", "serve", "respond", "info", "doctor", "bench"}
 
