@@ -22,7 +22,7 @@ class Engine(str, Enum):
     rust = "rust"
 
 
-def _model(metavar: str, help: str) -> Any:
+def _model(metavar: str, help: str) -> OptionInfo:
     """--model of a command: names what this command can run."""
     return typer.Option(
         "--model",

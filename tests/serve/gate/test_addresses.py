@@ -75,6 +75,17 @@ def test_accounts_are_forgotten_when_nothing_is_owed():
     assert addresses.account("2.2.2.2") is kept
 
 
+def test_every_64th_new_address_clears_those_that_owe_nothing():
+    addresses, counts = Accounts(LIMITS, clock=Clock()), []
+    for n in range(130):
+        addresses.account(f"9.9.{n}.9")
+        addresses.account(f"9.9.{n}.9")  # not new
+        counts.append(len(addresses._accounts))
+    assert counts[:63] == list(range(1, 64))
+    assert counts[63:127] == list(range(1, 65))
+    assert counts[127:] == [1, 2, 3]
+
+
 def test_a_new_connection_does_not_fill_the_address_s_store_again():
     clock = Clock()
     account = Account(LIMITS, clock)
