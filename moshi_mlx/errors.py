@@ -11,7 +11,8 @@ line prints it as one line; any other exception keeps its traceback.
     │   └── MissingExtra  an optional package that is not installed
     ├── AudioError        a sound file, a microphone, a loudspeaker
     ├── ProtocolError     a message of a network client or server
-    └── NoPlace           all places of a model are taken: try again later
+    ├── NoPlace           all places of a model are taken: try again later
+    └── NotServed         a server was asked for something that it does not offer
 """
 
 import errno
@@ -45,3 +46,7 @@ class ProtocolError(MoshiError):
 
 class NoPlace(MoshiError):
     """All places of a model are taken: the same may work a little later."""
+
+
+class NotServed(MoshiError):
+    """A server was asked for something that it does not offer."""

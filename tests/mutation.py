@@ -27,6 +27,7 @@ GATE = "tests/serve/gate"
 # Files, and the tests that are to notice every change of what they do.
 TARGETS: dict[str, list[str]] = {
     "serve/gate/security.py": [f"{GATE}/test_guard.py", f"{GATE}/test_security.py"],
+    "serve/gate/guard.py": [f"{GATE}/test_guard.py", f"{GATE}/test_flood.py"],
     "serve/gate/limits.py": [f"{GATE}/test_limits.py", f"{GATE}/test_addresses.py"],
     "serve/gate/addresses.py": [f"{GATE}/test_addresses.py"],
     "serve/gate/lobby.py": [f"{GATE}/test_limits.py"],

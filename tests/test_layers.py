@@ -41,6 +41,7 @@ ON_USE |= {"huggingface_hub"}
 ON_USE |= {
     "pywebrtc_audio",
     "fastapi",
+    "msgpack",
     "starlette",
     "uvicorn",
     "websockets",

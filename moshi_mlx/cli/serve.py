@@ -3,16 +3,17 @@
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
 
 import typer
 
 from . import options
+from .addresses import Addresses
 from .console import status
 
 if TYPE_CHECKING:
     from ..engines.duplex.engine import Moshi
     from ..serve.protocols.openai import AudioModels
+    from ..serve.speech import SpeechService
 
 EXAMPLES = """
 moshi-mlx serve
@@ -23,8 +24,9 @@ moshi-mlx serve --stt kyutai/stt-1b-en_fr --tts kyutai/tts-1.6b-en_fr
 """
 PORT = 8998  # of every Moshi server
 WEB_PANEL = "Server"
-API_PANEL = "OpenAI's audio API"
+API_PANEL = "Speech for programs"
 SAFETY_PANEL = "Safety"
+SPEECH_ROWS = 4  # sounds and speeches at a time, unless --max-sessions says otherwise
 
 
 def serve(
@@ -34,7 +36,7 @@ def serve(
         typer.Option(
             "--stt",
             metavar="REPO|FOLDER",
-            help="Also transcribe, at /v1/audio/transcriptions, with this model.",
+            help="Also transcribe, with this model.",
             rich_help_panel=API_PANEL,
         ),
     ] = None,
@@ -43,7 +45,7 @@ def serve(
         typer.Option(
             "--tts",
             metavar="REPO|FOLDER",
-            help="Also speak, at /v1/audio/speech, with this model.",
+            help="Also speak, with this model.",
             rich_help_panel=API_PANEL,
         ),
     ] = None,
@@ -80,15 +82,16 @@ def serve(
         ),
     ] = PORT,
     max_sessions: Annotated[
-        int,
+        int | None,
         typer.Option(
             metavar="N",
             min=1,
             max=64,
-            help="Most conversations at a time; further clients wait in a queue.",
+            help="Most clients of each model at a time. Default: 1 conversation; as "
+            f"many transcriptions and speeches as fit, up to {SPEECH_ROWS}.",
             rich_help_panel=WEB_PANEL,
         ),
-    ] = 1,
+    ] = None,
     max_seconds: Annotated[
         float | None,
         typer.Option(
@@ -185,15 +188,16 @@ def serve(
     """Talk with Moshi in the browser.
 
     Open the page and press the button. Kyutai's web client, python -m moshi.client and
-    the Rust client can connect to /api/chat too. With --stt and --tts, programs that
-    know OpenAI's audio API can transcribe and speak at /v1.
+    the Rust client can connect to /api/chat too. With --stt and --tts, programs can
+    transcribe and speak: those that know OpenAI's audio API at /v1, those that know
+    Kyutai's moshi-server (Unmute, Kyutai's scripts) at /api.
     """
     del steps
     from ..utils.extras import require
 
     require("serve", "moshi-mlx serve")
     from ..engines.owner import model_thread
-    from ..serve import server
+    from ..serve import app, server
     from ..serve.gate import logs, security, tls
     from ..serve.gate.addresses import read_proxies
     from ..serve.gate.limits import Limits
@@ -205,7 +209,7 @@ def serve(
         token = security.new_token()
     folder = None
     if static != "none":
-        folder = server.page_folder() if static is None else server.check_static(static)
+        folder = app.page_folder() if static is None else app.check_static(static)
     own_page = static is None
     policy = security.Policy(
         host,
@@ -239,16 +243,18 @@ def serve(
     voices = read_voice_map(voice_map or ())
     with status("loading the model"):
         thread = model_thread()
-        batch = load_batch(thread, load, max_sessions, cfg_coef)
+        batch = load_batch(thread, load, max_sessions or 1, cfg_coef)
         audio = _audio_models(stt, tts, voice_repo, voices)
+    speech = _speech(audio, max_sessions or SPEECH_ROWS)
     service = Service(
         thread,
         batch,
         describe(batch),
-        max_sessions,
+        max_sessions or 1,
         Limits(session_s=max_seconds),
         record,
         proxies,
+        speech,
     )
     addresses = Addresses(host, context is not None, token, fingerprint)
 
@@ -257,8 +263,8 @@ def serve(
         if not no_browser and folder is not None:
             webbrowser.open(addresses.urls(port)[0])
 
-    app = server.make_app(service, policy, folder, audio)
-    server.run_server(app, service, host, port, context, started)
+    answers = app.make_app(service, policy, folder, audio)
+    server.run_server(answers, service, host, port, context, started)
 
 
 def _audio_models(
@@ -275,6 +281,26 @@ def _audio_models(
     )
 
 
+def _speech(audio: "AudioModels", rows: int) -> "SpeechService":
+    """Batches on the same models, made on first need."""
+    from ..engines.owner import model_thread
+    from ..engines.stt.batch import STTBatch
+    from ..engines.tts.batch import TTSBatch
+    from ..serve.lazy import Lazy, fitting
+    from ..serve.speech import SpeechService
+
+    service = SpeechService(model_thread())
+    if (stt := audio.stt) is not None:
+        service.stt = Lazy(
+            stt.name, lambda: fitting(lambda n: STTBatch(stt, n), rows, stt.name)
+        )
+    if (tts := audio.tts) is not None:
+        service.tts = Lazy(
+            tts.name, lambda: fitting(lambda n: TTSBatch(tts, n), rows, tts.name)
+        )
+    return service
+
+
 def _load(
     model: str | None, quantized: int | None, codec: str, files: dict[str, Any]
 ) -> "Moshi":
@@ -287,47 +313,3 @@ def _load(
         model = by_bits.get(quantized or 0) or fitting_moshi()
     info = CheckpointInfo.find(model, bits=quantized, **files)
     return load_moshi(info=info, codec=codec, quantize=quantized)
-
-
-class Addresses:
-    """Where the server is reached, for people.
-
-    Args:
-        host: what it is bound to.
-        secure: whether it speaks TLS.
-        token: needed, or None.
-        fingerprint: of a certificate that nobody has signed.
-    """
-
-    def __init__(self, host: str, secure: bool, token: str | None, fingerprint: str):
-        self.host, self.secure = host, secure
-        self.token, self.fingerprint = token, fingerprint
-
-    def urls(self, port: int) -> list[str]:
-        """Addresses of the page, the one for this machine's own browser first."""
-        from ..serve.gate.tls import own_addresses
-
-        everywhere = self.host in ("0.0.0.0", "::", "")
-        hosts = ["localhost", *own_addresses()] if everywhere else [self.host]
-        scheme = "https" if self.secure else "http"
-        query = "" if self.token is None else f"/?token={quote(self.token)}"
-        bracketed = [f"[{h}]" if ":" in h else h for h in hosts]
-        return [f"{scheme}://{h}:{port}{query}" for h in bracketed]
-
-    def words(self, port: int) -> str:
-        """What is printed when the server runs."""
-        from ..serve.gate.security import is_local
-
-        lines = [f"Moshi is at {self.urls(port)[0]}"]
-        lines += [f"  from other machines: {url}" for url in self.urls(port)[1:]]
-        if self.fingerprint:
-            lines.append(
-                "Browsers warn once about the certificate, because nobody has signed "
-                f"it. Its SHA-256 fingerprint is\n  {self.fingerprint}"
-            )
-        if not self.secure and not is_local(self.host):
-            lines.append(
-                "Browsers on other machines give the microphone only to https pages: "
-                "add --https for them."
-            )
-        return "\n".join([*lines, "Ctrl-C ends it."])

@@ -1,122 +1,20 @@
-"""The application and the server that runs it: page, protocol, health, metrics."""
+"""The server that runs the application: uvicorn behind the gate."""
 
 import asyncio
 import gc
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
-from importlib.resources import files
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from ..errors import ConfigError
-from .gate.security import App, Guard, Policy
-from .protocols import PROTOCOLS, Protocol
-from .protocols.openai import ROOT, AudioModels, add_routes
-from .protocols.openai.errors import error_body
+from .gate.guard import App
 from .service import Service
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI, WebSocket
 
 _SHUTDOWN_S = 5  # for conversations to end in
 # The system would buffer 40 s of sound for a stalled reader, who would then hear it all
 # before the present; with this the oldest replies go instead (Limits.unsent_frames).
 _SEND_BUFFER = 65536  # bytes: 0.7 s of float32 samples
-
-
-def page_folder() -> Path:
-    """Our own page, as it lies in the package."""
-    return Path(str(files("moshi_mlx.serve") / "static"))
-
-
-def check_static(folder: str | Path) -> Path:
-    """A folder with an index.html in it.
-
-    Raises: ConfigError if it is none.
-    """
-    folder = Path(folder)
-    if not (folder / "index.html").is_file():
-        raise ConfigError(
-            f"--static {folder}: there is no index.html in it. Name the folder of a "
-            "built page, or 'none' for no page."
-        )
-    return folder
-
-
-def make_app(
-    service: Service,
-    policy: Policy,
-    static: Path | None,
-    audio: AudioModels | None = None,
-) -> App:
-    """Everything that the server answers, behind the guard.
-
-    Args:
-        static: folder of the page, None for no page.
-        audio: the models that answer OpenAI's clients.
-    """
-    app = _routes(service, static, audio or AudioModels())
-    return Guard(app, policy, service.gate, {ROOT: error_body})
-
-
-def _routes(service: Service, static: Path | None, audio: AudioModels) -> "FastAPI":
-    from fastapi import FastAPI, HTTPException, Response
-    from fastapi.responses import PlainTextResponse
-    from fastapi.staticfiles import StaticFiles
-
-    class Page(StaticFiles):
-        async def get_response(self, path: str, scope: Any) -> Response:
-            if any(part.startswith(".") for part in Path(path).parts):
-                raise HTTPException(404)  # .git, .env: no part of a page
-            return await super().get_response(path, scope)
-
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-
-    async def health(response: Response) -> dict[str, str]:
-        if service.ready:
-            return {"status": "ok"}
-        response.status_code = 503
-        return {"status": "the model has stopped"}
-
-    async def build_info() -> dict[str, Any]:
-        wishes = service.about.wishes
-        places = {"places": service.places, "taken": service.lobby.taken}
-        defaults = {
-            "text_temperature": wishes.temp_text,
-            "text_topk": wishes.top_k_text,
-            "audio_temperature": wishes.temp,
-            "audio_topk": wishes.top_k,
-        }
-        return {**service.about.build_info, **places, "defaults": defaults}
-
-    async def metrics() -> PlainTextResponse:
-        text = service.metrics_text()
-        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
-
-    for path, protocol in PROTOCOLS.items():
-        app.add_api_websocket_route(path, _endpoint(protocol, service))
-    for path, answer in (
-        ("/health", health),
-        ("/api/build_info", build_info),
-        ("/metrics", metrics),
-    ):
-        app.add_api_route(path, answer, methods=["GET", "HEAD"])
-    add_routes(app, audio)
-    if static is not None:
-        app.mount("/", Page(directory=static, html=True))
-    return app
-
-
-def _endpoint(
-    protocol: Protocol, service: Service
-) -> "Callable[[WebSocket], Awaitable[None]]":
-    from fastapi import WebSocket
-
-    async def endpoint(websocket: WebSocket) -> None:
-        await protocol(service, websocket)
-
-    return endpoint
 
 
 def run_server(

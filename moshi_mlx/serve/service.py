@@ -26,10 +26,25 @@ from .gate.gate import Gate
 from .gate.limits import Limits
 from .gate.lobby import Lobby
 from .metrics import Metrics
+from .speech import SpeechService
 
 log = logging.getLogger(__name__)
 
 _SPARE_DISK = 100 * 2**20  # bytes to leave free: no recording begins with less
+
+
+def build_info(model: str) -> dict[str, str]:
+    """Kyutai's page and servers have the first ten keys."""
+    unknown = ("build_timestamp", "build_date", "git_branch", "git_timestamp")
+    unknown += ("git_date", "git_hash", "rustc_version", "cargo_target_triple")
+    return {
+        **dict.fromkeys(unknown, ""),
+        "git_describe": f"moshi_mlx {__version__}",
+        "rustc_host_triple": f"{platform.system()} {platform.machine()}",
+        "version": __version__,
+        "python": platform.python_version(),
+        "model": model,
+    }
 
 
 @dataclass(frozen=True)
@@ -45,17 +60,13 @@ class About:
     wishes: Sampling
 
     @property
-    def build_info(self) -> dict[str, str]:
-        """Kyutai's page reads the first ten keys and shows them."""
-        unknown = ("build_timestamp", "build_date", "git_branch", "git_timestamp")
-        unknown += ("git_date", "git_hash", "rustc_version", "cargo_target_triple")
+    def defaults(self) -> dict[str, float | None]:
+        """The sampling, in the names that clients use."""
         return {
-            **dict.fromkeys(unknown, ""),
-            "git_describe": f"moshi_mlx {__version__}",
-            "rustc_host_triple": f"{platform.system()} {platform.machine()}",
-            "version": __version__,
-            "python": platform.python_version(),
-            "model": self.model,
+            "text_temperature": self.wishes.temp_text,
+            "text_topk": self.wishes.top_k_text,
+            "audio_temperature": self.wishes.temp,
+            "audio_topk": self.wishes.top_k,
         }
 
     def metadata(self, wishes: Sampling) -> dict[str, object]:
@@ -70,7 +81,7 @@ class About:
             "repetition_penalty": wishes.repetition_penalty,
             "lm_model_file": self.model,
             "instance_name": "moshi_mlx",
-            "build_info": self.build_info,
+            "build_info": build_info(self.model),
             "seed": wishes.seed,
         }
 
@@ -85,21 +96,23 @@ class Service:
 
     Attributes:
         thread: owns the model.
-        batch: the conversations that share it.
-        about: what clients are told.
+        batch: the conversations that share it; None where there are none.
+        about: what clients of conversations are told.
         places: conversations at a time, the rows of the model's batch.
         limits: of each connection.
         record: folder for recordings, None for none.
         proxies: whose X-Forwarded-For is believed.
+        speech: what listens, speaks, translates and writes beside it.
     """
 
     thread: ModelThread
-    batch: Batch
-    about: About
+    batch: Batch | None = None
+    about: About | None = None
     places: int = 1
     limits: Limits = field(default_factory=Limits)
     record: Path | None = None
     proxies: Sequence[Network] = ()
+    speech: SpeechService = field(default_factory=SpeechService)
 
     def __post_init__(self) -> None:
         self.gate = Gate(self.limits, proxies=self.proxies)
@@ -112,10 +125,15 @@ class Service:
     def ready(self) -> bool:
         return self.thread.is_alive
 
+    @property
+    def build_info(self) -> dict[str, str]:
+        """What this server is, in the keys of Kyutai's servers."""
+        return build_info("" if self.about is None else self.about.model)
+
     def new_recording(self, seed: int | None) -> Recording | None:
         """A recording of a conversation that begins; None if none is wanted, or the
         disk has no room for it."""
-        if self.record is None:
+        if self.record is None or self.about is None:
             return None
         about = {"model": self.about.model, "seed": seed}
         try:
@@ -150,7 +168,8 @@ class Service:
             "moshi_memory_bytes": ("Memory of this process.", _resident_bytes),
             "moshi_model_memory_bytes": ("Memory held by MLX.", _mlx_bytes),
         }
-        return self.metrics.text(gauges)
+        counted = self.speech.heard.text() + self.speech.said.text()
+        return self.metrics.text(gauges) + counted
 
 
 def load_batch(

@@ -6,8 +6,8 @@ import urllib.request
 
 import pytest
 
+from moshi_mlx.cli.addresses import Addresses
 from moshi_mlx.cli.main import main, run_command
-from moshi_mlx.cli.serve import Addresses
 
 OLD_FLAGS = ["--steps", "4000", "--no-browser", "--port", "0", "--host", "localhost"]
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import moshi_mlx
 from moshi_mlx.engines.owner import model_thread
+from moshi_mlx.serve.app import make_app, page_folder
 from moshi_mlx.serve.gate.limits import Limits
 from moshi_mlx.serve.gate.logs import is_news
 from moshi_mlx.serve.gate.security import Policy
-from moshi_mlx.serve.server import make_app, make_server, page_folder
+from moshi_mlx.serve.server import make_server
 from moshi_mlx.serve.service import Service, describe, load_batch
 from tests.serve.attacks import UPGRADE, frame
 from tests.serve.ogg import beginning, page

@@ -13,12 +13,14 @@ import moshi_mlx
 from moshi_mlx.engines.duplex.batch import Batch
 from moshi_mlx.engines.owner import model_thread
 from moshi_mlx.engines.thread import ModelThread
+from moshi_mlx.serve.app import make_app, page_folder
 from moshi_mlx.serve.gate.addresses import Network
 from moshi_mlx.serve.gate.limits import Limits
 from moshi_mlx.serve.gate.security import Policy
 from moshi_mlx.serve.protocols.openai import AudioModels
-from moshi_mlx.serve.server import make_app, make_server, page_folder
+from moshi_mlx.serve.server import make_server
 from moshi_mlx.serve.service import Service, describe, load_batch
+from moshi_mlx.serve.speech import SpeechService
 
 # A test's client speaks as fast as the model answers, not in real time.
 HASTY = Limits(sound_per_s=100, waiting_ms=10_000)
@@ -65,10 +67,11 @@ def serve(batch) -> Iterator[Serve]:
         thread: ModelThread | None = None,
         proxies: Sequence[Network] = (),
         audio: AudioModels | None = None,
+        speech: SpeechService | None = None,
     ) -> Running:
-        thread = thread or model_thread()
         service = Service(
-            thread, batch, describe(batch), places, limits, record, proxies
+            *(thread or model_thread(), batch, describe(batch), places, limits),
+            *(record, proxies, speech or SpeechService()),
         )
         app = make_app(service, policy or Policy(), static or page_folder(), audio)
         ports: list[int] = []

@@ -7,6 +7,7 @@ from websockets.sync.client import connect
 
 from moshi_mlx.engines.duplex.sampling import Sampling
 from moshi_mlx.serve.protocols import PROTOCOLS
+from moshi_mlx.serve.protocols.base import Protocol
 
 
 async def spell(service, socket) -> None:
@@ -24,7 +25,7 @@ async def spell(service, socket) -> None:
 
 @pytest.mark.parametrize("frames", [3])
 def test_a_protocol_of_ones_own_is_a_function_and_a_line(serve, monkeypatch, frames):
-    monkeypatch.setitem(PROTOCOLS, "/api/spell", spell)
+    monkeypatch.setitem(PROTOCOLS, "spell", Protocol({"/api/spell": spell}))
     server = serve()
     told = []
     for _ in range(2):  # the second finds the row free again

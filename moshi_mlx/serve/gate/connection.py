@@ -48,6 +48,7 @@ class Connection(asyncio.Protocol):
     Attributes:
         address: where it comes from; a trusted proxy names another.
         account, inflow: what its address, and it alone, may still send.
+        patient: who sends too much is slowed down, not refused; set from behind.
         flood: what it sent too much of; the server behind has a moment to say so.
     """
 
@@ -68,6 +69,8 @@ class Connection(asyncio.Protocol):
         self.address, self.port = "", 0
         self.began_at = self.heard_at = self._loop.time()
         self.flood: asyncio.Future[None] = self._loop.create_future()
+        self.patient = False
+        self._rests_until = 0.0
 
     @property
     def key(self) -> tuple[str, int]:
@@ -192,7 +195,8 @@ class Connection(asyncio.Protocol):
     def _stuck(self) -> bool:
         """Whether the server behind takes nothing now: frames come after its answer."""
         early = self._upgrades and self._out is not None and not self._out.answered
-        return self._inner_paused or self.flood.done() or early
+        resting = self._rests_until > self._loop.time()
+        return self._inner_paused or self.flood.done() or early or resting
 
     @property
     def _is_answered(self) -> bool:
@@ -225,12 +229,22 @@ class Connection(asyncio.Protocol):
         assert self.inflow is not None
         size, frames = self._counter.cut(self._pending[:size], _FRAMES)
         for length in frames:
-            self.inflow.message(min(length, self._gate.limits.message_bytes))
+            cost = min(length, self._gate.limits.message_bytes)
+            if self.patient:
+                self._owe(self.inflow.owed_s(cost))
+            else:
+                self.inflow.message(cost)
         if self._counter.fragments > MAX_FRAGMENTS:
             raise ProtocolError(
                 f"a message comes in more than {MAX_FRAGMENTS} parts: send whole ones."
             )
         return size
+
+    def _owe(self, seconds: float) -> None:
+        """Take nothing more for a while: who sends too much is slowed down."""
+        if seconds > 0:
+            self._rests_until = max(self._rests_until, self._loop.time()) + seconds
+            self._loop.call_at(self._rests_until + 0.001, self._pace)
 
     def _hand_over(self, size: int) -> None:
         data = bytes(self._pending[:size])
@@ -299,7 +313,7 @@ class Connection(asyncio.Protocol):
             return now - self.began_at > limits.opening_s + 1
         if self.leaving:
             return self._out.lingers(now, limits.linger_s)
-        if self._out.stuck_s(now) > limits.send_s:
+        if self._out.stuck_s(now) > (limits.read_s if self.patient else limits.send_s):
             return True
         if self._head is None:
             return now - self.began_at > limits.opening_s

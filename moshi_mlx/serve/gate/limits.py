@@ -28,6 +28,7 @@ class Limits:
         idle_s: a client that sends nothing for so long loses its place.
         paused_s: the same for one that has asked for a pause.
         send_s: a client that takes nothing for so long is let go.
+        read_s: the same where the client plays what it takes, as fast as it is heard.
         ping_s: silence of ours after which a ping is sent.
         unsent_frames: replies that may wait for a slow reader; then the oldest go.
         waiting_ms: frames that may wait for the model; then they are dropped.
@@ -36,6 +37,7 @@ class Limits:
         opening_s: in which a request's head must have come, TLS included.
         stall_s: in which the next bytes of a request's body must come.
         linger_s: in which a connection that we close must have taken the last bytes.
+        upload_bytes: of a file.
         unsent_bytes: that may wait for a client to read them; then it is let go.
     """
 
@@ -49,6 +51,7 @@ class Limits:
     idle_s: float = 30.0
     paused_s: float = 600.0
     send_s: float = 10.0
+    read_s: float = 60.0
     ping_s: float = 5.0
     unsent_frames: int = 50
     waiting_ms: float = 960.0
@@ -59,6 +62,7 @@ class Limits:
     stall_s: float = 10.0
     linger_s: float = 3.0
     unsent_bytes: int = 1 << 20
+    upload_bytes: int = 256 << 20
 
 
 class Allowance:
@@ -79,7 +83,7 @@ class Allowance:
         clock: Clock = time.monotonic,
         first: float | None = None,
     ):
-        self._per_s, self._burst, self._what = per_s, burst, what
+        self.per_s, self._burst, self._what = per_s, burst, what
         self._clock = clock
         self._left, self._at = burst if first is None else first, clock()
 
@@ -87,7 +91,7 @@ class Allowance:
     def left(self) -> float:
         """What may be spent now."""
         now = self._clock()
-        refilled = self._left + (now - self._at) * self._per_s
+        refilled = self._left + (now - self._at) * self.per_s
         self._left, self._at = min(self._burst, refilled), now
         return self._left
 
@@ -106,13 +110,13 @@ class Allowance:
         """Raises ProtocolError where ``amount`` is more than is left."""
         if self.take(amount) > 0:
             raise ProtocolError(
-                f"too much {self._what} came at once: at most {self._per_s:g} a second "
+                f"too much {self._what} came at once: at most {self.per_s:g} a second "
                 "is taken, send sound as it is spoken."
             )
 
     def wait_s(self, amount: float) -> float:
         """Seconds until ``amount`` is there."""
-        return max(0.0, min(amount, self._burst) - self.left) / self._per_s
+        return max(0.0, min(amount, self._burst) - self.left) / self.per_s
 
 
 class Account:
@@ -162,6 +166,11 @@ class Inflow:
     def message(self, size: int) -> None:
         """Charge a frame of any kind; raises ProtocolError for a flood."""
         self.account.data.spend(self._bytes.take(_FRAME_COST + size))
+
+    def owed_s(self, size: int) -> float:
+        """Charge a frame; returns seconds to wait before the next is taken."""
+        missing = self.account.data.take(self._bytes.take(_FRAME_COST + size))
+        return missing / self._bytes.per_s
 
     def sound(self, seconds: float) -> None:
         """Charge sound; raises ProtocolError where it is too fast."""

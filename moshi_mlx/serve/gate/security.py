@@ -7,35 +7,24 @@ forge, and the Origin, which browsers always send with a WebSocket, must be the 
 own. Programs send no Origin and are let in.
 """
 
-import asyncio
 import base64
 import binascii
 import hashlib
 import hmac
 import ipaddress
-import json
 import re
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from ...errors import ConfigError
-from .connection import Connection
-from .gate import Gate
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-ErrorBody = Callable[[int, str], dict[str, Any]]  # of a status and a sentence
 
 COOKIE = "moshi_token"
 MIN_TOKEN = 8  # characters
-OPEN_PATHS = ("/health",)  # need no token
+KEY_HEADERS = ("kyutai-api-key", "x-api-key")
+KEY_PROTOCOL = "openai-insecure-api-key."  # browsers cannot send headers
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?")
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -48,15 +37,6 @@ OWN_PAGE_POLICY = (
 OTHER_PAGE_POLICY = (
     "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_HEADERS = {
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",  # the address may hold the token
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "permissions-policy": "microphone=(self), camera=(), geolocation=()",
-    "cache-control": "no-cache",
-}
 
 
 def is_local(host: str) -> bool:
@@ -136,13 +116,16 @@ class Policy:
         return origin in (f"http://{host.lower()}", f"https://{host.lower()}")
 
     def token_given(self, query: str, headers: dict[str, str]) -> str | None:
-        """How the token was shown (query, header, cookie); None if it was not."""
+        """How the token was shown (query, header, cookie, or as a program's key); None
+        if it was not."""
         if self.token is None:
             return "none needed"
         asked = parse_qs(query)
         for name in ("token", "worker_auth_id"):
             if any(self._is_token(value) for value in asked.get(name, ())):
                 return "query"
+        if any(self._is_token(key) for key in _keys(asked, headers)):
+            return "key"
         if self._is_token(_authorization(headers.get("authorization", ""))):
             return "header"
         try:
@@ -169,6 +152,17 @@ def _origin(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def _keys(asked: dict[str, list[str]], headers: dict[str, str]) -> list[str]:
+    """What may be a key, in the places where programs put it."""
+    offered = headers.get("sec-websocket-protocol", "").split(",")
+    offers = [offer.strip() for offer in offered]
+    return [
+        *asked.get("auth_id", ()),
+        *(headers.get(name, "") for name in KEY_HEADERS),
+        *(o.removeprefix(KEY_PROTOCOL) for o in offers if o.startswith(KEY_PROTOCOL)),
+    ]
+
+
 def _authorization(header: str) -> str:
     """The password of Basic, or the token of Bearer; empty if there is neither."""
     kind, _, value = header.partition(" ")
@@ -181,134 +175,3 @@ def _authorization(header: str) -> str:
     except (binascii.Error, UnicodeDecodeError):
         return ""
     return pair.partition(":")[2]
-
-
-class Guard:
-    """ASGI middleware: refuses by ``Policy``, adds the security headers to the rest.
-
-    What is behind finds its connection in ``scope["gate"]``, where there is a gate, and
-    is told by an error of ``receive`` when too much comes on it.
-
-    Args:
-        errors: makes the JSON that clients of a path, and of those below it, read as
-            an error; plain text elsewhere.
-    """
-
-    def __init__(
-        self,
-        app: App,
-        policy: Policy,
-        gate: Gate | None = None,
-        errors: Mapping[str, ErrorBody] | None = None,
-    ):
-        self.app, self.policy, self.gate = app, policy, gate
-        self.errors = errors or {}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
-            await self.app(scope, receive, send)
-            return
-        listed = [
-            (k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]
-        ]
-        headers = dict(listed)
-        hosts = [value for name, value in listed if name == "host"]
-        host = hosts[0] if len(hosts) == 1 else ""
-        if not self.policy.host_allowed(host):
-            words = "This is not a name of this server."
-            await self._refuse(scope, receive, send, 403, words)
-            return
-        if not self.policy.origin_allowed(headers.get("origin"), host):
-            words = "Pages of other sites may not connect (see --allow-origin)."
-            await self._refuse(scope, receive, send, 403, words)
-            return
-        shown = self.policy.token_given(scope["query_string"].decode(), headers)
-        if shown is None and scope["path"] not in OPEN_PATHS:
-            words = "This server needs its token: open the address that it printed."
-            await self._refuse(scope, receive, send, 401, words)
-            return
-        connection = None if self.gate is None else self.gate.of(scope.get("client"))
-        if connection is not None:
-            scope["gate"] = connection
-            receive = _until_flood(receive, connection)
-        remember = shown in ("query", "header") and scope["type"] == "http"
-        await self.app(scope, receive, self._with_headers(send, scope, host, remember))
-
-    async def _refuse(
-        self, scope: Scope, receive: Receive, send: Send, status: int, words: str
-    ) -> None:
-        """Answer with an error page; a WebSocket is refused before it is one."""
-        prefix = ""
-        if scope["type"] == "websocket":
-            await receive()
-            if "websocket.http.response" not in scope.get("extensions", {}):
-                await send({"type": "websocket.close", "code": 1008})
-                return
-            prefix = "websocket."
-        media, body = "text/plain; charset=utf-8", f"{words}\n".encode()
-        for below, error_body in self.errors.items():
-            if f"{scope['path']}/".startswith(f"{below}/"):
-                media = "application/json"
-                body = json.dumps(error_body(status, words)).encode()
-        headers = [(b"content-type", media.encode()), (b"connection", b"close")]
-        if status == 401:
-            headers.append(
-                (b"www-authenticate", b'Basic realm="Moshi", charset="UTF-8"')
-            )
-        headers += [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
-        start = {"type": f"{prefix}http.response.start", "status": status}
-        await send({**start, "headers": headers})
-        await send({"type": f"{prefix}http.response.body", "body": body})
-
-    def _with_headers(
-        self, send: Send, scope: Scope, host: str, remember: bool
-    ) -> Send:
-        extra = {
-            **_HEADERS,
-            "content-security-policy": self.policy.content_policy.format(host=host),
-        }
-        if remember:
-            secure = "; Secure" if scope.get("scheme") == "https" else ""
-            extra["set-cookie"] = (
-                f"{COOKIE}={self.policy.cookie}; Path=/; HttpOnly; SameSite=Strict"
-                f"{secure}"
-            )
-
-        connection = scope.get("gate")
-
-        async def sending(message: Message) -> None:
-            if connection is not None and connection.leaving:
-                raise OSError("the connection is being closed")  # as if it had gone
-            if message["type"] == "http.response.start":
-                # One request a connection: the gate sees the head of each.
-                extra["connection"] = "close"
-                known = {name.lower() for name, _ in message.get("headers", [])}
-                message["headers"] = [
-                    *message.get("headers", []),
-                    *(
-                        (name.encode(), value.encode())
-                        for name, value in extra.items()
-                        if name.encode() not in known
-                    ),
-                ]
-            await send(message)
-
-        return sending
-
-
-def _until_flood(receive: Receive, connection: Connection) -> Receive:
-    """The same, ended by a ProtocolError when the gate closes for this client."""
-
-    async def receiving() -> Message:
-        coming = asyncio.ensure_future(receive())
-        try:
-            await asyncio.wait(
-                {coming, connection.flood}, return_when=asyncio.FIRST_COMPLETED
-            )
-            if connection.flood.done() and not connection.flood.cancelled():
-                connection.flood.result()  # raises what it was
-            return await coming
-        finally:
-            coming.cancel()
-
-    return receiving

@@ -1,18 +1,14 @@
 """The protocols that the server speaks, a module or a package for each.
 
-A protocol is ``async def serve(service, socket)``: it has a WebSocket from before the
-opening handshake to its end. Adding one is adding its file and its line here; the gate,
-the transport and the model's thread stay as they are.
+Adding one is adding its file and its line here; the gate, the transport and the model's
+thread stay as they are. See ``base.Protocol``.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
-
-from ..service import Service
+from . import moshi_server
+from .base import Protocol
 from .moshi.connection import serve_connection
 
-if TYPE_CHECKING:
-    from fastapi import WebSocket
-
-Protocol = Callable[[Service, "WebSocket"], Awaitable[None]]
-PROTOCOLS: dict[str, Protocol] = {"/api/chat": serve_connection}  # by path
+PROTOCOLS: dict[str, Protocol] = {
+    "moshi": Protocol({"/api/chat": serve_connection}, patient=False),
+    "moshi-server": moshi_server.PROTOCOL,
+}

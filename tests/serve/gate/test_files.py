@@ -5,8 +5,8 @@ import os
 
 import pytest
 
+from moshi_mlx.serve.app import check_static
 from moshi_mlx.serve.gate.security import OTHER_PAGE_POLICY, Policy
-from moshi_mlx.serve.server import check_static
 from tests.serve.attacks import (
     opened,
 )

@@ -4,8 +4,8 @@ import asyncio
 from typing import Any
 
 from moshi_mlx.errors import ProtocolError
+from moshi_mlx.serve.gate.guard import Guard
 from moshi_mlx.serve.gate.security import (
-    Guard,
     Policy,
 )
 

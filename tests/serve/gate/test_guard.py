@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.serve.gate.guard import Guard
 from moshi_mlx.serve.gate.security import (
     COOKIE,
     MIN_TOKEN,
-    Guard,
     Policy,
     is_local,
     new_token,
@@ -85,6 +85,27 @@ def basic(password: str, user: str = "anybody") -> str:
 def test_the_token_opens_in_the_address(name, kind):
     answer = asked(Policy(token=TOKEN), f"x=1&{name}=correct+horse", kind=kind)
     assert answer.passed
+
+
+KEYS: list[dict[str, Any]] = [
+    {"query": "auth_id={key}"},
+    {"kyutai_api_key": "{key}"},
+    {"x_api_key": "{key}"},
+    {"authorization": "Bearer {key}"},
+    {"sec_websocket_protocol": "realtime, openai-insecure-api-key.{key}"},
+]
+
+
+@pytest.mark.parametrize("way", KEYS)
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_programs_show_their_key_in_any_of_five_places(way, kind):
+    policy = Policy(token="a-secret-word")
+    for key, passes in (("a-secret-word", True), ("a-secret-wore", False)):
+        given = {name: value.format(key=key) for name, value in way.items()}
+        answer = asked(policy, kind=kind, **given)
+        assert answer.passed is passes
+        if passes and "authorization" not in way:
+            assert "set-cookie" not in answer.headers
 
 
 WRONG = [

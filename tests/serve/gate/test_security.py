@@ -13,6 +13,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.serve.app import check_static
 from moshi_mlx.serve.gate import tls
 from moshi_mlx.serve.gate.security import (
     OTHER_PAGE_POLICY,
@@ -20,7 +21,6 @@ from moshi_mlx.serve.gate.security import (
     is_local,
     new_token,
 )
-from moshi_mlx.serve.server import check_static
 
 TOKEN = "correct horse"
 

@@ -24,6 +24,12 @@ _GRACE_S = 1.0  # whoever does not queue waits so long: somebody may just be lea
 
 async def serve_connection(service: Service, socket: "WebSocket") -> None:
     """Handle one WebSocket from its opening handshake to its end."""
+    if service.batch is None:
+        from fastapi import Response
+
+        words = "This server has no Moshi: start it with --model MODEL.\n"
+        await socket.send_denial_response(Response(words, 501))
+        return
     await socket.accept()
     began_at = time.monotonic()
     ending = await _until_its_end(service, socket)

@@ -73,6 +73,8 @@ class NetworkTalk:
 
     def __init__(self, service: Service, socket: Socket, settings: Settings):
         self.service, self.socket, self.settings = service, socket, settings
+        assert service.batch is not None and service.about is not None
+        self._batch, self._about = service.batch, service.about
         self.limits = service.limits
         self._loop = asyncio.get_running_loop()
         self._reader, self._writer = settings.reader(), settings.writer()
@@ -94,16 +96,15 @@ class NetworkTalk:
             *(self._make, self._on_answer, self._on_error),
             limit_ms=self.limits.waiting_ms,
             calm_ms=CALM_MS,
-            together=service.batch.step,
+            together=self._batch.step,
         )
 
     # On the model's thread
 
     def _make(self) -> DuplexSession:
-        batch = self.service.batch
         if self._session is not None:
             self._session.close()
-        self._session = batch.open(self.settings.wishes)
+        self._session = self._batch.open(self.settings.wishes)
         return self._session
 
     def _on_answer(self, answer: Answer) -> None:
@@ -165,7 +166,7 @@ class NetworkTalk:
         wishes = self.settings.wishes
         self._close_recording()
         self._to_record = True  # with the first frame: who says nothing leaves nothing
-        await self._send(protocol.metadata(self.service.about.metadata(wishes)))
+        await self._send(protocol.metadata(self._about.metadata(wishes)))
 
     async def run(self, early: Sequence[bytes] = ()) -> None:
         """Talk until something ends it: raises the Ending, or what went wrong.

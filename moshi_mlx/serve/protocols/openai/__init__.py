@@ -3,10 +3,12 @@
 Source: the types of the `openai` package, 3.57.0.
 """
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from .errors import Handler, Refusal, answering
+from ...gate.refusal import Manners, Refused
+from .errors import Handler, Refusal, answering, error_body
 from .models import THEIR_VOICES, AudioModels
 from .speech import speak
 from .transcriptions import transcribe
@@ -57,6 +59,16 @@ ROUTES: list[tuple[str, str, Answer]] = [
     ("GET", f"{ROOT}/models", _models),
     ("GET", f"{ROOT}/models/{{name:path}}", _model),
 ]
+
+
+def _shape(refused: Refused) -> tuple[str, bytes]:
+    body = error_body(refused.status, refused.words, refused.param, refused.code)
+    return "application/json", json.dumps(body).encode()
+
+
+# Open WebUI asks for the lists without a key.
+_OPEN = [("GET", f"{ROOT}{path}") for path in ("/models", "/audio/voices")]
+MANNERS = Manners((ROOT,), _shape, (*_OPEN, ("GET", f"{ROOT}/audio/models")))
 _METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 
 

@@ -1,0 +1,87 @@
+"""One sound that a client sends: what is noticed in it comes back."""
+
+from collections.abc import AsyncIterator
+
+from ..audio.framing import Framer
+from ..audio.samples import Pcm, as_finite
+from ..engines.stt.batch import Flush, Heard, Marker, Restart, STTBatch, STTRow
+from ..engines.stt.events import Event, Pauses
+from ..engines.thread import ModelThread
+from .live_stream import TICK, LiveStream
+from .tally import Tally
+
+Flushed = Marker  # everything that was said before it has been reported
+
+
+class Ears(LiveStream[Heard]):
+    """One sound that is being said: iterating gives what is noticed in it.
+
+    Events are those of ``engines.stt.events``, and a ``Flushed`` for every mark. Of one
+    frame the ``Pauses`` come first; there is one for every frame of 80 ms where the
+    model scores pauses.
+
+    Attributes:
+        sample_rate: Hz of what is put.
+        delay_s: how long after a word it is known.
+        pause_lengths_s: what the probabilities of ``Pauses`` stand for.
+        heard: the step that brought the newest event: the count of the model's steps,
+            samples that wait.
+    """
+
+    def __init__(self, thread: ModelThread, batch: STTBatch, row: STTRow, tally: Tally):
+        super().__init__(thread, batch, row, tally)
+        self._row = row
+        self._framer = Framer(batch.frame_size)
+        self.sample_rate = batch.stt.sample_rate
+        self.delay_s = batch.stt.delay_s
+        self.pause_lengths_s = batch.stt.pause_lengths_s
+        self.heard = Heard([], more=False)
+
+    async def put(self, pcm: Pcm) -> None:
+        """Take ``pcm [S]`` (float32, int16), any S; waits where a minute waits.
+
+        Raises: AudioError for what is not sound.
+        """
+        for frame in self._framer.push(as_finite(pcm)):
+            await self._give(frame)
+
+    async def mark(self, id: int) -> None:
+        """Ask for ``Flushed(id)`` once the words said so far have been reported, for
+        which more sound must come."""
+        await self._give(Marker(id))
+
+    async def flush(self, id: int | None = None, last: bool = False) -> None:
+        """Report all that was said so far, then ``Flushed(id)`` if there is an id.
+
+        Args:
+            last: no more sound will come: iterating ends.
+        """
+        if self._framer.pending:
+            rest = self._framer.flush()
+            assert rest is not None
+            await self._give(rest)
+        await self._give(Flush(id, last))
+
+    async def end(self) -> None:
+        """No more sound will come: iterating ends with the last word."""
+        await self.flush(last=True)
+
+    async def restart(self) -> None:
+        """Forget the sound: what comes next is another one."""
+        self._framer = Framer(self._framer.size)
+        await self._give(Restart())
+
+    async def _give(self, item: Pcm | Marker | Flush | Restart) -> None:
+        self._row.inbox.append(item)
+        await self._line.aput(TICK)
+
+    async def __aiter__(self) -> AsyncIterator[Event | Flushed]:
+        while not self.heard.ended:
+            heard = await self._next()
+            self.heard = heard
+            for event in sorted(heard.events, key=_rank):
+                yield event
+
+
+def _rank(event: Event | Marker) -> int:
+    return 0 if isinstance(event, Pauses) else 1

@@ -1,0 +1,65 @@
+"""How a request is refused: a status and a sentence, in each protocol's own shape."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ...errors import MoshiError, NoPlace, NotServed
+
+
+class Refused(Exception):
+    """Raised by a route to refuse its request.
+
+    Attributes:
+        status: of HTTP.
+        words: one sentence for people.
+        code, param: what programs may want to know, as OpenAI names them.
+        headers: further ones.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        words: str,
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ):
+        super().__init__(words)
+        self.status, self.words, self.code, self.param = status, words, code, param
+        self.headers = dict(headers or {})
+
+    @classmethod
+    def of(cls, error: MoshiError) -> "Refused":
+        """The refusal that an error of the engines amounts to."""
+        if isinstance(error, NoPlace):
+            return cls(503, str(error), "busy", headers={"retry-after": "1"})
+        if isinstance(error, NotServed):
+            return cls(501, str(error), "not_served")
+        return cls(400, str(error))
+
+
+Shape = Callable[[Refused], tuple[str, bytes]]  # media type and body of an answer
+
+
+def plain(refused: Refused) -> tuple[str, bytes]:
+    """A line of text."""
+    return "text/plain; charset=utf-8", f"{refused.words}\n".encode()
+
+
+@dataclass(frozen=True)
+class Manners:
+    """How the paths of a protocol are guarded.
+
+    Attributes:
+        prefixes: its paths, and those below them.
+        shape: of its refusals.
+        open: (method, path) that need no token on this machine, because programs ask
+            for them without one.
+    """
+
+    prefixes: Sequence[str] = ()
+    shape: Shape = plain
+    open: Sequence[tuple[str, str]] = field(default=())
+
+    def covers(self, path: str) -> bool:
+        return any(f"{path}/".startswith(f"{prefix}/") for prefix in self.prefixes)

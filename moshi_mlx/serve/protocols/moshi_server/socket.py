@@ -1,0 +1,73 @@
+"""What both websockets of moshi-server share: jobs side by side, until one ends."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from ....errors import MoshiError, NoPlace
+from ...service import Service
+from .messages import message
+
+if TYPE_CHECKING:
+    from fastapi import WebSocket
+
+_log = logging.getLogger(__name__)
+NO_PLACE = "no free channels"  # as moshi-server says it
+
+
+class Ended(Exception):
+    """The connection is over, and nothing is wrong."""
+
+
+async def receive(socket: "WebSocket", patience_s: float) -> bytes | str:
+    """The next message. Raises: Ended when there is none."""
+    try:
+        event = await asyncio.wait_for(socket.receive(), patience_s)
+    except asyncio.TimeoutError:
+        raise Ended from None
+    if event["type"] == "websocket.disconnect":
+        raise Ended
+    data = event.get("bytes")
+    return event.get("text") or "" if data is None else data
+
+
+async def together(service: Service, *jobs: Coroutine[Any, Any, None]) -> None:
+    """Run jobs until the first ends, the server closes, or one fails.
+
+    Raises: what a job raised, except ``Ended``.
+    """
+
+    async def close() -> None:
+        await service.closing.wait()
+
+    tasks = [asyncio.ensure_future(job) for job in (*jobs, close())]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            with contextlib.suppress(Ended):
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def say_goodbye(
+    socket: "WebSocket", error: Exception | None, packed: bool
+) -> None:
+    """Tell why the connection ends, where that can be told, and close it."""
+    with contextlib.suppress(Exception):  # whoever has gone hears no goodbye
+        if error is not None and packed:
+            words = str(error) if isinstance(error, MoshiError) else "the server failed"
+            if isinstance(error, NoPlace):
+                words = NO_PLACE
+            await socket.send_bytes(message("Error", message=words))
+        await socket.close(1000 if error is None else 1011)
+
+
+def note(error: Exception) -> None:
+    """Log an error of a connection; those of the client in one line."""
+    expected = isinstance(error, MoshiError)
+    _log.error("a connection ended: %s", error, exc_info=not expected)

@@ -1,0 +1,182 @@
+"""Text to speech: ``/api/tts_streaming``, word by word and for whole texts.
+
+Source: kyutai-labs/moshi, rust/moshi-server/src/py_module.rs.
+"""
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ....audio.samples import Pcm
+from ....errors import MoshiError, NoPlace, NotServed, ProtocolError
+from ...gate.refusal import Refused
+from ...opus import OpusWriter
+from ...service import Service
+from ...voice import Voice
+from . import socket as ws
+from .messages import Singles, integer, message, read_message, samples, text_of
+
+if TYPE_CHECKING:
+    from fastapi import Request, Response, WebSocket
+
+_log = logging.getLogger(__name__)
+FORMATS = ("OggOpus", "OggOpusMessagePack", "Pcm", "PcmMessagePack")
+LOUDEST = 0.99
+SILENT_S = 30.0  # without a message before the end of the text
+PATIENCE_S = 100.0  # for a place, where a whole text is posted
+MOST_TEXT = 100_000  # characters of a posted text
+_END = b"\0"  # of the text, of older clients
+
+
+async def serve_tts(service: Service, socket: "WebSocket") -> None:
+    """Words while they come; sound comes back."""
+    from fastapi import Response
+
+    wanted = socket.query_params.get("format", "OggOpus")
+    if wanted not in FORMATS:
+        words = f"format {wanted[:40]!r} is unknown: use one of {', '.join(FORMATS)}.\n"
+        await socket.send_denial_response(Response(words, 400))
+        return
+    await socket.accept()
+    packed, failure = wanted.endswith("MessagePack"), None
+    try:
+        name = socket.query_params.get("voice")
+        async with await _opened(service, name, 0.0) as voice:
+            if packed:
+                await socket.send_bytes(message("Ready"))
+            sending = _Sending(socket, wanted)
+            await ws.together(
+                service, _read(service, socket, voice), sending.all(voice)
+            )
+    except Exception as error:
+        failure = error
+        ws.note(error)
+    await ws.say_goodbye(socket, failure, packed)
+
+
+async def _opened(service: Service, name: str | None, wait_s: float) -> Voice:
+    """A voice of this name, the usual one for a name that is unknown."""
+    try:
+        return await service.speech.speak(name, wait_s)
+    except NoPlace:
+        raise
+    except MoshiError as error:
+        if service.speech.tts is None or not name:
+            raise
+        _log.warning("the usual voice speaks instead: %s", error)
+        return await service.speech.speak(None, wait_s)
+
+
+async def _read(service: Service, socket: "WebSocket", voice: Voice) -> None:
+    began = False
+    while True:
+        data = await ws.receive(socket, SILENT_S)
+        kind, fields = "Text", {"text": data}
+        if isinstance(data, bytes):
+            kind, fields = ("Eos", {}) if data == _END else read_message(data)
+        if kind == "Text":
+            words = text_of(fields.get("text"))
+            began = began or bool(words.strip())
+            await voice.put(f"{words} ")
+        elif kind == "Voice":
+            if not began:
+                await _take_voice(service, voice, fields)
+        elif kind == "Eos":
+            if not began:
+                raise ws.Ended
+            await voice.finish()
+            while True:  # until the client goes
+                await ws.receive(socket, 3600.0)
+        else:
+            raise ProtocolError(f"a message has the unknown type {kind[:40]!r}.")
+
+
+async def _take_voice(service: Service, voice: Voice, fields: Any) -> None:
+    """Speak with the voice that was sent; with the usual one where it will not do."""
+    numbers = samples(fields.get("embeddings"))
+    shape = fields.get("shape")
+    if not isinstance(shape, list) or not 1 <= len(shape) <= 3:
+        raise ProtocolError("a voice has a shape of one to three numbers.")
+    sizes = [integer(size) for size in shape]
+    if min(sizes) < 1 or int(np.prod(sizes, dtype=object)) != len(numbers):
+        raise ProtocolError("a voice has as many numbers as its shape says.")
+    try:
+        await voice.change(await service.speech.embedding(numbers, sizes))
+    except MoshiError as error:
+        _log.warning("the usual voice speaks instead: %s", error)
+
+
+class _Sending:
+    """Sound and words in one of the formats."""
+
+    def __init__(self, socket: "WebSocket", wanted: str):
+        self._socket = socket
+        self._packed = wanted.endswith("MessagePack")
+        self._opus = OpusWriter() if wanted.startswith("OggOpus") else None
+
+    async def all(self, voice: Voice) -> None:
+        """Everything that is said."""
+        async for spoken in voice.pieces():
+            if spoken.pcm is not None:
+                await self._sound(np.clip(spoken.pcm, -LOUDEST, LOUDEST))
+            for word in spoken.words if self._packed else ():
+                times = {"start_s": float(word.start_s), "stop_s": float(word.end_s)}
+                data = message("Text", text=word.text, **times)
+                await self._socket.send_bytes(data)
+        if self._opus is not None:  # it keeps the last frame back
+            await self._sound(np.zeros(1920, np.float32))
+
+    async def _sound(self, pcm: Pcm) -> None:
+        if self._opus is not None:
+            data = self._opus.push(pcm)
+            if self._packed and data:
+                data = message("OggOpus", data=data)
+        elif self._packed:
+            data = message("Audio", pcm=Singles(pcm))
+        else:
+            data = pcm.astype("<f4").tobytes()
+        if data:
+            await self._socket.send_bytes(data)
+
+
+async def speak(service: Service, request: "Request") -> "Response":
+    """A JSON object {text, voice}; a WAV file comes back while it is spoken."""
+    from fastapi.responses import StreamingResponse
+
+    if int(request.headers.get("content-length") or 0) > service.limits.message_bytes:
+        raise Refused(413, "the text is too long.")
+    try:
+        asked = json.loads(await request.body())
+        text, name = asked["text"], asked["voice"]
+        if not isinstance(text, str) or not isinstance(name, str):
+            raise TypeError
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        words = "the body must be a JSON object with a text and a voice."
+        raise Refused(422, words) from error
+    if len(text) > MOST_TEXT:
+        raise Refused(413, f"the text is longer than {MOST_TEXT} characters.")
+    if service.speech.tts is None:
+        raise NotServed("this server has no model that speaks: start it with --tts M.")
+    voice = await _opened(service, name, PATIENCE_S)
+    return StreamingResponse(_wav(voice, text), media_type="audio/wav")
+
+
+async def _wav(voice: Voice, text: str) -> AsyncIterator[bytes]:
+    async with voice:
+        yield wav_header(voice.sample_rate)
+        await voice.put(text)
+        await voice.finish()
+        async for pcm in voice:
+            pcm = np.clip(pcm, -LOUDEST, LOUDEST)
+            yield (pcm * 32767).astype("<i2").tobytes()
+
+
+def wav_header(sample_rate: int) -> bytes:
+    """44 bytes before 16-bit mono samples of which nobody knows how many will come."""
+    size = b"\xff" * 4
+    form = b"\x10\0\0\0\x01\0\x01\0" + sample_rate.to_bytes(4, "little")
+    form += (2 * sample_rate).to_bytes(4, "little") + b"\x02\0\x10\0"
+    return b"RIFF" + size + b"WAVEfmt " + form + b"data" + size

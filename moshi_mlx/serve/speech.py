@@ -1,0 +1,219 @@
+"""What the protocols see of the engines that listen, speak, translate and write.
+
+``Ears`` and ``Voice`` are used in the same way: put something in, iterate over what
+comes out, close (or use ``async with``). Each is a row of a batch that the model thread
+steps; closing frees the row within a step. A protocol knows nothing else of models.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, TypeVar
+
+import mlx.core as mx
+
+from ..audio.samples import Pcm
+from ..documents.words import Word
+from ..engines.duplex.engine import Moshi
+from ..engines.stt.batch import STTBatch
+from ..engines.stt.events import Event, Pauses
+from ..engines.stt.files import alisten
+from ..engines.stt.model import Sound
+from ..engines.stt.transcript import Transcript
+from ..engines.text.engine import TextModel
+from ..engines.thread import ModelThread
+from ..engines.tts.batch import Spoken, TTSBatch
+from ..engines.tts.engine import DEFAULT_VOICE
+from ..engines.tts.live_voice import LiveVoice
+from ..errors import NoPlace, NotServed
+from .ears import Ears
+from .lazy import Lazy
+from .tally import Tally
+from .voice import Voice
+
+_RETRY_S = 0.1
+VoiceName = str | LiveVoice
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A model that is served, as other programs list it.
+
+    Attributes:
+        name: of the model.
+        languages: that it knows, as in "en".
+        voices: that can be asked for, as far as they are known without loading it; the
+            first is the usual one.
+    """
+
+    name: str
+    languages: Sequence[str] = ("en", "fr")
+    voices: Sequence[str] = ()
+
+
+class SpeechService:
+    """The models of a server that are not conversations; each may be missing.
+
+    Attributes:
+        stt, tts: batches of live rows; ``translate``: a Hibiki; ``text``: a Helium.
+        heard, said: counts of what they did.
+    """
+
+    def __init__(
+        self,
+        thread: ModelThread | None = None,
+        stt: Lazy[STTBatch] | None = None,
+        tts: Lazy[TTSBatch] | None = None,
+        translate: Lazy[Moshi] | None = None,
+        text: Lazy[TextModel] | None = None,
+    ):
+        self._thread = thread
+        self.stt, self.tts, self.translate, self.text = stt, tts, translate, text
+        self.heard, self.said = Tally("asr"), Tally("py")
+        self._voices: dict[str, LiveVoice] = {}
+        self._names: list[str] = []  # of voices, as they were listed last
+
+    @property
+    def hears(self) -> Offer | None:
+        """The model that listens, None where there is none."""
+        return None if self.stt is None else Offer(self.stt.name)
+
+    @property
+    def says(self) -> Offer | None:
+        """The model that speaks, None where there is none."""
+        return None if self.tts is None else Offer(self.tts.name)
+
+    async def listen(self, wait_s: float = 0.0) -> Ears:
+        """Ears for a sound that is being said.
+
+        Args:
+            wait_s: how long to wait for a place.
+
+        Raises: NoPlace when all places are taken; NotServed without a model.
+        """
+        batch = await _needed(self.stt, "listens", "--stt").get()
+        owner = batch.stt.owner
+        row = await _tried(lambda: owner.arun(batch.open), wait_s)
+        assert self._thread is not None
+        return Ears(self._thread, batch, row, self.heard)
+
+    async def speak(self, voice: VoiceName | None = None, wait_s: float = 0.0) -> Voice:
+        """A voice for a text that comes.
+
+        Args:
+            voice: its name; the usual one by default.
+            wait_s: how long to wait for a place.
+
+        Raises: as ``listen``; CheckpointError, AudioError or ConfigError for a voice
+            that cannot be had.
+        """
+        batch = await _needed(self.tts, "speaks", "--tts").get()
+        ready = await self.voice(voice)
+        owner = batch.tts.owner
+        row = await _tried(lambda: owner.arun(lambda: batch.open(ready)), wait_s)
+        assert self._thread is not None
+        return Voice(self._thread, batch, row, self.said)
+
+    async def voice(self, voice: VoiceName | None = None) -> LiveVoice:
+        """A voice, ready to speak. Raises as ``speak``."""
+        if isinstance(voice, LiveVoice):
+            return voice
+        batch = await _needed(self.tts, "speaks", "--tts").get()
+        name = voice or await self.default_voice()
+        if name not in self._voices:
+            if name not in self._names and name not in await self.voices():
+                raise NotServed(
+                    f"there is no voice {name[:80]!r}: choose one by its name, see the "
+                    "list of voices."
+                )
+            self._voices[name] = await asyncio.to_thread(batch.voice, name)
+        return self._voices[name]
+
+    async def default_voice(self) -> str:
+        """The name of the usual voice."""
+        voices = self._names or await self.voices()
+        return DEFAULT_VOICE if DEFAULT_VOICE in voices else voices[0]
+
+    async def voices(self) -> list[str]:
+        """Names of the voices that can be asked for; listing them may ask the hub."""
+        batch = await _needed(self.tts, "speaks", "--tts").get()
+        self._names = await asyncio.to_thread(batch.tts.voices)
+        return self._names
+
+    async def embedding(self, numbers: Pcm, shape: Sequence[int]) -> LiveVoice:
+        """A voice as ``/api/voice`` gave it, or as Kyutai's servers do.
+
+        Raises: CheckpointError or ConfigError for one of another model.
+        """
+        batch = await _needed(self.tts, "speaks", "--tts").get()
+        tts = batch.tts
+
+        def make() -> LiveVoice:
+            array = mx.array(numbers).reshape(tuple(shape))
+            array = array.reshape((1,) * (3 - array.ndim) + array.shape)
+            if tts.multi_speaker:
+                return batch.voice_of_embedding(array)
+            codes = array[0].astype(mx.int32)
+            if codes.shape[0] != 1 + tts.lm.n_q or codes.shape[1] < 1:
+                raise NotServed("the voice was made for another model.")
+            card = tts.mimi.cfg.quantizer_bins
+            if not bool(mx.all((codes[1:] >= 0) & (codes[1:] < card)).item()):
+                raise NotServed("the voice is damaged.")
+            return batch.voice_of_codes(codes)
+
+        return await tts.owner.arun(make)
+
+    def transcribing(self, sound: Sound, **options: Any) -> AsyncIterator[Event]:
+        """What is noticed in a file, while live sounds go first.
+
+        Args:
+            options: ``phrases``, ``prompt`` ..., see ``Recogniser.listening``.
+        """
+
+        async def events() -> AsyncIterator[Event]:
+            batch = await _needed(self.stt, "listens", "--stt").get()
+            async for event in alisten(batch.stt, sound, **options):
+                yield event
+
+        return events()
+
+    async def transcribe(self, sound: Sound, **options: Any) -> Transcript:
+        """The words of a file, see ``transcribing``."""
+        events = [event async for event in self.transcribing(sound, **options)]
+        ends = [e.time_s for e in events if isinstance(e, Pauses)]
+        words = [e.end_s for e in events if isinstance(e, Word)]
+        return Transcript.of(events, max([*ends, *words], default=0.0))
+
+    async def spoken(
+        self, text: str, voice: VoiceName | None = None, wait_s: float = 0.0
+    ) -> AsyncIterator[Spoken]:
+        """A whole text, said: frames and words, see ``Voice.pieces``."""
+        async with await self.speak(voice, wait_s) as speaking:
+            await speaking.put(text)
+            await speaking.finish()
+            async for piece in speaking.pieces():
+                yield piece
+
+
+T = TypeVar("T")
+
+
+def _needed(lazy: Lazy[T] | None, does: str, option: str) -> Lazy[T]:
+    if lazy is None:
+        raise NotServed(
+            f"this server has no model that {does}: start it with {option} MODEL."
+        )
+    return lazy
+
+
+async def _tried(attempt: Callable[[], Any], wait_s: float) -> Any:
+    """What ``attempt`` gives, tried again while there is no place."""
+    until = perf_counter() + wait_s
+    while True:
+        try:
+            return await attempt()
+        except NoPlace:
+            if perf_counter() >= until:
+                raise
+        await asyncio.sleep(_RETRY_S)

@@ -1,0 +1,70 @@
+"""One speech that a client asks for: text in, sound back."""
+
+from collections.abc import AsyncIterator
+from time import perf_counter
+
+from ..audio.samples import Pcm
+from ..documents.words import Word
+from ..engines.thread import ModelThread
+from ..engines.tts.batch import Spoken, TTSBatch, TTSRow
+from ..engines.tts.live_voice import LiveVoice
+from .live_stream import LiveStream
+from .tally import Tally
+
+
+class Voice(LiveStream[Spoken]):
+    """One speech: iterating gives its frames ``[1920]`` as they can be said, faster
+    than real time; 30 seconds may wait for whoever reads them.
+
+    Attributes:
+        sample_rate: Hz of the frames.
+        words: that have ended so far, with their times in the sound.
+    """
+
+    def __init__(self, thread: ModelThread, batch: TTSBatch, row: TTSRow, tally: Tally):
+        super().__init__(thread, batch, row, tally)
+        self._row, self._batch = row, batch
+        self.sample_rate = int(batch.tts.mimi.sample_rate)
+        self.words: list[Word] = []
+        self._began: float | None = None
+        self._sounded = False
+
+    async def put(self, text: str) -> None:
+        """Take more text; a word ends at white space, a piece may end within one."""
+        if self._began is None and text.strip():
+            self._began = perf_counter()
+        self._row.inbox.append(text)
+        self._tick()
+
+    async def finish(self) -> None:
+        """No more text will come: iterating ends with the last word."""
+        self._row.inbox.append(None)
+        self._tick()
+
+    async def change(self, voice: LiveVoice) -> None:
+        """Speak with another voice, before the first text."""
+        owner = self._batch.tts.owner
+        await owner.arun(lambda: self._batch.change(self._row, voice))
+
+    async def pieces(self) -> AsyncIterator[Spoken]:
+        """Frames with the words that have ended; either may be missing.
+
+        Raises: ConfigError for a tag in the text that is not understood.
+        """
+        ended = False
+        while not ended:
+            spoken = await self._next()
+            ended = spoken.ended
+            if spoken.error is not None:
+                raise spoken.error
+            self.words += spoken.words
+            if spoken.pcm is not None and not self._sounded and self._began:
+                self._sounded = True
+                self._tally.first.observe(perf_counter() - self._began)
+            if spoken.pcm is not None or spoken.words:
+                yield spoken
+
+    async def __aiter__(self) -> AsyncIterator[Pcm]:
+        async for spoken in self.pieces():
+            if spoken.pcm is not None:
+                yield spoken.pcm

@@ -1,0 +1,47 @@
+"""A server's ears and voice of the small random models, on the model's thread."""
+
+from functools import cache
+
+import mlx.core as mx
+
+from moshi_mlx.engines.owner import model_thread
+from moshi_mlx.engines.stt.batch import STTBatch
+from moshi_mlx.engines.tts.batch import TTSBatch
+from moshi_mlx.serve.lazy import Lazy
+from moshi_mlx.serve.speech import SpeechService
+from tests import listening, speech
+
+VOICE = "voice_a.wav"  # of the voices in tests/data/tts
+
+
+@cache
+def _stt(rows: int) -> STTBatch:
+    def make() -> STTBatch:
+        stt = listening.listener()
+        stt.owner = model_thread()
+        mx.eval(stt.lm.parameters(), stt.mimi.parameters())
+        return STTBatch(stt, rows)
+
+    return model_thread().run(make)
+
+
+@cache
+def _tts(rows: int, prefix: bool) -> TTSBatch:
+    def make() -> TTSBatch:
+        tts = speech.speaker(speech.PREFIX if prefix else speech.TTS)
+        tts.owner = model_thread()
+        mx.eval(tts.lm.parameters(), tts.mimi.parameters())
+        return TTSBatch(tts, rows)
+
+    return model_thread().run(make)
+
+
+def small(rows: int = 2, prefix: bool = False) -> SpeechService:
+    """Both, with so many places each.
+
+    Args:
+        prefix: whether the voice continues recordings.
+    """
+    stt = Lazy("small-stt", lambda: _stt(rows))
+    tts = Lazy("small-tts", lambda: _tts(rows, prefix))
+    return SpeechService(model_thread(), stt, tts)
