@@ -14,7 +14,7 @@ from ..models.mimi_transformers import kyutai_config
 from ..models.schema import shortened, without_nulls
 from ..utils.json_text import read_json
 from ..utils.loaders import NotInRepoError, hf_get
-from . import helium, moshivis
+from . import helium, moshivis, personaplex
 from .kinds import ModelKind, kind_of, model_type
 from .shards import parts_of_index, shards_of
 from .source import Source, stays_inside
@@ -146,7 +146,8 @@ class CheckpointInfo:
         if kind is not None and config is None:
             source = source.sibling(kind)
         path = source.first([source.config]) if config is None else hf_get(config)
-        data = _config(str(name), None if path is None else read_json(path))
+        read = None if path is None else read_json(path)
+        data = _config(str(name), read, source.local(LM_NAMES, given["moshi"]))
         if path is None and moshivis.is_named_so(str(name), source.folder):
             data |= moshivis.CONFIG
         check_values(data)
@@ -319,23 +320,32 @@ class CheckpointInfo:
         return None if named is None else read_json(named)
 
 
-def _config(name: str, data: dict[str, Any] | None) -> dict[str, Any]:
-    """A complete config, whatever config.json leaves out."""
+def _config(
+    name: str, data: dict[str, Any] | None, weights: Path | None = None
+) -> dict[str, Any]:
+    """A complete config, whatever config.json leaves out.
+
+    Args:
+        weights: the language model's file, if it is here; its tensors may say more.
+    """
     if data is None and "helium" in name.lower():
         return dict(helium.HELIUM_2B)
     data = data or {}
     if data.get("model_type") == "mimi":  # the layout of the transformers library
         return data
+    if data.get("model_type") == personaplex.NAME:
+        return MOSHI_7B | personaplex.completed(data)
     if "dim" in data or helium.is_helium(data):
         return data if data.get("model_type") else {**data, **_with_kind(data)}
-    if "personaplex" in (str(data.get("model_type")) + name).lower():
-        # its config.json only counts downloads; it predicts the user's codes too
-        data = {"dep_q": 16, **data, "model_type": "personaplex"}
+    if personaplex.is_personaplex(data, name):
+        data = personaplex.completed(data)
     elif data and "architectures" in data:
         raise CheckpointError(
             f"{name} is in the layout of the transformers library: use the repository "
             "without '-trfs', or its '-mlx' sibling."
         )
+    elif not data.get("model_type") and personaplex.is_of_its_shape(weights):
+        data = personaplex.completed(data)
     return MOSHI_7B | data
 
 

@@ -169,7 +169,8 @@ def kind_of(config: Mapping[str, Any]) -> ModelKind:
     name = model_type(config)
     if name == "mimi":
         return ModelKind(name, "codec", codebooks=int(config.get("num_quantizers", 8)))
-    own, total = config.get("dep_q", 8), config.get("n_q", 16)
+    total = config.get("n_q", 16)
+    own = config.get("dep_q", 8) - config.get("foreseen_codebooks", 0)
     codebooks = max(own, total - own)
     if helium.is_helium(dict(config)) or not total:
         return ModelKind(name, "text", writes=True, has_codec=False)

@@ -84,6 +84,17 @@ class Source:
             return self
         return replace(self, config=file) if (self.folder / file).is_file() else self
 
+    def local(self, names: Iterable[str], given: str | Path | None) -> Path | None:
+        """The first of the files that is on this machine already.
+
+        Args:
+            given: the file that the user named instead.
+        """
+        if given is not None:
+            path = Path(str(given).removeprefix("file://")).expanduser()
+            return path if path.is_file() else None
+        return None if self.folder is None else self.first(names)
+
     @classmethod
     def named(cls, name: str, revision: str | None = None) -> "Source":
         """The source that a user means by a name: see ``CheckpointInfo.find``.

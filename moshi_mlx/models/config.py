@@ -68,9 +68,11 @@ class DepFormerConfig:
 class LmConfig:
     """A language model over one text stream and ``audio_codebooks`` audio streams.
 
-    The first ``depformer.num_slices`` audio streams are the model's own. Delays are in
-    steps of 80 ms. ``text_in_vocab_size`` counts the initial token, the last one;
-    ``audio_vocab_size`` likewise. ``vision`` is the tower of a model that sees images.
+    The first ``generated_codebooks`` audio streams are the model's own. The depth
+    transformer may also predict the first ``foreseen_codebooks`` of the other side's
+    (PersonaPlex), in steps that follow its own. Delays are in steps of 80 ms.
+    ``text_in_vocab_size`` counts the initial token, the last one; ``audio_vocab_size``
+    likewise. ``vision`` is the tower of a model that sees images.
     """
 
     transformer: TransformerConfig
@@ -92,10 +94,12 @@ class LmConfig:
     norm_emb: bool = False
     bias_proj: bool = False
     vision: VisionConfig | None = None
+    foreseen_codebooks: int = 0
 
     @property
     def generated_codebooks(self) -> int:
-        return self.depformer.num_slices
+        """The model's own audio streams."""
+        return self.depformer.num_slices - self.foreseen_codebooks
 
     @property
     def other_codebooks(self) -> int:
@@ -155,6 +159,12 @@ class LmConfig:
             )
         if dep_q > n_q:
             raise ConfigError(f"config has dep_q {dep_q} above n_q {n_q}: lower dep_q.")
+        foreseen = data.get("foreseen_codebooks", 0)
+        if foreseen > dep_q:
+            raise ConfigError(
+                f"config has foreseen_codebooks {foreseen} above dep_q {dep_q}: they "
+                "are among the steps of the depth transformer."
+            )
         if data.get("norm_emb") and data.get("demux_second_stream"):
             raise ConfigError(
                 "config has norm_emb with demux_second_stream: no such embedding is "
@@ -186,6 +196,7 @@ class LmConfig:
             norm_emb=data.get("norm_emb", False),
             bias_proj=data.get("bias_proj", False),
             vision=_vision(data.get("vision")),
+            foreseen_codebooks=foreseen,
         )
 
 

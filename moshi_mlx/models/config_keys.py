@@ -52,6 +52,7 @@ MODEL_KEYS = frozenset(
         "card",
         "n_q",
         "dep_q",
+        "foreseen_codebooks",
         "text_card",
         "text_card_out",
         "existing_text_padding_id",

@@ -99,6 +99,7 @@ CONFIG: Schema = {
     "text_card_out": _ROWS,
     "n_q": bounded(whole(0, MAX_CODEBOOKS), "tensors"),
     "dep_q": bounded(whole(0, MAX_CODEBOOKS), "tensors"),
+    "foreseen_codebooks": whole(0, MAX_CODEBOOKS),
     "delays": listed(whole(0, MAX_DELAY), f"whole numbers from 0 to {MAX_DELAY}"),
     "existing_text_padding_id": whole(0, MAX_ROWS),
     "existing_text_end_padding_id": whole(0, MAX_ROWS),

@@ -45,6 +45,8 @@ class LmGen(LmGenOf030, Prefill):
         kv_bits: 8 or 4 keeps keys and values so; by default as the model's config says.
         reserve: allocate keys and values of the whole context now, for live use: no
             step waits for them to grow.
+        both_sides: generate the other side's codes too, where the model foresees them
+            (PersonaPlex): they follow its own, and are given by ``force`` like them.
 
     Source: kyutai-labs/moshi, models/lm.py:LMGen.
     """
@@ -70,6 +72,7 @@ class LmGen(LmGenOf030, Prefill):
         audio_steps: int | None = None,
         kv_bits: int | None = None,
         reserve: bool = False,
+        both_sides: bool = False,
     ):
         guidance = Guidance(
             model, cfg_coef, masked_until=cfg_is_masked_until, no_text=cfg_is_no_text
@@ -84,6 +87,7 @@ class LmGen(LmGenOf030, Prefill):
             repetition_context,
             kv_bits,
             reserve,
+            both_sides,
         )
         self.max_steps = max_steps
         self.text_sampler = Sampler() if text_sampler is None else text_sampler
@@ -158,7 +162,7 @@ class LmGen(LmGenOf030, Prefill):
         if own_audio_tokens is not None:
             audio = own_audio_tokens.astype(mx.int32)[..., None]
             audio = self._edited(audio, given)
-        elif self.model.dep_q:
+        elif self.main_codebooks:
             audio = self._audio(hidden, text, audio_noise, given)
         else:
             audio = mx.zeros((self.batch_size, 0, 1), mx.int32)
@@ -228,7 +232,7 @@ class LmGen(LmGenOf030, Prefill):
 
     @property
     def _steps(self) -> int:
-        return self.model.dep_q if self.audio_steps is None else self.audio_steps
+        return self.main_codebooks if self.audio_steps is None else self.audio_steps
 
     def _text(
         self,
@@ -271,7 +275,9 @@ class LmGen(LmGenOf030, Prefill):
         """
         steps = self._steps if given is None else min(self._steps, given.unknown_codes)
         if not steps and given is not None:
-            return given.codes_or(mx.full((self.batch_size, self.model.dep_q, 1), -1))
+            return given.codes_or(
+                mx.full((self.batch_size, self.main_codebooks, 1), -1)
+            )
         size = 0 if noise is None else noise.shape[-1] // self._steps
         audio = sample_frame(
             self._network.depformer,
@@ -283,13 +289,13 @@ class LmGen(LmGenOf030, Prefill):
             steps,
             None if given is None else given.codes[:, :steps],
         )
-        missing = self.model.dep_q - steps
+        missing = self.main_codebooks - steps
         if missing:
             audio = mx.pad(audio, [(0, 0), (0, missing), (0, 0)], constant_values=-1)
         return self._edited(audio, given)
 
     def _edited(self, audio: mx.array, given: Given | None) -> mx.array:
         """Codes after the hook, and those that were given."""
-        if self.on_audio_hook is not None and self.model.dep_q:
+        if self.on_audio_hook is not None and self.main_codebooks:
             self.on_audio_hook(audio)
         return audio if given is None else given.codes_or(audio)

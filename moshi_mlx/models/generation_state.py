@@ -29,6 +29,7 @@ class GenerationState:
         repetition_context: text tokens that count as lately.
         kv_bits: 8 or 4 keeps keys and values so; by default as the model's config says.
         reserve: allocate keys and values of the whole context now.
+        both_sides: streams of the other side that the model foresees are its own.
     """
 
     def __init__(
@@ -41,12 +42,13 @@ class GenerationState:
         repetition_context: int,
         kv_bits: int | None,
         reserve: bool,
+        both_sides: bool = False,
     ):
         self.model = model
         self.batch_size = batch_size
         self.guidance = guidance
         self.repetition_penalty = repetition_penalty
-        self.streams = TokenStreams(model.cfg, batch_size)
+        self.streams = TokenStreams(model.cfg, batch_size, both_sides)
         self.noise = RowNoise(row_seeds(seed, batch_size), ops.gumbel)
         self.cache = model.transformer.make_rot_cache(kv_bits)
         self._said = mx.full((batch_size, repetition_context), -1, dtype=mx.int32)
@@ -201,7 +203,7 @@ class GenerationState:
     @property
     def main_codebooks(self) -> int:
         """Own audio streams."""
-        return self.model.dep_q
+        return self.streams.own - 1
 
     @property
     def num_codebooks(self) -> int:

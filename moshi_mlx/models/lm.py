@@ -50,9 +50,10 @@ CHUNK = 1024  # steps that teacher forcing runs at once: bounds attention's memo
 class LmOutput:
     """Logits for a whole given sequence, aligned with its codes; 0 where masked.
 
-    ``text_logits [B, 1, T, V]``, ``text_mask [B, 1, T]``, ``audio_logits [B, dep_q, T,
-    card]``, ``audio_mask [B, dep_q, T]`` (None without depth transformer). The mask is
-    false for a stream's last ``delay`` steps and where the code is -1.
+    ``text_logits [B, 1, T, V]``, ``text_mask [B, 1, T]``, ``audio_logits [B, K, T,
+    card]``, ``audio_mask [B, K, T]`` for the K steps of the depth transformer (None
+    without one). The mask is false for a stream's last ``delay`` steps and where the
+    code is -1.
     """
 
     text_logits: mx.array
@@ -161,6 +162,7 @@ class Lm(LmOf030, nn.Module):
         ct: ConditionTensor | None = None,
         cross_attention_src: mx.array | None = None,
         active: Sequence[bool] | None = None,
+        embedded: mx.array | None = None,
     ) -> mx.array:
         """Output of the temporal transformer after its norm, ``[B, T, D]``.
 
@@ -170,8 +172,12 @@ class Lm(LmOf030, nn.Module):
             ct: summed condition, ``[B, D]`` or ``[B, 1, D]``.
             cross_attention_src: condition to attend to, ``[B, S, D]``.
             active: rows that advance; the output of the others is meaningless.
+            embedded: ``[B, N, D]``, read instead of the first N steps' tokens.
         """
         x = self.embed(text, audio)
+        if embedded is not None:
+            rest = x[:, embedded.shape[1] :]
+            x = mx.concatenate([embedded.astype(x.dtype), rest], axis=1)
         if ct is not None:
             tensor = ct.tensor if ct.tensor.ndim == 3 else ct.tensor[:, None]
             x = x + tensor.astype(x.dtype)
@@ -210,13 +216,14 @@ class Lm(LmOf030, nn.Module):
         inputs = mx.concatenate([first, delayed], axis=2)
         whole = t <= CHUNK and cfg.transformer.kv_bits is None
         cache = None if whole else self.transformer.make_rot_cache()
+        predicted = cfg.depformer.num_slices  # own streams, and those it foresees
         text_parts, audio_parts = [], []
         for start in range(0, t, CHUNK):
             end = min(start + CHUNK, t)
-            now, target = inputs[:, :, start:end], delayed[:, : 1 + self.dep_q]
+            now, target = inputs[:, :, start:end], delayed[:, : 1 + predicted]
             hidden = self.hidden(now[:, 0], now[:, 1:], cache, ct, cross_attention_src)
             text_parts.append(self.text_logits(hidden))
-            if self.dep_q:
+            if predicted:
                 told = target[:, :-1, start:end]
                 audio_parts.append(self.depformer.teacher_forced(hidden, told))
         text_logits, text_mask = undelay_sequence(
@@ -224,7 +231,7 @@ class Lm(LmOf030, nn.Module):
         )
         if not audio_parts:
             return LmOutput(text_logits, text_mask, None, None)
-        own = slice(1, 1 + self.dep_q)
+        own = slice(1, 1 + predicted)
         audio_logits, audio_mask = undelay_sequence(
             mx.concatenate(audio_parts, axis=2), delays[own], codes[:, own]
         )

@@ -60,7 +60,7 @@ class Prefill(GenerationState):
         Raises: ValueError for tokens of another shape or outside the vocabulary.
         """
         rows = range(self.batch_size) if rows is None else rows
-        frames = frames_of(text, own, len(rows), self.model.dep_q)
+        frames = frames_of(text, own, len(rows), self.main_codebooks)
         for row, mine in zip(rows, frames, strict=True):
             self.streams.given.add(row, mine)
 
@@ -76,6 +76,7 @@ class Prefill(GenerationState):
         cross_attention_src: mx.array | None = None,
         *,
         active: Sequence[bool] | None = None,
+        embedded: mx.array | None = None,
     ) -> None:
         """Take T calls of ``step`` at once, as far as what they say was forced.
 
@@ -85,6 +86,9 @@ class Prefill(GenerationState):
         Args:
             other_audio_tokens: ``[B, other, T]``.
             ct, cross_attention_src, active: as for ``step``.
+            embedded: ``[B, N, D]``, what the transformer reads in the first N calls,
+                all of them forced, instead of their tokens: a voice that is known by
+                its embeddings. Without guidance.
         """
         other = np.array(other_audio_tokens, dtype=np.int32)
         wanted = self.batch_size, self.streams.other
@@ -100,8 +104,17 @@ class Prefill(GenerationState):
             count = min(self.streams.known(active), other.shape[2] - start, CHUNK)
             count = min([count, *(r.room for r in rings if isinstance(r, Ring))])
             now = other[:, :, start : start + max(count, 1)]
-            if count > 1:
-                self._read(now, ct, cross_attention_src, active)
+            pending = 0 if embedded is None else embedded.shape[1] - start
+            if pending > 0 and not count:
+                raise ValueError(
+                    f"prefill got {pending} embeddings for calls that were not forced: "
+                    "force what they say."
+                )
+            here = None
+            if embedded is not None and pending > 0:
+                here = embedded[:, start : start + count]
+            if count > 1 or here is not None:
+                self._read(now, ct, cross_attention_src, active, here)
             else:
                 self.step(mx.array(now[..., 0]), ct, cross_attention_src, active=active)
             start += now.shape[2]
@@ -112,6 +125,7 @@ class Prefill(GenerationState):
         ct: ConditionTensor | None,
         cross_attention_src: mx.array | None,
         active: list[bool] | None,
+        embedded: mx.array | None,
     ) -> None:
         """Calls that say nothing new: the temporal transformer reads, nothing else."""
         offsets = list(self.streams.offsets)
@@ -119,7 +133,9 @@ class Prefill(GenerationState):
         guide = self.guidance.prepare(ct, cross_attention_src, self.batch_size)
         text, audio = self.guidance.inputs(text, audio, offsets)
         rows = self.guidance.rows(active)
-        self._network.hidden(text, audio, self.cache, guide.ct, guide.cross, rows)
+        self._network.hidden(
+            text, audio, self.cache, guide.ct, guide.cross, rows, embedded
+        )
         for row in range(self.batch_size):
             if (active is None or active[row]) and any(self._sizes(row)):
                 self.noise.skip(row, other.shape[2])

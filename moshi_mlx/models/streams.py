@@ -21,13 +21,15 @@ class TokenStreams:
     Args:
         cfg: names the delays and the initial tokens.
         batch_size: rows B.
+        both_sides: the streams that the model foresees count as its own.
     """
 
-    def __init__(self, cfg: LmConfig, batch_size: int):
+    def __init__(self, cfg: LmConfig, batch_size: int, both_sides: bool = False):
         self.delays = [cfg.text_delay, *cfg.audio_delays]
         self.max_delay = cfg.max_delay
-        self.own = 1 + cfg.generated_codebooks
-        self.other = cfg.other_codebooks
+        foreseen = cfg.foreseen_codebooks if both_sides else 0
+        self.own = 1 + cfg.generated_codebooks + foreseen
+        self.other = cfg.other_codebooks - foreseen
         self.audio_card = cfg.audio_vocab_size
         self.offsets = [0] * batch_size
         self._columns = self.max_delay + 2

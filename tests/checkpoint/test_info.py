@@ -174,7 +174,8 @@ def test_personaplex_is_moshi_with_both_sides_predicted(tmp_path):
     folder = config(tmp_path / "personaplex-7b-v1", version="v1")
     info = CheckpointInfo.find(folder)
     assert info.model_type == "personaplex"
-    assert (info.lm_config.generated_codebooks, info.num_codebooks) == (16, 16)
+    assert (info.lm_config.generated_codebooks, info.num_codebooks) == (8, 8)
+    assert info.lm_config.depformer.num_slices == 16
     assert info.config["dim"] == 4096
 
 

@@ -128,7 +128,7 @@ class RowGen(LmGen):
         self, row: int, sizes: tuple[int, int], room: tuple[int, int]
     ) -> tuple[mx.array, mx.array]:
         """The row's noise for one frame, each part filled up to its room."""
-        (text, audio), steps = sizes, self.model.dep_q
+        (text, audio), steps = sizes, self._steps
         values = mx.zeros((0,))
         if text + steps * audio:
             values = self.noise.next(row, text + steps * audio)

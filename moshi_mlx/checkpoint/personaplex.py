@@ -1,0 +1,46 @@
+"""PersonaPlex: NVIDIA's Moshi, which also predicts the codes of the user's side.
+
+Its config.json holds its model_type, ``personaplex``, and its version, and says nothing
+of the network. That is Moshi 7B's, but for a depth transformer of 16 steps, the last
+eight for the user's codes. Source: NVIDIA/personaplex, moshi/models/loaders.py.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+from ..utils.tensor_files import read_header
+
+NAME = "personaplex"
+STEPS = 16  # of the depth transformer, half of them for the user's codes
+_STEP = re.compile(r"(?:depformer_in|depformer\.slices|linears|depformer)\.(\d+)\..+")
+
+
+def is_personaplex(data: Mapping[str, Any], name: str) -> bool:
+    """Whether a config that describes no network is PersonaPlex's.
+
+    Args:
+        name: of the checkpoint, as the user gave it.
+    """
+    return NAME in (str(data.get("model_type")) + name).lower()
+
+
+def completed(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What sets PersonaPlex's config apart from Moshi 7B's."""
+    steps = data.get("dep_q", STEPS)
+    own = data.get("n_q", 16) // 2
+    found = {"dep_q": steps, "foreseen_codebooks": max(steps - own, 0), **data}
+    return {**found, "model_type": NAME}
+
+
+def is_of_its_shape(weights: Path | None) -> bool:
+    """Whether a file without config.json holds PersonaPlex: Moshi 7B, of which such
+    files are otherwise, has eight steps."""
+    try:
+        names = [] if weights is None else list(read_header(weights))
+    except CheckpointError:
+        return False  # said when it is read
+    steps = [int(match[1]) for name in names if (match := _STEP.fullmatch(name))]
+    return max(steps, default=0) + 1 == STEPS

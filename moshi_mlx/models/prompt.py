@@ -1,0 +1,69 @@
+"""What a conversation begins after: frames of which every token is known.
+
+PersonaPlex is told whose voice to take and who to be by frames that come before the
+first live one: its own side speaks in that voice, then says nothing while the text
+stream spells the persona. The user's side hears a constant tone.
+
+Frame f of a prompt stands in column f of the streams, and its delayed codes in the
+columns after it. Column 0 and each stream's first ``delay`` columns after it hold
+initial tokens instead, so that nothing of frame 0 is ever read: a voice loses its first
+80 ms.
+
+Source: NVIDIA/personaplex, moshi/models/lm.py (``step_system_prompts``); its call c is
+our call c - 1, because its call 0 runs no network.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+
+from .generate import LmGen
+from .given import Tokens
+
+NONE = -1  # a code that nobody reads: its place is taken by an embedding
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames that follow each other.
+
+    Attributes:
+        tokens: ``[1 + n_q, F]``: text, own codes, the other side's; not delayed.
+        embedded: ``[N, D]``, what the transformer reads in the first N calls instead
+            of the embeddings of ``tokens``.
+    """
+
+    tokens: Tokens
+    embedded: mx.array | None = None
+
+    def __len__(self) -> int:
+        return self.tokens.shape[1]
+
+
+def joined(parts: Sequence[Frames]) -> Frames:
+    """Parts one after the other; only the first may be embedded."""
+    tokens = np.concatenate([part.tokens for part in parts], axis=1)
+    return Frames(tokens, parts[0].embedded)
+
+
+def read_prompt(gen: LmGen, prompt: Frames, *, finish: bool = True) -> None:
+    """Begin a new ``LmGen`` of one row after a prompt.
+
+    All calls in which every token is known are taken at once, while the depth
+    transformer rests.
+
+    Args:
+        finish: also take the call that hears the prompt's last frame, in which the
+            model chooses text and the first of its codes. Without it, that call is
+            the next ``step``, to be given the last frame's codes of the other side.
+    """
+    own = gen.streams.own
+    mine, theirs = prompt.tokens[:own], prompt.tokens[own:]
+    if len(prompt) > 1:
+        gen.force(mine[:1, 1:], mine[None, 1:, 1:])
+        embedded = None if prompt.embedded is None else prompt.embedded[None]
+        gen.prefill(theirs[None, :, :-1], embedded=embedded)
+    if finish:
+        gen.step(mx.array(theirs[None, :, -1]))
