@@ -29,7 +29,6 @@ from moshi_mlx.utils.json_text import read_json
 
 CODEC = "mimi.safetensors"
 CONFIGS = {"moshi": "config.json", "stt": "stt.json", "tts": "tts.json"}
-USUAL_VOICE = "heart"
 
 
 def recipe(bits: int, depth_bits: int | None) -> Recipe:
@@ -67,8 +66,6 @@ def pack(kind: str, source: Path, folder: Path, chosen: Recipe) -> None:
         weights = "model.safetensors" if kind == "moshi" else f"{kind}.safetensors"
         shutil.move(Path(made) / config["moshi_name"], folder / weights)
         config["moshi_name"] = weights
-        if kind == "tts":
-            config["tts_config"]["voice"] = USUAL_VOICE
         (folder / CONFIGS[kind]).write_text(json.dumps(config, indent=1) + "\n")
         for name in (CODEC, "mimi_config.json", info.tokenizer.name):
             share(Path(made) / name, folder / name, fresh=kind == "moshi")

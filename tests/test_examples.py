@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.audio import read
+from tests.family import trio
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 JOKE = "Why did the robot go on holiday?"
@@ -88,3 +89,21 @@ def test_a_conversation_goes_on_from_a_file_in_the_middle_of_a_word(run):
 def test_a_sampler_of_ones_own_draws_the_words(run):
     assert JOKE in run("own_sampler")
     assert not os.listdir()  # it writes nothing
+
+
+def test_a_voice_agent_hears_itself_for_five_turns(run, tmp_path):
+    folder = trio(tmp_path / "trio")  # random: what it hears makes no sense
+    shown = run("voice_agent", str(folder)).splitlines()
+    says = [line.split("says:   ")[1] for line in shown[::2]]
+    hears = [line.split("hears:  ")[1] for line in shown[1::2]]
+    assert len(says) == len(hears) == 5
+    agent = runpy.run_path(str(EXAMPLES / "voice_agent.py"))
+    assert says == [agent["GREETING"], *map(agent["answer"], hears[:-1])]
+
+
+def test_the_agents_rules_lead_through_a_talk_of_five_turns():
+    agent = runpy.run_path(str(EXAMPLES / "voice_agent.py"))
+    talk = [agent["GREETING"]]
+    for _ in range(5):  # with ears that hear every word
+        talk.append(agent["answer"](talk[-1]))
+    assert len(set(talk)) == 6 and agent["LOST"] not in talk

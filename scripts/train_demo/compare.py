@@ -1,6 +1,7 @@
-"""Words of two sentences, to compare."""
+"""Words of two sentences, to compare, and word errors by kind and voice."""
 
 import re
+from collections import defaultdict
 
 import numpy as np
 
@@ -30,3 +31,31 @@ def distance(a: list, b: list) -> int:
         for j, other in enumerate(b):
             row[j + 1] = min(last[j + 1] + 1, row[j] + 1, last[j] + (item != other))
     return int(row[-1])
+
+
+class Errors:
+    """Word errors, each utterance's at most its words (an ear can babble)."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[tuple[int, int]]] = defaultdict(list)
+
+    def add(self, wanted: str, heard: str, *kinds: str) -> int:
+        """Count under each of ``kinds``; how many words were wrong."""
+        goal = plain(wanted)
+        wrong = min(distance(goal, plain(heard)), len(goal))
+        for kind in kinds:
+            self.rows[kind].append((wrong, len(goal)))
+        return wrong
+
+    def share(self, kind: str) -> float:
+        """Of the words of a kind, 0 to 1."""
+        wrong, words = np.sum(self.rows[kind], axis=0)
+        return float(wrong / words)
+
+    def __str__(self) -> str:
+        lines = []
+        for kind, rows in self.rows.items():
+            exact = sum(not wrong for wrong, _ in rows) / len(rows)
+            share = f"{self.share(kind):.1%} word errors, {exact:.1%} without any"
+            lines.append(f"{kind}: {share}, n {len(rows)}")
+        return "\n".join(lines)

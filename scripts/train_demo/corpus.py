@@ -20,17 +20,21 @@ import sentencepiece
 import torch
 from codec import encode_all, load_mimi
 from codec_data import GRID, UNKNOWN
+from compare import plain
 from damage import damage
 from intents import INTENTS, NAMES, TEXTS
 from shards import FRAME, IGNORE, LOUDNESS, SAMPLE_RATE, UNIT, Spoken, utterances, whole
 from texts import QUESTIONS, Sentences, asked
-from voices import FLITE, VOICES, Hibari, flite, random_voice
+from voices import FLITE, VOICES, Hibari, espeak, flite, random_voice
 
 PAD, NEW_WORD = 3, 0  # text tokens, as in Kyutai's models; 1 and 2 are the speakers
 LEAD, TAIL = 6, 12  # frames around an utterance
 WARM = 16  # frames before them, dropped once they have warmed the codec up
 FRESH = 0.4  # share of the damaged utterances that begin with the stream, and stay so
 TIMES = 3  # renditions of each of Kokoro's
+BEFORE = ["Okay", "So", "Well", "Hey", "Hey Moshi", "Moshi", "Now", "Please", "And"]
+AFTER = ["please", "Moshi", "now", "my friend", "then"]
+HELD_OUT = {" ".join(plain(q)) for i in INTENTS.values() for q in i.held_out}
 
 
 def train_tokenizer(out: Path, size: int) -> None:
@@ -110,14 +114,16 @@ class Corpus:
 
     def __init__(self, args: argparse.Namespace):
         self.args, self.out = args, args.out
-        self.hibari, self.builder = Hibari(args.speech), Builder(args.codec, 5)
+        self.hibari, self.builder = Hibari(args.speech), Builder(args.codec, args.seed)
         self.rng = self.builder.rng
         known = ((n, asked(q)) for n, i in INTENTS.items() for q in i.known)
         self.intent = {text: NAMES.index(name) for name, text in known}
 
     def say(self, text: str, voice: str, bad: bool, **more: object) -> None:
         """By a voice of the TTS, by flite, or by a random speaker."""
-        if voice == "old":
+        if voice == "espeak":
+            said = espeak(text, self.rng)
+        elif voice == "old":
             how = str(self.rng.choice(FLITE))
             said = flite(text, how, self.rng.uniform(0.8, 1.2), self.hibari.phones)
         else:
@@ -142,12 +148,22 @@ class Corpus:
                 self.say(text, name, False, intent=number)
 
     def questions(self) -> None:
-        """Every known wording equally often; then Kokoro's."""
+        """Every known wording equally often, some with a word around; then Kokoro's."""
+        kinds, shares = ["other", "old", "espeak"], [0.74, 0.1, 0.16]
         for i in range(self.args.questions):
             text = QUESTIONS[i % len(QUESTIONS)]
-            voice = "old" if self.rng.random() < 0.12 else "other"
-            self.say(text, voice, True, intent=self.intent[text])
+            voice = str(self.rng.choice(kinds, p=shares))
+            self.say(self._around(text), voice, True, intent=self.intent[text])
         self._natural("ask_*")
+
+    def _around(self, text: str) -> str:
+        """Some questions begin or end as people's do; none becomes a held-out one."""
+        chance, own = self.rng.random(), text
+        if chance < 0.2:
+            text = f"{self.rng.choice(BEFORE)}, {text[0].lower()}{text[1:]}"
+        elif chance < 0.3:
+            text = f"{text[:-1]}, {self.rng.choice(AFTER)}{text[-1]}"
+        return own if " ".join(plain(text)) in HELD_OUT else text
 
     def speech(self) -> None:
         sentences = Sentences(6)
@@ -172,7 +188,7 @@ class Corpus:
 
     def make(self, *names: str) -> None:
         for name in names:
-            if not (path := self.out / f"{name}.npz").exists():
+            if not (path := self.out / f"{name}{self.args.part}.npz").exists():
                 getattr(self, name)()
                 self.builder.save(path)
 
@@ -187,13 +203,18 @@ def main() -> None:
     option("--vocabulary", type=int, default=1500)
     option("--sentences", type=int, default=12_000, help="in each of speech and heard")
     option("--questions", type=int, default=8000, help="besides Kokoro's")
+    option("--seed", type=int, default=5)
+    option("--part", default="", help="ending of the files' names, for more of a kind")
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.out.mkdir(exist_ok=True)
     if not (args.out / "tokenizer.model").exists():
         train_tokenizer(args.out, args.vocabulary)
     files = {"questions": ("questions",), "free": ("speech", "heard")}
-    Corpus(args).make("background", "answers", *files[args.what])
+    names = (
+        files[args.what] if args.part else ("background", "answers", *files[args.what])
+    )
+    Corpus(args).make(*names)
 
 
 if __name__ == "__main__":

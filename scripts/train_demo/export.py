@@ -45,6 +45,8 @@ def export_lm(what: str, lm: Path, codec: Path, codes: Path, out: Path) -> None:
     config = json.loads((lm / "config.json").read_text()) | NAMES
     if what == "moshi":
         config["lm_gen_config"] = SAMPLING
+    elif what == "tts":
+        config["tts_config"]["voice"] = "heart"  # the usual one
     (out / "config.json").write_text(json.dumps(config, indent=1))
     for voice in lm.glob("*@*.safetensors"):
         shutil.copy(voice, out)

@@ -29,8 +29,12 @@ class Row(NamedTuple):
 
 
 def read(path: Path) -> list[Row]:
-    if not path.exists():
-        return []
+    """A file of ``corpus.py``, and its further parts."""
+    parts = sorted(path.parent.glob(f"{path.stem}_*.npz"))
+    return [row for part in (path, *parts) if part.exists() for row in rows(part)]
+
+
+def rows(path: Path) -> list[Row]:
     table = np.load(path)
     cuts = table["bounds"][1:-1]
     parts = (table[name].astype(np.int64) for name in ("codes", "phones"))

@@ -1,8 +1,8 @@
 """Train one of the three language models, instances of Kyutai's LMModel.
 
     python train_lms.py moshi --minutes 60
-    python train_lms.py stt --minutes 120
-    python train_lms.py tts --minutes 150
+    python train_lms.py stt --minutes 60 --moshi moshi
+    python train_lms.py tts --minutes 60 --moshi moshi
 
 Helpers that are dropped afterwards make the first two understand early: the intent,
 from the frames between a question and its answer, and the user's phones.
@@ -47,6 +47,16 @@ def make(what: str, text_card: int) -> LMModel:
     other = ("model_type", "stt_config", "tts_config", "model_id")
     known = {k: v for k, v in config(what, text_card).items() if k not in other}
     return loaders.get_moshi_lm(None, known, dtype=torch.float32)
+
+
+def begin_from(moshi: Path, what: str, lm: LMModel) -> int:
+    """Take over what Moshi knows of codes and text; how many tensors fitted."""
+    known, own = load_file(moshi / "model.safetensors"), lm.state_dict()
+    if what == "stt":  # hears what Moshi hears of its user
+        known |= {f"emb.{i}.weight": known[f"emb.{8 + i}.weight"] for i in range(8)}
+    fit = {k: v for k, v in known.items() if k in own and v.shape == own[k].shape}
+    lm.load_state_dict(fit, strict=False)
+    return len(fit)
 
 
 def voices() -> Tensor:
@@ -116,7 +126,7 @@ def losses(
     if train:
         spoil(inputs, slice(1, 9), lm, 0.03, 0.2 if what == "stt" else 0.0)
         if what == "moshi":
-            spoil(inputs, slice(9, 17), lm, 0.03, 0.2)
+            spoil(inputs, slice(9, 17), lm, 0.06, 0.3)
     summed = cross = None
     if what == "tts":
         known = conditions(lm, batch[2])
@@ -168,6 +178,9 @@ def train(rank: int, args: argparse.Namespace) -> None:
     if folder := args.out if started else args.init:
         lm.load_state_dict(load_file(folder / "model.safetensors"))
         helpers.load_state_dict(torch.load(folder / "helpers.pt"))
+    elif args.moshi:
+        count = begin_from(args.moshi, args.what, lm)
+        print(count, "tensors are Moshi's", flush=True)
     parameters = [*lm.parameters(), *helpers.parameters()]
     team.share(parameters)
     if team.leads:
@@ -203,6 +216,7 @@ def main() -> None:
     parser.set_defaults(log_every=50)
     option = parser.add_argument
     option("--codes", type=Path, default=Path("codes"))
+    option("--moshi", type=Path, help="trained Moshi, for the others to begin from")
     option("--lr", type=float, default=1.2e-3)
     option("--batch", type=int, default=8, help="sequences per process")
     launch(train, parser.parse_args())

@@ -24,6 +24,8 @@ STRESS, LENGTH, BREAKS = "ˈˌ", "ː", ' .,!?;:—…"()“”'  # noqa: RUF001
 MEASURED = ["af_nova", "am_puck", "bf_isabella", "am_michael", "bf_emma", "bm_george"]
 KEPT = ["af_kore", "am_onyx", "bm_lewis"]
 FLITE = ["rms", "rms", "awb", "awb", "slt", "kal16"]
+ESPEAK = ["en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-029"]
+VARIANTS = ["", *(f"+{kind}{n}" for kind in "mf" for n in range(1, 6))]
 ARPABET = """
     aa=ɑ ae=æ ah=ʌ ao=ɔ aw=W ax=ə ay=I b=b ch=ʧ d=d dh=ð eh=ɛ er=ɜɹ ey=A f=f g=ɡ hh=h
     ih=ɪ iy=i jh=ʤ k=k l=l m=m n=n ng=ŋ ow=O oy=Y p=p r=ɹ s=s sh=ʃ t=t th=θ uh=ʊ uw=u
@@ -215,6 +217,18 @@ class Kokoro:
         sound, durations = (x.ravel() for x in self.session.run(None, feeds))
         labels = self.phones.per_unit(phonemes, durations)
         return Spoken(sound, labels, per_word(spans(phonemes, durations, 0.0), text))
+
+
+def espeak(text: str, rng: np.random.Generator) -> Spoken:
+    """espeak-ng by a random variant; nothing is known of its phones."""
+    how = str(rng.choice(ESPEAK)) + str(rng.choice(VARIANTS))
+    command = ["espeak-ng", "--stdout", "-v", how, text]
+    command += ["-s", str(rng.integers(130, 200)), "-p", str(rng.integers(20, 80))]
+    done = subprocess.run(command, check=True, capture_output=True)
+    wav = np.frombuffer(done.stdout[44:], np.int16) / np.float32(32768)
+    sound = resample_poly(wav, 160, 147).astype(np.float32)  # 22,050 Hz
+    unknown = np.full(len(sound) // UNIT, IGNORE, np.uint8)
+    return Spoken(sound, unknown, per_word([(0.0, len(sound) / SAMPLE_RATE)], text))
 
 
 def flite(text: str, voice: str, stretch: float, phones: Phones) -> Spoken:

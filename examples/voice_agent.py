@@ -1,0 +1,61 @@
+"""A voice agent: it listens, thinks by a few rules, speaks, and talks with itself.
+
+python examples/voice_agent.py [MODEL] [TURNS]
+
+What it says goes, frame by frame, to its own ear; a microphone and a loudspeaker would
+stand in between. MODEL is a folder that holds a model that listens and one that speaks
+(stt.json, tts.json); without it Kyutai's two are fetched from the hub. Replace
+``answer`` by a language model of yours.
+"""
+
+import sys
+
+import moshi_mlx
+from moshi_mlx.engines.stt import STTModel, Word
+from moshi_mlx.engines.tts import TTSModel
+
+HUB = "kyutai/stt-1b-en_fr-candle", "kyutai/tts-1.6b-en_fr"
+GREETING = "Hello! How can I help you today?"
+RULES = {  # words that are heard, all of them: what is answered
+    ("help",): "What is the capital of France?",
+    ("capital", "what"): "The capital of France is Paris.",
+    ("paris",): "Tell me a joke.",
+    ("joke",): "Why did the robot go on holiday? To recharge its batteries!",
+    ("robot",): "Goodbye! Have a nice day.",
+    ("goodbye",): GREETING,
+}
+LOST = "What did you say?"
+
+
+def answer(heard: str) -> str:
+    """What to say to a sentence: the first rule whose words are all in it."""
+    words = "".join(c for c in heard.lower() if c.isalpha() or c == " ").split()
+    replies = (reply for key, reply in RULES.items() if set(key) <= set(words))
+    return next(replies, LOST)
+
+
+def listen(stt: STTModel, tts: TTSModel, sentence: str) -> str:
+    """What is heard of a sentence while it is spoken."""
+    with stt.session() as ear:
+        events = []
+        for frame in tts.stream([sentence]):
+            events += ear.feed(frame)  # and to a loudspeaker
+        events += ear.flush()
+    return " ".join(event.text for event in events if isinstance(event, Word))
+
+
+def main(model: str | None, turns: int) -> None:
+    hearing, speaking = (model, model) if model else HUB
+    stt, tts = moshi_mlx.load_stt(hearing), moshi_mlx.load_tts(speaking)
+    sentence = GREETING
+    for turn in range(1, turns + 1):
+        heard = listen(stt, tts, sentence)
+        print(f"{turn}. says:   {sentence}\n   hears:  {heard}")
+        sentence = answer(heard)
+
+
+if __name__ == "__main__":
+    main(
+        sys.argv[1] if len(sys.argv) > 1 else None,
+        int(sys.argv[2]) if len(sys.argv) > 2 else 5,
+    )
