@@ -35,6 +35,7 @@ class LiveStream(Generic[R]):
         self._live_row = row
         self._tally = tally
         self._resting = self._over = False
+        self._steps = 0
         self._line = thread.open(
             *(lambda: row, self._on_answer, self._on_error),
             limit_ms=UNHEARD_MS,
@@ -56,7 +57,8 @@ class LiveStream(Generic[R]):
     # On the event loop
 
     def _deliver(self, answer: Answer) -> None:
-        self._tally.stepped(answer)
+        self._steps += 1
+        self._tally.stepped(answer, not (answer.reply.more or answer.reply.ended))
         self._replies.put_nowait(answer.reply)
         self._resting = answer.reply.more and self._replies.qsize() >= UNREAD
         if answer.reply.more and not self._resting:
@@ -80,7 +82,7 @@ class LiveStream(Generic[R]):
         if not self._over:
             self._over = True
             self._line.close()
-            self._tally.closed()
+            self._tally.closed(self._steps)
             await self._live_row.aclose()
 
     async def __aenter__(self: S) -> S:

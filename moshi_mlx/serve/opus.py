@@ -28,6 +28,7 @@ _SILK_MS = (10, 20, 40, 60)
 _HYBRID_MS = (10, 20)
 _CELT_MS = (2.5, 5, 10, 20)
 _MAX_PACKET_MS = 120
+_PRE_SKIP = 312  # samples at 48 kHz by which the encoder is late
 
 
 class Reader(Protocol):
@@ -188,15 +189,41 @@ class _Decoder:
 
 
 class OpusWriter:
-    """Encodes one endless Ogg-Opus stream, a page or more per frame."""
+    """Encodes one endless Ogg-Opus stream, a page or more per frame.
+
+    sphn's header tells players to leave out the first 80 ms (its pre-skip). That is
+    changed to the 6.5 ms by which Opus is late, so that they lose no sound.
+    """
 
     def __init__(self) -> None:
         import sphn
 
         self._sphn = sphn.OpusStreamWriter(SAMPLE_RATE)
+        self._begun = False
 
     def push(self, pcm: Pcm) -> bytes:
-        return bytes(self._sphn.append_pcm(pcm))
+        data = bytes(self._sphn.append_pcm(pcm))
+        begun, self._begun = self._begun, self._begun or bool(data)
+        return data if begun or not data else _with_pre_skip(data)
+
+
+def _with_pre_skip(stream: bytes) -> bytes:
+    """A stream whose first page, with the packet OpusHead alone, says ``_PRE_SKIP``."""
+    page = bytearray(stream[: _PAGE.size + 1 + stream[_PAGE.size]])
+    page[_PAGE.size + 11 : _PAGE.size + 13] = _PRE_SKIP.to_bytes(2, "little")
+    page[22:26] = bytes(4)
+    page[22:26] = _checksum(page).to_bytes(4, "little")
+    return bytes(page) + stream[len(page) :]
+
+
+def _checksum(page: bytes | bytearray) -> int:
+    """Ogg's CRC-32 (RFC 3533, 6), of a page whose checksum is 0."""
+    value = 0
+    for octet in page:
+        value ^= octet << 24
+        for _ in range(8):
+            value = (value << 1) ^ (0x104C11DB7 if value & 0x80000000 else 0)
+    return value
 
 
 class PcmReader:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from ..engines.line import Answer
 
 STEP_S = (0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08)
+NUM_STEPS = (2, 25, 62, 125, 250, 500, 750, 1000)  # of a connection
 FIRST_S = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
 
 
@@ -41,9 +42,14 @@ class Tally:
     def __init__(self, prefix: str):
         self._prefix = prefix
         self.connects = self.open = self.steps = self.row_steps = 0
+        self.possible_steps = self.hungry_steps = 0
         self._last_step = 0.0
         self.step = Spread(
             f"{prefix}_model_step_duration", "Seconds of a step.", STEP_S
+        )
+        middle = "model_connection" if prefix == "py" else "connection"
+        self.num_steps = Spread(
+            f"{prefix}_{middle}_num_steps", "Steps of a connection.", NUM_STEPS
         )
         self.first = Spread(
             "moshi_first_audio_seconds", "From text to the first sound.", FIRST_S
@@ -53,15 +59,23 @@ class Tally:
         self.connects += 1
         self.open += 1
 
-    def closed(self) -> None:
+    def closed(self, steps: int) -> None:
+        """Count a connection's end after so many steps."""
         self.open -= 1
+        self.num_steps.observe(steps)
 
-    def stepped(self, answer: Answer) -> None:
-        """Count a row's step; a step that rows share counts once."""
+    def stepped(self, answer: Answer, hungry: bool = False) -> None:
+        """Count a row's step; a step that rows share counts once.
+
+        Args:
+            hungry: whether the row waits for more text.
+        """
         self.row_steps += 1
+        self.hungry_steps += hungry
         if answer.began_at != self._last_step:
             self._last_step = answer.began_at
             self.steps += 1
+            self.possible_steps += self.open
             self.step.observe(answer.step_s)
 
     def text(self) -> str:
@@ -71,6 +85,8 @@ class Tally:
             counters |= {
                 "py_total_steps": self.steps,
                 "py_active_steps": self.row_steps,
+                "py_missing_words_steps": self.hungry_steps,
+                "py_could_have_run_steps": self.possible_steps,
             }
         lines = []
         for name, value in counters.items():
@@ -79,7 +95,7 @@ class Tally:
         name = f"{self._prefix}_open_channels"
         lines += [f"# HELP {name} Rows in use.", f"# TYPE {name} gauge"]
         lines.append(f'{name}{{handler="all"}} {self.open}')
-        lines += self.step.lines()
+        lines += [*self.step.lines(), *self.num_steps.lines()]
         if self._prefix == "py":
             lines += self.first.lines()
         return "\n".join(lines) + "\n"

@@ -1,7 +1,9 @@
 import contextlib
+import io
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,6 +40,13 @@ def test_every_frame_comes_back_at_once_and_sounds_the_same():
     assert spectrum.argmax() == 440
     level = np.sqrt(np.mean(np.concatenate(parts)[24000:48000] ** 2))
     assert abs(level - 0.3 / np.sqrt(2)) < 0.02
+
+
+def test_a_player_leaves_out_no_more_than_the_encoders_delay():
+    pcm = tone(0.8)
+    heard, rate = soundfile.read(io.BytesIO(b"".join(encode(pcm))), dtype="float32")
+    assert rate == 48000 and len(heard) == 2 * len(pcm) - 312
+    assert np.abs(heard[:480]).max() > 0.25  # the first 10 ms are there
 
 
 @settings(max_examples=20, deadline=None)

@@ -168,8 +168,13 @@ class Inflow:
         self.account.data.spend(self._bytes.take(_FRAME_COST + size))
 
     def owed_s(self, size: int) -> float:
-        """Charge a frame; returns seconds to wait before the next is taken."""
-        missing = self.account.data.take(self._bytes.take(_FRAME_COST + size))
+        """Charge a frame, a quarter of its size: protocols that wait for their clients
+        write samples as MessagePack or base64, and whole files at once.
+
+        Returns: seconds to wait before the next is taken.
+        """
+        cost = _FRAME_COST + size / 4
+        missing = self.account.data.take(self._bytes.take(cost))
         return missing / self._bytes.per_s
 
     def sound(self, seconds: float) -> None:

@@ -5,15 +5,17 @@ Source: kyutai-labs/moshi, rust/moshi-server/src/py_module.rs.
 
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ....audio.encode import Wav
 from ....audio.samples import Pcm
-from ....errors import MoshiError, NoPlace, NotServed, ProtocolError
+from ....errors import MoshiError, NoPlace, ProtocolError
 from ...gate.refusal import Refused
 from ...opus import OpusWriter
+from ...replies import begun
 from ...service import Service
 from ...voice import Voice
 from . import socket as ws
@@ -158,25 +160,15 @@ async def speak(service: Service, request: "Request") -> "Response":
         raise Refused(422, words) from error
     if len(text) > MOST_TEXT:
         raise Refused(413, f"the text is longer than {MOST_TEXT} characters.")
-    if service.speech.tts is None:
-        raise NotServed("this server has no model that speaks: start it with --tts M.")
-    voice = await _opened(service, name, PATIENCE_S)
-    return StreamingResponse(_wav(voice, text), media_type="audio/wav")
+    sound = _wav(service, name, text)
+    return StreamingResponse(await begun(sound), media_type="audio/wav")
 
 
-async def _wav(voice: Voice, text: str) -> AsyncIterator[bytes]:
-    async with voice:
-        yield wav_header(voice.sample_rate)
+async def _wav(service: Service, name: str, text: str) -> AsyncGenerator[bytes, None]:
+    async with await _opened(service, name, PATIENCE_S) as voice:
+        wav = Wav(voice.sample_rate)
+        yield wav.push(np.zeros(0, np.float32))
         await voice.put(text)
         await voice.finish()
         async for pcm in voice:
-            pcm = np.clip(pcm, -LOUDEST, LOUDEST)
-            yield (pcm * 32767).astype("<i2").tobytes()
-
-
-def wav_header(sample_rate: int) -> bytes:
-    """44 bytes before 16-bit mono samples of which nobody knows how many will come."""
-    size = b"\xff" * 4
-    form = b"\x10\0\0\0\x01\0\x01\0" + sample_rate.to_bytes(4, "little")
-    form += (2 * sample_rate).to_bytes(4, "little") + b"\x02\0\x10\0"
-    return b"RIFF" + size + b"WAVEfmt " + form + b"data" + size
+            yield wav.push(np.clip(pcm, -LOUDEST, LOUDEST))
