@@ -19,7 +19,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..checkpoint.cost import cost
-from ..checkpoint.info import MOSHI_7B
+from ..checkpoint.moshi_7b import MOSHI_7B
 from ..checkpoint.quantize import materialise, quantize
 from ..checkpoint.recipes import recipe_named
 from ..codec.native import NativeCodec

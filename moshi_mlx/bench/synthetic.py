@@ -6,8 +6,8 @@ from typing import Any
 import mlx.core as mx
 
 from ..checkpoint.cost import cost
-from ..checkpoint.info import MOSHI_7B
 from ..checkpoint.memory import check_memory
+from ..checkpoint.moshi_7b import MOSHI_7B
 from ..checkpoint.quantize import Recipe, materialise, quantize
 from ..checkpoint.recipes import recipe_named
 from ..codec import Codec, NativeCodec

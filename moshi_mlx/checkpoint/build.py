@@ -15,23 +15,24 @@ from ..errors import CheckpointError, ConfigError
 from ..models.config import LmConfig
 from ..models.config_values import check_codec_values, check_values
 from ..models.image import ImageEncoder
-from ..models.keys import SLICES, pytorch_rules, weight_sets
+from ..models.keys import SLICES
 from ..models.lm import Lm
 from ..models.mimi import Mimi, MimiConfig, mimi_202407
 from ..models.mimi_transformers import is_transformers
 from ..models.schema import Room
 from ..utils.blobs import LFS_POINTER, damaged, is_lfs_pointer
-from ..utils.remap import check_names, remap
+from ..utils.remap import check_names
 from ..utils.tensor_files import TensorInfo, Weights, read_header, read_tensors
 from ..utils.text import Tokenizer
 from . import moshivis
+from .codec import codec_tensors
 from .cost import cache_bytes
 from .eos import hear_eos_as_padding
-from .formats import Format, format_of, widen_int8
-from .helium import rename_helium
-from .info import MOSHI_7B, CheckpointInfo
-from .lora import merge, split_adapters, unfrozen
+from .formats import PYTORCH, format_of, rename
+from .info import CheckpointInfo
+from .lora import merge, split_adapters
 from .memory import Footprint, check_memory, how_to_fit
+from .moshi_7b import MOSHI_7B
 from .packed import check_bits, find_quantization, widen_tables
 from .quantize import (
     PRECISE,
@@ -56,16 +57,19 @@ def open_lm(
     recipe: Recipe | None = None,
     dtype: mx.Dtype | None = None,
     as_stored: bool = False,
+    shapes_only: bool = False,
 ) -> Lm:
     """A language model whose weights are read when they are used: costs no memory yet.
 
-    Arguments and errors as of ``load_lm``.
+    Those of GGUF are read at once, unless with ``shapes_only``, for which they will not
+    be used. Other arguments and errors as of ``load_lm``.
     """
     what = f"the weights of {info.name}"
     _check_room(info, what)
     cfg = info.lm_config
     lm = Lm(cfg)
-    weights = _read(info, cfg, what, mx.bfloat16 if as_stored else mx.float32)
+    widened = mx.bfloat16 if as_stored else mx.float32
+    weights = _read(info, cfg, what, widened, shapes_only)
     if not as_stored:
         weights = _cast(weights, dtype or _default_dtype(weights))
     layers = find_quantization(lm, weights, info.quantization, what)
@@ -99,8 +103,8 @@ def load_lm(
             quantised one must have it.
         recipe: with ``bits``: what to do with each layer, instead of the same with all.
         dtype: of everything that is not quantised. By default float32 on CPU (where
-            16-bit products are ten times slower), else bfloat16, or float16 where the
-            file has it.
+            16-bit products are ten times slower) and for GGUF, else bfloat16, or
+            float16 where the file has it.
         as_stored: keep the file's types, and Hibiki's row for EOS: to be saved again.
         progress: told the share that is loaded, 0 to 1.
 
@@ -159,8 +163,7 @@ def load_mimi(info: CheckpointInfo, num_codebooks: int | None = None) -> Mimi:
 
     Raises: CheckpointError as ``load_lm``.
     """
-    path = info.mimi_weights
-    weights = read_tensors(path)
+    weights, path = codec_tensors(info), info.mimi_weights
     count = num_codebooks or info.num_codebooks
     if info.mimi_config is None:
         cfg = mimi_202407(count)
@@ -169,10 +172,13 @@ def load_mimi(info: CheckpointInfo, num_codebooks: int | None = None) -> Mimi:
         cfg = MimiConfig.from_config_dict(info.mimi_config, count)
     mimi = Mimi(cfg)
     kyutais = any(name.startswith("encoder.model.") for name in weights)
-    if kyutais or is_transformers(weights):
-        mimi.load_pytorch_weights(path)
-    else:
-        mimi.load_weights(str(path))
+    try:
+        if kyutais or is_transformers(weights):
+            mimi.load_pytorch_weights(weights)
+        else:
+            mimi.load_weights(list(weights.items()))
+    except CheckpointError as error:
+        raise CheckpointError(f"{str(path)!r}: {error}") from error
     materialise(mimi, f"the codec in {path}")
     return mimi
 
@@ -255,7 +261,13 @@ def room_of(tensors: Mapping[str, TensorInfo | mx.array]) -> Room:
     return Room(axis=max(axes, default=0), tensors=len(tensors))
 
 
-def _read(info: CheckpointInfo, cfg: LmConfig, what: str, widened: mx.Dtype) -> Weights:
+def _read(
+    info: CheckpointInfo,
+    cfg: LmConfig,
+    what: str,
+    widened: mx.Dtype,
+    shapes_only: bool = False,
+) -> Weights:
     """The tensors under our names, adapters merged; still lazy.
 
     Args:
@@ -263,9 +275,9 @@ def _read(info: CheckpointInfo, cfg: LmConfig, what: str, widened: mx.Dtype) -> 
     """
     weights: Weights = {}
     for path in info.moshi_weights:
-        weights |= read_tensors(path)
+        weights |= read_tensors(path, shapes_only)
     found = format_of(weights, what)
-    logger.info("%s are in %s format", what, found)
+    logger.info("%s are in %s format", what, found.name)
     if cfg.vision is not None:
         weights = moshivis.language_part(weights, what)
     named = rename(weights, found, cfg, what, widened)
@@ -273,23 +285,11 @@ def _read(info: CheckpointInfo, cfg: LmConfig, what: str, widened: mx.Dtype) -> 
     if info.lora_weights is not None:
         text = f"the adapters in {info.lora_weights}"
         halves = read_tensors(info.lora_weights)
-        adapters |= rename(halves, "pytorch", cfg, text, widened)
+        adapters |= rename(halves, PYTORCH, cfg, text, widened)
     if adapters:
         scaling = float(info.config.get("lora_scaling", 2.0))
         base = merge(base, adapters, scaling, f"the adapters of {info.name}")
     return share_slices(base, cfg)
-
-
-def rename(
-    weights: Weights, found: Format, cfg: LmConfig, what: str, widened: mx.Dtype
-) -> Weights:
-    """Tensors of a file under our names; int8 ones become ``widened``."""
-    if found == "mlx":
-        return weights
-    if found == "transformers":
-        return rename_helium(weights, what)
-    weights = widen_int8(unfrozen(weights), widened)
-    return remap(weights, pytorch_rules(cfg, weight_sets(weights)), what)
 
 
 def share_slices(weights: Weights, cfg: LmConfig) -> Weights:
@@ -314,6 +314,9 @@ def share_slices(weights: Weights, cfg: LmConfig) -> Weights:
 
 def _default_dtype(weights: Mapping[str, mx.array]) -> mx.Dtype:
     if mx.default_device().type == mx.DeviceType.cpu:
+        return mx.float32
+    scales = {w.dtype for name, w in weights.items() if name.endswith(".scales")}
+    if mx.float32 in scales:  # GGUF's: in 16 bits they would lose their last digits
         return mx.float32
     half = any(w.dtype == mx.float16 for w in weights.values())
     return mx.float16 if half else mx.bfloat16

@@ -1,40 +1,150 @@
-"""Weight files are told apart by what is in them, never by their names."""
+"""The formats that language models are published in: one table.
+
+A format is told by what is in the files, never by their names: by its tensors, and in
+the layouts of the transformers library by what config.json calls the architecture.
+"""
 
 import re
-from collections.abc import Collection
-from typing import Literal
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 
 from ..errors import CheckpointError
-from ..utils.remap import shown
+from ..models.config import LmConfig
+from ..models.keys import pytorch_rules, weight_sets
+from ..utils.remap import remap, shown
 from ..utils.tensor_files import Weights
-
-Format = Literal["mlx", "pytorch", "candle", "transformers"]
+from .helium import rename_helium
+from .lora import unfrozen
+from .transformers_lm import moshi_config, rename_moshi, rename_stt, stt_config
+from .user_steps import own_steps, plain_names
 
 INT8_SCALE = "_scb"  # bitsandbytes: the largest absolute value of each row
+Config = dict[str, Any]
+Rename = Callable[[Weights, LmConfig, str], Weights]
+
+
+def _same(weights: Weights, _cfg: LmConfig, _what: str) -> Weights:
+    return weights
+
+
+def _kyutais(weights: Weights, cfg: LmConfig, what: str) -> Weights:
+    weights = own_steps(plain_names(weights), cfg)
+    return remap(weights, pytorch_rules(cfg, weight_sets(weights)), what)
+
+
+def _transformers_moshi(weights: Weights, cfg: LmConfig, what: str) -> Weights:
+    return _kyutais(rename_moshi(weights, cfg, what), cfg, what)
+
+
+def _transformers_stt(weights: Weights, cfg: LmConfig, what: str) -> Weights:
+    return _kyutais(rename_stt(weights, cfg, what), cfg, what)
+
+
+def _helium(weights: Weights, _cfg: LmConfig, what: str) -> Weights:
+    return rename_helium(weights, what)
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format.
+
+    Attributes:
+        name: shown by ``info``.
+        marks: regular expressions on whole names of tensors; each must match one.
+        rename: gives the tensors our names, which are those of MLX files.
+        architecture: config.json's word for it in the transformers library.
+        config: makes Kyutai's config.json of that one.
+        codec: what the names of the codec's tensors begin with, where it lies in the
+            same files; and the key of its configuration.
+    """
+
+    name: str
+    marks: tuple[str, ...]
+    rename: Rename
+    architecture: str = ""
+    config: Callable[[Mapping[str, Any]], Config] = dict
+    codec: tuple[str, str] = "", ""
+
+
+PYTORCH = Format(
+    "pytorch",
+    (r"emb\.0\.weight|.+\.(alpha|in_proj_weight|in_projs\.0\.weight)",),
+    _kyutais,
+)
+# The first whose marks are found counts.
+FORMATS = (
+    Format("candle", (r"depformer\.\d+\.linear_in\.weight",), _kyutais),
+    Format(
+        "transformers, Moshi",
+        (r"decoder\.model\.embed_tokens\.weight", r"depth_decoder\..+"),
+        _transformers_moshi,
+        "MoshiForConditionalGeneration",
+        moshi_config,
+        ("audio_encoder.", "audio_encoder_config"),
+    ),
+    Format(
+        "transformers, speech to text",
+        (r"model\.embed_tokens\.embed_tokens\.weight",),
+        _transformers_stt,
+        "KyutaiSpeechToTextForConditionalGeneration",
+        stt_config,
+        ("codec_model.", "codec_config"),
+    ),
+    Format(
+        "transformers",  # Helium, whose config helium_config reads
+        (r"model\.embed_tokens\.weight", r"model\.norm\.weight"),
+        _helium,
+    ),
+    PYTORCH,
+    Format("mlx", (r"text_emb\.(out1\.)?weight",), _same),
+)
 FOREIGN_NAMES = {  # tensors of other models
     r"encoder\.(model\.|init_conv).+": "a Mimi codec, not a language model",
-    r"model\.embed_tokens\.embed_tokens\.weight|codec_model\..+": "a model in the "
-    "layout of the transformers library: use the repository without '-trfs'",
     r".*flow_(lm|net).*": "Pocket TTS, another architecture",
 }
 
 
 def format_of(names: Collection[str], what: str) -> Format:
-    """Which naming a language model's tensors follow.
+    """The format that a language model's tensors are in.
 
     Raises: CheckpointError if it is none of ours, with what it seems to be.
     """
-    if _any(r"depformer\.\d+\.linear_in\.weight", names):
-        return "candle"
-    if _any(r"emb\.0\.weight|.+\.(alpha|in_proj_weight|in_projs\.0\.weight)", names):
-        return _unless_foreign("pytorch", names, what)
-    if "text_emb.weight" in names or "text_emb.out1.weight" in names:
-        return _unless_foreign("mlx", names, what)
-    if {"model.embed_tokens.weight", "model.norm.weight"} <= set(names):
-        return "transformers"
-    return _unless_foreign(None, names, what)
+    found = next(
+        (f for f in FORMATS if all(_any(mark, names) for mark in f.marks)), None
+    )
+    if found is None or found.name in ("pytorch", "mlx"):  # whose names others have too
+        for pattern, kind in FOREIGN_NAMES.items():
+            if _any(pattern, names):
+                raise CheckpointError(f"{what} hold {kind}.")
+    if found is None:
+        raise CheckpointError(
+            f"{what} hold no Moshi language model but {shown(names) or 'nothing'}."
+        )
+    return found
+
+
+def format_of_config(config: Mapping[str, Any]) -> Format | None:
+    """The transformers library's layout that a config.json is of, if it is one.
+
+    Raises: CheckpointError for an architecture that is not read here.
+    """
+    named = config.get("architectures")
+    if "dim" in config or not isinstance(named, list) or not named:
+        return None
+    for found in FORMATS:
+        if found.architecture and found.architecture in named:
+            return found
+    if config.get("model_type") in ("mimi", "helium", "personaplex"):
+        return None  # told by that
+    known = ", ".join(f.architecture for f in FORMATS if f.architecture)
+    raise CheckpointError(
+        f"config.json describes a {str(named[0])[:60]} of the transformers library, "
+        f"which is not read here: of its layouts {known}, MimiModel and "
+        "HeliumForCausalLM are."
+    )
 
 
 def _any(pattern: str, names: Collection[str]) -> bool:
@@ -42,15 +152,11 @@ def _any(pattern: str, names: Collection[str]) -> bool:
     return any(compiled.fullmatch(name) for name in names)
 
 
-def _unless_foreign(found: Format | None, names: Collection[str], what: str) -> Format:
-    for pattern, kind in FOREIGN_NAMES.items():
-        if _any(pattern, names):
-            raise CheckpointError(f"{what} hold {kind}.")
-    if found is None:
-        raise CheckpointError(
-            f"{what} hold no Moshi language model but {shown(names) or 'nothing'}."
-        )
-    return found
+def rename(
+    weights: Weights, found: Format, cfg: LmConfig, what: str, widened: mx.Dtype
+) -> Weights:
+    """Tensors of a file under our names; int8 ones become ``widened``."""
+    return found.rename(widen_int8(unfrozen(weights), widened), cfg, what)
 
 
 def widen_int8(weights: Weights, dtype: mx.Dtype) -> Weights:

@@ -63,6 +63,8 @@ def helium_config(config: Mapping[str, Any]) -> LmConfig:
             f"config has head_dim {data['head_dim']} with {heads} heads in {width}: "
             "only their quotient is supported."
         )
+    rope = data.get("rope_parameters")  # since version 5 of the library
+    rope = rope if isinstance(rope, Mapping) else data
     cfg = config_helium_1_preview_2b()
     stack = cfg.transformer
     stack.d_model = width
@@ -71,7 +73,7 @@ def helium_config(config: Mapping[str, Any]) -> LmConfig:
     stack.num_layers = data["num_hidden_layers"]
     stack.gating_dim = data["intermediate_size"]
     stack.context = data["max_position_embeddings"]
-    stack.max_period = data["rope_theta"]
+    stack.max_period = rope.get("rope_theta", data["rope_theta"])
     stack.norm_eps = data["rms_norm_eps"]
     cfg.text_in_vocab_size = cfg.text_out_vocab_size = data["vocab_size"]
     return cfg

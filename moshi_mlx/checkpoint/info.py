@@ -14,10 +14,13 @@ from ..models.mimi_transformers import kyutai_config
 from ..models.schema import shortened, without_nulls
 from ..utils.json_text import read_json
 from ..utils.loaders import NotInRepoError, hf_get
-from . import helium, moshivis, personaplex
-from .kinds import ModelKind, kind_of, model_type
-from .shards import parts_of_index, shards_of
+from . import helium, moshivis
+from .formats import Format, format_of_config
+from .kinds import ModelKind, kind_of
+from .moshi_7b import complete
+from .shards import parts_of_index, pickled, shards_of
 from .source import Source, stays_inside
+from .user_steps import CONFIG_NAME, heard_config
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +32,13 @@ LM_NAMES = (
     "model.q8.safetensors",
     "model.q4.safetensors",
     "consolidated.safetensors",  # moshi-finetune, merged
+    "model.q8.gguf",  # candle's quantised ones
+    "model.q8_0.gguf",
+    "model.q4.gguf",
+    "model.q4_0.gguf",
+    "model.gguf",
 )
+WEIGHTS_FILES = ".safetensors", ".gguf"  # ends of names
 INDEX_NAME = "model.safetensors.index.json"
 LORA_NAME = "lora.safetensors"
 SETTINGS = ("lm_gen_config", "tts_config", "stt_config", "model_id")
@@ -39,38 +48,6 @@ OPTIONS = {  # by which a user names a file that a config may not name
     "tokenizer_name": "--tokenizer FILE",
     "lora_name": "--lora-weights FILE",
     "mimi_config_name": "mimi_config=FILE of CheckpointInfo.find",
-}
-
-# What a repository without config.json holds: Moshi 7B.
-MOSHI_7B: dict[str, Any] = {
-    "dim": 4096,
-    "text_card": 32000,
-    "existing_text_padding_id": 3,
-    "n_q": 16,
-    "dep_q": 8,
-    "card": 2048,
-    "num_heads": 32,
-    "num_layers": 32,
-    "hidden_scale": 4.125,
-    "causal": True,
-    "layer_scale": None,
-    "context": 3000,
-    "max_period": 10000,
-    "gating": "silu",
-    "norm": "rms_norm_f32",
-    "positional_embedding": "rope",
-    "depformer_dim": 1024,
-    "depformer_dim_feedforward": 4224,
-    "depformer_num_heads": 16,
-    "depformer_num_layers": 6,
-    "depformer_layer_scale": None,
-    "depformer_multi_linear": True,
-    "depformer_context": 8,
-    "depformer_max_period": 10000,
-    "depformer_gating": "silu",
-    "depformer_pos_emb": "none",
-    "depformer_weights_per_step": True,
-    "delays": [0] + 2 * [0, 1, 1, 1, 1, 1, 1, 1],
 }
 
 
@@ -86,6 +63,8 @@ class CheckpointInfo:
         bits: quantisation the user asked for; picks a file where a repository has
             several and no config.json (Helium).
         kv_bits: 8 or 4: conversations keep their keys and values in so many.
+        layout: of the transformers library, from which ``config`` was translated.
+        stated: config.json as it is, of such a layout.
     """
 
     name: str
@@ -94,6 +73,8 @@ class CheckpointInfo:
     given: dict[str, Path] = field(default_factory=dict)
     bits: int | None = None
     kv_bits: int | None = None
+    layout: Format | None = None
+    stated: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def find(
@@ -114,7 +95,7 @@ class CheckpointInfo:
         """Find a checkpoint; of its files only config.json is fetched.
 
         Args:
-            name: "demo", a folder, a safetensors file in one, ``hf://owner/repo``,
+            name: "demo", a folder, a safetensors or GGUF file in one, ``hf://owner/repo``,
                 ``file://folder`` or ``owner/repo``, the last also with ``@revision``.
             revision: branch, tag or commit of the repository.
             kind: which model is meant where a folder (or "demo") holds a family:
@@ -139,21 +120,27 @@ class CheckpointInfo:
                 "repository OWNER/NAME, or 'demo', which is built in."
             )
         local = Path(name).expanduser()
-        if local.suffix == ".safetensors" and local.is_file():
+        if local.suffix in WEIGHTS_FILES and local.is_file():
             given["moshi"] = given["moshi"] or local
             name = local.parent
         source = Source.named(str(name), revision)
         if kind is not None and config is None:
             source = source.sibling(kind)
-        path = source.first([source.config]) if config is None else hf_get(config)
-        read = None if path is None else read_json(path)
-        data = _config(str(name), read, source.local(LM_NAMES, given["moshi"]))
+        names = [source.config, CONFIG_NAME]
+        path = source.first(names) if config is None else hf_get(config)
+        stated = None if path is None else read_json(path)
+        if path is not None and path.name == CONFIG_NAME:
+            stated = heard_config(stated or {})
+        layout = format_of_config(stated or {})
+        read = layout.config(stated or {}) if layout else stated
+        data = complete(str(name), read, source.local(LM_NAMES, given["moshi"]))
         if path is None and moshivis.is_named_so(str(name), source.folder):
             data |= moshivis.CONFIG
         check_values(data)
         data |= {key: without_nulls(data[key]) for key in SETTINGS if data.get(key)}
         files = {key: hf_get(file) for key, file in given.items() if file is not None}
-        return cls(str(name), source, data, files, bits, kv_bits)
+        whole = stated or {} if layout else {}
+        return cls(str(name), source, data, files, bits, kv_bits, layout, whole)
 
     @property
     def model_type(self) -> str:
@@ -248,9 +235,14 @@ class CheckpointInfo:
                 "%s holds adapters only: their base is %s", self.name, BASE_REPO
             )
             return [hf_get(LM_NAMES[0], BASE_REPO)]
+        if self.source.folder is not None and (pickle := pickled(self.source.folder)):
+            raise CheckpointError(
+                f"{self.source} holds pickled weights ({pickle.name}), which are not "
+                "read for safety: save them as safetensors."
+            )
         raise NotInRepoError(
-            f"{self.source} holds no language model: expected {LM_NAMES[0]} (GGUF is "
-            "not read), or a config.json that names it as moshi_name."
+            f"{self.source} holds no language model: expected {LM_NAMES[0]}, a GGUF "
+            "file of candle's, or a config.json that names it as moshi_name."
         )
 
     def _lm_names(self) -> list[str]:
@@ -260,8 +252,8 @@ class CheckpointInfo:
             return [*names, LM_NAMES[0]]
         if self.kind.sees and self.bits:  # one repository holds several
             return [f"model.q{self.bits}.safetensors", *LM_NAMES]
-        ends = f".{self.name.rsplit('-')[-1]}.safetensors"  # of moshiko-mlx-q4
-        return sorted(LM_NAMES, key=lambda name: not name.endswith(ends))
+        bits = f".{self.name.rsplit('-')[-1]}."  # of moshiko-mlx-q4
+        return sorted(LM_NAMES, key=lambda name: bits not in name)
 
     @cached_property
     def lora_weights(self) -> Path | None:
@@ -281,9 +273,19 @@ class CheckpointInfo:
         named = self.config.get("moshi_name")
         return self.source.first([named] if named else self._lm_names()) is not None
 
+    @property
+    def codec_prefix(self) -> str:
+        """What the codec's tensors begin with among the language model's; "" where the
+        codec has a file of its own."""
+        if self.layout is None or "mimi" in self.given:
+            return ""
+        return self.layout.codec[0]
+
     @cached_property
     def mimi_weights(self) -> Path:
         """The codec's file; Kyutai's where the checkpoint neither names nor has one."""
+        if self.codec_prefix:
+            return self.moshi_weights[0]
         alone = "model.safetensors" if self.kind.engine == "codec" else MIMI_NAME
         return self._part("mimi", "mimi_name", alone, BASE_REPO)
 
@@ -316,40 +318,7 @@ class CheckpointInfo:
             return read_json(self.given["mimi_config"])
         if self.kind.engine == "codec":
             return kyutai_config(self.config)
+        if self.codec_prefix and self.layout is not None:
+            return kyutai_config(self.stated.get(self.layout.codec[1]) or {})
         named = self._named("mimi_config_name")
         return None if named is None else read_json(named)
-
-
-def _config(
-    name: str, data: dict[str, Any] | None, weights: Path | None = None
-) -> dict[str, Any]:
-    """A complete config, whatever config.json leaves out.
-
-    Args:
-        weights: the language model's file, if it is here; its tensors may say more.
-    """
-    if data is None and "helium" in name.lower():
-        return dict(helium.HELIUM_2B)
-    data = data or {}
-    if data.get("model_type") == "mimi":  # the layout of the transformers library
-        return data
-    if data.get("model_type") == personaplex.NAME:
-        return MOSHI_7B | personaplex.completed(data)
-    if "dim" in data or helium.is_helium(data):
-        return data if data.get("model_type") else {**data, **_with_kind(data)}
-    if personaplex.is_personaplex(data, name):
-        data = personaplex.completed(data)
-    elif data and "architectures" in data:
-        raise CheckpointError(
-            f"{name} is in the layout of the transformers library: use the repository "
-            "without '-trfs', or its '-mlx' sibling."
-        )
-    elif not data.get("model_type") and personaplex.is_of_its_shape(weights):
-        data = personaplex.completed(data)
-    return MOSHI_7B | data
-
-
-def _with_kind(data: dict[str, Any]) -> dict[str, str]:
-    """The model_type to write into a config that lacks one; Moshi's need none."""
-    name = model_type(data)
-    return {} if name == "moshi" else {"model_type": name}

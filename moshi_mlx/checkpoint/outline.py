@@ -19,7 +19,7 @@ def outline(info: CheckpointInfo) -> tuple[Lm, bool]:
     is not in config.json (16-bit floats, or bits by the file's name) is supposed.
     """
     if files_are_here(info):
-        return open_lm(info, as_stored=True), True
+        return open_lm(info, as_stored=True, shapes_only=True), True
     lm = Lm(info.lm_config)
     lm.set_dtype(mx.bfloat16)
     share_sets(lm)

@@ -6,6 +6,7 @@ from pathlib import Path
 from ..errors import CheckpointError
 from ..utils.json_text import read_json
 
+PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 
 
@@ -39,3 +40,8 @@ def shards_of(folder: Path) -> list[Path]:
             "weights: fetch it too."
         )
     return [mine[number] for number in sorted(mine)]
+
+
+def pickled(folder: Path) -> Path | None:
+    """A file of a folder whose name is that of pickled weights."""
+    return next((p for p in sorted(folder.iterdir()) if p.suffix in PICKLES), None)

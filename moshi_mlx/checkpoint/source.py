@@ -119,7 +119,7 @@ class Source:
             own = (local / CONFIG).exists() or not inner.is_dir()
             return cls(folder=local if own else inner)
         repo, _, at = name.removeprefix("hf://").strip("/").partition("@")
-        if local.suffix == ".safetensors":
+        if local.suffix in (".safetensors", ".gguf"):
             raise CheckpointError(f"there is no file {name!r}: check the name.")
         if name.startswith(("file://", "/", ".", "~")) or repo.count("/") != 1:
             raise CheckpointError(

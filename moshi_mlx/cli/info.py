@@ -169,10 +169,15 @@ def _files(found: "CheckpointInfo") -> list[dict[str, Any]]:
     entries = []
     for path in found.moshi_weights:
         names = read_header(path)
-        form = format_of(names, f"the weights of {found.name}")
+        form = format_of(names, f"the weights of {found.name}").name
         size = path.stat().st_size
         entries.append(
-            {"file": str(path), "bytes": size, "tensors": len(names), "format": form}
+            {
+                "file": str(path),
+                "bytes": size,
+                "tensors": len(names),
+                "format": form,
+            }
         )
     return entries
 

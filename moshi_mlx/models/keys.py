@@ -18,7 +18,8 @@ import mlx.core as mx
 from ..utils.remap import Move, Rule
 from .config import LmConfig
 
-TAIL = r"(?P<tail>(?:\.lora_[AB])?\.(?:weight|bias))"  # of a matrix, or its adapters
+# of a matrix, its adapters, or of a quantised one (GGUF)
+TAIL = r"(?P<tail>(?:\.lora_[AB])?\.(?:weight|bias)|\.scales|\.biases)"
 SLICES = "depformer.slices"
 
 

@@ -8,7 +8,7 @@ The public layout is NCL, as in PyTorch: pcm ``[B, channels, S]`` floats in [-1,
 codes ``[B, K, T]`` int32. Inside it is NLC.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 
@@ -241,14 +241,21 @@ class Mimi(MimiOf030, nn.Module):
         return self._load(dict(file_or_weights), "Mimi weights", strict)
 
     def load_pytorch_weights(
-        self, file: str | PathLike[str], strict: bool = True
+        self,
+        file: str | PathLike[str] | Mapping[str, mx.array],
+        strict: bool = True,
     ) -> "Mimi":
-        """Load a published file, in either of Kyutai's namings.
+        """Load a published file, or tensors under its names, in any of the namings.
 
         Otherwise as ``load_weights``.
         """
-        weights = pytorch_weights(file, self.cfg, strict)
-        return self._load(weights, f"Mimi weights in {file}", strict)
+        what = "Mimi weights"
+        if isinstance(file, Mapping):
+            given = dict(file)
+        else:
+            given, what = read_weights(file), f"{what} in {file}"
+        weights = pytorch_weights(given, self.cfg, strict, what)
+        return self._load(weights, what, strict)
 
     def _load(self, weights: dict[str, mx.array], what: str, strict: bool) -> "Mimi":
         own = dict(tree_flatten(self.parameters()))

@@ -16,7 +16,9 @@ from ..utils.remap import Rule
 from .keys import layer_rules
 from .mimi_config import MimiConfig
 
-ACOUSTIC = re.compile(r"quantizer\.rvq_rest\.vq\.layers\.(\d+)\..+")
+ACOUSTIC = re.compile(  # Kyutai's name, and the transformers library's
+    r"quantizer\.(?:rvq_rest\.vq|acoustic_residual_vector_quantizer)\.layers\.(\d+)\..+"
+)
 STATISTICS = {  # our name of each, and its spellings over time
     "initialized": "_initialized|inited",
     "cluster_usage": "cluster_usage|cluster_size",

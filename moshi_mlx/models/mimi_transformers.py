@@ -54,7 +54,7 @@ def released_names(
         if match := re.fullmatch(rf"{LAYER}\.self_attn\.q_proj\.weight", name):
             start = name.removesuffix("q_proj.weight")
             q, k, v = (weights[f"{start}{part}_proj.weight"] for part in "qkv")
-            joined = mx.concatenate([_in_pairs(q, heads), _in_pairs(k, heads), v])
+            joined = mx.concatenate([in_pairs(q, heads), in_pairs(k, heads), v])
             named[match.expand(rf"{INNER}.self_attn.in_proj_weight")] = joined
         elif not re.fullmatch(rf"{LAYER}\.self_attn\.[kv]_proj\.weight", name):
             named[_released(name, upsampling)] = w
@@ -83,7 +83,7 @@ def _upsampling_layers(cfg: MimiConfig) -> set[int]:
     return {2 + i * each for i in range(len(cfg.seanet.ratios))}
 
 
-def _in_pairs(w: mx.array, heads: int) -> mx.array:
+def in_pairs(w: mx.array, heads: int) -> mx.array:
     """Rows for a rotary embedding of halves, ordered for one of pairs."""
     rows, width = w.shape
     halves = w.reshape(heads, 2, rows // heads // 2, width)

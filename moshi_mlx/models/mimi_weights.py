@@ -28,16 +28,16 @@ def read_weights(file: str | PathLike[str]) -> dict[str, mx.array]:
 
 
 def pytorch_weights(
-    file: str | PathLike[str], cfg: MimiConfig, strict: bool
+    weights: dict[str, mx.array], cfg: MimiConfig, strict: bool, what: str
 ) -> dict[str, mx.array]:
     """A published file's tensors under our names, without unused codebooks.
 
     Raises: CheckpointError when strict, for an unknown name or too few codebooks.
     """
-    weights, rules = read_weights(file), mimi_rules(cfg)
+    rules = mimi_rules(cfg)
     if is_transformers(weights):
         weights = released_names(weights, cfg)
-    what, held = f"Mimi weights in {file}", count_codebooks(weights)
+    held = count_codebooks(weights)
     if strict and 1 < held < cfg.quantizer_nq:
         raise CheckpointError(
             f"{what}: the file holds {held} codebooks but {cfg.quantizer_nq} were "

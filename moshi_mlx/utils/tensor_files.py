@@ -1,7 +1,8 @@
-"""Safetensors files from strangers: the header is checked before anything is mapped.
+"""Files of weights from strangers: the header is checked before anything is mapped.
 
-A file that is not what it should be becomes one sentence: missing, empty, cut short, a
-pickle, GGUF, a Git LFS pointer, a header whose tensors overlap or leave the file.
+They are safetensors, or GGUF (see ``gguf``), told apart by their first bytes. A file
+that is not what it should be becomes one sentence: missing, empty, cut short, a pickle,
+a Git LFS pointer, a header whose tensors overlap or leave the file.
 """
 
 import math
@@ -14,6 +15,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..errors import CheckpointError
+from .gguf import MAGIC, gguf_header, read_gguf
 from .json_text import MAX_BYTES, parse_json
 
 Weights = dict[str, mx.array]
@@ -27,8 +29,6 @@ BITS = {  # of one element, by the type's name in a header
 FP8 = "F8_E4M3"  # MLX maps it as bytes, which from_fp8 turns into numbers
 UNREAD = {"F8_E5M2", "F8_E8M0"}  # mapped as bytes too, and nothing converts them
 FOREIGN_STARTS = {  # first bytes of what people take for weights
-    b"GGUF": "is a GGUF file, which is not read here: use the model's MLX, PyTorch or "
-    "candle-bf16 repository",
     b"PK\x03\x04": "is a PyTorch pickle, which is not read for safety: save it as "
     "safetensors",
     b"\x80\x02": "is a Python pickle, which is not read for safety: save it as "
@@ -40,7 +40,7 @@ FOREIGN_STARTS = {  # first bytes of what people take for weights
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor by its file's header: ``dtype`` as safetensors writes it ("BF16")."""
+    """One tensor by its file's header: ``dtype`` in the file's own words ("BF16")."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -48,9 +48,9 @@ class TensorInfo:
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
-    """What a safetensors file holds, without reading the tensors.
+    """What a file of weights holds, without reading the tensors.
 
-    Raises: CheckpointError for anything but a whole safetensors file.
+    Raises: CheckpointError for anything but a whole safetensors or GGUF file.
     """
     if not path.is_file():
         raise CheckpointError(
@@ -63,6 +63,12 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         )
     with path.open("rb") as file:
         start = file.read(64)
+        if start.startswith(MAGIC):
+            found = gguf_header(path)
+            return {
+                name: TensorInfo(tensor.kind.name, tensor.shape, tensor.nbytes)
+                for name, tensor in found.items()
+            }
         for magic, what in FOREIGN_STARTS.items():
             if start.startswith(magic):
                 raise CheckpointError(f"{str(path)!r} {what}.")
@@ -133,14 +139,26 @@ def _cut_short(path: Path, size: int, wanted: int | None) -> CheckpointError:
     )
 
 
-def read_tensors(path: Path) -> Weights:
-    """The tensors of a safetensors file; their data are read when they are used.
+def is_gguf(path: Path) -> bool:
+    """Whether a file is GGUF, by its first bytes."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
 
-    Numbers of 8 bits (E4M3) become bfloat16.
 
-    Raises: CheckpointError for anything but a whole safetensors file.
+def read_tensors(path: Path, shapes_only: bool = False) -> Weights:
+    """The tensors of a file of weights.
+
+    Those of safetensors are read when they are used; numbers of 8 bits (E4M3) become
+    bfloat16. Those of GGUF are read at once: see ``read_gguf``.
+
+    Args:
+        shapes_only: the numbers will not be used.
+
+    Raises: CheckpointError for anything but a whole safetensors or GGUF file.
     """
     header = read_header(path)
+    if is_gguf(path):
+        return read_gguf(path, shapes_only)
     strange = {t.dtype for t in header.values()} - (BITS.keys() - UNREAD)
     if strange:
         raise CheckpointError(

@@ -53,7 +53,7 @@ def test_how_much_of_a_cut_file_is_there_is_said(tmp_path):
     "content, sentence",
     [
         (b"", "is empty"),
-        (b"GGUF\x03\x00\x00\x00 and more of it", "is a GGUF file"),
+        (b"GGUF\x03\x00\x00\x00 and more of it", "is cut short|damaged GGUF header"),
         (b"PK\x03\x04 a torch.save", "is a PyTorch pickle"),
         (b"\x80\x02} a pickle", "is a Python pickle"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer"),
@@ -91,10 +91,18 @@ def test_types_that_mlx_lacks_are_named(tmp_path):
         (["text_emb.weight", "audio_embs.0.weight", "out_norm.weight"], "mlx"),
         (["text_emb.weight", "transformer.layers.0.self_attn.in_proj.weight"], "mlx"),
         (["model.embed_tokens.weight", "model.norm.weight"], "transformers"),
+        (
+            ["decoder.model.embed_tokens.weight", "depth_decoder.lm_heads.weight"],
+            "transformers, Moshi",
+        ),
+        (
+            ["model.embed_tokens.embed_tokens.weight", "codec_model.x.weight"],
+            "transformers, speech to text",
+        ),
     ],
 )
 def test_formats_are_told_by_their_names(names, expected):
-    assert format_of(names, "x") == expected
+    assert format_of(names, "x").name == expected
 
 
 @pytest.mark.parametrize(
@@ -102,7 +110,6 @@ def test_formats_are_told_by_their_names(names, expected):
     [
         ("encoder.model.0.conv.conv.weight", "a Mimi codec, not a language model"),
         ("encoder.init_conv1d.conv.weight", "a Mimi codec, not a language model"),
-        ("model.embed_tokens.embed_tokens.weight", "transformers library"),
         ("lm_head.weight", r"no Moshi language model but lm_head\.weight"),
     ],
 )

@@ -9,7 +9,8 @@ import pytest
 
 import moshi_mlx
 from moshi_mlx.checkpoint import source as source_module
-from moshi_mlx.checkpoint.info import BASE_REPO, MIMI_NAME, MOSHI_7B, CheckpointInfo
+from moshi_mlx.checkpoint.info import BASE_REPO, MIMI_NAME, CheckpointInfo
+from moshi_mlx.checkpoint.moshi_7b import MOSHI_7B
 from moshi_mlx.errors import CheckpointError, ConfigError
 from tests.checkpoint.folders import write
 from tests.tiny import BASE
@@ -276,7 +277,7 @@ def test_values_that_cannot_be_are_told_before_any_file_is_fetched(tmp_path):
             CheckpointInfo.find(folder)
 
 
-def test_the_transformers_layout_is_refused(tmp_path):
+def test_unknown_layouts_of_the_transformers_library_are_refused(tmp_path):
     folder = config(tmp_path, architectures=["KyutaiSpeechToText"], hidden_size=2048)
-    with pytest.raises(CheckpointError, match="without '-trfs'"):
+    with pytest.raises(CheckpointError, match="describes a KyutaiSpeechToText of"):
         CheckpointInfo.find(folder)

@@ -3,8 +3,9 @@
 import pytest
 
 from moshi_mlx.checkpoint.helium import HELIUM_2B
-from moshi_mlx.checkpoint.info import MOSHI_7B, CheckpointInfo
+from moshi_mlx.checkpoint.info import CheckpointInfo
 from moshi_mlx.checkpoint.kinds import EndRule, kind_of
+from moshi_mlx.checkpoint.moshi_7b import MOSHI_7B
 from moshi_mlx.errors import ConfigError
 
 STT = {

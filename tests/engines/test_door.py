@@ -22,7 +22,7 @@ DATA = Path(__file__).parents[1] / "data"
     [
         ("demo", Moshi),
         (DATA / "tts", TTSModel),
-        (DATA / "transformers_mimi", MimiCodec),
+        (DATA / "transformers" / "mimi", MimiCodec),
     ],
 )
 def test_config_json_decides_what_load_gives(name, engine):

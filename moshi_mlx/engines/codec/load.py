@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from ...checkpoint.build import load_mimi
+from ...checkpoint.codec import codec_tensors
 from ...checkpoint.info import CheckpointInfo
 from ...errors import ConfigError
 from ...models.mimi_keys import count_codebooks
-from ...utils.tensor_files import read_tensors
 from ..fetch import found
 from ..owner import model_thread
 from .engine import MimiCodec
@@ -40,8 +40,7 @@ def load_codec(
     owner = model_thread()
 
     def build() -> MimiCodec:
-        tensors = read_tensors(here.mimi_weights)
-        held = here.config.get("num_quantizers") or count_codebooks(tensors)
+        held = here.config.get("num_quantizers") or count_codebooks(codec_tensors(here))
         wanted = held if num_codebooks is None else num_codebooks
         if not 1 <= wanted <= held:
             raise ConfigError(

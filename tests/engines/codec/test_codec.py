@@ -12,7 +12,7 @@ from moshi_mlx.engines.codec import MimiCodec
 from moshi_mlx.errors import AudioError, ConfigError
 from tests.questions import QUESTIONS
 
-LIBRARYS = "tests/data/transformers_mimi"
+LIBRARYS = "tests/data/transformers/mimi"
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,75 @@
+"""Candle's quantised Moshi in GGUF: the weights exact, every token the reference's."""
+
+from functools import cache
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from moshi_mlx.checkpoint.info import CheckpointInfo
+from moshi_mlx.models.lm import Lm
+from moshi_mlx.utils.gguf import read_gguf
+from tests.checkpoint.folders import load
+from tests.tiny import DATA, assert_close, greedy
+
+GGUF = DATA / "gguf"
+FILES = ["model.q8.gguf", "model.q8.f32_embeddings.gguf"]
+
+
+def golden(path: Path) -> dict[str, mx.array]:
+    arrays = mx.load(str(path))
+    assert isinstance(arrays, dict)
+    return arrays
+
+
+def dequantised(arrays: dict[str, mx.array], name: str) -> mx.array:
+    """A tensor of a GGUF file as numbers, by its name in the file."""
+    stem = name.removesuffix("weight").rstrip("._")
+    if f"{stem}.scales" not in arrays:
+        return arrays[name]
+    w, scales = arrays[f"{stem}.weight"], arrays[f"{stem}.scales"]
+    bits = w.shape[-1] * 32 // (scales.shape[-1] * 32)
+    return mx.dequantize(w, scales, arrays[f"{stem}.biases"], 32, bits)
+
+
+@cache
+def model(file: str) -> Lm:
+    return load(GGUF / file)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_number_is_exactly_the_file_s(file):
+    arrays, wanted = read_gguf(GGUF / file), golden(GGUF / "dequantised.safetensors")
+    quantised = [name for name in wanted if f"{name[:-7]}.scales" in arrays]
+    assert len(quantised) >= 8
+    for name, w in wanted.items():
+        assert mx.array_equal(dequantised(arrays, name), w), name
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_token_and_text_logit_is_the_reference_s(file):
+    io, lm = golden(GGUF / "io.safetensors"), model(file)
+    logits: list[mx.array] = []
+    said: list[mx.array] = []
+    gen = greedy(
+        lm,
+        on_text_logits_hook=lambda x: logits.append(mx.array(x)),
+        on_audio_hook=lambda x: said.append(mx.array(x)),
+    )
+    for t in range(io["user_codes"].shape[2]):
+        text, _ = gen.step(io["user_codes"][:, :, t])
+        assert text.item() == io["step_text_tokens"][0, t].item()
+    assert_close(mx.concatenate(logits, axis=1), io["step_text_logits"], 1e-4)
+    assert mx.array_equal(mx.concatenate(said, axis=2), io["step_audio_tokens"])
+
+
+def test_a_whole_given_sequence_has_the_reference_s_logits():
+    io = golden(GGUF / "io.safetensors")
+    out = model(FILES[0]).teacher_forced(io["forced_codes"])
+    assert out.audio_logits is not None
+    assert_close(out.text_logits, io["forced_text_logits"], 1e-4)
+    assert_close(out.audio_logits, io["forced_audio_logits"], 1e-4)
+
+
+def test_a_folder_finds_its_gguf_file():
+    assert CheckpointInfo.find(GGUF).moshi_weights == [GGUF / FILES[0]]
