@@ -12,6 +12,7 @@ from ..audio.samples import Pcm
 from ..errors import NoPlace
 from .closing import Closing
 from .owner import Owner
+from .residency import Residency, count_sessions
 
 Row = TypeVar("Row", bound="LiveRow[Any]")
 Told = TypeVar("Told")
@@ -55,17 +56,19 @@ class LiveBatch(Closing, Generic[Row, Told]):
         owner: computes.
         rows: how many.
         does: what a row is for, as errors say it.
+        residency: of the model, which counts the rows.
 
     Attributes:
         steps: of the model, since it was made.
     """
 
-    def __init__(self, owner: Owner, rows: int, does: str):
+    def __init__(self, owner: Owner, rows: int, does: str, residency: Residency | None):
         self.owner = owner
         self.rows = rows
         self.steps = 0
         self._does = does
         self._taken: list[Row | None] = [None] * rows
+        self._free_memory = count_sessions(residency, self, rows)
 
     @property
     def taken(self) -> int:
@@ -105,3 +108,4 @@ class LiveBatch(Closing, Generic[Row, Told]):
         for row in self._taken:
             if row is not None:
                 row.close()
+        self._free_memory()

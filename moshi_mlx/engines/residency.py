@@ -17,6 +17,7 @@ import logging
 import platform
 import threading
 import weakref
+from collections.abc import Callable
 
 import mlx.core as mx
 
@@ -29,7 +30,9 @@ CACHE_BYTES = 512 * 2**20  # many times what the buffers of a frame take
 IDLE_S = 0.8  # without a frame for so long, a model computes one for nobody
 WIRES_SINCE = 15  # macOS
 
-_lock = threading.Lock()
+Free = Callable[[], object]
+
+_lock = threading.RLock()  # a batch may be collected while it is held
 _held: "list[Residency]" = []
 _before: tuple[int, int] | None = None  # wired and cache limit without us
 
@@ -45,15 +48,29 @@ def can_wire() -> bool:
 class Residency:
     """Holds a model's memory resident until it is released.
 
+    Room for one session is always part of it.
+
     Args:
         footprint: of the model.
-        sessions: that run at once.
         name: of the model, for the log.
     """
 
-    def __init__(self, footprint: Footprint, sessions: int = 1, name: str = "a model"):
-        self.nbytes = int(MARGIN * footprint.total(sessions))
+    def __init__(self, footprint: Footprint, name: str = "a model"):
         self.name = name
+        self._footprint = footprint
+        self._sessions = 0
+
+    @property
+    def nbytes(self) -> int:
+        """What is to stay in memory."""
+        return int(MARGIN * self._footprint.total(max(1, self._sessions)))
+
+    def add(self, sessions: int) -> None:
+        """Count the caches of so many more sessions, or with a minus of fewer."""
+        with _lock:
+            self._sessions += sessions
+            if self in _held:
+                _apply()
 
     def hold(self) -> "Residency":
         """Raise the process's limits by this model; holding it twice does nothing."""
@@ -83,6 +100,16 @@ def keep_resident(engine: object, footprint: Footprint, name: str) -> Residency:
     residency = Residency(footprint, name=name).hold()
     weakref.finalize(engine, residency.release).atexit = False
     return residency
+
+
+def count_sessions(residency: Residency | None, batch: object, rows: int) -> Free:
+    """Count a batch's sessions until the result is called, or ``batch`` is gone."""
+    if residency is None:
+        return lambda: None
+    residency.add(rows)
+    done = weakref.finalize(batch, residency.add, -rows)
+    done.atexit = False
+    return done
 
 
 def _apply() -> None:

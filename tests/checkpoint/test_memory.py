@@ -3,8 +3,10 @@
 import re
 
 import pytest
+from mlx.utils import tree_flatten
 
 from moshi_mlx.checkpoint import memory
+from moshi_mlx.checkpoint.build import folded_bytes
 from moshi_mlx.checkpoint.memory import (
     Footprint,
     check_memory,
@@ -14,6 +16,8 @@ from moshi_mlx.checkpoint.memory import (
     machine_memory,
 )
 from moshi_mlx.errors import CheckpointError, ConfigError
+from moshi_mlx.fast import ready
+from moshi_mlx.models.mimi import Mimi, mimi_202407
 
 
 def test_this_machine_has_between_1_gb_and_100_tb():
@@ -46,6 +50,22 @@ def test_a_session_and_the_codec_count(monkeypatch):
         check_memory(MOSHI_Q4, "moshiko", "do it")
     monkeypatch.setattr(memory, "machine_memory", lambda: 8_000_000_000)
     check_memory(MOSHI_Q4, "moshiko", "do it")
+
+
+def test_the_copies_that_make_the_codec_faster_count():
+    mimi = Mimi(mimi_202407(8))
+    stacks = mimi.encoder_transformer, mimi.decoder_transformer
+    before = [layer for stack in stacks for layer in stack.transformer.layers]
+    fast = ready(mimi)
+    stacks = fast.encoder_transformer, fast.decoder_transformer
+    after = [layer for stack in stacks for layer in stack.transformer.layers]
+    copied = 0
+    for old, new in zip(before, after, strict=True):
+        for name in ("self_attn.out_proj.weight", "gating.linear2.weight"):
+            weight = dict(tree_flatten(new))[name]
+            assert weight is not dict(tree_flatten(old))[name]
+            copied += weight.nbytes
+    assert folded_bytes(mimi) == copied == 83_886_080
 
 
 def test_sessions_that_do_not_fit_are_refused_with_the_number_that_does(monkeypatch):

@@ -5,9 +5,16 @@ Whether macOS then keeps it is for a Mac to show: scripts/mac_report measures it
 
 import pytest
 
+import moshi_mlx
 from moshi_mlx.checkpoint.memory import Footprint
 from moshi_mlx.engines import residency
+from moshi_mlx.engines.base import BaseEngine
+from moshi_mlx.engines.duplex.engine import Moshi
 from moshi_mlx.engines.residency import CACHE_BYTES, Residency, describe
+from moshi_mlx.engines.stt.batch import STTBatch
+from moshi_mlx.engines.tts.batch import TTSBatch
+from tests.listening import listener
+from tests.speech import speaker
 
 GB = 10**9
 SEVEN_B = Footprint(weights=4 * GB, session=GB // 2, codec=GB // 2)
@@ -36,7 +43,8 @@ class Metal:
 
 def test_a_model_is_wired_with_its_sessions_and_a_margin(monkeypatch):
     metal = Metal(monkeypatch)
-    with Residency(SEVEN_B, sessions=3):
+    with Residency(SEVEN_B) as held:
+        held.add(3)
         assert metal.wired == int(1.1 * 6 * GB)
         assert metal.cache == CACHE_BYTES
         assert describe().startswith("6.6 GB wired")
@@ -45,8 +53,40 @@ def test_a_model_is_wired_with_its_sessions_and_a_margin(monkeypatch):
 
 def test_never_more_than_the_system_recommends(monkeypatch):
     metal = Metal(monkeypatch, recommended=5 * GB)
-    with Residency(SEVEN_B, sessions=3):
+    with Residency(SEVEN_B) as held:
+        held.add(3)
         assert metal.wired == 5 * GB
+
+
+def test_all_places_of_a_batch_count_until_it_is_closed_or_gone(monkeypatch):
+    moshi = moshi_mlx.load("demo")
+    assert isinstance(moshi, Moshi)
+    metal = Metal(monkeypatch)
+    moshi.residency = residency.keep_resident(moshi, SEVEN_B, "it")
+    batch, alone = moshi.batch(4), moshi.session()
+    assert metal.wired == int(1.1 * (4.5 + 5 * 0.5) * GB)
+    batch.close()
+    alone.close()
+    assert metal.wired == int(1.1 * 5 * GB), "room for one stays"
+    forgotten = moshi.batch(3)
+    assert metal.wired == int(1.1 * 6 * GB)
+    del forgotten
+    assert metal.wired == int(1.1 * 5 * GB)
+    moshi.close()
+    assert (metal.wired, metal.cache) == (7, 9)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: STTBatch(listener(), 3), lambda: TTSBatch(speaker(), 3)]
+)
+def test_places_to_listen_and_to_speak_count(monkeypatch, make):
+    metal = Metal(monkeypatch)
+    with Residency(SEVEN_B) as held:
+        monkeypatch.setattr(BaseEngine, "residency", held)
+        batch = make()
+        assert metal.wired == int(1.1 * 6 * GB)
+        batch.close()
+        assert metal.wired == int(1.1 * 5 * GB)
 
 
 def test_models_add_up_and_the_last_one_restores_the_limits(monkeypatch):

@@ -19,6 +19,7 @@ from ...utils.text import PieceReader
 from ...utils.trace import Trace
 from ..closing import Closing
 from ..owner import Owner
+from ..residency import Residency, count_sessions
 from .sampling import Sampling
 from .session import DuplexSession, First, Reply, step_together
 from .stepper import Stepper
@@ -33,6 +34,8 @@ class Talker(Protocol):
     make_codec: Callable[[], Codec]
     owner: Owner
 
+    @property
+    def residency(self) -> Residency | None: ...
     def reader(self) -> PieceReader: ...
     def conditions(self, cfg_coef: float) -> ConditionTensor | None: ...
 
@@ -76,6 +79,7 @@ class Batch(Closing):
             )
         )
         self._taken: list[DuplexSession | None] = [None] * rows
+        self._free_memory = count_sessions(moshi.residency, self, rows)
 
     def __repr__(self) -> str:
         taken = sum(session is not None for session in self._taken)
@@ -103,7 +107,7 @@ class Batch(Closing):
         """As ``open``, for a batch of one that ends with its conversation."""
         wanted = (sampling or Sampling()).filled(self.moshi.kind.sampling)
         return self.moshi.owner.run(
-            lambda: self._begin(wanted, first, lambda _: self.stepper.close())
+            lambda: self._begin(wanted, first, lambda _: self._release())
         )
 
     def _begin(
@@ -182,4 +186,8 @@ class Batch(Closing):
         for session in self._taken:
             if session is not None:
                 session.close()
+        self._release()
+
+    def _release(self) -> None:
         self.stepper.close()
+        self._free_memory()

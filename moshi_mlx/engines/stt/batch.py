@@ -179,7 +179,7 @@ class STTBatch(LiveBatch[STTRow, Heard]):
     """
 
     def __init__(self, stt: Recogniser, rows: int, joint_codec: bool | None = None):
-        super().__init__(stt.owner, rows, "listen")
+        super().__init__(stt.owner, rows, "listen", stt.residency)
         self.stt = stt
         self.frame_size = stt.mimi.frame_size
         self.delay_frames = ceil(stt.delay_s / FRAME_S)

@@ -138,7 +138,7 @@ class TTSBatch(LiveBatch[TTSRow, Spoken]):
         padding_between: int = 1,
         joint_codec: bool | None = None,
     ):
-        super().__init__(tts.owner, rows, "speak")
+        super().__init__(tts.owner, rows, "speak", tts.residency)
         self.tts = tts
         self.padding_between = padding_between
         self._learnt = guidance if tts.valid_cfg_conditionings else None

@@ -1,10 +1,11 @@
 """Live speeches in a running batch: each says what it would say alone."""
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
 from moshi_mlx.engines.tts.batch import TTSBatch, TTSRow
-from moshi_mlx.errors import NoPlace
+from moshi_mlx.errors import CheckpointError, ConfigError, NoPlace
 from tests.speech import PREFIX, TTS, VOICES, speaker
 
 TEXT = 'hello there how are <break time="0.4s"/> you today in paris'
@@ -86,3 +87,80 @@ def test_places_come_back_with_text_still_queued():
     assert batch.step([row], ())[0].ended
     batch.open(voice)
     assert batch.taken == 1
+
+
+def said_alone(
+    batch: TTSBatch, row: TTSRow, text: str = TEXT
+) -> tuple[np.ndarray, list]:
+    """What a row says when the others have nothing to say."""
+    heard, words = [[]], [[]]
+    row.inbox.extend([text, None])
+    step_all(batch, [row], heard, words)
+    return np.concatenate(heard[0]), words[0]
+
+
+def test_an_embedding_that_was_sent_speaks_as_its_file_does():
+    tts = speaker()
+    whole = tts.say(TEXT, VOICES["b"], seed=0)
+    batch = TTSBatch(tts, 2)
+    embedding = mx.load(str(VOICES["b"]))["speaker_wavs"]
+    row = batch.open(batch.voice_of_embedding(embedding), 0)
+    pcm, words = said_alone(batch, row)
+    np.testing.assert_allclose(pcm, whole.pcm, atol=1e-6)
+    assert words == whole.words
+    with pytest.raises(CheckpointError, match="made for another model"):
+        batch.voice_of_embedding(embedding[:, 1:])
+
+
+def test_a_model_takes_only_its_own_kind_of_voice():
+    batch = TTSBatch(speaker(), 1)
+    with pytest.raises(ConfigError, match="choose one by name"):
+        batch.voice_of_codes(mx.zeros((7, 4), mx.int32))
+
+
+def test_a_speech_that_has_not_begun_may_change_its_voice():
+    tts = speaker()
+    whole = tts.say(TEXT, VOICES["b"], seed=0)
+    batch = TTSBatch(tts, 2)
+    row = batch.open(batch.voice(VOICES["a"]), 0)
+    batch.change(row, batch.voice(VOICES["b"]))
+    pcm, words = said_alone(batch, row)
+    np.testing.assert_allclose(pcm, whole.pcm, atol=1e-6)
+    assert words == whole.words
+
+
+def test_voices_of_another_length_wait_until_the_others_have_gone():
+    batch = TTSBatch(speaker(), 2)
+    embedding = mx.load(str(VOICES["a"]))["speaker_wavs"]
+    long = batch.voice_of_embedding(mx.concatenate([embedding, embedding], axis=2))
+    first, second = (batch.open(batch.voice(VOICES["a"]), 0) for _ in range(2))
+    with pytest.raises(NoPlace, match="another length"):
+        batch.change(second, long)
+    first.close()
+    batch.change(second, long)
+    pcm, _ = said_alone(batch, second)
+    assert pcm.any()
+    with pytest.raises(NoPlace, match="another length"):
+        batch.open(batch.voice(VOICES["a"]))
+
+
+def test_a_bad_tag_ends_its_row_and_no_other():
+    tts = speaker()
+    whole = tts.say(TEXT, VOICES["a"], seed=0)
+    batch = TTSBatch(tts, 2)
+    voice = batch.voice(VOICES["a"])
+    bad, good = batch.open(voice, 1), batch.open(voice, 0)
+    bad.inbox.extend(["hello there ", "<prosody>you</prosody> ", "are", None])
+    good.inbox.extend([TEXT, None])
+    heard, words = [], []
+    told = batch.step([bad, good], ())
+    assert told[0].ended and "prosody" in str(told[0].error)
+    assert (told[0].pcm, told[0].more) == (None, False)
+    while told[1].more:
+        told = batch.step([bad, good], ())
+        words += told[1].words
+        heard += [] if told[1].pcm is None else [told[1].pcm]
+    np.testing.assert_allclose(np.concatenate(heard), whole.pcm, atol=1e-6)
+    assert words == whole.words
+    bad.close()
+    assert batch.open(voice).row == 0, "its place is free again"
