@@ -155,22 +155,6 @@ def footprint(info: CheckpointInfo, lm: Lm) -> Footprint:
     return Footprint(nbytes(lm), cache_bytes(lm.cfg.transformer, dtype), codec, image)
 
 
-def folded_bytes(mimi: Mimi) -> int:
-    """Bytes of the copies that ``FastLayer.fold_scales`` makes."""
-    stacks = mimi.encoder_transformer, mimi.decoder_transformer
-    layers = [layer for stack in stacks for layer in stack.transformer.layers]
-    scaled = [layer for layer in layers if "layer_scale_1" in layer]
-    names = [_last_linear(layer.gating) for layer in scaled]
-    return sum(
-        nbytes(layer.self_attn.out_proj) + nbytes(layer.gating[name])
-        for layer, name in zip(scaled, names, strict=True)
-    )
-
-
-def _last_linear(gating: nn.Module) -> str:
-    return "linear2" if "linear2" in gating else "linear_out"
-
-
 def load_mimi(info: CheckpointInfo, num_codebooks: int | None = None) -> Mimi:
     """Load the codec, in float32.
 

@@ -7,8 +7,10 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..models.lm import Lm
+from ..models.mimi import Mimi
 from ..modules.quantized_kv import group_size
 from ..modules.transformer import TransformerConfig
+from .quantize import nbytes
 
 PART_NAMES = {  # of a model, by the beginning of a path
     "transformer": "temporal transformer",
@@ -135,3 +137,19 @@ def cache_bytes(cfg: TransformerConfig, dtype: mx.Dtype) -> int:
         return numbers * dtype.size
     groups = numbers // group_size(cfg.head_dim, cfg.kv_bits)
     return numbers * cfg.kv_bits // 8 + groups * 2 * dtype.size  # scales and biases
+
+
+def folded_bytes(mimi: Mimi) -> int:
+    """Bytes of the copies that ``FastLayer.fold_scales`` makes."""
+    stacks = mimi.encoder_transformer, mimi.decoder_transformer
+    layers = [layer for stack in stacks for layer in stack.transformer.layers]
+    scaled = [layer for layer in layers if "layer_scale_1" in layer]
+    names = [_last_linear(layer.gating) for layer in scaled]
+    return sum(
+        nbytes(layer.self_attn.out_proj) + nbytes(layer.gating[name])
+        for layer, name in zip(scaled, names, strict=True)
+    )
+
+
+def _last_linear(gating: nn.Module) -> str:
+    return "linear2" if "linear2" in gating else "linear_out"

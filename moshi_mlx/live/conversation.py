@@ -19,6 +19,7 @@ from ..engines.queue import Dropped
 from ..engines.thread import ModelThread
 from ..errors import MoshiError
 from ..utils.trace import Trace, percentile
+from .devices import DEAD_S
 from .sound import Sound, SoundOptions
 
 _NEWEST = 375  # frames that percentiles come from: 30 s
@@ -169,7 +170,7 @@ class Conversation:
             muted=self.sound.muted,
             volume=self.sound.volume,
             paused=self.sound.paused,
-            mic_is_dead=self.sound.silent_s > 3,
+            mic_is_dead=self.sound.silent_s > DEAD_S,
             memory_mib=memory_mib(),
         )
 

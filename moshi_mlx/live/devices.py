@@ -1,5 +1,6 @@
 """Microphone and loudspeaker for commands that use only one of them."""
 
+import logging
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -13,8 +14,15 @@ from ..audio.resample import Resampler
 from ..audio.samples import Pcm
 from ..errors import AudioError
 
+logger = logging.getLogger(__name__)
+
 Block = Pcm | None
 WAITING_S = 30  # of sound that may wait for the model, or for the loudspeaker
+DEAD_S = 3.0  # of nothing but zeros from the start on: there is no sound at all
+DEAD_MICROPHONE = (
+    "The microphone gives pure silence. Is it muted? On a Mac, allow it for this "
+    "terminal: System Settings, Privacy & Security, Microphone."
+)
 _BUFFER_S = 0.3  # nobody waits for an answer here: a busy machine shall not crackle
 
 
@@ -37,6 +45,8 @@ def lacking(devices: Sequence[Device]) -> str | None:
 def hear(choice: str | None = None) -> Iterator[Iterator[Pcm]]:
     """Blocks of sound at 24 kHz from a microphone, without end.
 
+    Pure silence is what macOS gives to programs that may not listen: it is logged.
+
     Args:
         choice: its number or name; None is the system's.
 
@@ -49,7 +59,15 @@ def hear(choice: str | None = None) -> Iterator[Iterator[Pcm]]:
 
     def heard() -> Iterator[Pcm]:
         resampler = Resampler(microphone.rate, SAMPLE_RATE)
+        silent_s: float | None = 0.0  # None once there was a sound, or it was said
         while (block := blocks.get()) is not None:
+            if silent_s is not None:
+                silent_s += len(block) / microphone.rate
+                if block.any():
+                    silent_s = None
+                elif silent_s > DEAD_S:
+                    logger.warning(DEAD_MICROPHONE)
+                    silent_s = None
             yield resampler.push(block[None])[0]
         raise AudioError("the microphone is gone: plug it in and start again.")
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from .conversation import Conversation, Figures
+from .devices import DEAD_MICROPHONE
 from .keys import END, keys
 from .screen import Screen
 
@@ -18,10 +19,6 @@ Event = tuple[str, object]
 
 _REFRESH_S = 0.25  # of the figures; text is shown as it comes
 _VOLUME_STEP, _MOST_VOLUME = 0.1, 2.0
-_DEAD_MIC = (
-    "The microphone gives pure silence. Is it muted? On a Mac, allow it for this "
-    "terminal: System Settings, Privacy & Security, Microphone."
-)
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,7 @@ class Talk:
     def _warn(self, snapshot: Figures) -> None:
         if snapshot.mic_is_dead and not snapshot.muted and not self._warned:
             self._warned = True
-            self.screen.notice(_DEAD_MIC)
+            self.screen.notice(DEAD_MICROPHONE)
 
     def _handle(
         self, kind: str, data: object, conversation: Conversation

@@ -6,7 +6,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 from moshi_mlx.checkpoint import memory
-from moshi_mlx.checkpoint.build import folded_bytes
+from moshi_mlx.checkpoint.cost import folded_bytes
 from moshi_mlx.checkpoint.memory import (
     Footprint,
     check_memory,

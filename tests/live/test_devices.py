@@ -1,14 +1,15 @@
 """A loudspeaker as a command uses it: all is played, unless the user has had enough."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Thread
 
 import numpy as np
 import pytest
 
 from moshi_mlx.audio.device import Device
+from moshi_mlx.errors import AudioError
 from moshi_mlx.live import devices
-from moshi_mlx.live.devices import Player, lacking
+from moshi_mlx.live.devices import DEAD_MICROPHONE, Player, hear, lacking
 
 
 def device(inputs: int, outputs: int) -> Device:
@@ -80,3 +81,36 @@ def test_ctrl_c_stops_at_once(speakers):
         player.play(np.ones(24000, np.float32))
         raise KeyboardInterrupt
     assert speakers[0].closed and not speakers[0].heard
+
+
+class Microphone:
+    """A microphone that gives blocks of 0.5 s as they are listed."""
+
+    rate = 24000
+
+    levels: Sequence[float] = ()
+
+    def __init__(self, _device: object, heard: Callable, lost: Callable):
+        self._heard, self._lost = heard, lost
+
+    def start(self) -> None:
+        for level in self.levels:
+            self._heard(np.full(12000, level, np.float32))
+        self._lost()
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "levels, told", [([0] * 20, 1), ([0] * 6, 0), ([0, 0.1, *[0] * 20], 0)]
+)
+def test_a_microphone_that_macos_denies_is_named_once(
+    monkeypatch, caplog, levels: list[float], told: int
+):
+    monkeypatch.setattr(devices, "find_device", lambda *_: None)
+    monkeypatch.setattr(devices, "Microphone", Microphone)
+    monkeypatch.setattr(Microphone, "levels", levels)
+    with hear() as blocks, pytest.raises(AudioError, match="is gone"):
+        for _ in blocks:
+            pass
+    assert [record.message for record in caplog.records] == [DEAD_MICROPHONE] * told

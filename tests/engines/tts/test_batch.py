@@ -6,7 +6,7 @@ import pytest
 
 from moshi_mlx.engines.tts.batch import TTSBatch, TTSRow
 from moshi_mlx.errors import CheckpointError, ConfigError, NoPlace
-from tests.speech import PREFIX, TTS, VOICES, speaker
+from tests.speech import PREFIX, TTS, VOICES, golden, speaker
 
 TEXT = 'hello there how are <break time="0.4s"/> you today in paris'
 RECORDING = TTS / "voice.wav"
@@ -103,7 +103,7 @@ def test_an_embedding_that_was_sent_speaks_as_its_file_does():
     tts = speaker()
     whole = tts.say(TEXT, VOICES["b"], seed=0)
     batch = TTSBatch(tts, 2)
-    embedding = mx.load(str(VOICES["b"]))["speaker_wavs"]
+    embedding = golden(VOICES["b"])["speaker_wavs"]
     row = batch.open(batch.voice_of_embedding(embedding), 0)
     pcm, words = said_alone(batch, row)
     np.testing.assert_allclose(pcm, whole.pcm, atol=1e-6)
@@ -131,7 +131,7 @@ def test_a_speech_that_has_not_begun_may_change_its_voice():
 
 def test_voices_of_another_length_wait_until_the_others_have_gone():
     batch = TTSBatch(speaker(), 2)
-    embedding = mx.load(str(VOICES["a"]))["speaker_wavs"]
+    embedding = golden(VOICES["a"])["speaker_wavs"]
     long = batch.voice_of_embedding(mx.concatenate([embedding, embedding], axis=2))
     first, second = (batch.open(batch.voice(VOICES["a"]), 0) for _ in range(2))
     with pytest.raises(NoPlace, match="another length"):
