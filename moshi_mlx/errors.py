@@ -10,6 +10,7 @@ line prints it as one line; any other exception keeps its traceback.
     ├── ConfigError       a setting or a config.json value (also a ValueError)
     │   └── MissingExtra  an optional package that is not installed
     ├── AudioError        a sound file, a microphone, a loudspeaker
+    ├── ImageError        an image that cannot be read
     ├── ProtocolError     a message of a network client or server
     ├── NoPlace           all places of a model are taken: try again later
     └── NotServed         a server was asked for something that it does not offer
@@ -38,6 +39,10 @@ class MissingExtra(ConfigError):
 
 class AudioError(MoshiError):
     """Sound that cannot be read, written, recorded or played."""
+
+
+class ImageError(MoshiError):
+    """An image that is none, damaged or too large."""
 
 
 class ProtocolError(MoshiError):

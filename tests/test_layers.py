@@ -37,7 +37,7 @@ FORWARDS = {"models.tts": "engines.tts"}
 # Loaded only by the functions that use them, so that importing stays quick and works
 # on machines that lack, say, PortAudio.
 ON_USE = {"sounddevice", "sphn", "soundfile", "av", "rustymimi", "sentencepiece"}
-ON_USE |= {"huggingface_hub"}
+ON_USE |= {"huggingface_hub", "PIL"}
 ON_USE |= {
     "pywebrtc_audio",
     "fastapi",

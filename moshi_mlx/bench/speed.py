@@ -87,6 +87,7 @@ def with_faster_codec(moshi: Moshi, speed: Speed) -> tuple[Moshi, Speed, str | N
             moshi.tokenizer,
             lambda: make_codec("rust", weights=weights, num_codebooks=codebooks),
             moshi.owner,
+            moshi.image_encoder,
         )
         found = measure(other)
     except MoshiError:  # a codec that rustymimi cannot read

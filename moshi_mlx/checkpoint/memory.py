@@ -104,6 +104,15 @@ def how_to_fit(kind: str, quantised: bool, kv_bits: int | None) -> str:
     return ", or ".join(ways)
 
 
+def fitting_vis(memory: int | None = None) -> int:
+    """Bits of the largest MoshiVis that runs within ``memory`` bytes (this machine's).
+
+    To Moshi's memory come 0.4 GB of adapters and 0.8 GB of the image encoder.
+    """
+    memory = machine_memory() if memory is None else memory
+    return 8 if memory >= 16e9 else 4
+
+
 def fitting_moshi(memory: int | None = None) -> str:
     """The largest Moshi repository that runs within ``memory`` bytes (this machine's).
 

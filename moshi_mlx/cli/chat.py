@@ -10,6 +10,7 @@ from . import options
 from .chat_run import Loader, Run
 from .console import status
 from .devices import print_devices
+from .loading import choose_moshi, read_image
 from .main import INTERRUPTED
 from .outputs import check_outputs
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 moshi-mlx chat
 moshi-mlx chat --model demo
+moshi-mlx chat --image dog.jpg
 moshi-mlx chat --list-devices
 moshi-mlx chat --microphone "MacBook Pro" --speaker 3 --record talks
 """
@@ -133,6 +135,7 @@ def chat(
             help="End the conversation after this time. Default: no limit.",
         ),
     ] = None,
+    image: options.ImageFile = None,
     steps: Annotated[
         int | None,
         typer.Option("--steps", min=1, hidden=True, help="End after this many frames."),
@@ -189,21 +192,24 @@ def chat(
             from ..audio.files import make_folder
 
             make_folder(record)
+        seen = read_image(image)
         check_devices(sound)
+        name, bits = choose_moshi(model, quantized, image)
         files = {
             "config": lm_config,
             "moshi_weights": moshi_weights,
             "mimi_weights": mimi_weights,
             "tokenizer": tokenizer,
-            "bits": quantized,
+            "bits": bits,
             "kv_bits": kv_bits,
         }
-        name = _model_name(model)
-        loader = Loader(name, codec.value if codec else None, files)
+        ability = "listens" if image is None else "sees"
+        loader = Loader(name, codec.value if codec else None, files, ability)
         thread = model_thread()
         try:
             with status(f"loading {name}"):
                 moshi = thread.run(loader)
+                encoded = None if seen is None else moshi.encode_image(seen)
         except KeyboardInterrupt:
             # A load cannot be stopped, and nothing is open yet: no need to wait.
             os._exit(INTERRUPTED)
@@ -214,7 +220,10 @@ def chat(
         )
 
         def make() -> "DuplexSession":
-            return moshi.session(seed, first="silence", trace=timing, **sampling)
+            session = moshi.session(seed, first="silence", trace=timing, **sampling)
+            if encoded is not None:
+                session.show(encoded)
+            return session
 
         about = {"model": name, "seed": seed}
         run = Run(thread, loader, about, record, timing, json_)
@@ -232,11 +241,3 @@ def check_devices(sound: "SoundOptions") -> None:
 
     find_device("input", sound.microphone)
     find_device("output", sound.speaker)
-
-
-def _model_name(model: str | None) -> str:
-    if model is not None:
-        return model
-    from ..checkpoint.memory import fitting_moshi
-
-    return fitting_moshi()

@@ -10,6 +10,7 @@ from .outputs import print_json
 
 if TYPE_CHECKING:
     from ..bench.speed import Speed
+    from ..checkpoint.kinds import Ability
     from ..documents.recording import Recording
     from ..engines.duplex.engine import Moshi
     from ..engines.line import Session
@@ -24,8 +25,15 @@ if TYPE_CHECKING:
 class Loader:
     """Loads and times the model, on the model thread; keeps what to tell the user."""
 
-    def __init__(self, name: str, codec: str | None, files: dict[str, Any]):
+    def __init__(
+        self,
+        name: str,
+        codec: str | None,
+        files: dict[str, Any],
+        ability: "Ability" = "listens",
+    ):
         self.name = name
+        self._ability: Ability = ability
         self.notices: list[str] = []
         self.speed: Speed | None = None
         self._codec = codec
@@ -37,6 +45,7 @@ class Loader:
         from ..engines.duplex.load import load_moshi
 
         info = CheckpointInfo.find(self.name, **self._files)
+        info.kind.check(self._ability, self.name)
         moshi = load_moshi(
             info=info, codec=self._codec or "native", quantize=self._files["bits"]
         )

@@ -6,8 +6,36 @@ from typing import TYPE_CHECKING
 from .console import status
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from ..checkpoint.kinds import Ability
     from ..engines.duplex.engine import Moshi
+
+
+def choose_moshi(
+    model: str | None, bits: int | None, image: Path | None = None
+) -> tuple[str, int | None]:
+    """The model that the user names, or the largest that fits this machine's memory.
+
+    Returns: its name, and the bits to ask for.
+    """
+    from ..checkpoint.kinds import DEFAULT_IMAGE_REPO
+    from ..checkpoint.memory import fitting_moshi, fitting_vis
+
+    if model is not None:
+        return model, bits
+    if image is not None:
+        return DEFAULT_IMAGE_REPO, bits or fitting_vis()
+    return fitting_moshi(), bits
+
+
+def read_image(image: Path | None) -> "Image | None":
+    """The picture, so that one that is none is told before anything is loaded."""
+    if image is None:
+        return None
+    from ..utils.images import open_image
+
+    return open_image(image)
 
 
 def load_moshi(

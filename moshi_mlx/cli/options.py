@@ -95,6 +95,16 @@ Quantized = Annotated[
         rich_help_panel=MODEL_PANEL,
     ),
 ]
+ImageFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--image",
+        metavar="FILE",
+        help="A picture to talk about, for a model that sees images, like "
+        "kyutai/moshika-vis-mlx: JPEG, PNG, WebP, GIF or BMP.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
 KvBits = Annotated[
     int | None,
     typer.Option(

@@ -10,7 +10,7 @@ import typer
 
 from . import options
 from .console import RawPrinter, log_to_stderr, make_log
-from .loading import load_moshi
+from .loading import choose_moshi, load_moshi, read_image
 from .outputs import SoundFiles, check_outputs, print_json
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ EXAMPLES = """
 moshi-mlx respond --model demo question.wav reply.wav
 moshi-mlx respond --model kyutai/moshika-mlx-q4 question.mp3 reply.wav --seed 7
 moshi-mlx respond --model demo question.wav --recording talk.wav --report talk.html
+moshi-mlx respond --image dog.jpg question.wav reply.wav
 moshi-mlx respond --model kyutai/hibiki-1b-mlx-bf16 french.wav english.wav
 """
 
@@ -69,6 +70,7 @@ def respond(
             "finish.",
         ),
     ] = 10.0,
+    image: options.ImageFile = None,
     codec: options.Codec = options.Engine.native,
     seed: options.Seed = None,
     temp: options.Temperature = None,
@@ -93,22 +95,24 @@ def respond(
     up to the last frame.
     """
     from ..audio import frames
-    from ..checkpoint.memory import fitting_moshi
 
     sound, wav = {"OUT.wav": outfile}, {"--recording": recording}
     check_outputs(infile, {"--report": report}, sound, wav)
     heard = frames(infile)  # a file that is none is said before anything is loaded
+    seen = read_image(image)
+    model, bits = choose_moshi(model, quantized, image)
     if verbose:
         log_to_stderr(logging.INFO)
     moshi = load_moshi(
-        model or fitting_moshi(),
+        model,
         codec.value,
         config=lm_config,
         moshi_weights=moshi_weights,
         mimi_weights=mimi_weights,
         tokenizer=tokenizer,
-        bits=quantized,
+        bits=bits,
         kv_bits=kv_bits,
+        ability="listens" if image is None else "sees",
     )
     response = moshi.responding(
         heard,
@@ -116,6 +120,7 @@ def respond(
         keep_sound=report is not None,
         seed=seed,
         cfg_coef=cfg_coef,
+        image=seen,
         **options.sampling(
             temp, text_temperature, audio_temperature, text_topk, audio_topk
         ),

@@ -12,6 +12,7 @@ EXTRAS = {
     ),
     "rust": ("rustymimi",),
     "av": ("av",),
+    "image": ("PIL",),
 }
 
 

@@ -7,6 +7,7 @@ it is reading the weights. Rows of the batch begin, pause and end on their own.
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import mlx.core as mx
 import numpy as np
 
 from ...audio.samples import Pcm
@@ -38,6 +39,7 @@ class Talker(Protocol):
     def residency(self) -> Residency | None: ...
     def reader(self) -> PieceReader: ...
     def conditions(self, cfg_coef: float) -> ConditionTensor | None: ...
+    def blank_image(self) -> mx.array | None: ...
 
 
 class Batch(Closing):
@@ -160,7 +162,7 @@ class Batch(Closing):
 
         They use every operation that a long batch uses, since a GPU prepares each when
         it first comes: rows alone and together, at positions and with settings of their
-        own, with and without a penalty.
+        own, with and without a penalty, with and without an image.
         """
         self.moshi.owner.run(self._warm)
 
@@ -171,6 +173,9 @@ class Batch(Closing):
         for other in (Sampling(seed=0), penalised)[: 1 if self.rows == 1 else 2]:
             sessions = [self.open(Sampling(seed=0))]
             for _ in range(frames):
+                sessions[0].step(frame)
+            if (blank := self.moshi.blank_image()) is not None:
+                sessions[0].show(blank, start=0)
                 sessions[0].step(frame)
             sessions += [self.open(other) for _ in range(self.rows - 1)]
             for _ in range(frames if self.rows > 1 else 0):

@@ -11,9 +11,12 @@ from ...audio.framing import SAMPLE_RATE
 from ...checkpoint.info import CheckpointInfo
 from ...checkpoint.kinds import ModelKind, SamplingDefaults
 from ...codec import Codec
+from ...errors import ConfigError
 from ...models.generate import LmGen
+from ...models.image import ImageEncoder
 from ...models.lm import Lm
 from ...modules.conditioner import ConditionTensor
+from ...utils.images import ImageLike, read_pixels
 from ...utils.sampling import TokenSampler
 from ...utils.text import PieceReader, Tokenizer
 from ...utils.trace import Trace
@@ -26,6 +29,8 @@ from .files import Heard, Response, heard_frames, respond
 from .sampling import Sampling
 from .session import DuplexSession, First, Reply
 
+MOST_TIMES = 2  # an image may be larger than the model was trained with
+
 
 class Moshi(BaseEngine):
     """Weights that any number of conversations share; ``moshi_mlx.load`` makes it.
@@ -36,8 +41,10 @@ class Moshi(BaseEngine):
         tokenizer: of its text.
         codec: makes a codec with fresh state.
         owner: where it computes; on the caller's thread by default.
+        image_encoder: of a model that sees images.
     """
 
+    weights = (*BaseEngine.weights, "image_encoder")
     _sleep: Callable[[], None] | None = None  # ends what ``stay_awake`` began
 
     def __init__(
@@ -47,12 +54,14 @@ class Moshi(BaseEngine):
         tokenizer: Tokenizer,
         codec: Callable[[], Codec],
         owner: Owner = HERE,
+        image_encoder: ImageEncoder | None = None,
     ):
         self.info = info
         self.lm = lm
         self.tokenizer = tokenizer
         self.make_codec = codec
         self.owner = owner
+        self.image_encoder = image_encoder
         self.name = info.name
         self.kind: ModelKind = info.kind
         self.about = about(lm)
@@ -85,6 +94,53 @@ class Moshi(BaseEngine):
             return good
         return ConditionTensor(mx.concatenate([good.tensor, bad.tensor]))
 
+    def encode_image(
+        self, image: ImageLike, size: int | None = None, centre_crop: bool = False
+    ) -> mx.array:
+        """An image as the model sees it ``[1, S, D]``, for ``session.show``.
+
+        It is encoded once, and any number of conversations may see it.
+
+        Args:
+            image: a JPEG, PNG, WebP, GIF or BMP file, its bytes, an array uint8
+                ``[H, W, 3]``, or an image of Pillow.
+            size: side in pixels to which it is scaled; by default what the model was
+                trained with. Smaller images have fewer patches, and less detail.
+            centre_crop: cut a square out of the middle instead of squeezing it.
+
+        Raises: ImageError for what is no image, ConfigError for a model that sees none
+            and for a size that cannot be, MissingExtra without Pillow.
+        """
+        encoder = self._seeing("moshi.encode_image")
+        cfg = encoder.tower.cfg
+        size = cfg.image_size if size is None else size
+        most = MOST_TIMES * cfg.image_size
+        if not cfg.patch_size <= size <= most:
+            raise ConfigError(
+                f"an image of {size} pixels was asked for: give {cfg.patch_size} to "
+                f"{most}."
+            )
+        pixels = read_pixels(image, size, centre_crop)
+        return self.owner.run(lambda: self._encoded(mx.array(pixels[None])))
+
+    def _encoded(self, pixels: mx.array) -> mx.array:
+        source = self._seeing("moshi.encode_image")(pixels)
+        mx.eval(source)
+        return source
+
+    def _seeing(self, called: str) -> ImageEncoder:
+        self._check_open(called)
+        self.kind.check("sees", self.name)
+        assert self.image_encoder is not None
+        return self.image_encoder
+
+    def blank_image(self) -> mx.array | None:
+        """A grey image, encoded; None for a model that sees none."""
+        if self.image_encoder is None:
+            return None
+        size = self.image_encoder.tower.cfg.image_size
+        return self._encoded(mx.zeros((1, size, size, 3)))
+
     def session(
         self,
         seed: int | None = None,
@@ -100,6 +156,7 @@ class Moshi(BaseEngine):
         cfg_coef: float | None = None,
         first: First = "twice",
         trace: Trace | None = None,
+        image: ImageLike | None = None,
     ) -> DuplexSession:
         """A new conversation, from any thread.
 
@@ -114,17 +171,23 @@ class Moshi(BaseEngine):
             cfg_coef: guidance (Hibiki); 1 turns it off.
             first: see ``DuplexSession``.
             trace: gets the time of each stage.
+            image: that the model sees (MoshiVis): see ``encode_image``, and
+                ``DuplexSession.show`` for one that was encoded before.
 
-        Raises: ConfigError for a model that does not listen, ValueError for a seed that
-            cannot be.
+        Raises: ConfigError for a model that does not listen, or does not see the image;
+            ImageError for what is no image; ValueError for a seed that cannot be.
         """
         self._check_open("moshi.session")
+        shown = None if image is None else self.encode_image(image)
         sampling = Sampling(
             *(text_sampler, audio_sampler, seed),
             *(repetition_penalty, repetition_context),
             *(temp, top_k, temp_text, top_k_text),
         )
-        return Batch(self, 1, cfg_coef, trace=trace).only(sampling, first)
+        session = Batch(self, 1, cfg_coef, trace=trace).only(sampling, first)
+        if shown is not None:
+            session.show(shown)
+        return session
 
     async def asession(self, seed: int | None = None, **options: Any) -> DuplexSession:
         """As ``session``, for asyncio."""

@@ -2,7 +2,13 @@
 
 from pathlib import Path
 
-from ...checkpoint.build import footprint, load_lm, load_mimi, load_tokenizer
+from ...checkpoint.build import (
+    footprint,
+    load_image_encoder,
+    load_lm,
+    load_mimi,
+    load_tokenizer,
+)
 from ...checkpoint.info import CheckpointInfo
 from ...codec import make_codec
 from ..fetch import fetched, found
@@ -20,7 +26,7 @@ def load_moshi(
     kv_bits: int | None = None,
     info: CheckpointInfo | None = None,
 ) -> Moshi:
-    """Load a model that listens and answers: Moshi, Hibiki.
+    """Load a model that listens and answers: Moshi, MoshiVis, Hibiki.
 
     It computes on the process's model thread, so that any thread may use it.
 
@@ -49,7 +55,8 @@ def load_moshi(
         else:
             weights, count = here.mimi_weights, here.num_codebooks
             make = lambda: make_codec(codec, weights=weights, num_codebooks=count)  # noqa: E731
-        moshi = Moshi(here, lm, tokenizer, make, owner)
+        encoder = load_image_encoder(here)
+        moshi = Moshi(here, lm, tokenizer, make, owner, encoder)
         moshi.residency = keep_resident(moshi, footprint(here, lm), here.name)
         if can_wire():
             moshi.stay_awake(IDLE_S)

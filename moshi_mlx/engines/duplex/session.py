@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Literal, TypeVar
 
+import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +14,7 @@ from ...audio.samples import Pcm, as_float
 from ...checkpoint.eos import EOS
 from ...checkpoint.kinds import EndRule
 from ...codec.base import Codes
+from ...errors import ConfigError
 from ...models.snapshot import Snapshot
 from ...utils.text import PieceReader
 from ...utils.trace import Trace
@@ -21,6 +23,7 @@ from ..owner import Owner
 from .endings import finish
 from .rows import RowGen
 from .sampling import Sampling
+from .sights import IMAGE_START, Sight
 from .stepper import Stepper
 
 R = TypeVar("R")
@@ -37,12 +40,14 @@ class Reply:
         text: words or parts of words said with this step, often empty.
         text_token: the text token behind it.
         tokens: own codes int32 ``[own]`` of ``pcm``, None if there is none.
+        gate: how much the model looked at its image, 0 to 1; None without one.
     """
 
     pcm: NDArray[np.float32] | None
     text: str
     text_token: int
     tokens: NDArray[np.int32] | None
+    gate: float | None = None
 
 
 class DuplexSession(Keeping):
@@ -158,6 +163,20 @@ class DuplexSession(Keeping):
         """As ``step``, for the codes ``[other]`` of a frame: a single call."""
         return self._alone("session.step_codes", lambda: self._say(codes))
 
+    def show(self, image: mx.array | None, start: int = IMAGE_START) -> None:
+        """Let the model see an image from now on, instead of what it saw before.
+
+        Args:
+            image: of ``Moshi.encode_image``; None takes the image away.
+            start: the first step of the conversation that sees it.
+
+        Raises: ConfigError for a model that sees none.
+        """
+        if self.stepper.gen.model.cfg.vision is None:
+            raise ConfigError(f"{self._name} sees no images.")
+        sight = None if image is None else Sight(image, start)
+        self._alone("session.show", lambda: self.stepper.sights.show(self.row, sight))
+
     def encode(self, frame: Pcm) -> Codes:
         """Codes ``[other]`` of a frame that the codec hears and the model does not."""
         given = self.checked(frame, "session.encode")
@@ -187,8 +206,8 @@ class DuplexSession(Keeping):
         """The conversation as it is now, to be saved or restored, here or elsewhere:
         one that shares a batch goes on alone, and the other way round.
 
-        Its settings (temperatures, guidance, conditions) are not part of it: continue
-        in a session that was made with the same ones.
+        Its settings (temperatures, guidance, conditions, an image) are not part of it:
+        continue in a session that was made with the same ones.
 
         Raises: ConfigError for the rust codec, which cannot tell its state.
         """
@@ -325,6 +344,7 @@ def say(sessions: Sequence[DuplexSession], heard: Mapping[int, Codes]) -> list[R
             session.reader.read(said[session.row].text_token),
             said[session.row].text_token,
             said[session.row].codes,
+            said[session.row].gate,
         )
         for session in sessions
     ]

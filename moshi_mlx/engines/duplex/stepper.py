@@ -18,6 +18,7 @@ from ...utils.trace import Trace
 from ..row_codec import make_row_codec
 from .rows import RowGen
 from .sampling import Sampling
+from .sights import Sights
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,13 @@ class Said:
     Attributes:
         codes: int32 ``[own]``; None until the streams' delays have passed.
         pcm: float32 ``[1920]`` of the codes.
+        gate: how much of its image it let in, 0 to 1; None without one.
     """
 
     text_token: int
     codes: Codes | None = None
     pcm: Pcm | None = None
+    gate: float | None = None
 
 
 class Stepper:
@@ -62,6 +65,7 @@ class Stepper:
         self.make_codec = make_codec
         self.gen = RowGen(lm, rows, cfg_coef)
         self.codec = make_row_codec(make_codec, rows, joint_codec)
+        self.sights = Sights(rows)
         self._other = lm.cfg.other_codebooks
         self._ct = None
         if ct is not None:  # all rows, then under guidance all their nulls
@@ -75,6 +79,7 @@ class Stepper:
         """
         self.gen.begin(row, sampling)
         self.codec.begin(row)
+        self.sights.show(row, None)
 
     def close(self) -> None:
         """Let go of all state."""
@@ -94,16 +99,32 @@ class Stepper:
                 codes[row] = mine
             active = [row in heard for row in range(self.rows)]
             text, _ = self.gen.step(
-                mx.array(codes), self._ct, active=None if all(active) else active
+                mx.array(codes),
+                self._ct,
+                self.sights.now(self.gen.streams.offsets),
+                active=None if all(active) else active,
             )
             tokens = np.array(text)[:, 0]
+        gates = self._gates()
         audio = self.gen.last_audio_tokens() if self.gen.main_codebooks else None
         if audio is None:
-            return {row: Said(int(tokens[row])) for row in heard}
+            return {row: Said(int(tokens[row]), gate=gates.get(row)) for row in heard}
         own = np.array(audio, dtype=np.int32)
         whole = {row: own[row] for row in heard if (own[row] >= 0).all()}
         sound: dict[int, Pcm] = {}
         if whole:
             with self.trace.stage("decode"):
                 sound = self.codec.decode(whole)
-        return {row: Said(int(tokens[row]), own[row], sound.get(row)) for row in heard}
+        return {
+            row: Said(int(tokens[row]), own[row], sound.get(row), gates.get(row))
+            for row in heard
+        }
+
+    def _gates(self) -> dict[int, float]:
+        """How much each row that sees an image let in of it."""
+        if self.gen.gate is None:
+            return {}
+        gates = np.array(self.gen.gate.astype(mx.float32))
+        return {
+            row: float(gates[row]) for row in range(self.rows) if self.sights.sees(row)
+        }

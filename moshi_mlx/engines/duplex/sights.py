@@ -1,0 +1,79 @@
+"""What the conversations of a batch look at, as one condition of the language model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from ...errors import ConfigError
+
+IMAGE_START = 16  # steps that the model lives without the image, as it is tuned
+
+
+@dataclass(frozen=True)
+class Sight:
+    """An encoded image, and when a conversation begins to see it.
+
+    Attributes:
+        source: ``[1, S, D]``, of ``Moshi.encode_image``.
+        start: the first step of the model that sees it.
+    """
+
+    source: mx.array
+    start: int = IMAGE_START
+
+
+class Sights:
+    """The images of a batch. Rows without one have zeros: no key, so nothing is added.
+
+    Args:
+        rows: of the batch.
+    """
+
+    def __init__(self, rows: int):
+        self._sights: list[Sight | None] = [None] * rows
+        self._shown: list[Sight | None] = [None] * rows  # what ``_source`` is made of
+        self._source: mx.array | None = None
+
+    def show(self, row: int, sight: Sight | None) -> None:
+        """Let a row see an image, or none any more.
+
+        Raises: ConfigError for as many patches as no other row's image has.
+        """
+        others = [s for r, s in enumerate(self._sights) if s is not None and r != row]
+        if sight is not None and others:
+            mine, theirs = sight.source.shape[1], others[0].source.shape[1]
+            if mine != theirs:
+                raise ConfigError(
+                    f"an image of {mine} patches came to a batch whose images have "
+                    f"{theirs}: encode them in one size."
+                )
+        self._sights[row] = sight
+
+    def now(self, steps: Sequence[int]) -> mx.array | None:
+        """The condition of all rows ``[B, S, D]``; None if none sees anything.
+
+        It is the same array as long as everybody sees the same.
+
+        Args:
+            steps: that each row has behind it.
+        """
+        seen = [
+            sight if sight is not None and step >= sight.start else None
+            for sight, step in zip(self._sights, steps, strict=True)
+        ]
+        if any(a is not b for a, b in zip(seen, self._shown, strict=True)):
+            self._shown, self._source = seen, _together(seen)
+        return self._source
+
+    def sees(self, row: int) -> bool:
+        """Whether a row saw an image in the newest step."""
+        return self._shown[row] is not None
+
+
+def _together(seen: Sequence[Sight | None]) -> mx.array | None:
+    there = [sight.source for sight in seen if sight is not None]
+    if not there:
+        return None
+    nothing = mx.zeros_like(there[0])
+    return mx.concatenate([nothing if s is None else s.source for s in seen])
