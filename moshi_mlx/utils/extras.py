@@ -8,7 +8,7 @@ from ..errors import MissingExtra
 EXTRAS = {
     "serve": (
         *("fastapi", "uvicorn", "websockets", "cryptography"),
-        *("starlette", "python_multipart"),
+        *("starlette", "python_multipart", "msgpack"),
     ),
     "rust": ("rustymimi",),
     "av": ("av",),
