@@ -1,5 +1,6 @@
 """What training changes: named as Kyutai's files, shared as the network shares it."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import mlx.core as mx
@@ -7,6 +8,7 @@ import mlx.nn as nn
 import pytest
 
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.finetune.checkpointing import checkpointed
 from moshi_mlx.finetune.loss import LossWeights, losses
 from moshi_mlx.finetune.optimizer import CycledAdamW, OneCycle
 from moshi_mlx.finetune.step import TrainingStep
@@ -17,6 +19,7 @@ from moshi_mlx.finetune.trainable import (
     everything,
     linear_layers,
 )
+from moshi_mlx.models.depformer import DepFormer
 from moshi_mlx.models.keys import pytorch_rules
 from moshi_mlx.models.kyutai_names import kyutai_name
 from moshi_mlx.utils.remap import remap
@@ -142,3 +145,25 @@ def test_all_weights_may_be_trained_and_stay_shared():
     nn.quantize(quantised, 32, 4)
     with pytest.raises(ConfigError, match="quantised weights cannot be trained"):
         everything(quantised)
+
+
+def test_checkpointed_layers_give_the_same_gradients():
+    def step(checkpoint: bool) -> tuple[float, dict[str, mx.array]]:
+        lm = tiny.lm()
+        trainable = add_adapters(lm, rank=2)
+        adamw = CycledAdamW((0.9, 0.95), 1e-8, 0.0)
+        run = TrainingStep(lm, trainable, adamw, OneCycle(0.02, 4))
+        with checkpointed(lm, 8) if checkpoint else nullcontext():
+            done = [run(n, [tiny.codes(BASE, 2, 8)]) for n in range(2)]
+        assert type(lm.depformer) is DepFormer
+        return done[1].grad_norm, trainable.arrays
+
+    (norm, plain), (again, arrays) = step(False), step(True)
+    assert again == pytest.approx(norm, rel=1e-5)
+    for name, array in plain.items():
+        assert mx.allclose(arrays[name], array, atol=1e-5), name
+    with (
+        pytest.raises(ConfigError, match=r"at most 81\.92 s"),
+        checkpointed(tiny.lm(), 1025),
+    ):
+        pass
