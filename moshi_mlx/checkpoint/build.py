@@ -12,10 +12,8 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from ..errors import CheckpointError, ConfigError
-from ..models.config import LmConfig
 from ..models.config_values import check_codec_values, check_values
 from ..models.image import ImageEncoder
-from ..models.keys import SLICES
 from ..models.lm import Lm
 from ..models.mimi import Mimi, MimiConfig, mimi_202407
 from ..models.mimi_transformers import is_transformers
@@ -28,9 +26,9 @@ from . import moshivis
 from .codec import codec_tensors
 from .cost import cache_bytes
 from .eos import hear_eos_as_padding
-from .formats import PYTORCH, format_of, rename
+from .formats import format_of
 from .info import CheckpointInfo
-from .lora import merge, split_adapters
+from .lora import attach
 from .memory import Footprint, check_memory, how_to_fit
 from .moshi_7b import MOSHI_7B
 from .packed import check_bits, find_quantization, widen_tables
@@ -46,6 +44,7 @@ from .quantize import (
     plan,
     same,
 )
+from .reading import read_weights
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +68,12 @@ def open_lm(
     cfg = info.lm_config
     lm = Lm(cfg)
     widened = mx.bfloat16 if as_stored else mx.float32
-    weights = _read(info, cfg, what, widened, shapes_only)
+    weights, beside = read_weights(info, cfg, what, widened, shapes_only)
+    if beside.weights and as_stored:
+        raise CheckpointError(
+            f"{beside.what} cannot be saved in quantised matrices as they are: merge "
+            "them with 'moshi-mlx fuse'."
+        )
     if not as_stored:
         weights = _cast(weights, dtype or _default_dtype(weights))
     layers = find_quantization(lm, weights, info.quantization, what)
@@ -78,6 +82,10 @@ def open_lm(
         weights, layers = widen_tables(weights, layers, lm)
     apply(lm, layers)
     _fill(lm, weights, what)
+    if beside.weights:
+        kind = lm.out_norm["weight"].dtype
+        halves = {name: w.astype(kind) for name, w in beside.weights.items()}
+        attach(lm, halves, beside.scaling, beside.what)
     del weights  # what is computed from them frees them, layer by layer
     if bits is not None and not layers:
         done = plan(lm, recipe or same(Choice.of(bits)))
@@ -259,57 +267,6 @@ def room_of(tensors: Mapping[str, TensorInfo | mx.array]) -> Room:
         for t in tensors.values()
     )
     return Room(axis=max(axes, default=0), tensors=len(tensors))
-
-
-def _read(
-    info: CheckpointInfo,
-    cfg: LmConfig,
-    what: str,
-    widened: mx.Dtype,
-    shapes_only: bool = False,
-) -> Weights:
-    """The tensors under our names, adapters merged; still lazy.
-
-    Args:
-        widened: what int8 ones become.
-    """
-    weights: Weights = {}
-    for path in info.moshi_weights:
-        weights |= read_tensors(path, shapes_only)
-    found = format_of(weights, what)
-    logger.info("%s are in %s format", what, found.name)
-    if cfg.vision is not None:
-        weights = moshivis.language_part(weights, what)
-    named = rename(weights, found, cfg, what, widened)
-    base, adapters = split_adapters(named)
-    if info.lora_weights is not None:
-        text = f"the adapters in {info.lora_weights}"
-        halves = read_tensors(info.lora_weights)
-        adapters |= rename(halves, PYTORCH, cfg, text, widened)
-    if adapters:
-        scaling = float(info.config.get("lora_scaling", 2.0))
-        base = merge(base, adapters, scaling, f"the adapters of {info.name}")
-    return share_slices(base, cfg)
-
-
-def share_slices(weights: Weights, cfg: LmConfig) -> Weights:
-    """Let steps of the depth transformer on one weight set share its arrays.
-
-    MLX files repeat a set for each of its steps; one copy is enough in memory.
-    """
-    shared = dict(weights)
-    dep = cfg.depformer
-    first: dict[int, int] = {}
-    for step in range(dep.num_slices):
-        if dep.weight_set(step) != dep.input_set(step):
-            continue
-        owner = first.setdefault(dep.weight_set(step), step)
-        for part in ("linear_in.", "transformer."):
-            prefix = f"{SLICES}.{step}.{part}"
-            for name in [n for n in weights if n.startswith(prefix)]:
-                original = f"{SLICES}.{owner}.{part}{name.removeprefix(prefix)}"
-                shared[name] = shared.get(original, weights[name])
-    return shared
 
 
 def _default_dtype(weights: Mapping[str, mx.array]) -> mx.Dtype:

@@ -15,6 +15,7 @@ from ..models.schema import shortened, without_nulls
 from ..utils.json_text import read_json
 from ..utils.loaders import NotInRepoError, hf_get
 from . import helium, moshivis
+from .adapters import local_adapter
 from .formats import Format, format_of_config
 from .kinds import ModelKind, kind_of
 from .moshi_7b import complete
@@ -112,7 +113,6 @@ class CheckpointInfo:
             "mimi": mimi_weights,
             "mimi_config": mimi_config,
             "tokenizer": tokenizer,
-            "lora": lora_weights,
         }
         if not isinstance(name, str | PathLike) or not str(name).strip():
             raise CheckpointError(
@@ -139,6 +139,8 @@ class CheckpointInfo:
         check_values(data)
         data |= {key: without_nulls(data[key]) for key in SETTINGS if data.get(key)}
         files = {key: hf_get(file) for key, file in given.items() if file is not None}
+        if lora_weights is not None:
+            files["lora"] = local_adapter(lora_weights)
         whole = stated or {} if layout else {}
         return cls(str(name), source, data, files, bits, kv_bits, layout, whole)
 

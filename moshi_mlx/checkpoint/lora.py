@@ -1,10 +1,13 @@
-"""Low-rank adapters (LoRA), merged into the matrices that they change."""
+"""Low-rank adapters (LoRA), merged into their matrices or run beside them."""
 
 from collections.abc import Mapping
 
 import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_unflatten
 
 from ..errors import CheckpointError
+from ..modules.lora import LoraLinear, linear_shape
 from ..utils.remap import shown
 from ..utils.tensor_files import Weights
 
@@ -60,6 +63,40 @@ def merge(base: Weights, adapters: Weights, scaling: float, what: str) -> Weight
             done[key] = _added(w, a, b, scaling, f"{what}: {matrix}")
         merged[name] = done[key]
     return merged
+
+
+def split_packed(base: Weights, halves: Weights) -> tuple[Weights, Weights]:
+    """Adapters of float matrices, to be merged, and those of quantised ones.
+
+    The latter cannot be merged without loss: they run beside their layer (``attach``).
+    """
+    beside = {
+        name: w
+        for name, w in halves.items()
+        if name.endswith((A, B))
+        and f"{name.removesuffix(A).removesuffix(B)}.scales" in base
+    }
+    return {k: w for k, w in halves.items() if k not in beside}, beside
+
+
+def attach(lm: nn.Module, beside: Weights, scaling: float, what: str) -> None:
+    """Let adapters run beside the layers that they name, which stay as they are.
+
+    Raises: CheckpointError for half an adapter, or one of another shape.
+    """
+    layers, wrapped = dict(lm.named_modules()), []
+    for matrix in sorted({name.removesuffix(A).removesuffix(B) for name in beside}):
+        a, b = beside.get(matrix + A), beside.get(matrix + B)
+        if a is None or b is None:
+            raise CheckpointError(f"{what} lack one half (A or B) of {matrix}.")
+        rows, columns = linear_shape(layers[matrix])
+        if a.shape[-1] != columns or b.shape != (rows, len(a)):
+            raise CheckpointError(
+                f"{what}: {matrix}: {b.shape} x {a.shape} does not fit the base's "
+                f"{(rows, columns)}: the adapters were trained for another model."
+            )
+        wrapped.append((matrix, LoraLinear(layers[matrix], a, b, scaling)))
+    lm.update_modules(tree_unflatten(wrapped))
 
 
 def _added(

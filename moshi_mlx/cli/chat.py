@@ -160,6 +160,7 @@ def chat(
     moshi_weights: options.MoshiWeights = None,
     mimi_weights: options.MimiWeights = None,
     tokenizer: options.Tokenizer = None,
+    adapter: options.Adapter = None,
     lm_config: options.LmConfigFile = None,
     json_: options.Json = False,
     verbose: options.Verbose = False,
@@ -200,6 +201,7 @@ def chat(
             "moshi_weights": moshi_weights,
             "mimi_weights": mimi_weights,
             "tokenizer": tokenizer,
+            "lora_weights": adapter,
             "bits": bits,
             "kv_bits": kv_bits,
         }

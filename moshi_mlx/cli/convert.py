@@ -39,7 +39,7 @@ def convert(
             metavar="OUT", help="Folder to write; it loads like any other checkpoint."
         ),
     ],
-    lora_weights: options.LoraWeights = None,
+    adapter: options.Adapter = None,
     dtype: Annotated[
         Precision | None,
         typer.Option("--dtype", help="Number type to store. Default: unchanged."),
@@ -77,7 +77,7 @@ def convert(
         moshi_weights=moshi_weights,
         mimi_weights=mimi_weights,
         tokenizer=tokenizer,
-        lora_weights=lora_weights,
+        lora_weights=adapter,
     )
     out = out.expanduser()
     check_free(out, overwrite, found.source.folder)

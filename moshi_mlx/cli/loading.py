@@ -48,6 +48,7 @@ def load_moshi(
     moshi_weights: Path | None = None,
     mimi_weights: Path | None = None,
     tokenizer: Path | None = None,
+    adapter: Path | None = None,
     ability: "Ability" = "listens",
 ) -> "Moshi":
     """A model with the files that the user named, ready for the first frame.
@@ -67,6 +68,7 @@ def load_moshi(
             moshi_weights=moshi_weights,
             mimi_weights=mimi_weights,
             tokenizer=tokenizer,
+            lora_weights=adapter,
             bits=bits,
             kv_bits=kv_bits,
         )

@@ -29,6 +29,8 @@ COMMANDS = {
     "voices": ("Listen and speak", "List, search and play the voices of `speak`."),
     "translate": ("Listen and speak", "Translate speech into speech (Hibiki)."),
     "complete": ("Listen and speak", "Continue a text (Helium)."),
+    "finetune": ("Train", "Teach a model from your own recordings."),
+    "fuse": ("Train", "Merge adapters into a model, or save them in another form."),
     "info": ("Checkpoints", "Show what a checkpoint holds."),
     "quantize": ("Checkpoints", "Make a checkpoint smaller and faster."),
     "convert": ("Checkpoints", "Save a checkpoint in the MLX format."),

@@ -151,12 +151,13 @@ Tokenizer = Annotated[
         rich_help_panel=FILES_PANEL,
     ),
 ]
-LoraWeights = Annotated[
+Adapter = Annotated[
     Path | None,
     typer.Option(
-        "--lora-weights",
-        metavar="FILE",
-        help="Merge these LoRA adapters into the weights. Default: none.",
+        *("--adapter", "--lora-weights", "--lora-weight"),
+        metavar="DIR|FILE",
+        help="Use these adapters (LoRA), from `finetune`, moshi-finetune or mlx-lm: "
+        "merged into weights in full precision, beside quantised ones.",
         rich_help_panel=FILES_PANEL,
     ),
 ]

@@ -130,7 +130,7 @@ def quantize(
     moshi_weights: options.MoshiWeights = None,
     mimi_weights: options.MimiWeights = None,
     tokenizer: options.Tokenizer = None,
-    lora_weights: options.LoraWeights = None,
+    adapter: options.Adapter = None,
     json_: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -168,7 +168,7 @@ def quantize(
         moshi_weights=moshi_weights,
         mimi_weights=mimi_weights,
         tokenizer=tokenizer,
-        lora_weights=lora_weights,
+        lora_weights=adapter,
     )
     result: dict[str, Any] = {"model": source}
     if out is not None:

@@ -180,6 +180,7 @@ def serve(
         typer.Option(hidden=True, help="Ignored: accepted for moshi_mlx 0.3.0."),
     ] = None,
     tokenizer: options.Tokenizer = None,
+    adapter: options.Adapter = None,
     moshi_weights: options.MoshiWeights = None,
     mimi_weights: options.MimiWeights = None,
     lm_config: options.LmConfigFile = None,
@@ -234,6 +235,7 @@ def serve(
         "moshi_weights": moshi_weights,
         "mimi_weights": mimi_weights,
         "tokenizer": tokenizer,
+        "lora_weights": adapter,
         "kv_bits": kv_bits,
     }
 

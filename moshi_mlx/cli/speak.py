@@ -200,6 +200,7 @@ def speak(
     moshi_weights: options.MoshiWeights = None,
     mimi_weights: options.MimiWeights = None,
     tokenizer: options.Tokenizer = None,
+    adapter: options.Adapter = None,
     lm_config: options.LmConfigFile = None,
     json_: options.Json = False,
 ) -> None:
@@ -244,6 +245,7 @@ def speak(
             moshi_weights=moshi_weights,
             mimi_weights=mimi_weights,
             tokenizer=tokenizer,
+            lora_weights=adapter,
             bits=quantize,
             kv_bits=kv_bits,
         )

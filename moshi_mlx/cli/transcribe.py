@@ -119,6 +119,7 @@ def transcribe(
     moshi_weights: options.MoshiWeights = None,
     mimi_weights: options.MimiWeights = None,
     tokenizer: options.Tokenizer = None,
+    adapter: options.Adapter = None,
     lm_config: options.LmConfigFile = None,
     json_: options.Json = False,
 ) -> None:
@@ -171,6 +172,7 @@ def transcribe(
             moshi_weights=moshi_weights,
             mimi_weights=mimi_weights,
             tokenizer=tokenizer,
+            lora_weights=adapter,
             bits=quantized,
             kv_bits=kv_bits,
         )

@@ -53,6 +53,7 @@ def load(
     revision: str | None = None,
     quantize: int | None = None,
     kv_bits: int | None = None,
+    adapter: str | Path | None = None,
     info: CheckpointInfo | None = None,
     **options: Any,
 ) -> AnyEngine:
@@ -68,13 +69,21 @@ def load(
         revision: branch, tag or commit of the repository.
         quantize: bits to quantise an unquantised model to while loading.
         kv_bits: 8 (or 4) keeps keys and values in this many bits.
+        adapter: adapters (LoRA) to use with it: a folder, or a file.
         info: a checkpoint that was found already, instead of ``name``.
         options: further ones of the loader.
 
     Raises: CheckpointError or ConfigError, in one sentence, for whatever is wrong with
         the name or the files.
     """
-    here = found(name, info, quantize=quantize, revision=revision, kv_bits=kv_bits)
+    here = found(
+        name,
+        info,
+        quantize=quantize,
+        revision=revision,
+        kv_bits=kv_bits,
+        adapter=adapter,
+    )
     if here.kind.engine == "codec":
         return load_codec(info=here, **options)
     loaders = {"stt": load_stt, "tts": load_tts, "text": load_text}

@@ -18,12 +18,18 @@ def found(
     revision: str | None = None,
     kv_bits: int | None = None,
     kind: Literal["stt", "tts"] | None = None,
+    adapter: str | Path | None = None,
 ) -> CheckpointInfo:
     """The checkpoint of a name, unless one was found already."""
     if info is not None:
         return info
     return CheckpointInfo.find(
-        name, revision=revision, kind=kind, bits=quantize, kv_bits=kv_bits
+        name,
+        revision=revision,
+        lora_weights=adapter,
+        kind=kind,
+        bits=quantize,
+        kv_bits=kv_bits,
     )
 
 

@@ -29,6 +29,7 @@ def load_tts(
     quantize: int | None = None,
     revision: str | None = None,
     kv_bits: int | None = None,
+    adapter: str | Path | None = None,
     info: CheckpointInfo | None = None,
     **settings: Any,
 ) -> TTSModel:
@@ -38,6 +39,7 @@ def load_tts(
         name: a folder, or a repository of the hub.
         quantize: bits to quantise an unquantised model to while loading.
         kv_bits: 8 (or 4) keeps keys and values in this many bits.
+        adapter: adapters (LoRA) to use with it: a folder, or a file.
         info: a checkpoint that was found already, instead of ``name``.
         settings: of ``TTSModel``: ``temp``, ``n_q``, ``voice_repo`` ... A model that
             brings voices of its own looks for them in its folder by default.
@@ -49,6 +51,7 @@ def load_tts(
         quantize=quantize,
         revision=revision,
         kv_bits=kv_bits,
+        adapter=adapter,
         kind="tts",
     )
     here.kind.check("speaks", here.name)
@@ -76,6 +79,7 @@ def load_stt(
     quantize: int | None = None,
     revision: str | None = None,
     kv_bits: int | None = None,
+    adapter: str | Path | None = None,
     info: CheckpointInfo | None = None,
 ) -> STTModel:
     """Load a model that listens: as ``load_tts``."""
@@ -84,6 +88,7 @@ def load_stt(
         quantize=quantize,
         revision=revision,
         kv_bits=kv_bits,
+        adapter=adapter,
         kind="stt",
     )
     here.kind.check("transcribes", here.name)
@@ -106,6 +111,7 @@ def load_text(
     group_size: int | None = None,
     revision: str | None = None,
     kv_bits: int | None = None,
+    adapter: str | Path | None = None,
     info: CheckpointInfo | None = None,
 ) -> TextModel:
     """Load a model that continues texts: as ``load_tts``.
@@ -113,7 +119,14 @@ def load_text(
     Args:
         group_size: weights that share a scale, where ``quantize`` quantises.
     """
-    here = found(name, info, quantize=quantize, revision=revision, kv_bits=kv_bits)
+    here = found(
+        name,
+        info,
+        quantize=quantize,
+        revision=revision,
+        kv_bits=kv_bits,
+        adapter=adapter,
+    )
     here.kind.check("writes", here.name)
     owner = model_thread()
 

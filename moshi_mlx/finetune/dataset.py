@@ -24,10 +24,13 @@ class Shape:
     Attributes:
         layout: of the sound.
         text: how words become the text stream.
+        text_card, audio_card: how many text tokens, and codes, the model knows.
     """
 
     layout: CodeLayout
     text: TextRules
+    text_card: int = 2**31 - 1
+    audio_card: int = 2**31 - 1
 
     @classmethod
     def of(cls, cfg: LmConfig, stt_config: dict[str, Any]) -> "Shape":
@@ -36,7 +39,21 @@ class Shape:
         delay = float(stt_config.get("audio_delay_seconds", 0.0)) if sides == 1 else 0.0
         padding, end = cfg.silent_text
         text = TextRules(padding, end, delay)
-        return cls(CodeLayout(sides, cfg.audio_codebooks // sides), text)
+        layout = CodeLayout(sides, cfg.audio_codebooks // sides)
+        cards = cfg.text_out_vocab_size, cfg.audio_vocab_size - 1
+        return cls(layout, text, *cards)
+
+    def check(self, text: np.ndarray, sound: np.ndarray) -> None:
+        """Raise a ConfigError for tokens or codes that the model does not know."""
+        for what, found, card in (
+            ("tokenizer gives the token", text, self.text_card),
+            ("codec gives the code", sound, self.audio_card),
+        ):
+            if found.size and found.max() >= card:
+                raise ConfigError(
+                    f"the {what} {found.max()} and the model knows {card}: give the "
+                    "files that belong to it."
+                )
 
 
 class Windows:
@@ -51,7 +68,7 @@ class Windows:
         source: DataSource,
         codes: CodeStore,
         encode: Encode,
-        text: TextRules,
+        shape: Shape,
         progress: Progress | None = None,
     ):
         self.name, self.weight = source.name, source.weight
@@ -61,7 +78,8 @@ class Windows:
             words = recording.words()
             for place, sound in enumerate(codes.of(recording)):
                 here = within(words, place * codes.window, codes.window)
-                text_row = text_stream(here, self.frames, encode, text)
+                text_row = text_stream(here, self.frames, encode, shape.text)
+                shape.check(text_row, sound)
                 self._streams.append(self._joined(text_row, sound))
             if progress is not None:
                 progress(number + 1, len(source.recordings))

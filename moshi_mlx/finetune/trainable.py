@@ -21,6 +21,7 @@ from ..modules.lora import LoraLinear, linear_shape
 
 Arrays = dict[str, mx.array]
 A, B = "lora_A", "lora_B"
+UNREACHED = ("condition_provider", "extra_heads")  # by the losses
 
 
 @dataclass
@@ -157,6 +158,9 @@ def everything(lm: Lm) -> Trainable:
     found, names = Trainable(), dict[int, str]()
     lm.unfreeze()
     for path, module in reversed(lm.named_modules()):
+        if path.startswith(UNREACHED):
+            module.freeze()
+            continue
         if "scales" in module:
             raise ConfigError(
                 "quantised weights cannot be trained themselves: use "

@@ -132,11 +132,12 @@ def test_channels_that_are_missing_are_told(tmp_path: Path):
         store(None, sides=1).of(TrainingRecording(tmp_path / "one.wav", 0.2, 1))
 
 
-def windows(tmp_path: Path, window: float = 0.8) -> Windows:
+def windows(tmp_path: Path, window: float = 0.8, **cards: int) -> Windows:
     words = [("ab", 0.08, 0.2), ("c", 0.9, 1.0)]
     recording(tmp_path, "one", 1.2, words)
     source = DataSource("x", [TrainingRecording(tmp_path / "one.wav", 1.2)])
-    return Windows(source, store(None, window=window), letters, TextRules())
+    shape = Shape(CodeLayout(2, 4), TextRules(), **cards)
+    return Windows(source, store(None, window=window), letters, shape)
 
 
 def test_streams_are_text_own_and_user(tmp_path: Path):
@@ -148,6 +149,13 @@ def test_streams_are_text_own_and_user(tmp_path: Path):
     assert last[0].tolist() == [0, 12, 3, 3, 3, 3, 3, 3, 3, 3]
     assert (first[1:] >= 0).all()
     assert (last[1:, :5] >= 0).all() and (last[1:, 5:] == -1).all()
+
+
+def test_codes_that_the_model_does_not_know_are_refused(tmp_path: Path):
+    with pytest.raises(ConfigError, match="token 12 and the model knows 12: give"):
+        windows(tmp_path, text_card=12)
+    with pytest.raises(ConfigError, match=r"the codec gives the code .* knows 8"):
+        windows(tmp_path, audio_card=8)
 
 
 def test_processes_share_a_batch(tmp_path: Path):

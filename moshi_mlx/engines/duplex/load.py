@@ -24,6 +24,7 @@ def load_moshi(
     quantize: int | None = None,
     revision: str | None = None,
     kv_bits: int | None = None,
+    adapter: str | Path | None = None,
     info: CheckpointInfo | None = None,
 ) -> Moshi:
     """Load a model that listens and answers: Moshi, MoshiVis, Hibiki.
@@ -36,13 +37,21 @@ def load_moshi(
         quantize: bits to quantise an unquantised model to while loading.
         revision: branch, tag or commit of the repository.
         kv_bits: 8 (or 4) keeps the conversations' keys and values in this many bits.
+        adapter: adapters (LoRA) to use with it: a folder, or a file.
         info: a checkpoint that was found already, instead of ``name``.
 
     Raises: CheckpointError or ConfigError, in one sentence, for whatever is wrong with
         the name or the files.
     """
     here = fetched(
-        found(name, info, quantize=quantize, revision=revision, kv_bits=kv_bits)
+        found(
+            name,
+            info,
+            quantize=quantize,
+            revision=revision,
+            kv_bits=kv_bits,
+            adapter=adapter,
+        )
     )
     owner = model_thread()
 

@@ -1,0 +1,40 @@
+"""Write what was learnt so that other programs read it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from ..checkpoint.save import SOURCE_KEYS, check_space
+from ..models.lm import Lm
+from .codes import save_tensors
+from .settings import TrainSettings
+from .trainable import Trainable
+
+
+def export_adapters(
+    folder: Path,
+    trainable: Trainable,
+    config: Mapping[str, Any],
+    settings: TrainSettings,
+) -> None:
+    """Kyutai's ``lora.safetensors``, in bfloat16 as theirs, and ``config.json``."""
+    arrays = {n: w.astype(mx.bfloat16) for n, w in trainable.arrays.items()}
+    check_space(folder, sum(w.nbytes for w in arrays.values()))
+    data = {key: value for key, value in config.items() if key not in SOURCE_KEYS}
+    data |= {"lora": True, "lora_rank": settings.rank, "lora_scaling": settings.scale}
+    (folder / "config.json").write_text(json.dumps(data, indent=1) + "\n")
+    save_tensors(folder / "lora.safetensors", arrays)
+
+
+def export_weights(folder: Path, lm: Lm, config: Mapping[str, Any]) -> None:
+    """All weights, as ``model.safetensors``, and ``config.json``."""
+    arrays = dict(tree_flatten(lm.parameters()))
+    check_space(folder, sum(w.nbytes for w in arrays.values()))
+    data = {key: value for key, value in config.items() if key not in SOURCE_KEYS}
+    data["moshi_name"] = "model.safetensors"
+    (folder / "config.json").write_text(json.dumps(data, indent=1) + "\n")
+    save_tensors(folder / "model.safetensors", arrays)

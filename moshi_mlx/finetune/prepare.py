@@ -1,0 +1,230 @@
+"""From settings to a training: the model, what is trained of it, the data."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from ..checkpoint.adapters import find_adapter, read_adapter
+from ..checkpoint.build import load_lm, load_mimi, load_tokenizer
+from ..checkpoint.info import CheckpointInfo
+from ..checkpoint.reading import rename_adapter
+from ..errors import CheckpointError, ConfigError
+from ..models.kyutai_names import kyutai_name
+from ..models.lm import Lm
+from ..utils.remap import check_names
+from .checkpointing import checkpointed
+from .codes import CodeStore
+from .dataset import Batches, Shape, Windows, in_order
+from .export import export_adapters, export_weights
+from .loop import Line, Training
+from .loss import LossWeights
+from .optimizer import CycledAdamW
+from .ranks import Ranks
+from .recordings import VALID, find_sources
+from .run_folder import RunFolder
+from .settings import TrainSettings
+from .step import TrainingStep
+from .trainable import Trainable, add_adapters, add_embeddings, everything
+from .words import encoder
+
+_log = logging.getLogger(__name__)
+
+EPS = 1e-8  # of AdamW
+Told = Callable[[str, int, int], None]  # what is read, how much of how many
+
+
+def check_trainable(info: CheckpointInfo) -> None:
+    """Raise a ConfigError for a model that is not trained here."""
+    kind = info.kind
+    if kind.engine not in ("duplex", "stt"):
+        raise ConfigError(
+            f"{info.name} is a {kind.name} model, which is not trained here: give "
+            "Moshi, PersonaPlex, Hibiki or a model that transcribes."
+        )
+
+
+@dataclass
+class Prepared:
+    """A model and its data, ready to be trained.
+
+    Attributes:
+        windows: of each source, to train on; ``valid`` to evaluate on.
+        conditions: what the model is told beside its streams.
+    """
+
+    info: CheckpointInfo
+    settings: TrainSettings
+    lm: Lm
+    trainable: Trainable
+    windows: list[Windows]
+    valid: list[Windows]
+    conditions: tuple[Any, ...] = ()
+    ranks: Ranks = field(default_factory=Ranks)
+
+    def training(
+        self, resume: bool = False, tell: Callable[[Line], None] = lambda _: None
+    ) -> Training:
+        """The training, in its folder. Raises: as ``RunFolder``."""
+        settings, ranks = self.settings, self.ranks
+        folder = None
+        if ranks.first:
+            folder = RunFolder(Path(settings.adapter_path), settings, resume)
+        optimizer = CycledAdamW(settings.betas, EPS, settings.weight_decay)
+        compiled = settings.compile
+        if compiled is None:
+            compiled = mx.default_device().type == mx.DeviceType.gpu
+        step = TrainingStep(
+            *(self.lm, self.trainable, optimizer, settings.rates(), self.weights()),
+            conditions=self.conditions,
+            max_norm=settings.max_norm,
+            compiled=compiled,
+            add=ranks.add,
+            seed=settings.seed,
+        )
+        shared = (settings.batch_size, settings.seed, ranks.rank, ranks.size)
+        size = settings.batch_size
+        return Training(
+            settings,
+            step,
+            Batches(self.windows, *shared),
+            lambda: in_order(self.valid, size, ranks.rank, ranks.size),
+            folder,
+            ranks,
+            self.export,
+            tell,
+        )
+
+    def weights(self) -> LossWeights:
+        """Of the losses; only the model's own side counts."""
+        cfg, settings = self.lm.cfg, self.settings
+        own = min(cfg.generated_codebooks, cfg.audio_codebooks // 2)
+        return LossWeights(
+            settings.first_codebook_weight, settings.text_padding_weight, own
+        )
+
+    def export(self, folder: Path) -> None:
+        """Write what was learnt so far, as other programs read it."""
+        if self.settings.fine_tune_type == "full":
+            export_weights(folder, self.lm, self.info.config)
+        else:
+            export_adapters(folder, self.trainable, self.info.config, self.settings)
+
+    @contextmanager
+    def saving_memory(self) -> Iterator[None]:
+        """With checkpointed layers while the block runs, if they were asked for."""
+        frames = self.windows[0].frames
+        wanted = self.settings.grad_checkpoint
+        with checkpointed(self.lm, frames) if wanted else nullcontext():
+            yield
+
+
+def load_model(
+    settings: TrainSettings, files: Mapping[str, str] | None = None
+) -> tuple[CheckpointInfo, Lm]:
+    """The model that the settings name, frozen.
+
+    Args:
+        files: of the checkpoint, instead of its own, as ``CheckpointInfo.find`` takes
+            them.
+    """
+    info = CheckpointInfo.find(settings.model, **(files or {}))  # type: ignore[arg-type]
+    check_trainable(info)
+    lm = load_lm(info)
+    lm.freeze()
+    return info, lm
+
+
+def choose(lm: Lm, settings: TrainSettings) -> Trainable:
+    """What the settings train of a model."""
+    if settings.fine_tune_type == "full":
+        return everything(lm)
+    trainable = add_adapters(
+        *(lm, settings.rank, settings.scale),
+        keys=settings.keys,
+        num_layers=settings.num_layers,
+        dropout=settings.dropout,
+        seed=settings.seed,
+    )
+    if settings.train_embeddings:
+        add_embeddings(lm, trainable)
+    if settings.resume_adapter_file:
+        begin_with(lm, trainable, Path(settings.resume_adapter_file))
+    return trainable
+
+
+def begin_with(lm: Lm, trainable: Trainable, path: Path) -> None:
+    """Begin with the adapters of a file, Kyutai's or mlx-lm's, instead of new ones.
+
+    Raises: CheckpointError for adapters of other layers, or of another rank.
+    """
+    files = find_adapter(path)
+    weights = rename_adapter(
+        read_adapter(files), lm.cfg, f"the adapters in {files.weights}"
+    )
+    found = {}
+    for name, w in weights.items():
+        path_, dot, end = name.partition(".lora_")
+        module = path_ if dot else name.removesuffix(".weight")
+        rest = f".lora_{end}" if dot else ".weight"
+        found[kyutai_name(lm.cfg, module) + rest] = w.astype(mx.float32)
+    check_names(found, trainable.arrays, f"the adapters in {files.weights}")
+    for name, w in found.items():
+        if w.shape != trainable.arrays[name].shape:
+            raise CheckpointError(
+                f"{files.weights}: {name} is {w.shape} and this training has "
+                f"{trainable.arrays[name].shape}: give their own --rank."
+            )
+    trainable.arrays = found
+
+
+def read_data(
+    info: CheckpointInfo, lm: Lm, settings: TrainSettings, tell: Told | None = None
+) -> tuple[list[Windows], list[Windows]]:
+    """Windows to train on and to evaluate on; codes are computed where none are kept.
+
+    Raises: ConfigError or AudioError for data that cannot be used.
+    """
+    shape = Shape.of(lm.cfg, info.stt_config)
+    train = find_sources(settings.data)
+    valid = find_sources(settings.eval_data) if settings.eval_data else []
+    valid = valid or find_sources(settings.data, VALID)
+    first = train[0].recordings[0].path.parent
+    cache = Path(settings.cache_dir) if settings.cache_dir else first / ".codes"
+    codes = CodeStore(cache, partial(load_mimi, info), shape.layout, settings.window)
+    encode = encoder(load_tokenizer(info))
+
+    def windows(sources: Sequence[Any]) -> list[Windows]:
+        found = []
+        for source in sources:
+            told = None if tell is None else partial(tell, source.name)
+            found.append(Windows(source, codes, encode, shape, told))
+        return found
+
+    return windows(train), windows(valid)
+
+
+def conditions_of(info: CheckpointInfo, lm: Lm) -> tuple[Any, ...]:
+    """What a model is told while it is trained: what it is told when it runs."""
+    told = info.kind.conditions
+    if told is None or lm.condition_provider is None:
+        return ()
+    return (lm.condition_provider.condition_tensor("description", told[0]),)
+
+
+def prepare(
+    settings: TrainSettings,
+    files: Mapping[str, str] | None = None,
+    tell: Told | None = None,
+) -> Prepared:
+    """Load a model and its data. Raises: MoshiError for what cannot be used."""
+    info, lm = load_model(settings.check(), files)
+    conditions = conditions_of(info, lm)
+    windows, valid = read_data(info, lm, settings, tell)
+    trainable = choose(lm, settings)
+    return Prepared(info, settings, lm, trainable, windows, valid, conditions)
