@@ -128,7 +128,7 @@ def test_only_declared_packages_are_imported():
     declared = declared.replace("-", "_").lower()  # the extras for users among them
     for name, tree in FILES:
         for full in imports(tree, f"moshi_mlx.{name}"):
-            top = full.split(".")[0]
+            top = {"yaml": "pyyaml"}.get(full.split(".")[0], full.split(".")[0])
             if top not in {"moshi_mlx", *sys.stdlib_module_names}:
                 assert f'"{top.lower()}' in declared, (
                     f"{name} imports {top}: declare it"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..finetune.estimate import Estimate
     from ..finetune.loop import Line
-    from ..finetune.prepare import Prepared
+    from ..finetune.prepare import PreparedTraining
     from ..finetune.settings import TrainSettings
 
 
@@ -24,7 +24,7 @@ class Printed:
         self._tokens = 0
         self._since = time.perf_counter()
 
-    def begin(self, prepared: "Prepared", needs: "Estimate") -> None:
+    def begin(self, prepared: "PreparedTraining", needs: "Estimate") -> None:
         """Say what is trained, on what, and what it takes."""
         from ..finetune.estimate import seconds
 

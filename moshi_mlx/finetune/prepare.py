@@ -50,7 +50,7 @@ def check_trainable(info: CheckpointInfo) -> None:
 
 
 @dataclass
-class Prepared:
+class PreparedTraining:
     """A model and its data, ready to be trained.
 
     Attributes:
@@ -221,10 +221,10 @@ def prepare(
     settings: TrainSettings,
     files: Mapping[str, str] | None = None,
     tell: Told | None = None,
-) -> Prepared:
+) -> PreparedTraining:
     """Load a model and its data. Raises: MoshiError for what cannot be used."""
     info, lm = load_model(settings.check(), files)
     conditions = conditions_of(info, lm)
     windows, valid = read_data(info, lm, settings, tell)
     trainable = choose(lm, settings)
-    return Prepared(info, settings, lm, trainable, windows, valid, conditions)
+    return PreparedTraining(info, settings, lm, trainable, windows, valid, conditions)
