@@ -1,5 +1,6 @@
 """Where a server is reached, in words for people."""
 
+from collections.abc import Sequence
 from urllib.parse import quote
 
 
@@ -28,12 +29,17 @@ class Addresses:
         bracketed = [f"[{h}]" if ":" in h else h for h in hosts]
         return [f"{scheme}://{h}:{port}{query}" for h in bracketed]
 
-    def words(self, port: int) -> str:
-        """What is printed when the server runs."""
+    def words(self, port: int, served: Sequence[str] = ()) -> str:
+        """What is printed when the server runs.
+
+        Args:
+            served: lines about what there is.
+        """
         from ..serve.gate.security import is_local
 
         lines = [f"Moshi is at {self.urls(port)[0]}"]
         lines += [f"  from other machines: {url}" for url in self.urls(port)[1:]]
+        lines += served
         if self.fingerprint:
             lines.append(
                 "Browsers warn once about the certificate, because nobody has signed "

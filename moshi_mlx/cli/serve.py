@@ -11,9 +11,10 @@ from .addresses import Addresses
 from .console import status
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from ..engines.duplex.engine import Moshi
-    from ..serve.protocols.openai import AudioModels
-    from ..serve.speech import SpeechService
+    from ..serve.service import Service
 
 EXAMPLES = """
 moshi-mlx serve
@@ -21,6 +22,7 @@ moshi-mlx serve --model demo --port 9000 --no-browser
 moshi-mlx serve --host 0.0.0.0 --https
 moshi-mlx serve --max-sessions 4 --record recordings
 moshi-mlx serve --stt kyutai/stt-1b-en_fr --tts kyutai/tts-1.6b-en_fr
+moshi-mlx serve --model kyutai/moshiko-mlx-q4 --stt kyutai/stt-1b-en_fr --preload
 """
 PORT = 8998  # of every Moshi server
 WEB_PANEL = "Server"
@@ -36,7 +38,7 @@ def serve(
         typer.Option(
             "--stt",
             metavar="REPO|FOLDER",
-            help="Also transcribe, with this model.",
+            help="Transcribe, with this model.",
             rich_help_panel=API_PANEL,
         ),
     ] = None,
@@ -45,10 +47,27 @@ def serve(
         typer.Option(
             "--tts",
             metavar="REPO|FOLDER",
-            help="Also speak, with this model.",
+            help="Speak, with this model.",
             rich_help_panel=API_PANEL,
         ),
     ] = None,
+    translate: Annotated[
+        str | None,
+        typer.Option(
+            "--translate",
+            metavar="REPO|FOLDER",
+            help="Translate sound files, with this Hibiki.",
+            rich_help_panel=API_PANEL,
+        ),
+    ] = None,
+    preload: Annotated[
+        bool,
+        typer.Option(
+            "--preload",
+            help="Load these models at once, not when they are first needed.",
+            rich_help_panel=API_PANEL,
+        ),
+    ] = False,
     voice_repo: Annotated[
         str | None,
         options.voice_repo(API_PANEL, "--tts looks"),
@@ -186,12 +205,13 @@ def serve(
     lm_config: options.LmConfigFile = None,
     verbose: options.Verbose = False,
 ) -> None:
-    """Talk with Moshi in the browser.
+    """Talk with Moshi in the browser, and give programs speech.
 
     Open the page and press the button. Kyutai's web client, python -m moshi.client and
-    the Rust client can connect to /api/chat too. With --stt and --tts, programs can
-    transcribe and speak: those that know OpenAI's audio API at /v1, those that know
-    Kyutai's moshi-server (Unmute, Kyutai's scripts) at /api.
+    the Rust client can connect to /api/chat too. With --stt, --tts and --translate,
+    programs can transcribe, speak and translate: those that know OpenAI's audio API at
+    /v1, those that know Kyutai's moshi-server (Unmute, Kyutai's scripts) at /api. Then
+    there is a Moshi only if --model names one. --model demo serves the whole demo.
     """
     del steps
     from ..utils.extras import require
@@ -199,17 +219,19 @@ def serve(
     require("serve", "moshi-mlx serve")
     from ..engines.owner import model_thread
     from ..serve import app, server
-    from ..serve.gate import logs, security, tls
+    from ..serve.gate import logs, security
     from ..serve.gate.addresses import read_proxies
     from ..serve.gate.limits import Limits
+    from ..serve.models import family, speech_service
     from ..serve.protocols.openai.models import read_voice_map
     from ..serve.service import Service, describe, load_batch
 
     local = security.is_local(host)
     if token is None and not local:
         token = security.new_token()
+    talks = model is not None or not (stt or tts or translate)
     folder = None
-    if static != "none":
+    if static != "none" and (talks or static is not None):
         folder = app.page_folder() if static is None else app.check_static(static)
     own_page = static is None
     policy = security.Policy(
@@ -218,11 +240,7 @@ def serve(
         allow_origin or (),
         security.OWN_PAGE_POLICY if own_page else security.OTHER_PAGE_POLICY,
     )
-    context, fingerprint = None, ""
-    if ssl is not None:
-        context = tls.from_folder(ssl)
-    elif https:
-        context, fingerprint = tls.made_on_the_spot(tls.own_names())
+    context, fingerprint = _certificate(ssl, https)
     if record is not None:
         from ..audio.files import make_folder
 
@@ -242,65 +260,50 @@ def serve(
     def load() -> "Moshi":
         return _load(model, quantized, codec.value, files)
 
-    voices = read_voice_map(voice_map or ())
+    speech = speech_service(
+        *(stt or family(model, "stt"), tts or family(model, "tts"), translate),
+        *(max_sessions or SPEECH_ROWS, voice_repo, read_voice_map(voice_map or ())),
+    )
     with status("loading the model"):
-        thread = model_thread()
-        batch = load_batch(thread, load, max_sessions or 1, cfg_coef)
-        audio = _audio_models(stt, tts, voice_repo, voices)
-    speech = _speech(audio, max_sessions or SPEECH_ROWS)
+        thread, batch = model_thread(), None
+        if talks:
+            batch = load_batch(thread, load, max_sessions or 1, cfg_coef)
+        if preload:
+            speech.load()
     service = Service(
-        thread,
-        batch,
-        describe(batch),
-        max_sessions or 1,
-        Limits(session_s=max_seconds),
-        record,
-        proxies,
-        speech,
+        *(thread, batch, batch and describe(batch), max_sessions or 1),
+        *(Limits(session_s=max_seconds), record, proxies, speech),
     )
     addresses = Addresses(host, context is not None, token, fingerprint)
 
     def started(port: int) -> None:
-        print(addresses.words(port), flush=True)
+        print(addresses.words(port, _served(service)), flush=True)
         if not no_browser and folder is not None:
             webbrowser.open(addresses.urls(port)[0])
 
-    answers = app.make_app(service, policy, folder, audio)
+    answers = app.make_app(service, policy, folder)
     server.run_server(answers, service, host, port, context, started)
 
 
-def _audio_models(
-    stt: str | None, tts: str | None, voice_repo: str | None, voices: dict[str, str]
-) -> "AudioModels":
-    from ..engines.load import load_stt, load_tts
-    from ..serve.protocols.openai import AudioModels
+def _certificate(folder: Path | None, https: bool) -> "tuple[SSLContext | None, str]":
+    """What HTTPS needs, and the fingerprint of a certificate that nobody has signed."""
+    from ..serve.gate import tls
 
-    repo: dict[str, Any] = {} if voice_repo is None else {"voice_repo": voice_repo}
-    return AudioModels(
-        None if stt is None else load_stt(stt),
-        None if tts is None else load_tts(tts, **repo),
-        voices,
-    )
+    if folder is not None:
+        return tls.from_folder(folder), ""
+    return tls.made_on_the_spot(tls.own_names()) if https else (None, "")
 
 
-def _speech(audio: "AudioModels", rows: int) -> "SpeechService":
-    """Batches on the same models, made on first need."""
-    from ..engines.owner import model_thread
-    from ..engines.stt.batch import STTBatch
-    from ..engines.tts.batch import TTSBatch
-    from ..serve.lazy import Lazy, fitting
-    from ..serve.speech import SpeechService
-
-    service = SpeechService(model_thread())
-    if (stt := audio.stt) is not None:
-        service.stt = Lazy(
-            stt.name, lambda: fitting(lambda n: STTBatch(stt, n), rows, stt.name)
-        )
-    if (tts := audio.tts) is not None:
-        service.tts = Lazy(
-            tts.name, lambda: fitting(lambda n: TTSBatch(tts, n), rows, tts.name)
-        )
-    return service
+def _served(service: "Service") -> list[str]:
+    """What programs find here, in a line each."""
+    speech, about = service.speech, service.about
+    served = {
+        "conversations": about and about.model,
+        "transcription": speech.stt and speech.stt.name,
+        "speech": speech.tts and speech.tts.name,
+        "translation": speech.translate and speech.translate.name,
+    }
+    return [f"  {what}: {name}" for what, name in served.items() if name]
 
 
 def _load(

@@ -12,7 +12,6 @@ from .gate.refusal import Refused
 from .gate.security import Policy
 from .protocols import PROTOCOLS, Protocol
 from .protocols.base import Answer, ServeSocket
-from .protocols.openai import MANNERS, AudioModels, add_routes
 from .service import Service
 
 if TYPE_CHECKING:
@@ -44,13 +43,11 @@ def make_app(
     service: Service,
     policy: Policy,
     static: Path | None,
-    audio: AudioModels | None = None,
 ) -> App:
     """Everything that the server answers, behind the guard.
 
     Args:
         static: folder of the page, None for no page.
-        audio: the models that answer OpenAI's clients.
     """
     from fastapi import FastAPI, HTTPException, Response
     from fastapi.staticfiles import StaticFiles
@@ -65,10 +62,9 @@ def make_app(
     for protocol in PROTOCOLS.values():
         _add_protocol(app, protocol, service)
     _add_reports(app, service)
-    add_routes(app, audio or AudioModels())
     if static is not None:
         app.mount("/", Page(directory=static, html=True))
-    manners = [*(protocol.manners for protocol in PROTOCOLS.values()), MANNERS]
+    manners = [protocol.manners for protocol in PROTOCOLS.values()]
     return Guard(app, policy, service.gate, manners)
 
 
@@ -133,7 +129,7 @@ def _answer(
         except Refused as error:
             refused = error
         except MoshiError as error:
-            refused = Refused.of(error)
+            refused = protocol.manners.refused(error)
         except Exception:  # its words may name files of the server
             _log.exception("a request failed: %s", request.url.path)
             refused = Refused(500, "the server failed: see its log.")

@@ -1,6 +1,15 @@
-"""Answers that are sent while they are made."""
+"""Answers that take time: sent while they are made, or given up with their client."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .gate.refusal import Refused
+
+if TYPE_CHECKING:
+    from fastapi import Request
+
+T = TypeVar("T")
 
 
 async def begun(pieces: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
@@ -21,3 +30,27 @@ async def begun(pieces: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
             await pieces.aclose()
 
     return everything()
+
+
+async def unless_gone(request: "Request", work: Coroutine[Any, Any, T]) -> T:
+    """What ``work`` gives; it is cancelled when the client hangs up.
+
+    The request's body must have been read. Raises: Refused, which nobody reads, then.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            leaving.result()  # raises, where the client sends what it should not
+            raise Refused(499, "the client has gone.")
+        return working.result()
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _left(request: "Request") -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

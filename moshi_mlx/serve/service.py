@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,6 +119,7 @@ class Service:
         self.gate = Gate(self.limits, proxies=self.proxies)
         self.lobby = Lobby(self.places)
         self.metrics = Metrics()
+        self.since = time.time()
         self.closing: asyncio.Event = asyncio.Event()
         self._last_step = 0.0
 

@@ -6,22 +6,30 @@ steps; closing frees the row within a step. A protocol knows nothing else of mod
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
 import mlx.core as mx
 
+from ..audio.long import LongSound
 from ..audio.samples import Pcm
-from ..documents.words import Word
 from ..engines.duplex.engine import Moshi
 from ..engines.stt.batch import STTBatch
-from ..engines.stt.events import Event, Pauses
+from ..engines.stt.events import Event
 from ..engines.stt.files import alisten
 from ..engines.stt.model import Sound
 from ..engines.stt.transcript import Transcript
-from ..engines.text.engine import TextModel
 from ..engines.thread import ModelThread
 from ..engines.tts.batch import Spoken, TTSBatch
 from ..engines.tts.engine import DEFAULT_VOICE
@@ -33,6 +41,7 @@ from .tally import Tally
 from .voice import Voice
 
 _RETRY_S = 0.1
+MOST_JOBS = 4  # files at a time; they take turns on the model's thread
 VoiceName = str | LiveVoice
 
 
@@ -55,9 +64,14 @@ class Offer:
 class SpeechService:
     """The models of a server that are not conversations; each may be missing.
 
+    Args:
+        stt, tts: batches of live rows.
+        translate: a Hibiki.
+        voice_map: names that clients use, and the voices that they mean.
+        jobs: files that may be worked on at a time.
+
     Attributes:
-        stt, tts: batches of live rows; ``translate``: a Hibiki; ``text``: a Helium.
-        heard, said: counts of what they did.
+        heard, said: counts of what the batches did.
     """
 
     def __init__(
@@ -66,13 +80,16 @@ class SpeechService:
         stt: Lazy[STTBatch] | None = None,
         tts: Lazy[TTSBatch] | None = None,
         translate: Lazy[Moshi] | None = None,
-        text: Lazy[TextModel] | None = None,
+        voice_map: Mapping[str, str] | None = None,
+        jobs: int = MOST_JOBS,
     ):
         self._thread = thread
-        self.stt, self.tts, self.translate, self.text = stt, tts, translate, text
+        self.stt, self.tts, self.translate = stt, tts, translate
+        self.voice_map = dict(voice_map or {})
         self.heard, self.said = Tally("asr"), Tally("py")
         self._voices: dict[str, LiveVoice] = {}
-        self._names: list[str] = []  # of voices, as they were listed last
+        self.known_voices: list[str] = []  # as they were listed last
+        self._jobs, self._busy = jobs, 0
 
     @property
     def hears(self) -> Offer | None:
@@ -84,6 +101,24 @@ class SpeechService:
         """The model that speaks, None where there is none."""
         return None if self.tts is None else Offer(self.tts.name)
 
+    async def listening(self) -> STTBatch:
+        """The model that listens. Raises: NotServed if there is none."""
+        return await _needed(self.stt, "listens", "--stt").get()
+
+    async def speaking(self) -> TTSBatch:
+        """The model that speaks. Raises: NotServed if there is none."""
+        return await _needed(self.tts, "speaks", "--tts").get()
+
+    async def translating(self) -> Moshi:
+        """The model that translates. Raises: NotServed if there is none."""
+        return await _needed(self.translate, "translates", "--translate").get()
+
+    def load(self) -> None:
+        """Load every model now, before the server runs."""
+        for model in (self.stt, self.tts, self.translate):
+            if model is not None:
+                model.load()
+
     async def listen(self, wait_s: float = 0.0) -> Ears:
         """Ears for a sound that is being said.
 
@@ -92,7 +127,7 @@ class SpeechService:
 
         Raises: NoPlace when all places are taken; NotServed without a model.
         """
-        batch = await _needed(self.stt, "listens", "--stt").get()
+        batch = await self.listening()
         owner = batch.stt.owner
         row = await _tried(lambda: owner.arun(batch.open), wait_s)
         assert self._thread is not None
@@ -108,7 +143,7 @@ class SpeechService:
         Raises: as ``listen``; CheckpointError, AudioError or ConfigError for a voice
             that cannot be had.
         """
-        batch = await _needed(self.tts, "speaks", "--tts").get()
+        batch = await self.speaking()
         ready = await self.voice(voice)
         owner = batch.tts.owner
         row = await _tried(lambda: owner.arun(lambda: batch.open(ready)), wait_s)
@@ -119,10 +154,10 @@ class SpeechService:
         """A voice, ready to speak. Raises as ``speak``."""
         if isinstance(voice, LiveVoice):
             return voice
-        batch = await _needed(self.tts, "speaks", "--tts").get()
+        batch = await self.speaking()
         name = voice or await self.default_voice()
         if name not in self._voices:
-            if name not in self._names and name not in await self.voices():
+            if name not in self.known_voices and name not in await self.voices():
                 raise NotServed(
                     f"there is no voice {name[:80]!r}: choose one by its name, see the "
                     "list of voices."
@@ -132,21 +167,21 @@ class SpeechService:
 
     async def default_voice(self) -> str:
         """The name of the usual voice."""
-        voices = self._names or await self.voices()
+        voices = self.known_voices or await self.voices()
         return DEFAULT_VOICE if DEFAULT_VOICE in voices else voices[0]
 
     async def voices(self) -> list[str]:
         """Names of the voices that can be asked for; listing them may ask the hub."""
-        batch = await _needed(self.tts, "speaks", "--tts").get()
-        self._names = await asyncio.to_thread(batch.tts.voices)
-        return self._names
+        batch = await self.speaking()
+        self.known_voices = await asyncio.to_thread(batch.tts.voices)
+        return self.known_voices
 
     async def embedding(self, numbers: Pcm, shape: Sequence[int]) -> LiveVoice:
         """A voice as ``/api/voice`` gave it, or as Kyutai's servers do.
 
         Raises: CheckpointError or ConfigError for one of another model.
         """
-        batch = await _needed(self.tts, "speaks", "--tts").get()
+        batch = await self.speaking()
         tts = batch.tts
 
         def make() -> LiveVoice:
@@ -164,26 +199,41 @@ class SpeechService:
 
         return await tts.owner.arun(make)
 
-    def transcribing(self, sound: Sound, **options: Any) -> AsyncIterator[Event]:
+    @contextmanager
+    def job(self) -> Iterator[None]:
+        """A place to work on a file. Raises: NoPlace if all are taken."""
+        if self._busy >= self._jobs:
+            raise NoPlace(f"{self._jobs} files are being worked on: try later.")
+        self._busy += 1
+        try:
+            yield
+        finally:
+            self._busy -= 1
+
+    async def samples(self, path: Path) -> Pcm | LongSound:
+        """The sound of a file. Raises: AudioError for one that cannot be read."""
+        batch = await self.listening()
+        return await asyncio.to_thread(batch.stt.samples, path)
+
+    async def transcribing(
+        self, sound: Sound, **options: Any
+    ) -> AsyncGenerator[Event, None]:
         """What is noticed in a file, while live sounds go first.
 
         Args:
             options: ``phrases``, ``prompt`` ..., see ``Recogniser.listening``.
         """
-
-        async def events() -> AsyncIterator[Event]:
-            batch = await _needed(self.stt, "listens", "--stt").get()
-            async for event in alisten(batch.stt, sound, **options):
+        batch = await self.listening()
+        async with aclosing(alisten(batch.stt, sound, **options)) as heard:
+            async for event in heard:
                 yield event
 
-        return events()
-
-    async def transcribe(self, sound: Sound, **options: Any) -> Transcript:
+    async def transcribe(self, sound: Pcm | LongSound, **options: Any) -> Transcript:
         """The words of a file, see ``transcribing``."""
-        events = [event async for event in self.transcribing(sound, **options)]
-        ends = [e.time_s for e in events if isinstance(e, Pauses)]
-        words = [e.end_s for e in events if isinstance(e, Word)]
-        return Transcript.of(events, max([*ends, *words], default=0.0))
+        rate = (await self.listening()).stt.sample_rate
+        async with aclosing(self.transcribing(sound, **options)) as heard:
+            events = [event async for event in heard]
+        return Transcript.of(events, len(sound) / rate)
 
     async def spoken(
         self, text: str, voice: VoiceName | None = None, wait_s: float = 0.0

@@ -17,7 +17,6 @@ from moshi_mlx.serve.app import make_app, page_folder
 from moshi_mlx.serve.gate.addresses import Network
 from moshi_mlx.serve.gate.limits import Limits
 from moshi_mlx.serve.gate.security import Policy
-from moshi_mlx.serve.protocols.openai import AudioModels
 from moshi_mlx.serve.server import make_server
 from moshi_mlx.serve.service import Service, describe, load_batch
 from moshi_mlx.serve.speech import SpeechService
@@ -63,17 +62,17 @@ def serve(batch) -> Iterator[Serve]:
         static: Path | None = None,
         tls=None,
         port: int = 0,
-        batch: Batch = batch,
+        batch: Batch | None = batch,
         thread: ModelThread | None = None,
         proxies: Sequence[Network] = (),
-        audio: AudioModels | None = None,
         speech: SpeechService | None = None,
     ) -> Running:
         service = Service(
-            *(thread or model_thread(), batch, describe(batch), places, limits),
+            *(thread or model_thread(), batch, batch and describe(batch)),
+            *(places, limits),
             *(record, proxies, speech or SpeechService()),
         )
-        app = make_app(service, policy or Policy(), static or page_folder(), audio)
+        app = make_app(service, policy or Policy(), static or page_folder())
         ports: list[int] = []
         server = make_server(app, service, "localhost", port, tls, ports.append)
         running_in = threading.Thread(target=server.run)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from ...errors import MoshiError, NoPlace, NotServed
 
+RETRY = {"retry-after": "1"}  # seconds, where all places are taken
+
 
 class Refused(Exception):
     """Raised by a route to refuse its request.
@@ -12,7 +14,8 @@ class Refused(Exception):
     Attributes:
         status: of HTTP.
         words: one sentence for people.
-        code, param: what programs may want to know, as OpenAI names them.
+        param, code: the field that is wrong, and a word for programs, as OpenAI has
+            them.
         headers: further ones.
     """
 
@@ -20,8 +23,8 @@ class Refused(Exception):
         self,
         status: int,
         words: str,
-        code: str | None = None,
         param: str | None = None,
+        code: str | None = None,
         headers: Mapping[str, str] | None = None,
     ):
         super().__init__(words)
@@ -32,9 +35,9 @@ class Refused(Exception):
     def of(cls, error: MoshiError) -> "Refused":
         """The refusal that an error of the engines amounts to."""
         if isinstance(error, NoPlace):
-            return cls(503, str(error), "busy", headers={"retry-after": "1"})
+            return cls(503, str(error), code="busy", headers=dict(RETRY))
         if isinstance(error, NotServed):
-            return cls(501, str(error), "not_served")
+            return cls(501, str(error), code="not_served")
         return cls(400, str(error))
 
 
@@ -53,6 +56,7 @@ class Manners:
     Attributes:
         prefixes: its paths, and those below them.
         shape: of its refusals.
+        refused: the refusal that an error amounts to.
         open: (method, path) that need no token on this machine, because programs ask
             for them without one.
     """
@@ -60,6 +64,7 @@ class Manners:
     prefixes: Sequence[str] = ()
     shape: Shape = plain
     open: Sequence[tuple[str, str]] = field(default=())
+    refused: Callable[[MoshiError], Refused] = Refused.of
 
     def covers(self, path: str) -> bool:
         return any(f"{path}/".startswith(f"{prefix}/") for prefix in self.prefixes)

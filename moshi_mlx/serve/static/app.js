@@ -254,7 +254,7 @@ async function describeServer() {
   const info = await answer.json();
   $("model").textContent = $("settings-model").textContent = info.model;
   for (const [name, id] of Object.entries(SLIDERS)) {
-    if (!$(id).dataset.chosen) $(id).value = info.defaults[name] ?? $(id).min;
+    if (!$(id).dataset.chosen) $(id).value = info.defaults?.[name] ?? $(id).min;
     showValue(id);
   }
 }

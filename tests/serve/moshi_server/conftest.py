@@ -50,7 +50,7 @@ class Peer:
 @contextmanager
 def peer(server, path: str) -> Iterator[Peer]:
     url = f"ws://localhost:{server.port}{path}"
-    with connect(url, max_size=None, compression=None) as socket:
+    with connect(url, max_size=None, compression=None, close_timeout=1) as socket:
         yield Peer(socket)
 
 

@@ -3,6 +3,8 @@
 Source: kyutai-labs/moshi, rust/moshi-server/src/batched_asr.rs.
 """
 
+from contextlib import aclosing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ....documents.words import Word
@@ -11,6 +13,7 @@ from ....errors import MoshiError, ProtocolError
 from ...ears import Ears, Flushed
 from ...gate.refusal import Refused
 from ...opus import OpusReader
+from ...replies import unless_gone
 from ...service import Service
 from ...uploads import uploaded
 from . import socket as ws
@@ -84,17 +87,24 @@ async def transcribe(service: Service, request: "Request") -> "Response":
     """A sound file as the body; its words come back as a JSON list."""
     from fastapi.responses import JSONResponse
 
-    told: list[dict[str, object]] = []
     async with uploaded(request, service.limits.upload_bytes) as path:
         try:
-            async for event in service.speech.transcribing(path):
-                if isinstance(event, WordBegun):
-                    word = {"text": event.text, "start_time": event.start_s}
-                    told.append({"type": "Word", **word})
-                elif isinstance(event, Word):
-                    told.append({"type": "EndWord", "stop_time": event.end_s})
+            with service.speech.job():
+                told = await unless_gone(request, _words(service, path))
         except MoshiError as error:
             refused = Refused.of(error)
             refused.words = refused.words.replace(str(path), "the file")
             raise refused from error
     return JSONResponse(told)
+
+
+async def _words(service: Service, path: Path) -> list[dict[str, object]]:
+    told: list[dict[str, object]] = []
+    async with aclosing(service.speech.transcribing(path)) as heard:
+        async for event in heard:
+            if isinstance(event, WordBegun):
+                word = {"text": event.text, "start_time": event.start_s}
+                told.append({"type": "Word", **word})
+            elif isinstance(event, Word):
+                told.append({"type": "EndWord", "stop_time": event.end_s})
+    return told

@@ -1,125 +1,66 @@
-"""The models that listen and speak for OpenAI's clients, and what they are called."""
+"""What the models and voices are called that OpenAI's clients ask for."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from time import time
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote
 
-from ....audio.samples import Pcm
-from ....engines.stt import STTModel
-from ....engines.tts import TTSModel
 from ....engines.tts.engine import DEFAULT_VOICE
 from ....errors import ConfigError
-from .errors import Refusal
+from ...gate.refusal import Refused
+from ...service import Service
+from ...speech import SpeechService
 
 # The voices of OpenAI; some clients send no others.
 THEIR_VOICES = ("alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin")
 THEIR_VOICES += ("nova", "onyx", "sage", "shimmer", "verse")
-MOST_AT_ONCE = 4  # requests of a kind; they take turns on the model's thread
 
 
-@dataclass
-class AudioModels:
-    """What answers under /v1; each model may be missing.
+async def voice_for(speech: SpeechService, asked: object) -> str:
+    """The voice of a request: ours by name, or what OpenAI's names stand for.
 
-    Attributes:
-        stt, tts: the model that listens, and the one that speaks.
-        voice_map: names that clients use, and the voices that they mean.
-        at_once: requests that may be worked on, of each kind.
+    Raises: Refused for one that is unknown.
     """
-
-    stt: STTModel | None = None
-    tts: TTSModel | None = None
-    voice_map: Mapping[str, str] = field(default_factory=dict)
-    at_once: int = MOST_AT_ONCE
-
-    def __post_init__(self) -> None:
-        self._voices: list[str] = []  # as they were listed last
-        self._busy = {"speech": 0, "transcription": 0}
-        self._since = int(time())
-
-    def ears(self) -> STTModel:
-        """The model that listens. Raises: Refusal if there is none."""
-        if self.stt is None:
-            raise _absent("listens", "--stt")
-        return self.stt
-
-    def mouth(self) -> TTSModel:
-        """The model that speaks. Raises: Refusal if there is none."""
-        if self.tts is None:
-            raise _absent("speaks", "--tts")
-        return self.tts
-
-    @contextmanager
-    def place(self, kind: str) -> Iterator[None]:
-        """A place among the requests of a kind. Raises: Refusal if all are taken."""
-        if self._busy[kind] >= self.at_once:
-            words = f"{self.at_once} requests of this kind are being answered: wait."
-            raise Refusal(429, words, code="rate_limit_exceeded")
-        self._busy[kind] += 1
-        try:
-            yield
-        finally:
-            self._busy[kind] -= 1
-
-    async def voices(self) -> list[str]:
-        """Names of the voices that can be asked for; listing them may ask the hub."""
-        self._voices = await asyncio.to_thread(self.mouth().voices)
-        return self._voices
-
-    async def voice(self, asked: object) -> str:
-        """The voice of a request: ours by name, or what OpenAI's names stand for.
-
-        Raises: Refusal for one that is unknown.
-        """
-        if isinstance(asked, dict):
-            asked = asked.get("id")
-        if asked is not None and not isinstance(asked, str):
-            raise Refusal(400, "voice must be a name.", "voice")
-        mouth = self.mouth()
-        if asked is not None and asked in self.voice_map:
-            return self.voice_map[asked]
-        own = self._voices or await self.voices()
-        usual = mouth.usual_voice if mouth.usual_voice in own else own[0]
-        if not asked or asked in ("default", mouth.name):
+    if isinstance(asked, dict):
+        asked = asked.get("id")
+    if asked is not None and not isinstance(asked, str):
+        raise Refused(400, "voice must be a name.", "voice")
+    if asked is not None and asked in speech.voice_map:
+        return speech.voice_map[asked]
+    usual = await speech.default_voice()
+    name = "" if speech.tts is None else speech.tts.name
+    if not asked or asked in ("default", name):
+        return usual
+    own = speech.known_voices
+    if asked in own:
+        return asked
+    if asked.lower() in THEIR_VOICES:
+        if usual == DEFAULT_VOICE:
             return usual
-        if asked in own:
-            return asked
-        if asked.lower() in THEIR_VOICES:
-            if usual == DEFAULT_VOICE:
-                return usual
-            return own[THEIR_VOICES.index(asked.lower()) % len(own)]
-        if asked in await self.voices():  # it has come since
-            return asked
-        words = f"there is no voice {asked[:80]!r}: see /v1/audio/voices."
-        raise Refusal(400, words, "voice", "voice_not_found")
+        return own[THEIR_VOICES.index(asked.lower()) % len(own)]
+    if asked in await speech.voices():  # it has come since
+        return asked
+    words = f"there is no voice {asked[:80]!r}: see /v1/audio/voices."
+    raise Refused(400, words, "voice", "voice_not_found")
 
-    def listed(self) -> list[dict[str, Any]]:
-        """The models as /v1/models lists them."""
-        here = [model for model in (self.stt, self.tts) if model is not None]
-        about = {"object": "model", "created": self._since, "owned_by": "moshi_mlx"}
-        return [{"id": model.name, **about} for model in here]
 
-    def found(self, path: str) -> dict[str, Any]:
-        """One of them, its slashes escaped or not. Raises: Refusal."""
-        name = unquote(path)
-        for model in self.listed():
-            if model["id"] == name:
-                return model
-        words = f"there is no model {name[:80]!r} here: see /v1/models."
-        raise Refusal(404, words, "model", "model_not_found")
+def listed(service: Service) -> list[dict[str, Any]]:
+    """The models as /v1/models lists them."""
+    speech = service.speech
+    here = (speech.stt, speech.tts, speech.translate)
+    names = dict.fromkeys(model.name for model in here if model is not None)
+    since = int(service.since)
+    about = {"object": "model", "created": since, "owned_by": "moshi_mlx"}
+    return [{"id": name, **about} for name in names]
 
-    async def said(self, text: str, voice: str) -> AsyncGenerator[Pcm, None]:
-        """Frames ``[1920]`` of a text, as they are made."""
-        session = await asyncio.to_thread(self.mouth().session, voice)
-        async with session:
-            async for frame in session.afeed(text):
-                yield frame
-            async for frame in session.afinish():
-                yield frame
+
+def found(service: Service, path: str) -> dict[str, Any]:
+    """One of them, its slashes escaped or not. Raises: Refused."""
+    name = unquote(path)
+    for model in listed(service):
+        if model["id"] == name:
+            return model
+    words = f"there is no model {name[:80]!r} here: see /v1/models."
+    raise Refused(404, words, "model", "model_not_found")
 
 
 def read_voice_map(pairs: Iterable[str]) -> dict[str, str]:
@@ -131,8 +72,3 @@ def read_voice_map(pairs: Iterable[str]) -> dict[str, str]:
             raise ConfigError(f"--voice-map {pair!r}: write it like alloy=VOICE.")
         found[name.strip()] = voice.strip()
     return found
-
-
-def _absent(does: str, option: str) -> Refusal:
-    words = f"this server has no model that {does}: start it with {option} MODEL."
-    return Refusal(404, words, "model", "model_not_found")

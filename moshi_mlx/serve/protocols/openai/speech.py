@@ -2,15 +2,17 @@
 
 import base64
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ....audio.encode import FORMATS, Encoder
 from ....engines.tts.script import without_unknown
-from .errors import Refusal, error_event, event
-from .models import AudioModels
+from ...gate.refusal import Refused
+from ...replies import begun
+from ...service import Service
+from .errors import error_event, event
+from .models import voice_for
 
 if TYPE_CHECKING:
     from fastapi import Request, Response
@@ -37,27 +39,27 @@ class Wanted:
 
 
 def read_request(body: bytes) -> Wanted:
-    """The body of a request. Raises: Refusal for what is wrong in it."""
+    """The body of a request. Raises: Refused for what is wrong in it."""
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise Refusal(400, "the body is not JSON.") from error
+        raise Refused(400, "the body is not JSON.") from error
     if not isinstance(fields, dict):
-        raise Refusal(400, "the body must be a JSON object.")
+        raise Refused(400, "the body must be a JSON object.")
     text = fields.get("input")
     if not isinstance(text, str) or not text.strip():
-        raise Refusal(400, "input must be a text with words.", "input")
+        raise Refused(400, "input must be a text with words.", "input")
     if len(text) > MOST_TEXT:
         words = f"input may have {MOST_TEXT} characters, not {len(text)}."
-        raise Refusal(400, words, "input", "string_above_max_length")
+        raise Refused(400, words, "input", "string_above_max_length")
     form = _chosen(fields, "response_format", "mp3", tuple(FORMATS))
     stream = _chosen(fields, "stream_format", "audio", ("audio", "sse"))
     speed = fields.get("speed")
     number = isinstance(speed, int | float) and not isinstance(speed, bool)
     if speed is not None and not (number and 0.25 <= speed <= 4):
-        raise Refusal(400, "speed must be a number from 0.25 to 4.", "speed")
+        raise Refused(400, "speed must be a number from 0.25 to 4.", "speed")
     if speed is not None and speed != 1:
-        raise Refusal(400, "this model speaks at speed 1 only.", "speed")
+        raise Refused(400, "this model speaks at speed 1 only.", "speed")
     return Wanted(text, fields.get("voice"), form, stream == "sse")
 
 
@@ -68,11 +70,11 @@ def _chosen(
     if value is None:
         return default
     if not isinstance(value, str) or value not in known:
-        raise Refusal(400, f"{name} must be one of {', '.join(known)}.", name)
+        raise Refused(400, f"{name} must be one of {', '.join(known)}.", name)
     return value
 
 
-async def speak(models: AudioModels, request: "Request") -> "Response":
+async def speak(service: Service, request: "Request") -> "Response":
     """Answer a request; the sound leaves as it is made.
 
     The first sound is made before the answer begins, so that a text or voice that
@@ -81,47 +83,38 @@ async def speak(models: AudioModels, request: "Request") -> "Response":
     from fastapi.responses import StreamingResponse
 
     wanted = read_request(await body_of(request, MOST_BODY))
-    tts = models.mouth()
-    voice = await models.voice(wanted.voice)
+    tts = (await service.speech.speaking()).tts
+    voice = await voice_for(service.speech, wanted.voice)
     known, _ = without_unknown(tts.tokenizer, wanted.text)
     if not any(entry.tokens for entry in tts.prepare_script([known])):
-        raise Refusal(400, "input has no words that this model can say.", "input")
+        raise Refused(400, "input has no words that this model can say.", "input")
     encoder = FORMATS[wanted.form].make(int(tts.mimi.sample_rate))
-    sending = _sound(models, wanted, voice, encoder)
-    first = await anext(sending)
-
-    async def everything() -> AsyncIterator[bytes]:
-        try:
-            yield first
-            async for data in sending:
-                yield data
-        finally:
-            await sending.aclose()
-
+    sending = await begun(_sound(service, wanted, voice, encoder))
     media = "text/event-stream" if wanted.events else FORMATS[wanted.form].media_type
-    return StreamingResponse(everything(), media_type=media)
+    return StreamingResponse(sending, media_type=media)
 
 
 async def _sound(
-    models: AudioModels, wanted: Wanted, voice: str, encoder: Encoder
+    service: Service, wanted: Wanted, voice: str, encoder: Encoder
 ) -> AsyncGenerator[bytes, None]:
     """Bytes or events of a speech; what fails after its first sound ends it."""
     sounded = False
-    with models.place("speech"):
-        try:
-            async with aclosing(models.said(wanted.text, voice)) as frames:
-                async for pcm in frames:
-                    if data := encoder.push(pcm):
-                        sounded = True
-                        yield _delta(data) if wanted.events else data
-            if data := encoder.finish():
-                yield _delta(data) if wanted.events else data
-            if wanted.events:
-                yield event(_done(wanted.text))
-        except Exception as error:
-            if not (sounded and wanted.events):
-                raise
-            yield error_event(error)
+    try:
+        async with await service.speech.speak(voice) as speaking:
+            await speaking.put(wanted.text)
+            await speaking.finish()
+            async for pcm in speaking:
+                if data := encoder.push(pcm):
+                    sounded = True
+                    yield _delta(data) if wanted.events else data
+        if data := encoder.finish():
+            yield _delta(data) if wanted.events else data
+        if wanted.events:
+            yield event(_done(wanted.text))
+    except Exception as error:
+        if not (sounded and wanted.events):
+            raise
+        yield error_event(error)
 
 
 def _delta(data: bytes) -> bytes:
@@ -136,10 +129,10 @@ def _done(text: str) -> dict[str, Any]:
 
 
 async def body_of(request: "Request", most: int) -> bytes:
-    """The body of a request. Raises: Refusal for more than ``most`` bytes."""
+    """The body of a request. Raises: Refused for more than ``most`` bytes."""
     data = bytearray()
     async for part in request.stream():
         data += part
         if len(data) > most:
-            raise Refusal(413, f"the body is longer than {most} bytes.")
+            raise Refused(413, f"the body is longer than {most} bytes.")
     return bytes(data)

@@ -1,6 +1,5 @@
-"""POST /v1/audio/transcriptions: a sound file in, its words back."""
+"""POST /v1/audio/transcriptions and translations: a sound file in, words back."""
 
-import asyncio
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -10,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ....engines.stt import Transcript
 from ....engines.stt.events import Event, Piece
-from ....engines.stt.files import alisten
-from .errors import Refusal, error_event, event, refused
-from .models import AudioModels
+from ...gate.refusal import Refused
+from ...replies import begun, unless_gone
+from ...service import Service
+from ...speech import SpeechService
+from .errors import error_event, event, refused
 from .transcripts import FORMS, TEXTS, as_json, as_text
 
 if TYPE_CHECKING:
@@ -46,30 +47,30 @@ class Asked:
 
 
 def read_fields(fields: "FormData", path: Path) -> Asked:
-    """The fields of a form. Raises: Refusal for what is wrong in them."""
+    """The fields of a form. Raises: Refused for what is wrong in them."""
 
     def text(name: str, default: str) -> str:
         value = fields.get(name, default)
         if not isinstance(value, str):
-            raise Refusal(400, f"{name} must be a text.", name)
+            raise Refused(400, f"{name} must be a text.", name)
         return value
 
     form = text("response_format", "json")
     if form not in FORMS:
         words = f"response_format must be one of {', '.join(FORMS)}."
-        raise Refusal(400, words, "response_format")
+        raise Refused(400, words, "response_format")
     lists = ("timestamp_granularities[]", "timestamp_granularities")
     wanted = [value for name in lists for value in fields.getlist(name)]
     if bad := [value for value in wanted if value not in ("word", "segment")]:
         words = f"timestamp_granularities are word and segment, not {bad[0]!s:.40}."
-        raise Refusal(400, words, "timestamp_granularities")
+        raise Refused(400, words, "timestamp_granularities")
     stream = text("stream", "false").lower()
     if stream not in ("true", "false", "1", "0", ""):
-        raise Refusal(400, "stream must be true or false.", "stream")
+        raise Refused(400, "stream must be true or false.", "stream")
     events = stream in ("true", "1")
     if events and form in ("srt", "vtt", "verbose_json"):
         words = f"{form} is given whole: leave out stream, or ask for json or text."
-        raise Refusal(400, words, "stream")
+        raise Refused(400, words, "stream")
     language = text("language", "en")[:20] or "en"
     prompt = text("prompt", "")[:2000]
     return Asked(path, form, language, prompt, "word" in wanted, events)
@@ -77,7 +78,7 @@ def read_fields(fields: "FormData", path: Path) -> Asked:
 
 @asynccontextmanager
 async def uploaded(request: "Request") -> AsyncIterator[Asked]:
-    """A request's file, on disk until this ends. Raises: Refusal."""
+    """A request's file, on disk until this ends. Raises: Refused."""
 
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect, Request
@@ -85,14 +86,14 @@ async def uploaded(request: "Request") -> AsyncIterator[Asked]:
     kind = request.headers.get("content-type", "")
     if not kind.lower().startswith("multipart/form-data"):
         words = "send the file as multipart/form-data, in the field file."
-        raise Refusal(400, words, "file")
+        raise Refused(400, words, "file")
     counted = Request(request.scope, _counted(request.receive, request.headers))
     try:
         form = await counted.form(max_files=1, max_fields=64, max_part_size=_MOST_FIELD)
     except HTTPException as error:
-        raise Refusal(400, f"the form cannot be read: {error.detail}") from error
+        raise Refused(400, f"the form cannot be read: {error.detail}") from error
     except ClientDisconnect as error:
-        raise Refusal(400, "the upload ended early.") from error
+        raise Refused(400, "the upload ended early.") from error
     with tempfile.TemporaryDirectory(prefix="moshi-mlx-") as folder:
         try:
             asked = await _kept(form, Path(folder) / "sound")
@@ -105,12 +106,12 @@ async def _kept(form: "FormData", path: Path) -> Asked:
     """What a form asks for, once its file has been written to ``path``."""
     sent = form.get("file")
     if sent is None or isinstance(sent, str):
-        raise Refusal(400, "the form has no file: send one in file.", "file")
+        raise Refused(400, "the form has no file: send one in file.", "file")
     with path.open("wb") as file:
         while block := await sent.read(_COPY):
             file.write(block)
     if not path.stat().st_size:
-        raise Refusal(400, "the file is empty.", "file")
+        raise Refused(400, "the file is empty.", "file")
     return read_fields(form, path)
 
 
@@ -122,7 +123,7 @@ def _counted(receive: Callable[[], Any], headers: Any) -> Callable[[], Any]:
     def check(size: int) -> None:
         if size > MOST_UPLOAD:
             words = f"a file may have {MOST_UPLOAD >> 20} MiB at most."
-            raise Refusal(413, words, "file", "file_too_large")
+            raise Refused(413, words, "file", "file_too_large")
 
     check(size)
     got = 0
@@ -137,30 +138,57 @@ def _counted(receive: Callable[[], Any], headers: Any) -> Callable[[], Any]:
     return receiving
 
 
-async def transcribe(models: AudioModels, request: "Request") -> "Response":
+async def transcribe(service: Service, request: "Request") -> "Response":
     """Answer a request."""
-    from fastapi.responses import JSONResponse, Response, StreamingResponse
+    from fastapi.responses import StreamingResponse
 
-    models.ears()
+    await service.speech.listening()
     async with AsyncExitStack() as stack:
         asked = await stack.enter_async_context(uploaded(request))
         if asked.events:
-            told = _streamed(models, asked, stack.pop_all())
-            await anext(told)  # it has its place, or there is none
+            told = await begun(_streamed(service.speech, asked, stack.pop_all()))
             return StreamingResponse(told, media_type="text/event-stream")
-        stack.enter_context(models.place("transcription"))
         try:
-            found = await models.ears().atranscribe(asked.path, prompt=asked.prompt)
+            whole = _whole(service.speech, asked)
+            found = await unless_gone(request, whole)
         except Exception as error:
             raise refused(error, str(asked.path)) from error
+    return _answer(asked, found)
+
+
+async def translate(service: Service, request: "Request") -> "Response":
+    """Answer a request for what Hibiki says of a file."""
+    moshi = await service.speech.translating()
+    async with uploaded(request) as asked:
+        if asked.events:
+            words = "a translation is given whole: leave out stream."
+            raise Refused(400, words, "stream")
+        try:
+            with service.speech.job():
+                said = await unless_gone(request, moshi.arespond(asked.path))
+        except Exception as error:
+            raise refused(error, str(asked.path)) from error
+    found = Transcript.of(list(said.words), said.seconds)
+    return _answer(asked, found, "translate")
+
+
+def _answer(asked: Asked, found: Transcript, task: str = "transcribe") -> "Response":
+    from fastapi.responses import JSONResponse, Response
+
     if asked.form in TEXTS:
         media = f"{TEXTS[asked.form]}; charset=utf-8"
         return Response(as_text(found, asked.form), media_type=media)
-    return JSONResponse(as_json(found, asked.form, asked.language, asked.words))
+    return JSONResponse(as_json(found, asked.form, asked.language, asked.words, task))
+
+
+async def _whole(speech: SpeechService, asked: Asked) -> Transcript:
+    with speech.job():
+        sound = await speech.samples(asked.path)
+        return await speech.transcribe(sound, prompt=asked.prompt)
 
 
 async def _streamed(
-    models: AudioModels, asked: Asked, stack: AsyncExitStack
+    speech: SpeechService, asked: Asked, stack: AsyncExitStack
 ) -> AsyncGenerator[bytes, None]:
     """The words as they are recognised, then all of them.
 
@@ -168,12 +196,12 @@ async def _streamed(
         stack: holds the file.
     """
     async with stack:
-        stack.enter_context(models.place("transcription"))
+        stack.enter_context(speech.job())
         yield b""
-        ears, said, noticed = models.ears(), "", list[Event]()
+        said, noticed = "", list[Event]()
         try:
-            sound = await asyncio.to_thread(ears.samples, asked.path)
-            heard = alisten(ears, sound, prompt=asked.prompt)
+            sound = await speech.samples(asked.path)
+            heard = speech.transcribing(sound, prompt=asked.prompt)
             async with aclosing(heard):
                 async for one in heard:
                     noticed.append(one)
@@ -181,7 +209,8 @@ async def _streamed(
                         piece = one.text if said else one.text.lstrip()
                         said += piece
                         yield event({"type": "transcript.text.delta", "delta": piece})
-            whole = Transcript.of(noticed, len(sound) / ears.sample_rate)
+            rate = (await speech.listening()).stt.sample_rate
+            whole = Transcript.of(noticed, len(sound) / rate)
             told = as_json(whole, "json", asked.language, False)
             yield event({"type": "transcript.text.done", **told})
         except Exception as error:

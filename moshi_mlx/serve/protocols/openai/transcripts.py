@@ -17,18 +17,25 @@ def as_text(found: Transcript, form: str) -> str:
     return found.to_vtt() if form == "vtt" else found.text + "\n"
 
 
-def as_json(found: Transcript, form: str, language: str, words: bool) -> dict[str, Any]:
+def as_json(
+    found: Transcript,
+    form: str,
+    language: str,
+    words: bool,
+    task: str = "transcribe",
+) -> dict[str, Any]:
     """One of the others.
 
     Args:
         language: as the request gave it.
         words: whether ``verbose_json`` lists words.
+        task: what was done, "transcribe" or "translate".
     """
     seconds = round(found.duration_s, 3)
     usage = {"type": "duration", "seconds": seconds}
     if form == "json":
         return {"text": found.text, "usage": usage}
-    common = {"task": "transcribe", "duration": seconds, "text": found.text}
+    common = {"task": task, "duration": seconds, "text": found.text}
     if form == "diarized_json":
         told = [_spoken_by(turn, i) for i, turn in enumerate(found.turns)]
         return {**common, "segments": told, "usage": usage}

@@ -1,0 +1,40 @@
+"""Which models a server is told to serve, and when they are loaded."""
+
+import json
+import shutil
+
+import pytest
+
+from moshi_mlx.errors import CheckpointError, ConfigError
+from moshi_mlx.serve.models import family, speech_service
+from tests.family import listening
+from tests.speech import TTS
+
+
+def test_models_are_found_at_once_and_loaded_on_first_need(tmp_path):
+    folder = listening(tmp_path / "stt")
+    speech = speech_service(str(folder), str(TTS), None, 2, str(TTS))
+    assert speech.stt is not None and speech.tts is not None
+    assert (speech.stt.name, speech.tts.name) == (str(folder), str(TTS))
+    assert speech.stt.value is speech.tts.value is None
+    speech.load()
+    assert speech.stt.value is not None and 1 <= speech.stt.value.rows <= 2
+    assert speech.tts.value is not None and speech.tts.value.steps == 0
+
+
+def test_a_model_that_does_something_else_is_refused_at_the_start(tmp_path):
+    with pytest.raises(ConfigError, match="does not transcribe"):
+        speech_service(str(TTS), None, None, 2)
+    with pytest.raises(ConfigError, match="does not translate"):
+        speech_service(None, None, str(TTS), 2)
+    with pytest.raises(CheckpointError, match="/nowhere"):
+        speech_service("/nowhere", None, None, 2)
+
+
+def test_a_familys_ear_and_mouth_come_with_its_moshi(tmp_path):
+    assert family(None, "stt") is None
+    assert family(str(TTS), "stt") is None
+    shutil.copy(TTS / "config.json", tmp_path / "config.json")
+    (tmp_path / "stt.json").write_text(json.dumps({}))
+    assert family(str(tmp_path), "stt") == str(tmp_path)
+    assert family(str(tmp_path), "tts") is None
