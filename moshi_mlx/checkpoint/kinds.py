@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..errors import ConfigError
-from . import helium
+from . import helium, personaplex
 
 EngineName = Literal["duplex", "stt", "tts", "text", "codec"]
 Ability = Literal[
@@ -20,6 +20,7 @@ Ability = Literal[
 DEFAULT_TRANSLATION_REPO = "kyutai/hibiki-1b-mlx-bf16"
 DEFAULT_STT_REPO = "kyutai/stt-1b-en_fr-candle"  # it also scores pauses
 DEFAULT_TTS_REPO = "kyutai/tts-1.6b-en_fr"
+PERSONA_REPO = "nvidia/personaplex-7b-v1"
 DEFAULT_TEXT_REPO = "kyutai/helium-1-preview-2b-mlx"
 DEFAULT_IMAGE_REPO = "kyutai/moshika-vis-mlx"
 
@@ -114,6 +115,7 @@ class ModelKind:
         conditions: the description that it is given, and under guidance the one that it
             is kept away from.
         hears_end_as_padding: reads its own end of text as padding.
+        takes_persona: a prompt comes before each conversation: a voice and a persona.
     """
 
     name: str
@@ -129,6 +131,7 @@ class ModelKind:
     codebooks: int = 8
     conditions: tuple[str, str] | None = None
     hears_end_as_padding: bool = False
+    takes_persona: bool = False
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
     ending: EndRule = field(default_factory=EndRule)
 
@@ -201,6 +204,7 @@ def kind_of(config: Mapping[str, Any]) -> ModelKind:
         codebooks=codebooks,
         conditions=DESCRIPTIONS if "description" in conditioners else None,
         hears_end_as_padding=hibiki,
+        takes_persona=name == personaplex.NAME and listens,
         sampling=_sampling(config, **(SEEING if sees else {})),
         ending=ending,
     )

@@ -155,6 +155,11 @@ class GenerationState:
         self._completed = None
         mx.eval(self.streams.arrays, self.noise.arrays, self._said)
 
+    def continue_from(self, state: Mapping[str, Any], row: int) -> None:
+        """Continue in a row from the state of a snapshot of one row, which is known to
+        fit: ``restore`` without its checks."""
+        self._set_state(kept(state), row)
+
     def _both_halves(self, row: int | None) -> list[int] | None:
         """Rows of the caches that are one row's; None for all."""
         if row is None:

@@ -21,6 +21,7 @@ from ...utils.trace import Trace
 from ..closing import Closing
 from ..owner import Owner
 from ..residency import Residency, count_sessions
+from .persona import Start
 from .sampling import Sampling
 from .session import DuplexSession, First, Reply, step_together
 from .stepper import Stepper
@@ -40,6 +41,7 @@ class Talker(Protocol):
     def reader(self) -> PieceReader: ...
     def conditions(self, cfg_coef: float) -> ConditionTensor | None: ...
     def blank_image(self) -> mx.array | None: ...
+    def start(self) -> Start | None: ...
 
 
 class Batch(Closing):
@@ -88,34 +90,47 @@ class Batch(Closing):
         return f"<Batch of {self.moshi.name}: {taken} of {self.rows} rows taken>"
 
     def open(
-        self, sampling: Sampling | None = None, first: First = "silence"
+        self,
+        sampling: Sampling | None = None,
+        first: First = "silence",
+        start: Start | None = None,
     ) -> DuplexSession:
         """A new conversation.
 
         Args:
             sampling: how its tokens are drawn; by default as the model's config says.
             first: see ``DuplexSession``.
+            start: what comes before it, as ``Moshi.start`` makes it; by default what
+                the model needs.
 
         Raises: ConfigError when all rows are taken, ValueError for a seed that cannot
             be.
         """
         self._check_open("batch.open")
         wanted = (sampling or Sampling()).filled(self.moshi.kind.sampling)
-        return self.moshi.owner.run(lambda: self._begin(wanted, first, self._leave))
+        start = self.moshi.start() if start is None else start
+        return self.moshi.owner.run(
+            lambda: self._begin(wanted, first, start, self._leave)
+        )
 
     def only(
-        self, sampling: Sampling | None = None, first: First = "twice"
+        self,
+        sampling: Sampling | None = None,
+        first: First = "twice",
+        start: Start | None = None,
     ) -> DuplexSession:
         """As ``open``, for a batch of one that ends with its conversation."""
         wanted = (sampling or Sampling()).filled(self.moshi.kind.sampling)
+        start = self.moshi.start() if start is None else start
         return self.moshi.owner.run(
-            lambda: self._begin(wanted, first, lambda _: self._release())
+            lambda: self._begin(wanted, first, start, lambda _: self._release())
         )
 
     def _begin(
         self,
         sampling: Sampling,
         first: First,
+        start: Start | None,
         on_close: Callable[[DuplexSession], None],
     ) -> DuplexSession:
         if None not in self._taken:
@@ -130,6 +145,8 @@ class Batch(Closing):
             on_close=on_close,
         )
         self.stepper.begin(row, sampling)
+        if start is not None:
+            session.begin_after(start(self.stepper.gen, row, session.seed))
         self._taken[row] = session
         return session
 

@@ -3,13 +3,14 @@
 import asyncio
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
 from ...audio.framing import SAMPLE_RATE
 from ...checkpoint.info import CheckpointInfo
-from ...checkpoint.kinds import ModelKind, SamplingDefaults
+from ...checkpoint.kinds import PERSONA_REPO, ModelKind, SamplingDefaults
 from ...codec import Codec
 from ...errors import ConfigError
 from ...models.generate import LmGen
@@ -26,6 +27,7 @@ from ..owner import HERE, Owner
 from ..thread import ModelThread
 from .batch import Batch
 from .files import Heard, Response, heard_frames, respond
+from .persona import Persona, PersonaPrompts, Start
 from .sampling import Sampling
 from .session import DuplexSession, First, Reply
 
@@ -65,6 +67,7 @@ class Moshi(BaseEngine):
         self.name = info.name
         self.kind: ModelKind = info.kind
         self.about = about(lm)
+        self.prompts = PersonaPrompts(self)
 
     def __repr__(self) -> str:
         state = ", closed" if self.closed else ""
@@ -80,6 +83,26 @@ class Moshi(BaseEngine):
         cfg = self.lm.cfg
         silent = cfg.text_padding_token, cfg.text_end_padding_token
         return PieceReader(self.tokenizer, silent)
+
+    def start(
+        self, persona: str | None = None, voice: str | Path | None = None
+    ) -> Start | None:
+        """What comes before a conversation; None if nothing does.
+
+        Args:
+            persona, voice: as of ``session``.
+
+        Raises: ConfigError for a model that takes no persona, or for one that is too
+            long; CheckpointError or AudioError for a voice that is none.
+        """
+        if not self.kind.takes_persona:
+            if persona is not None or voice is not None:
+                raise ConfigError(
+                    f"{self.name} is a {self.kind.name} model and takes no persona or "
+                    f"voice: use one like {PERSONA_REPO}."
+                )
+            return None
+        return self.prompts.start(Persona(persona or "", voice))
 
     def conditions(self, cfg_coef: float) -> ConditionTensor | None:
         """What Hibiki is told: speak well; under guidance also what to avoid."""
@@ -157,6 +180,8 @@ class Moshi(BaseEngine):
         first: First = "twice",
         trace: Trace | None = None,
         image: ImageLike | None = None,
+        persona: str | None = None,
+        voice: str | Path | None = None,
     ) -> DuplexSession:
         """A new conversation, from any thread.
 
@@ -173,9 +198,13 @@ class Moshi(BaseEngine):
             trace: gets the time of each stage.
             image: that the model sees (MoshiVis): see ``encode_image``, and
                 ``DuplexSession.show`` for one that was encoded before.
+            persona: who the model is to be, in words (PersonaPlex).
+            voice: whose voice it takes: a name as in ``moshi-mlx voices``, a recording
+                of 10 to 30 seconds, or a voice file (.pt, .safetensors).
 
-        Raises: ConfigError for a model that does not listen, or does not see the image;
-            ImageError for what is no image; ValueError for a seed that cannot be.
+        Raises: ConfigError for a model that does not listen, does not see the image or
+            takes no persona; ImageError for what is no image; CheckpointError or
+            AudioError for a voice that is none; ValueError for a seed that cannot be.
         """
         self._check_open("moshi.session")
         shown = None if image is None else self.encode_image(image)
@@ -184,7 +213,8 @@ class Moshi(BaseEngine):
             *(repetition_penalty, repetition_context),
             *(temp, top_k, temp_text, top_k_text),
         )
-        session = Batch(self, 1, cfg_coef, trace=trace).only(sampling, first)
+        start = self.start(persona, voice)
+        session = Batch(self, 1, cfg_coef, trace=trace).only(sampling, first, start)
         if shown is not None:
             session.show(shown)
         return session

@@ -112,6 +112,7 @@ class DuplexSession(Keeping):
         self._on_close = on_close
         delay = stepper.gen.max_delay
         self._chosen: deque[int] = deque(maxlen=delay + 1)  # newest text tokens
+        self._unsaid = ""  # text chosen before the first frame
         self._alone_in = Lock()
 
     def __repr__(self) -> str:
@@ -252,6 +253,17 @@ class DuplexSession(Keeping):
         """Remember a text token that was chosen."""
         self._chosen.append(text_token)
 
+    def begin_after(self, text_token: int) -> None:
+        """Begin where a prompt ended; its last call chose a text token."""
+        self.started = True
+        self.note(text_token)
+        self._unsaid = self.reader.read(text_token)
+
+    def read(self, text_token: int) -> str:
+        """The text that a token completes, and what was chosen before the first."""
+        text, self._unsaid = self._unsaid + self.reader.read(text_token), ""
+        return text
+
     def _say(self, codes: Codes) -> Reply:
         self.started = True
         (reply,) = say([self], {self.row: codes})
@@ -265,6 +277,7 @@ class DuplexSession(Keeping):
             "gen": gen.state,
             "codec": codec.state,
             "reader": self.reader.state,
+            "unsaid": self._unsaid,
             "started": self.started,
             "steps": self.steps,
             "chosen": list(self._chosen),
@@ -278,6 +291,7 @@ class DuplexSession(Keeping):
         self.stepper.codec.restore(self.row, codec)
         self.gen.restore(Snapshot("generation", fits, state["gen"]), self.row)
         self.reader.state = state["reader"]
+        self._unsaid = state.get("unsaid", "")
         self.started, self.steps = state["started"], state["steps"]
         self._chosen.clear()
         self._chosen.extend(state["chosen"])
@@ -341,7 +355,7 @@ def say(sessions: Sequence[DuplexSession], heard: Mapping[int, Codes]) -> list[R
     return [
         Reply(
             said[session.row].pcm,
-            session.reader.read(said[session.row].text_token),
+            session.read(said[session.row].text_token),
             said[session.row].text_token,
             said[session.row].codes,
             said[session.row].gate,

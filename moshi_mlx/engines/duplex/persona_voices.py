@@ -1,0 +1,207 @@
+"""Voices for PersonaPlex: NVIDIA's, or anyone's from a recording.
+
+NVIDIA's come with the checkpoint, in ``voices.tgz`` or unpacked beside it, as files of
+``torch.save``. A recording becomes a voice by being said by the model: it is brought to
+the loudness of its training and encoded.
+"""
+
+import logging
+import tarfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from ...audio import files
+from ...audio.framing import SAMPLE_RATE
+from ...audio.loudness import with_loudness
+from ...checkpoint.info import CheckpointInfo
+from ...checkpoint.torch_file import MAX_FILE, read_torch
+from ...errors import AudioError, CheckpointError, MoshiError
+from ...models.given import Tokens
+from ...utils.loaders import NotInRepoError
+from ...utils.tensor_files import read_tensors
+
+ARCHIVE, FOLDER = "voices.tgz", "voices"
+TORCH, TENSORS = ".pt", ".safetensors"
+LUFS = -24.0  # of NVIDIA's training
+SHORTEST_S, LONGEST_S, ENOUGH_S = 1.0, 30.0, 10.0
+_MAX_MEMBERS = 10_000
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PersonaVoice:
+    """A voice, in one of its three forms.
+
+    Attributes:
+        name: for messages.
+        key: what tells it from others.
+        embeddings, cache: NVIDIA's form, ``[N, D]`` and ``[1 + n_q, W]``.
+        codes: ``[K, F]``.
+        pcm: a recording ``[S]`` at 24 kHz and the right loudness.
+    """
+
+    name: str
+    key: tuple[Any, ...]
+    embeddings: mx.array | None = None
+    cache: NDArray[np.int64] | None = None
+    codes: Tokens | None = None
+    pcm: NDArray[np.float32] | None = None
+
+
+def load_voice(voice: str | Path, info: CheckpointInfo) -> PersonaVoice:
+    """A voice by its name in the checkpoint, or by a file's path.
+
+    Raises: CheckpointError for an unknown name or a file that is no voice; AudioError
+        for a recording that cannot be used.
+    """
+    path = Path(voice).expanduser()
+    if path.is_file():
+        return _of_file(path)
+    name = str(voice).removesuffix(TORCH).removesuffix(TENSORS)
+    if (path.suffix and path.suffix not in (TORCH, TENSORS)) or len(path.parts) > 1:
+        raise CheckpointError(f"there is no voice file {str(voice)!r}: check its path.")
+    return _of_checkpoint(name, info)
+
+
+def voice_names(info: CheckpointInfo) -> list[str]:
+    """Names of the voices that come with a checkpoint, sorted."""
+    folder = info.source.folder
+    unpacked = (folder / FOLDER).glob("*") if folder is not None else ()
+    found = {p.stem for p in unpacked if p.suffix in (TORCH, TENSORS)}
+    archive = _archive(info)
+    if archive is not None:
+        found |= {Path(name).stem for name in _packed(archive, archive.stat().st_mtime)}
+    return sorted(found)
+
+
+def save_voice(voice: PersonaVoice, codes: Tokens | None, path: Path) -> None:
+    """Write a voice as safetensors, which ``load_voice`` reads.
+
+    Args:
+        codes: of a voice that is a recording.
+    """
+    if path.suffix != TENSORS:
+        raise CheckpointError(
+            f"a voice is written as safetensors: name it {path.with_suffix(TENSORS)}."
+        )
+    if voice.embeddings is not None and voice.cache is not None:
+        n, d = voice.embeddings.shape
+        arrays = {
+            "embeddings": voice.embeddings.reshape(n, 1, 1, d),
+            "cache": mx.array(voice.cache[None]),
+        }
+    else:
+        assert codes is not None
+        arrays = {"codes": mx.array(codes)}
+    try:
+        mx.save_safetensors(str(path), arrays)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"the voice {path} cannot be written: {error}."
+        ) from error
+
+
+def _of_checkpoint(name: str, info: CheckpointInfo) -> PersonaVoice:
+    for ending in (TENSORS, TORCH):
+        try:
+            return _of_file(info.source.get(f"{FOLDER}/{name}{ending}"))
+        except NotInRepoError:
+            continue
+    archive = _archive(info)
+    packed = _packed(archive, archive.stat().st_mtime) if archive is not None else {}
+    for member, data in packed.items():
+        if Path(member).stem == name:
+            return _of_tensors(name, (name, str(archive)), read_torch(name, data))
+    names = voice_names(info)
+    offer = f"it has {', '.join(names)}" if names else "it comes with none"
+    raise CheckpointError(
+        f"{info.name} has no voice {name!r}: {offer}. A recording of 10 to 30 seconds "
+        "works, too."
+    )
+
+
+def _archive(info: CheckpointInfo) -> Path | None:
+    return info.source.first([ARCHIVE])
+
+
+@cache
+def _packed(archive: Path, _changed: float) -> dict[str, bytes]:
+    """PersonaVoice files of an archive, by name; read once, 0.5 MB each."""
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(archive) as tar:
+            for count, member in enumerate(tar):
+                small = member.size <= MAX_FILE and count < _MAX_MEMBERS
+                if not small or len(found) > 1000:
+                    raise CheckpointError(f"{archive} is no archive of voices.")
+                file = tar.extractfile(member) if member.isreg() else None
+                if file is not None and member.name.endswith(TORCH):
+                    found[member.name] = file.read()
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise CheckpointError(
+            f"the voices in {archive} cannot be read ({error}): download it again."
+        ) from error
+    return found
+
+
+def _of_file(path: Path) -> PersonaVoice:
+    about = path.stat()
+    key = (str(path.resolve()), about.st_mtime_ns, about.st_size)
+    if path.suffix == TORCH:
+        return _of_tensors(path.name, key, read_torch(path))
+    if path.suffix == TENSORS:
+        return _of_tensors(path.name, key, read_tensors(path))
+    try:
+        return PersonaVoice(path.name, key, pcm=_recording(path))
+    except MoshiError as error:
+        raise type(error)(f"the voice {path.name} cannot be used: {error}") from error
+
+
+def _recording(path: Path) -> NDArray[np.float32]:
+    pcm = files.read(path)[0]
+    seconds = len(pcm) / SAMPLE_RATE
+    if seconds < SHORTEST_S:
+        raise AudioError(
+            f"it has {seconds:.1f} s of sound; give 10 to 30 seconds of clean speech."
+        )
+    if seconds < ENOUGH_S:
+        _log.warning(
+            "%s has %.1f s of sound: 10 to 30 seconds of clean speech make a better "
+            "voice",
+            *(path.name, seconds),
+        )
+    return with_loudness(pcm[: int(LONGEST_S * SAMPLE_RATE)], SAMPLE_RATE, LUFS)
+
+
+def _of_tensors(name: str, key: tuple[Any, ...], tensors: Any) -> PersonaVoice:
+    """A voice of embeddings and cache, or of codes."""
+    tensors = tensors if isinstance(tensors, dict) else {}
+    codes = tensors.get("codes")
+    if isinstance(codes, mx.array) and codes.ndim == 2 and codes.size:
+        return PersonaVoice(name, key, codes=np.array(codes).astype(np.int32))
+    embeddings, cache = tensors.get("embeddings"), tensors.get("cache")
+    if (
+        not isinstance(embeddings, mx.array)
+        or not isinstance(cache, mx.array)
+        or embeddings.ndim != 4
+        or embeddings.shape[1:3] != (1, 1)
+        or not embeddings.shape[0]
+        or not mx.issubdtype(embeddings.dtype, mx.floating)
+        or cache.ndim != 3
+        or cache.shape[0] != 1
+        or not mx.issubdtype(cache.dtype, mx.integer)
+    ):
+        raise CheckpointError(
+            f"{name} is not a voice of PersonaPlex: it holds no embeddings and cache "
+            "as NVIDIA's, and no codes."
+        )
+    embeddings = embeddings[:, 0, 0]
+    if not mx.isfinite(embeddings).all().item():
+        raise CheckpointError(f"the voice {name} holds numbers that are not finite.")
+    return PersonaVoice(name, key, embeddings, np.array(cache[0]).astype(np.int64))
