@@ -258,12 +258,24 @@ def _needed(lazy: Lazy[T] | None, does: str, option: str) -> Lazy[T]:
 
 
 async def _tried(attempt: Callable[[], Any], wait_s: float) -> Any:
-    """What ``attempt`` gives, tried again while there is no place."""
+    """The row that ``attempt`` opens, tried again while there is no place.
+
+    A row that is opened for a client that has gone meanwhile is freed.
+    """
     until = perf_counter() + wait_s
     while True:
+        opening = asyncio.ensure_future(attempt())
         try:
-            return await attempt()
+            return await asyncio.shield(opening)
         except NoPlace:
             if perf_counter() >= until:
                 raise
+        except asyncio.CancelledError:
+            opening.add_done_callback(_free)
+            raise
         await asyncio.sleep(_RETRY_S)
+
+
+def _free(opened: "asyncio.Future[Any]") -> None:
+    if not opened.cancelled() and opened.exception() is None:
+        opened.result().close()
