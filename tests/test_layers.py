@@ -42,6 +42,8 @@ ON_USE |= {
     "pywebrtc_audio",
     "fastapi",
     "msgpack",
+    "wyoming",
+    "zeroconf",
     "starlette",
     "uvicorn",
     "websockets",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
+from . import wyoming_port as ports
 from .addresses import Addresses
 from .console import status
 
@@ -23,6 +24,7 @@ moshi-mlx serve --host 0.0.0.0 --https
 moshi-mlx serve --max-sessions 4 --record recordings
 moshi-mlx serve --stt kyutai/stt-1b-en_fr --tts kyutai/tts-1.6b-en_fr
 moshi-mlx serve --model kyutai/moshiko-mlx-q4 --stt kyutai/stt-1b-en_fr --preload
+moshi-mlx serve --stt kyutai/stt-1b-en_fr --wyoming --wyoming-host 0.0.0.0
 """
 PORT = 8998  # of every Moshi server
 WEB_PANEL = "Server"
@@ -82,6 +84,10 @@ def serve(
             rich_help_panel=API_PANEL,
         ),
     ] = None,
+    wyoming: ports.Wyoming = False,
+    wyoming_host: ports.WyomingHost = "127.0.0.1",
+    wyoming_port: ports.WyomingPortNumber = ports.WYOMING_PORT,
+    wyoming_zeroconf: ports.WyomingZeroconf = False,
     host: Annotated[
         str,
         typer.Option(
@@ -226,6 +232,7 @@ def serve(
     from ..serve.protocols.openai.models import read_voice_map
     from ..serve.service import Service, describe, load_batch
 
+    assistant = ports.make_port(wyoming, wyoming_host, wyoming_port, wyoming_zeroconf)
     local = security.is_local(host)
     if token is None and not local:
         token = security.new_token()
@@ -282,7 +289,8 @@ def serve(
             webbrowser.open(addresses.urls(port)[0])
 
     answers = app.make_app(service, policy, folder)
-    server.run_server(answers, service, host, port, context, started)
+    beside = ports.opened_beside(assistant, service.speech)
+    server.run_server(answers, service, host, port, context, started, beside)
 
 
 def _certificate(folder: Path | None, https: bool) -> "tuple[SSLContext | None, str]":

@@ -5,11 +5,14 @@ import gc
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from typing import Any
 
 from ..errors import ConfigError
 from .gate.guard import App
 from .service import Service
+
+Beside = Callable[[], AbstractAsyncContextManager[object]]
 
 _SHUTDOWN_S = 5  # for conversations to end in
 # The system would buffer 40 s of sound for a stalled reader, who would then hear it all
@@ -24,16 +27,18 @@ def run_server(
     port: int,
     tls: ssl.SSLContext | None = None,
     on_start: Callable[[int], None] | None = None,
+    beside: Beside = nullcontext,
 ) -> None:
     """Serve until SIGINT or SIGTERM, then tell everybody and end in good order.
 
     Args:
         port: 0 takes a free one.
         on_start: called with the port as soon as connections are taken.
+        beside: what is open while the server runs, such as another port.
 
     Raises: ConfigError if the address cannot be had.
     """
-    server = make_server(app, service, host, port, tls, on_start)
+    server = make_server(app, service, host, port, tls, on_start, beside)
     # What is here now stays, so collections look at connections alone. They are short
     # then and may come often: what connections leave behind was 12 MiB, and is 5.
     gc.collect()
@@ -55,6 +60,7 @@ def make_server(
     port: int,
     tls: ssl.SSLContext | None = None,
     on_start: Callable[[int], None] | None = None,
+    beside: Beside = nullcontext,
 ):
     """A uvicorn server behind the service's gate.
 
@@ -65,6 +71,7 @@ def make_server(
 
     gate = service.gate
     gate.tls = tls
+    opened = AsyncExitStack()
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[Any] | None = None) -> None:
@@ -73,6 +80,7 @@ def make_server(
                 for taken in listening.sockets:  # connections inherit it
                     taken.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
             gate.keep(asyncio.create_task(gate.watch()))
+            await opened.enter_async_context(beside())
             if on_start is not None and self.started:
                 on_start(self.servers[0].sockets[0].getsockname()[1])
 
@@ -80,6 +88,7 @@ def make_server(
             for listening in self.servers:
                 listening.close()
             service.closing.set()
+            await opened.aclose()
             loop = asyncio.get_running_loop()
             until = loop.time() + _SHUTDOWN_S
             while self.server_state.tasks and loop.time() < until:

@@ -13,6 +13,7 @@ EXTRAS = {
     "rust": ("rustymimi",),
     "av": ("av",),
     "image": ("PIL",),
+    "wyoming": ("wyoming", "zeroconf"),
 }
 
 

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from moshi_mlx.serve.app import make_app, page_folder
 from moshi_mlx.serve.gate.addresses import Network
 from moshi_mlx.serve.gate.limits import Limits
 from moshi_mlx.serve.gate.security import Policy
-from moshi_mlx.serve.server import make_server
+from moshi_mlx.serve.server import Beside, make_server
 from moshi_mlx.serve.service import Service, describe, load_batch
 from moshi_mlx.serve.speech import SpeechService
 
@@ -66,6 +67,7 @@ def serve(batch) -> Iterator[Serve]:
         thread: ModelThread | None = None,
         proxies: Sequence[Network] = (),
         speech: SpeechService | None = None,
+        beside: Beside = nullcontext,
     ) -> Running:
         service = Service(
             *(thread or model_thread(), batch, batch and describe(batch)),
@@ -74,7 +76,9 @@ def serve(batch) -> Iterator[Serve]:
         )
         app = make_app(service, policy or Policy(), static or page_folder())
         ports: list[int] = []
-        server = make_server(app, service, "localhost", port, tls, ports.append)
+        server = make_server(
+            *(app, service, "localhost", port, tls, ports.append), beside
+        )
         running_in = threading.Thread(target=server.run)
         running_in.start()
         until = time.monotonic() + 10

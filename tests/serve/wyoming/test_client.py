@@ -1,0 +1,255 @@
+"""Wyoming's own client, and Home Assistant's sequence, against ears and a voice that
+need no model."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from json import dumps
+from typing import cast
+
+import numpy as np
+from wyoming import asr, tts
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.client import AsyncTcpClient
+from wyoming.event import Event
+from wyoming.info import Describe, Info
+
+from moshi_mlx.documents.words import Word
+from moshi_mlx.errors import ConfigError
+from moshi_mlx.serve.protocols.wyoming.server import wyoming_server
+from moshi_mlx.serve.protocols.wyoming.wire import Bounds
+from moshi_mlx.serve.speech import SpeechService
+
+
+class Live:
+    sample_rate = 24000
+
+    def __init__(self, speech: "FakeSpeech"):
+        self._speech = speech
+        self.given: asyncio.Queue = asyncio.Queue()
+        speech.open.append(self)
+
+    async def put(self, item) -> None:
+        await self.given.put(item)
+
+    async def end(self) -> None:
+        await self.given.put(None)
+
+    async def finish(self) -> None:
+        await self.given.put(None)
+
+    async def aclose(self) -> None:
+        self._speech.open.remove(self)
+
+
+class FakeEars(Live):
+    """Writes a word for every second of sound."""
+
+    async def __aiter__(self) -> AsyncIterator[Word]:
+        heard = 0
+        while (pcm := await self.given.get()) is not None:
+            before, heard = heard, heard + len(pcm)
+            for second in range(before // 24000, heard // 24000):
+                yield Word(f"word{second}", second, second + 1.0)
+
+
+class FakeVoice(Live):
+    """Says a frame for every word, once it is whole."""
+
+    async def __aiter__(self) -> AsyncIterator[np.ndarray]:
+        text = ""
+        while (piece := await self.given.get()) is not None:
+            *whole, text = (text + piece).split(" ")
+            for word in whole:
+                self._speech.said.append(word)
+                yield np.full(1920, 0.5, np.float32)
+        self._speech.said.append(text)
+        yield np.full(1920, 0.5, np.float32)
+
+
+@dataclass
+class FakeOffer:
+    name: str
+    languages: tuple[str, ...] = ("en",)
+    voices: tuple[str, ...] = ("anna", "bob")
+
+
+@dataclass
+class FakeSpeech:
+    hears: FakeOffer = field(default_factory=lambda: FakeOffer("ear"))
+    says: FakeOffer = field(default_factory=lambda: FakeOffer("mouth"))
+    open: list = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    tts = None
+
+    async def listen(self, _wait_s: float) -> FakeEars:
+        return FakeEars(self)
+
+    async def speak(self, voice: str | None, _wait_s: float) -> FakeVoice:
+        if voice not in (None, "anna", "bob"):
+            raise ConfigError(f"there is no voice {voice!r}: choose anna or bob.")
+        return FakeVoice(self)
+
+
+def served(speech: FakeSpeech, bounds: Bounds | None = None):
+    return wyoming_server(
+        cast(SpeechService, speech), port=0, bounds=bounds or Bounds()
+    )
+
+
+@asynccontextmanager
+async def connected(speech: FakeSpeech, bounds: Bounds | None = None):
+    async with served(speech, bounds) as port:
+        client = AsyncTcpClient("127.0.0.1", port, read_timeout=10)
+        async with client:
+            yield client
+
+
+async def until(client: AsyncTcpClient, kind: str) -> list[Event]:
+    events = []
+    while not events or events[-1].type != kind:
+        event = await client.read_event()
+        assert event is not None, [e.type for e in events]
+        events.append(event)
+    return events
+
+
+async def settled(speech: FakeSpeech) -> None:
+    for _ in range(200):
+        if not speech.open:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("a place was not given back")
+
+
+def test_describe_and_ping_are_answered_and_unknown_events_change_nothing():
+    async def main() -> None:
+        async with connected(FakeSpeech()) as client:
+            await client.write_event(Event("made-up", {"x": 1}, b"abc"))
+            await client.write_event(Event("ping", {"text": "t"}))
+            assert (await until(client, "pong"))[-1].data == {"text": "t"}
+            await client.write_event(Describe().event())
+            info = Info.from_event((await until(client, "info"))[-1])
+            assert [v.name for v in info.tts[0].voices] == ["default", "anna", "bob"]
+            assert info.asr[0].supports_transcript_streaming
+            assert info.tts[0].supports_synthesize_streaming
+
+    asyncio.run(main())
+
+
+def test_sound_becomes_a_streamed_transcript():
+    speech = FakeSpeech()
+
+    async def main() -> None:
+        async with connected(speech) as client:
+            await client.write_event(asr.Transcribe(language="en").event())
+            await client.write_event(AudioStart(16000, 2, 1).event())
+            for _ in range(100):  # 3.2 s, in pieces that end within a sample
+                await client.write_event(AudioChunk(16000, 2, 1, bytes(1023)).event())
+            await client.write_event(AudioStop().event())
+            events = await until(client, "transcript-stop")
+            kinds = [event.type for event in events]
+            assert kinds[0] == "transcript-start" and kinds[-2] == "transcript"
+            text = "".join(e.data["text"] for e in events if "chunk" in e.type)
+            assert text == events[-2].data["text"] == "word0 word1 word2"
+            await settled(speech)
+
+    asyncio.run(main())
+
+
+def test_home_assistants_sequence_is_spoken_once_and_stopped():
+    speech = FakeSpeech()
+
+    async def main() -> None:
+        async with connected(speech) as client:
+            voice = tts.SynthesizeVoice(name="bob")
+            await client.write_event(tts.SynthesizeStart(voice=voice).event())
+            for piece in ("Hel", "lo the", "re wor", "ld."):
+                await client.write_event(tts.SynthesizeChunk(piece).event())
+            again = tts.Synthesize("Hello there world.", voice=voice)
+            await client.write_event(again.event())
+            await client.write_event(tts.SynthesizeStop().event())
+            events = await until(client, "synthesize-stopped")
+            kinds = [event.type for event in events]
+            chunks = ["audio-chunk"] * 3
+            end = ["audio-stop", "synthesize-stopped"]
+            assert kinds == ["audio-start", *chunks, *end]
+            assert {e.data["rate"] for e in events[:4]} == {24000}
+            assert speech.said == ["Hello", "there", "world."]
+            await client.write_event(tts.Synthesize("And again.").event())
+            assert len(await until(client, "audio-stop")) == 4
+            await client.write_event(tts.Synthesize("").event())
+            assert len(await until(client, "audio-stop")) == 2
+            await settled(speech)
+
+    asyncio.run(main())
+
+
+def test_a_client_that_hangs_up_gives_its_places_back():
+    speech = FakeSpeech()
+
+    async def main() -> None:
+        async with served(speech) as port:
+            async with AsyncTcpClient("127.0.0.1", port) as client:
+                await client.write_event(tts.SynthesizeStart().event())
+                await client.write_event(AudioStart(16000, 2, 1).event())
+                while len(speech.open) < 2:
+                    await asyncio.sleep(0.01)
+            await settled(speech)
+
+    asyncio.run(main())
+
+
+def test_errors_are_told_in_a_sentence_and_end_the_connection():
+    async def told(event: Event, bounds: Bounds | None = None) -> str:
+        async with connected(FakeSpeech(), bounds) as client:
+            await client.write_event(event)
+            words = (await until(client, "error"))[-1].data["text"]
+            assert await client.read_event() is None
+            return words
+
+    voice = tts.SynthesizeVoice(name="carl")
+    long = tts.Synthesize("a" * 50).event()
+    chunk = AudioStart(1, 2, 1).event()
+    assert "anna or bob" in asyncio.run(told(tts.Synthesize("a", voice=voice).event()))
+    assert "50" not in asyncio.run(told(long, Bounds(text_chars=40)))
+    assert "4000" in asyncio.run(told(chunk))
+    payload = Event("audio-chunk", {}, bytes(200))
+    assert "payload_length" in asyncio.run(told(payload, Bounds(payload_bytes=100)))
+
+
+def test_whatever_strangers_send_the_server_lives_and_frees_its_places():
+    chance = random.Random(1)
+    speech = FakeSpeech()
+    kinds = ["synthesize", "synthesize-start", "synthesize-chunk", "audio-start"]
+    kinds += ["audio-chunk", "audio-stop", "transcribe", "describe", "ping"]
+    odd = [None, -1, 1e99, "x", [], {}, True, 2**70]
+    keys = ["text", "voice", "rate", "width", "channels", "language", "text_format"]
+
+    def line() -> bytes:
+        if chance.random() < 0.2:
+            return chance.randbytes(chance.randrange(1, 200)) + b"\n"
+        head = f'{{"type": "{chance.choice(kinds)}", "data": {{'.encode()
+        data = {chance.choice(keys): chance.choice(odd) for _ in range(3)}
+        head += dumps(data)[1:].encode()
+        if chance.random() < 0.2:
+            head += b', "payload_length": ' + dumps(chance.choice(odd)).encode()
+        return head + b"}\n"
+
+    async def main() -> None:
+        bounds = Bounds(event_s=0.2)
+        async with served(speech, bounds) as port:
+            for _ in range(200):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"".join(line() for _ in range(3)))
+                writer.write_eof()
+                await asyncio.wait_for(reader.read(), 5)
+                writer.close()
+            await settled(speech)
+            async with AsyncTcpClient("127.0.0.1", port, read_timeout=10) as client:
+                await client.write_event(Describe().event())
+                assert (await client.read_event()) is not None
+
+    asyncio.run(main())
