@@ -4,12 +4,13 @@ Adding one is adding its file and its line here; the gate, the transport and the
 thread stay as they are. See ``base.Protocol``.
 """
 
-from . import moshi_server, openai
+from . import gradium, moshi_server, openai
 from .base import Protocol
 from .moshi.connection import serve_connection
 
 PROTOCOLS: dict[str, Protocol] = {
     "moshi": Protocol({"/api/chat": serve_connection}, patient=False),
     "moshi-server": moshi_server.PROTOCOL,
+    "gradium": gradium.PROTOCOL,
     "openai": openai.PROTOCOL,  # last: it answers everything below /v1
 }
