@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import random
+from typing import Any
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -20,7 +21,7 @@ from tests.serve.small import VOICE, small
 TEXT = "hello there how are you today in paris"
 
 
-def client_of(server) -> GradiumClient:
+def client_of(server) -> Any:
     return GradiumClient(base_url=server.url("/api/"), api_key="any")
 
 
@@ -112,8 +113,8 @@ def test_steps_flushes_and_ends_of_words_are_told(server):
 def test_requests_that_overlap_on_a_socket_are_told_apart(server):
     whole = said_alone(server.service.speech)
     with talk(server, "/api/speech/tts") as socket:
+        setup = {"voice_id": VOICE, "output_format": "pcm_24000"}
         for id in "ab":
-            setup = {"voice_id": VOICE, "output_format": "pcm_24000"}
             tell(socket, "setup", client_req_id=id, close_ws_on_eos=False, **setup)
         for word in TEXT.split():
             for id in "ab":
