@@ -30,6 +30,7 @@ COMMANDS = {
     "translate": ("Listen and speak", "Translate speech into speech (Hibiki)."),
     "complete": ("Listen and speak", "Continue a text (Helium)."),
     "finetune": ("Train", "Teach a model from your own recordings."),
+    "annotate": ("Train", "Write down the words of recordings, for `finetune`."),
     "fuse": ("Train", "Merge adapters into a model, or save them in another form."),
     "info": ("Checkpoints", "Show what a checkpoint holds."),
     "quantize": ("Checkpoints", "Make a checkpoint smaller and faster."),
