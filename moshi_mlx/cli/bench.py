@@ -23,7 +23,7 @@ moshi-mlx bench --task stt,tts,translation,text
 moshi-mlx bench --task stt --size tiny --hour
 moshi-mlx bench --live --model demo --soak 600
 """
-TASKS = ["stt", "tts", "translation", "text"]
+TASKS = ["stt", "tts", "translation", "text", "finetune"]
 
 
 def bench(
@@ -102,7 +102,8 @@ def bench(
             "--task",
             metavar="TASKS",
             help="Time other tasks: stt, tts, translation, text. Without --model, "
-            "random models of the published shapes (or --size tiny).",
+            "random models of the published shapes (or --size tiny). finetune: how "
+            "fast random models of --size train over --bits.",
         ),
     ] = None,
     hour: Annotated[
@@ -153,6 +154,12 @@ def bench(
     """
     if task is not None:
         tasks = _several(task, "task", TASKS)
+        if tasks == ["finetune"]:
+            from .bench_training import bench_training
+
+            bench_training(_several(size or "10M", "size", None), bits, json_)
+            return
+        _several(task, "task", TASKS[:-1])
         bench_tasks(model, tasks, size or "published", (frames, hour), json_)
         return
     if live or soak:

@@ -220,6 +220,7 @@ def train(settings: "TrainSettings", files: dict[str, str], resume: bool) -> Non
     """Load, estimate, train, and say what came of it."""
     from ..finetune.estimate import estimate
     from ..finetune.prepare import prepare
+    from .finetune_report import take_samples, write_report
 
     with status(f"loading {settings.model} and the recordings"):
         prepared = prepare(settings, files)
@@ -228,8 +229,16 @@ def train(settings: "TrainSettings", files: dict[str, str], resume: bool) -> Non
     printed = Printed(settings, quiet=not prepared.ranks.first)
     printed.begin(prepared, needs)
     training = prepared.training(resume, printed)
+    run = Path(settings.adapter_path)
+    begins = training.folder is not None and training.folder.newest() is None
+    if begins:
+        take_samples(prepared, run / "samples", "before")
     with prepared.saving_memory():
         done = training.run()
+    if training.folder is not None:
+        if done.step == settings.iters:
+            take_samples(prepared, run / "samples", "after")
+        print(f"The report is {write_report(run)}")
     if prepared.ranks.first:
         print(
             make_log(

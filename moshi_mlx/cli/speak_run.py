@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .console import RawPrinter, make_log, progress
+from .shares import my_share
 
 if TYPE_CHECKING:
     from ..engines.tts import TTSModel
@@ -68,8 +69,8 @@ def speak_all(
     from ..engines.tts.script_file import Failure, Script, read_scripts
 
     found = list(read_scripts(data))
-    scripts = [r for r in found if isinstance(r, Script)]
-    failures = [f for f in found if isinstance(f, Failure)]
+    scripts = my_share([r for r in found if isinstance(r, Script)])
+    failures = my_share([f for f in found if isinstance(f, Failure)])
     make_folder(folder)
     written: list[str] = []
     with progress("speaking", len(scripts)) as advance:

@@ -14,6 +14,7 @@ from . import options
 from .console import make_log, progress, status
 from .lines import WordLines
 from .outputs import check_outputs, print_json
+from .shares import my_share
 
 if TYPE_CHECKING:
     from ..documents.transcript import Layout
@@ -184,7 +185,7 @@ def transcribe(
             print(make_log("info", "listening, Ctrl-C ends"), file=sys.stderr)
             show.live(stt, blocks, listening, out_folder)
         return
-    failed = show.files(stt, files or [], batch_size, listening, out_folder)
+    failed = show.files(stt, my_share(files or []), batch_size, listening, out_folder)
     if failed:
         raise typer.Exit(1)
 

@@ -49,6 +49,9 @@ def test_it_trains_resumes_and_is_used(
     assert "2 windows of 1.6 s to learn from, 1 to evaluate on" in said
     assert "Computed, not measured" in said
     assert "Iter 4: Train loss" in said and "Val loss" in said
+    page = (out / "report.html").read_text()
+    assert page.count("<audio") == 2  # of the one recording to evaluate on
+    assert page.count("<polyline") == 4 + 2
     assert main(list(map(str, args))) == 1
     assert "go on with it with --resume" in capsys.readouterr().err
     assert main([*map(str, args), "--resume"]) == 0  # it is done already
