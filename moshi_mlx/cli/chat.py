@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 moshi-mlx chat
 moshi-mlx chat --model demo
+moshi-mlx chat --persona "You are a patient teacher." --voice NATF2
 moshi-mlx chat --image dog.jpg
 moshi-mlx chat --list-devices
 moshi-mlx chat --microphone "MacBook Pro" --speaker 3 --record talks
@@ -136,6 +137,8 @@ def chat(
         ),
     ] = None,
     image: options.ImageFile = None,
+    persona: options.Persona = None,
+    voice: options.PersonaVoice = None,
     steps: Annotated[
         int | None,
         typer.Option("--steps", min=1, hidden=True, help="End after this many frames."),
@@ -195,7 +198,7 @@ def chat(
             make_folder(record)
         seen = read_image(image)
         check_devices(sound)
-        name, bits = choose_moshi(model, quantized, image)
+        name, bits = choose_moshi(model, quantized, image, persona, voice)
         files = {
             "config": lm_config,
             "moshi_weights": moshi_weights,
@@ -212,6 +215,7 @@ def chat(
             with status(f"loading {name}"):
                 moshi = thread.run(loader)
                 encoded = None if seen is None else moshi.encode_image(seen)
+                start = moshi.start(persona, voice)
         except KeyboardInterrupt:
             # A load cannot be stopped, and nothing is open yet: no need to wait.
             os._exit(INTERRUPTED)
@@ -222,7 +226,9 @@ def chat(
         )
 
         def make() -> "DuplexSession":
-            session = moshi.session(seed, first="silence", trace=timing, **sampling)
+            session = moshi.session(
+                seed, first="silence", trace=timing, start=start, **sampling
+            )
             if encoded is not None:
                 session.show(encoded)
             return session

@@ -13,19 +13,26 @@ if TYPE_CHECKING:
 
 
 def choose_moshi(
-    model: str | None, bits: int | None, image: Path | None = None
+    model: str | None,
+    bits: int | None,
+    image: Path | None = None,
+    persona: str | None = None,
+    voice: str | None = None,
 ) -> tuple[str, int | None]:
-    """The model that the user names, or the largest that fits this machine's memory.
+    """The model that the user names, or the largest that fits this machine's memory and
+    can do what is asked: look at an image, or be a persona.
 
     Returns: its name, and the bits to ask for.
     """
-    from ..checkpoint.kinds import DEFAULT_IMAGE_REPO
+    from ..checkpoint.kinds import DEFAULT_IMAGE_REPO, PERSONA_REPO
     from ..checkpoint.memory import fitting_moshi, fitting_vis
 
     if model is not None:
         return model, bits
     if image is not None:
         return DEFAULT_IMAGE_REPO, bits or fitting_vis()
+    if persona is not None or voice is not None:
+        return PERSONA_REPO, bits or 8
     return fitting_moshi(), bits
 
 

@@ -105,6 +105,26 @@ ImageFile = Annotated[
         rich_help_panel=MODEL_PANEL,
     ),
 ]
+Persona = Annotated[
+    str | None,
+    typer.Option(
+        *("--persona", "--text-prompt"),
+        metavar="TEXT",
+        help="Who the model is to be, in words, for PersonaPlex "
+        "(nvidia/personaplex-7b-v1): 'You are a patient teacher.'",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+PersonaVoice = Annotated[
+    str | None,
+    typer.Option(
+        *("--voice", "--voice-prompt"),
+        metavar="NAME|FILE",
+        help="Whose voice PersonaPlex takes: a name that 'moshi-mlx voices --model' "
+        "lists, a recording of 10 to 30 seconds, or a voice file.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
 KvBits = Annotated[
     int | None,
     typer.Option(

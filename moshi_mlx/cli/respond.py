@@ -20,6 +20,7 @@ EXAMPLES = """
 moshi-mlx respond --model demo question.wav reply.wav
 moshi-mlx respond --model kyutai/moshika-mlx-q4 question.mp3 reply.wav --seed 7
 moshi-mlx respond --model demo question.wav --recording talk.wav --report talk.html
+moshi-mlx respond question.wav reply.wav --persona "You are a teacher." --voice NATF2
 moshi-mlx respond --image dog.jpg question.wav reply.wav
 moshi-mlx respond --model kyutai/hibiki-1b-mlx-bf16 french.wav english.wav
 """
@@ -71,6 +72,8 @@ def respond(
         ),
     ] = 10.0,
     image: options.ImageFile = None,
+    persona: options.Persona = None,
+    voice: options.PersonaVoice = None,
     codec: options.Codec = options.Engine.native,
     seed: options.Seed = None,
     temp: options.Temperature = None,
@@ -101,7 +104,7 @@ def respond(
     check_outputs(infile, {"--report": report}, sound, wav)
     heard = frames(infile)  # a file that is none is said before anything is loaded
     seen = read_image(image)
-    model, bits = choose_moshi(model, quantized, image)
+    model, bits = choose_moshi(model, quantized, image, persona, voice)
     if verbose:
         log_to_stderr(logging.INFO)
     moshi = load_moshi(
@@ -123,6 +126,8 @@ def respond(
         seed=seed,
         cfg_coef=cfg_coef,
         image=seen,
+        persona=persona,
+        voice=voice,
         **options.sampling(
             temp, text_temperature, audio_temperature, text_topk, audio_topk
         ),

@@ -21,6 +21,7 @@ EXAMPLES = """
 moshi-mlx serve
 moshi-mlx serve --model demo --port 9000 --no-browser
 moshi-mlx serve --host 0.0.0.0 --https
+moshi-mlx serve --model nvidia/personaplex-7b-v1 --voice NATF2
 moshi-mlx serve --max-sessions 4 --record recordings
 moshi-mlx serve --stt kyutai/stt-1b-en_fr --tts kyutai/tts-1.6b-en_fr
 moshi-mlx serve --model kyutai/moshiko-mlx-q4 --stt kyutai/stt-1b-en_fr --preload
@@ -35,6 +36,8 @@ SPEECH_ROWS = 4  # sounds and speeches at a time, unless --max-sessions says oth
 
 def serve(
     model: options.Model = None,
+    persona: options.Persona = None,
+    voice: options.PersonaVoice = None,
     stt: Annotated[
         str | None,
         typer.Option(
@@ -229,6 +232,7 @@ def serve(
     from ..serve.gate.addresses import read_proxies
     from ..serve.gate.limits import Limits
     from ..serve.models import family, speech_service
+    from ..serve.personas import personas_of
     from ..serve.protocols.openai.models import read_voice_map
     from ..serve.service import Service, describe, load_batch
 
@@ -275,11 +279,12 @@ def serve(
         thread, batch = model_thread(), None
         if talks:
             batch = load_batch(thread, load, max_sessions or 1, cfg_coef)
+        personas = personas_of(batch, persona, voice)
         if preload:
             speech.load()
     service = Service(
         *(thread, batch, batch and describe(batch), max_sessions or 1),
-        *(Limits(session_s=max_seconds), record, proxies, speech),
+        *(Limits(session_s=max_seconds), record, proxies, speech, personas),
     )
     addresses = Addresses(host, context is not None, token, fingerprint)
 

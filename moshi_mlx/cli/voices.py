@@ -1,6 +1,7 @@
 """`moshi-mlx voices`: what `speak` can sound like."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +14,8 @@ from .outputs import print_json
 EXAMPLES = """
 moshi-mlx voices
 moshi-mlx voices happy
+moshi-mlx voices --model nvidia/personaplex-7b-v1
+moshi-mlx voices --export me.wav me.safetensors
 moshi-mlx voices --play expresso/ex03-ex01_happy_001_channel1_334s.wav
 """
 
@@ -42,20 +45,48 @@ def voices(
         str | None,
         options.voice_repo(),
     ] = None,
+    export: Annotated[
+        tuple[str, Path] | None,
+        typer.Option(
+            "--export",
+            metavar="NAME|FILE OUT.safetensors",
+            help="Write a voice of PersonaPlex, or one made of a recording, as a file "
+            "that --voice takes.",
+        ),
+    ] = None,
     model: options.SpeechModel = None,
     json_: options.Json = False,
 ) -> None:
-    """List, search and play the voices of a model that speaks."""
+    """List, search and play the voices of a model that speaks, or that takes a persona
+    (PersonaPlex)."""
     from ..checkpoint.info import CheckpointInfo
+    from ..checkpoint.kinds import PERSONA_REPO
     from ..engines.tts import DEFAULT_DSM_TTS_REPO, DEFAULT_DSM_TTS_VOICE_REPO
     from ..engines.tts.voices import CLONING, nearest, voice_names, voice_suffix
 
     repo = voice_repo or DEFAULT_DSM_TTS_VOICE_REPO
-    if play is not None:
+    if export is not None:
+        from .persona_voices import export_voice
+
+        with status("making the voice"):
+            export_voice(*export, CheckpointInfo.find(model or PERSONA_REPO))
+        return
+    if play is not None and model is None:
         play_voice(play, repo, speaker)
         return
     with status("looking for voices"):
         info = CheckpointInfo.find(model or DEFAULT_DSM_TTS_REPO, kind="tts")
+        if info.kind.takes_persona:
+            from .persona_voices import list_voices, play_persona
+
+            if play is not None:
+                play_persona(play, info, speaker)
+            else:
+                list_voices(info, search, json_)
+            return
+        if play is not None:
+            play_voice(play, repo, speaker)
+            return
         repo = voice_repo or info.own_voices or repo
         embedded = "speaker_wavs" in (info.config.get("conditioners") or {})
         suffix = voice_suffix(info.config) if embedded else ""

@@ -83,7 +83,9 @@ def _add_reports(app: "FastAPI", service: Service) -> None:
         if service.about is None:
             return dict(service.build_info)
         places = {"places": service.places, "taken": service.lobby.taken}
-        return {**service.build_info, **places, "defaults": service.about.defaults}
+        known = {**service.build_info, **places, "defaults": service.about.defaults}
+        personas = service.personas
+        return known if personas is None else {**known, "persona": personas.about}
 
     async def metrics() -> PlainTextResponse:
         text = service.metrics_text()

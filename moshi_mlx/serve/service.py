@@ -27,6 +27,7 @@ from .gate.gate import Gate
 from .gate.limits import Limits
 from .gate.lobby import Lobby
 from .metrics import Metrics
+from .personas import Personas
 from .speech import SpeechService
 
 log = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ class Service:
         record: folder for recordings, None for none.
         proxies: whose X-Forwarded-For is believed.
         speech: what listens, speaks, translates and writes beside it.
+        personas: whom clients talk with, where the model takes a persona.
     """
 
     thread: ModelThread
@@ -114,6 +116,7 @@ class Service:
     record: Path | None = None
     proxies: Sequence[Network] = ()
     speech: SpeechService = field(default_factory=SpeechService)
+    personas: Personas | None = None
 
     def __post_init__(self) -> None:
         self.gate = Gate(self.limits, proxies=self.proxies)

@@ -18,6 +18,7 @@ from moshi_mlx.serve.app import make_app, page_folder
 from moshi_mlx.serve.gate.addresses import Network
 from moshi_mlx.serve.gate.limits import Limits
 from moshi_mlx.serve.gate.security import Policy
+from moshi_mlx.serve.personas import Personas
 from moshi_mlx.serve.server import Beside, make_server
 from moshi_mlx.serve.service import Service, describe, load_batch
 from moshi_mlx.serve.speech import SpeechService
@@ -68,11 +69,12 @@ def serve(batch) -> Iterator[Serve]:
         proxies: Sequence[Network] = (),
         speech: SpeechService | None = None,
         beside: Beside = nullcontext,
+        personas: Personas | None = None,
     ) -> Running:
         service = Service(
             *(thread or model_thread(), batch, batch and describe(batch)),
             *(places, limits),
-            *(record, proxies, speech or SpeechService()),
+            *(record, proxies, speech or SpeechService(), personas),
         )
         app = make_app(service, policy or Policy(), static or page_folder())
         ports: list[int] = []

@@ -5,12 +5,14 @@ it is reading the weights. Rows of the batch begin, pause and end on their own.
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import mlx.core as mx
 import numpy as np
 
 from ...audio.samples import Pcm
+from ...checkpoint.info import CheckpointInfo
 from ...checkpoint.kinds import ModelKind
 from ...codec import Codec
 from ...errors import ConfigError
@@ -31,6 +33,7 @@ class Talker(Protocol):
     """What a batch needs of a ``Moshi``."""
 
     name: str
+    info: CheckpointInfo
     kind: ModelKind
     lm: Lm
     make_codec: Callable[[], Codec]
@@ -41,7 +44,9 @@ class Talker(Protocol):
     def reader(self) -> PieceReader: ...
     def conditions(self, cfg_coef: float) -> ConditionTensor | None: ...
     def blank_image(self) -> mx.array | None: ...
-    def start(self) -> Start | None: ...
+    def start(
+        self, persona: str | None = None, voice: str | Path | None = None
+    ) -> Start | None: ...
 
 
 class Batch(Closing):

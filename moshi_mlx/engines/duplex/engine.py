@@ -182,6 +182,7 @@ class Moshi(BaseEngine):
         image: ImageLike | None = None,
         persona: str | None = None,
         voice: str | Path | None = None,
+        start: Start | None = None,
     ) -> DuplexSession:
         """A new conversation, from any thread.
 
@@ -201,6 +202,7 @@ class Moshi(BaseEngine):
             persona: who the model is to be, in words (PersonaPlex).
             voice: whose voice it takes: a name as in ``moshi-mlx voices``, a recording
                 of 10 to 30 seconds, or a voice file (.pt, .safetensors).
+            start: instead of both, what ``start`` made of them.
 
         Raises: ConfigError for a model that does not listen, does not see the image or
             takes no persona; ImageError for what is no image; CheckpointError or
@@ -213,7 +215,7 @@ class Moshi(BaseEngine):
             *(repetition_penalty, repetition_context),
             *(temp, top_k, temp_text, top_k_text),
         )
-        start = self.start(persona, voice)
+        start = start or self.start(persona, voice)
         session = Batch(self, 1, cfg_coef, trace=trace).only(sampling, first, start)
         if shown is not None:
             session.show(shown)

@@ -16,6 +16,18 @@ const SLIDERS = {
   audio_topk: "audio-topk",
   repetition_penalty: "repetition",
 };
+const PERSONAS = {
+  "Patient teacher":
+    "You are a patient teacher. You explain one thing at a time, with examples from daily life, and ask whether it was clear.",
+  "Language partner":
+    "You help people to practise English. You speak slowly, keep sentences short, and gently repeat what was wrong in the right form.",
+  "Bookshop":
+    "You work in a small bookshop called Lantern Books, open from nine to six, closed on Mondays. You recommend books and take orders by name.",
+  "Interviewer":
+    "You are preparing somebody for a job interview. You ask one question at a time, listen to the end, and say what was good and what could be better.",
+  "Night-time storyteller":
+    "You tell calm stories for falling asleep. You ask for a place and an animal, then tell a slow story with them.",
+};
 const SUGGESTIONS = ["Tell me a joke.", "What is the biggest planet?", "How are you?"];
 const orbs = new Orbs($("orbs"));
 const recording = new Recording();
@@ -137,6 +149,10 @@ function wishes() {
   for (const [name, id] of Object.entries(SLIDERS)) {
     if ($(id).dataset.chosen) wanted[name] = $(id).value;
   }
+  if (!$("persona").hidden) {
+    wanted.text_prompt = $("persona-text").value;
+    if ($("persona-voice").value) wanted.voice_prompt = $("persona-voice").value;
+  }
   if ($("seed").value && $("seed").checkValidity()) wanted.seed = $("seed").value;
   return wanted;
 }
@@ -257,6 +273,17 @@ async function describeServer() {
     if (!$(id).dataset.chosen) $(id).value = info.defaults?.[name] ?? $(id).min;
     showValue(id);
   }
+  if (info.persona) offerPersonas(info.persona);
+}
+
+/** Presets of ours and the server's voices, where the model takes a persona. */
+function offerPersonas({ text, voices }) {
+  if ($("persona").hidden) {
+    $("preset").append(...Object.keys(PERSONAS).map((name) => new Option(name)));
+    $("persona-voice").append(...voices.map((name) => new Option(name)));
+    $("persona-text").value = text;
+  }
+  $("persona").hidden = false;
 }
 
 const showValue = (id) => ($(`${id}-value`).textContent = $(id).value);
@@ -278,6 +305,7 @@ $("open-settings").onclick = () => {
 $("settings").onclose = switchDevices;
 $("save-audio").onclick = () => save(recording.wav(), dated(".wav"));
 $("save-text").onclick = () => save(recording.transcript(), dated(".txt"));
+$("preset").onchange = () => ($("persona-text").value = PERSONAS[$("preset").value] ?? "");
 $("output-label").hidden = !("setSinkId" in AudioContext.prototype);
 for (const id of [...Object.values(SLIDERS), "volume"]) {
   $(id).addEventListener("input", () => {
@@ -291,7 +319,7 @@ $("volume").addEventListener("input", () => sound?.setVolume(Number($("volume").
 $("suggestions").querySelector("span").textContent = SUGGESTIONS.map((s) => `“${s}”`).join(" · ");
 document.addEventListener("keydown", (event) => {
   const presses = event.key === " " && event.target.closest("button");
-  const busy = $("settings").open || presses || event.target.closest("input, select");
+  const busy = $("settings").open || presses || event.target.closest("input, select, textarea");
   if (busy || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
   const keys = { " ": $("talk"), m: $("mute"), r: $("restart") };
   const button = keys[event.key.toLowerCase()];

@@ -11,7 +11,6 @@ import pytest
 
 import moshi_mlx
 from moshi_mlx.audio import FRAME, write_wav
-from moshi_mlx.checkpoint.moshi_7b import MOSHI_7B
 from moshi_mlx.engines.duplex import persona as prompts
 from moshi_mlx.engines.duplex.engine import Moshi
 from moshi_mlx.engines.duplex.persona import persona_tokens
@@ -24,26 +23,17 @@ from moshi_mlx.engines.duplex.sampling import Sampling
 from moshi_mlx.engines.duplex.session import DuplexSession
 from moshi_mlx.errors import AudioError, CheckpointError, ConfigError
 from moshi_mlx.models import LmGen
-from tests.checkpoint.folders import write_with_codec
+from tests.persona import personaplex_folder
 from tests.tiny import DATA
 
 SILENCE = np.zeros(FRAME, np.float32)
 VOICES = DATA / "personaplex"
 GREEDY = {"temp": 0, "temp_text": 0}
-# As the golden voices need it, with the codec of the tests: 8 streams a side.
-SIZE = {
-    **{"dim": 48, "num_heads": 3, "num_layers": 2, "context": 100},
-    **{"depformer_dim": 32, "depformer_num_heads": 2, "depformer_num_layers": 1},
-    **{"depformer_dim_feedforward": 96, "model_type": "personaplex"},
-    **{"n_q": 12, "dep_q": 12, "delays": [0] + 2 * [0, *[1] * 5]},
-    **{"foreseen_codebooks": 6, "hidden_scale": 4.5},
-}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    return write_with_codec(path, **{**MOSHI_7B, **SIZE, "text_card": 96, "card": 64})
+    return personaplex_folder(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from ....engines.duplex.sampling import MAX_REPETITION_CONTEXT, Sampling
 from ....errors import ProtocolError
 from ....utils.sampling import new_seed
 from ...opus import OpusReader, OpusWriter, PcmReader, PcmWriter, Reader, Writer
+from ...personas import MAX_TEXT
 
 FORMATS = ("opus", "pcm")
 MAX_TEMPERATURE = 5.0
@@ -25,6 +26,8 @@ class Settings:
         queue: wait for a place when all are taken.
         stats: tell lag and dropped frames, as metadata, twice a second.
         seeded: whether the client chose the seed; else a restart draws a new one.
+        persona, voice: whom the client wants to talk with, where the model takes a
+            persona; None leaves it to the server.
     """
 
     wishes: Sampling
@@ -32,6 +35,8 @@ class Settings:
     queue: bool = False
     stats: bool = False
     seeded: bool = False
+    persona: str | None = None
+    voice: str | None = None
 
     def reader(self) -> Reader:
         return PcmReader() if self.format == "pcm" else OpusReader()
@@ -43,7 +48,8 @@ class Settings:
 def read_settings(query: Mapping[str, str]) -> Settings:
     """Read the query of a connection; unknown names (`email`, ...) are ignored.
 
-    Names are those of Kyutai's page. Its two seeds become one here, because text and
+    Names are those of Kyutai's page, and ``text_prompt`` and ``voice_prompt`` of
+    NVIDIA's. Its two seeds become one here, because text and
     audio draw from one generator; ``seed`` sets it directly.
 
     Raises: ProtocolError for values that are not numbers, or out of range.
@@ -62,8 +68,16 @@ def read_settings(query: Mapping[str, str]) -> Settings:
         repetition_penalty=_decimal(query, "repetition_penalty", 0.1, 10) or 1.0,
         repetition_context=64 if context is None else context,
     )
+    persona = query.get("text_prompt")
+    if persona is not None and len(persona) > MAX_TEXT:
+        raise ProtocolError(
+            f"text_prompt has {len(persona)} characters: use up to {MAX_TEXT}."
+        )
     return Settings(
-        wishes, chosen, _flag(query, "queue"), _flag(query, "stats"), seed is not None
+        *(wishes, chosen, _flag(query, "queue"), _flag(query, "stats")),
+        seeded=seed is not None,
+        persona=persona,
+        voice=query.get("voice_prompt"),
     )
 
 

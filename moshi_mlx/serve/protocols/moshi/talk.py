@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from ....audio.framing import SAMPLE_RATE, Framer
 from ....documents.recording import Recording
+from ....engines.duplex.persona import Start
 from ....engines.duplex.session import DuplexSession
 from ....engines.line import Answer
 from ....engines.queue import Dropped
@@ -85,6 +86,7 @@ class NetworkTalk:
         self._something_unsent = asyncio.Event()
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._session: DuplexSession | None = None
+        self._start: Start | None = None  # a persona, read before it
         self._recording: Recording | None = None
         self._to_record = False
         self._paused = False
@@ -104,7 +106,7 @@ class NetworkTalk:
     def _make(self) -> DuplexSession:
         if self._session is not None:
             self._session.close()
-        self._session = self._batch.open(self.settings.wishes)
+        self._session = self._batch.open(self.settings.wishes, start=self._start)
         return self._session
 
     def _on_answer(self, answer: Answer) -> None:
@@ -155,6 +157,11 @@ class NetworkTalk:
 
     async def begin(self) -> None:
         """Take a row of the model and tell the client that it may speak."""
+        personas, wanted = self.service.personas, self.settings
+        if personas is not None:
+            self._start = await asyncio.to_thread(
+                personas.start, wanted.persona, wanted.voice
+            )
         await self._renew()
         await self._send(protocol.handshake())
 

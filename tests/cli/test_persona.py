@@ -1,0 +1,72 @@
+"""`--persona` and `--voice`, and the voices that PersonaPlex comes with."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moshi_mlx.audio import write_wav
+from moshi_mlx.cli.main import main
+from tests.persona import personaplex_folder
+from tests.tiny import DATA
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = personaplex_folder(tmp_path_factory.mktemp("cli") / "tiny")
+    (folder / "voices").mkdir()
+    shutil.copy(DATA / "personaplex" / "voice.pt", folder / "voices" / "NATF2.pt")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "me.wav"
+    rng = np.random.default_rng(0)
+    write_wav(path, (0.1 * rng.standard_normal(30_000)).astype(np.float32))
+    return path
+
+
+def respond(capsys, model: Path, question: Path, *options: str) -> dict:
+    common = ["--json", "--tail", "0", "--seed", "1", "--temp", "0"]
+    asked = ["respond", str(question), "--model", str(model), *common, *options]
+    assert main(asked) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_persona_and_voice_change_the_answer(capsys, model, recording):
+    found = [
+        respond(capsys, model, recording, *options)
+        for options in (
+            (),
+            ("--persona", "You teach."),
+            ("--persona", "You teach.", "--voice", str(recording)),
+        )
+    ]
+    assert len({one["text"] for one in found}) == 3
+    assert len({one["frames"] for one in found}) == 1
+
+
+def test_a_model_without_personas_says_what_to_use(capsys, recording):
+    asked = ["respond", str(recording), "--model", "demo", "--persona", "You teach."]
+    assert main(asked) == 1
+    assert "takes no persona or voice: use one like nvidia" in capsys.readouterr().err
+
+
+def test_voices_are_listed_and_exported(capsys, model, recording, tmp_path):
+    assert main(["voices", "--model", str(model), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["voices"] == ["NATF2"]
+    assert main(["voices", "--model", str(model), "male"]) == 1
+    assert "comes with no voice like 'male'" in capsys.readouterr().err
+    out = tmp_path / "me.safetensors"
+    asked = ["voices", "--model", str(model), "--export", str(recording), str(out)]
+    assert main(asked) == 0
+    answers = [
+        respond(capsys, model, recording, "--voice", str(file))["text"]
+        for file in (recording, out)
+    ]
+    assert answers[0] == answers[1]
+    assert main(["voices", "--model", str(model), "--play", "NATF2"]) == 1
+    assert "holds what a model reads, and no sound" in capsys.readouterr().err
