@@ -8,6 +8,7 @@ than q4, a fifth of its divergence in the text and six tenths in the audio.
 """
 
 import re
+from dataclasses import replace
 
 import mlx.nn as nn
 
@@ -39,7 +40,8 @@ MIXED_BITS = {  # 4 for the others
     "attention in": 5,
     "attention out": 5,
 }
-NAME = re.compile(r"q(?P<bits>[2-8])(g(?P<group>\d+))?")
+NAME = re.compile(r"q(?P<bits>[2-8])(g(?P<group>\d+))?(d(?P<depth>[2-8]))?")
+PERSONA = "q4d8"  # what PersonaPlex gets: below 8 bits its depth transformer garbles
 
 
 def kind_of(path: str) -> str:
@@ -49,7 +51,7 @@ def kind_of(path: str) -> str:
 
 
 def recipe_named(name: str) -> Recipe:
-    """The recipe of a name: ``mixed``, ``q4``, ``q6g128``, ``mxfp4`` ...
+    """The recipe of a name: ``mixed``, ``q4``, ``q6g128``, ``q4d8``, ``mxfp4`` ...
 
     Raises: ConfigError for a name that is none.
     """
@@ -58,13 +60,27 @@ def recipe_named(name: str) -> Recipe:
     if name in FIXED_MODES:
         return same(Choice.of(mode=name))
     match = NAME.fullmatch(name)
-    if match is None or int(match["bits"]) not in BITS:
+    depth = match and match["depth"]
+    if match is None or not {int(match["bits"]), int(depth or 8)} <= {*BITS}:
         raise ConfigError(
             f"recipe {name!r} is unknown: use q2, q3, q4, q5, q6 or q8, also with a "
-            f"group size (q4g64), {', '.join(FIXED_MODES)}, or mixed."
+            "group size (q4g64) or other bits for the depth transformer (q4d8), "
+            f"{', '.join(FIXED_MODES)}, or mixed."
         )
     group = match["group"]
-    return same(Choice.of(int(match["bits"]), int(group) if group else None))
+    choice = Choice.of(int(match["bits"]), int(group) if group else None)
+    return _apart(choice, Choice.of(int(depth))) if depth else same(choice)
+
+
+def _apart(choice: Choice, depth: Choice) -> Recipe:
+    """The same for all layers, and another for those of the depth transformer."""
+
+    def recipe(path: str, layer: nn.Module) -> Choice:
+        chosen = depth if path.startswith("depformer.") else choice
+        narrow = layer["weight"].shape[-1] % 64
+        return replace(chosen, group_size=32) if narrow else chosen
+
+    return recipe
 
 
 def mixed(path: str, layer: nn.Module) -> Choice:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..checkpoint.info import CheckpointInfo
+    from ..checkpoint.kinds import ModelKind
     from ..checkpoint.quantize import Recipe
 
 EXAMPLES = """
@@ -47,8 +48,8 @@ def quantize(
             "--recipe",
             metavar="NAME",
             help="q2, q3, q4, q5, q6 or q8 (with a group size: q4g64), mxfp4, nvfp4, "
-            "mxfp8, or mixed: 4 bits, and more for sensitive layers. Default: "
-            "q4.",
+            "mxfp8, q4d8 (4 bits, the depth transformer 8), or mixed: 4 bits, and "
+            "more for sensitive layers. Default: q4, or q4d8 for PersonaPlex.",
         ),
     ] = None,
     bits: Annotated[
@@ -170,6 +171,8 @@ def quantize(
         tokenizer=tokenizer,
         lora_weights=adapter,
     )
+    unasked = (recipe, bits, group_size, mode) == (None, None, None, "affine")
+    chosen, recipes = _for_kind(found.kind, chosen, recipes, unasked)
     result: dict[str, Any] = {"model": source}
     if out is not None:
         result |= _write(found, out, chosen, overwrite)
@@ -204,6 +207,24 @@ def _name(
             "--mode."
         )
     return recipe
+
+
+def _for_kind(
+    kind: "ModelKind", chosen: str, recipes: "dict[str, Recipe]", unasked: bool
+) -> "tuple[str, dict[str, Recipe]]":
+    """The recipe that is written and those that are measured; PersonaPlex has a default
+    of its own.
+
+    Args:
+        unasked: whether ``chosen`` is the default.
+    """
+    from ..checkpoint.recipes import PERSONA, recipe_named
+
+    names = list(recipes)
+    if not (kind.takes_persona and unasked and chosen == names[0]):
+        return chosen, recipes
+    rest = {name: recipes[name] for name in names[1:]}
+    return PERSONA, {PERSONA: recipe_named(PERSONA), **rest}
 
 
 def _write(

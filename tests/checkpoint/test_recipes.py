@@ -109,3 +109,14 @@ def test_q4_and_q8_have_the_tensors_that_0_3_0_expects(name, group, bits):
         for part in ("scales", "biases"):
             expected[f"{stem}.{part}"] = ((rows, width // group), mx.float32)
     assert {k: (w.shape, w.dtype) for k, w in tensors(lm).items()} == expected
+
+
+def test_the_depth_transformer_may_have_other_bits():
+    lm = tiny_lm(**WIDE)
+    layers = quantize(lm, recipe=recipe_named("q4d8")).layers
+    bits = {path: choice.bits for path, choice in layers.items()}
+    deep = {path for path in bits if path.startswith("depformer.")}
+    assert deep and len(deep) < len(bits)
+    assert all(bits[path] == (8 if path in deep else 4) for path in bits)
+    with pytest.raises(ConfigError, match="recipe 'q4d7' is unknown"):
+        recipe_named("q4d7")

@@ -70,3 +70,15 @@ def test_voices_are_listed_and_exported(capsys, model, recording, tmp_path):
     assert answers[0] == answers[1]
     assert main(["voices", "--model", str(model), "--play", "NATF2"]) == 1
     assert "holds what a model reads, and no sound" in capsys.readouterr().err
+
+
+def test_quantised_without_a_word_its_depth_transformer_keeps_8_bits(
+    capsys, model, recording, tmp_path
+):
+    out = tmp_path / "small"
+    assert main(["quantize", str(model), str(out), "--json"]) == 0
+    written = json.loads(capsys.readouterr().out)
+    assert written["recipe"] == "q4d8"
+    assert respond(capsys, out, recording, "--persona", "You teach.")["frames"]
+    assert main(["info", str(out)]) == 0
+    assert "personaplex" in capsys.readouterr().out
