@@ -101,7 +101,7 @@ ImageFile = Annotated[
         "--image",
         metavar="FILE",
         help="A picture to talk about, for a model that sees images, like "
-        "kyutai/moshika-vis-mlx: JPEG, PNG, WebP, GIF or BMP.",
+        "kyutai/moshika-vis-mlx: JPEG, PNG, WebP, GIF or BMP. Default: none.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]
@@ -111,7 +111,8 @@ Persona = Annotated[
         *("--persona", "--text-prompt"),
         metavar="TEXT",
         help="Who the model is to be, in words, for PersonaPlex "
-        "(nvidia/personaplex-7b-v1): 'You are a patient teacher.'",
+        "(nvidia/personaplex-7b-v1): 'You are a patient teacher.' Default: nobody in "
+        "particular.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]
@@ -121,7 +122,7 @@ PersonaVoice = Annotated[
         *("--voice", "--voice-prompt"),
         metavar="NAME|FILE",
         help="Whose voice PersonaPlex takes: a name that 'moshi-mlx voices --model' "
-        "lists, a recording of 10 to 30 seconds, or a voice file.",
+        "lists, a recording of 10 to 30 seconds, or a voice file. Default: its own.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]

@@ -51,7 +51,7 @@ def voices(
             "--export",
             metavar="NAME|FILE OUT.safetensors",
             help="Write a voice of PersonaPlex, or one made of a recording, as a file "
-            "that --voice takes.",
+            "that --voice takes. Default: none.",
         ),
     ] = None,
     model: options.SpeechModel = None,

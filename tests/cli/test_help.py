@@ -9,7 +9,18 @@ from moshi_mlx.cli import main
 
 # Without one of these, nothing is done. (Or the help begins with "Also".)
 EXTRAS = {
-    *("--allow-origin", "--bits", "--both", "--compare", "--expect", "--format"),
+    *(
+        "--adapter",
+        "--data",
+        "--quantize",
+        "--stt",
+        "--allow-origin",
+        "--bits",
+        "--both",
+        "--compare",
+        "--expect",
+        "--format",
+    ),
     *("--kv-bits", "--out", "--play", "--plot", "--prompt", "--prompt-file"),
     *("--record", "--recording", "--report", "--save-quantized", "--size", "--ssl"),
     *("--static", "--task", "--trace", "--trusted-proxy", "--upload", "--words"),
