@@ -22,6 +22,7 @@ moshi-mlx bench --size 100M --batch 1,2,4,8,16,32 --growth --json
 moshi-mlx bench --task stt,tts,translation,text
 moshi-mlx bench --task stt --size tiny --hour
 moshi-mlx bench --live --model demo --soak 600
+moshi-mlx bench --serve --stt kyutai/stt-1b-en_fr --tts kyutai/tts-1.6b-en_fr
 """
 TASKS = ["stt", "tts", "translation", "text", "finetune"]
 
@@ -141,6 +142,33 @@ def bench(
             help="With --live: length of each measurement.",
         ),
     ] = 20.0,
+    serve: Annotated[
+        bool,
+        typer.Option(
+            "--serve",
+            help="Measure how long clients of `serve` wait: for the first sound of a "
+            "sentence, and for the final word after they stop speaking.",
+        ),
+    ] = False,
+    stt: Annotated[
+        str | None,
+        typer.Option(
+            "--stt", metavar="REPO|FOLDER", help="With --serve: the model that listens."
+        ),
+    ] = None,
+    tts: Annotated[
+        str | None,
+        typer.Option(
+            "--tts", metavar="REPO|FOLDER", help="With --serve: the model that speaks."
+        ),
+    ] = None,
+    voice_repo: Annotated[str | None, options.voice_repo(None, "--tts looks")] = None,
+    clients: Annotated[
+        str,
+        typer.Option(
+            "--clients", metavar="N,...", help="With --serve: clients at once."
+        ),
+    ] = "1,2,4,8",
     plot: Annotated[
         Path | None,
         typer.Option("--plot", metavar="FILE.html", help="Write a page with charts."),
@@ -152,6 +180,14 @@ def bench(
     Covers the codec's encoder and decoder, the model's step, the first frame compared
     with later ones, memory, and tokens per second.
     """
+    if serve:
+        from .bench_serve import bench_serve
+
+        counts = [
+            _count(text, "clients") for text in _several(clients, "clients", None)
+        ]
+        bench_serve(model, (stt, tts, voice_repo), counts, json_)
+        return
     if task is not None:
         tasks = _several(task, "task", TASKS)
         if tasks == ["finetune"]:
@@ -259,11 +295,12 @@ def _several(text: str, name: str, known: list[str] | None) -> list[str]:
     return parts
 
 
-def _count(text: str) -> int:
+def _count(text: str, name: str = "batch") -> int:
     from ..errors import ConfigError
 
     if not text.isdigit() or not 1 <= int(text) <= 256:
-        raise ConfigError(f"--batch {text!r} is not a batch size: use 1 to 256.")
+        what = "a batch size" if name == "batch" else "a number of clients"
+        raise ConfigError(f"--{name} {text!r} is not {what}: use 1 to 256.")
     return int(text)
 
 

@@ -1,0 +1,60 @@
+"""`moshi-mlx bench --serve`: how long clients of `serve` wait."""
+
+import asyncio
+from collections.abc import Sequence
+
+from .console import status
+from .outputs import print_json
+
+
+def bench_serve(
+    model: str | None,
+    models: Sequence[str | None],
+    counts: Sequence[int],
+    as_json: bool,
+) -> None:
+    """Print what clients wait for their first sound, and for their final word.
+
+    Args:
+        model: a family, whose ear and mouth are measured.
+        models: the model that listens, the one that speaks, and where its voices are;
+            the family's by default.
+        counts: how many clients ask at once.
+
+    Raises: ConfigError if there is nothing to measure.
+    """
+    from ..audio.files import read
+    from ..bench.machine import machine
+    from ..checkpoint.source import DEMO_FOLDER
+    from ..errors import ConfigError
+    from ..serve.measure import waits
+    from ..serve.models import family, speech_service
+
+    stt, tts, voices = models
+    stt, tts = stt or family(model, "stt"), tts or family(model, "tts")
+    if stt is None and tts is None:
+        raise ConfigError(
+            "bench --serve needs a model that listens or speaks: add --stt or --tts."
+        )
+    speech = speech_service(stt, tts, None, max(counts), voices)
+    sound = read(DEMO_FOLDER / "questions" / "planet.wav")[0]
+    with status("timing"):
+        found = asyncio.run(waits(speech, counts, sound))
+    if as_json:
+        results = [wait.to_json() for wait in found]
+        print_json("bench-serve", {"machine": machine(), "results": results})
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("time to", "clients", "50 %", "95 %", "refused", box=SIMPLE_HEAD)
+    for wait in found:
+        told = wait.to_json()
+        times = (
+            "-" if told[k] is None else f"{told[k]:.0f}" for k in ("p50_ms", "p95_ms")
+        )
+        table.add_row(wait.what, str(wait.clients), *times, str(wait.refused))
+    console = Console()
+    console.print(f"{machine()}; milliseconds", highlight=False)
+    console.print(table)
