@@ -153,13 +153,17 @@ def bench(
     stt: Annotated[
         str | None,
         typer.Option(
-            "--stt", metavar="REPO|FOLDER", help="With --serve: the model that listens."
+            "--stt",
+            metavar="REPO|FOLDER",
+            help="With --serve: the model that listens. Default: that of --model demo.",
         ),
     ] = None,
     tts: Annotated[
         str | None,
         typer.Option(
-            "--tts", metavar="REPO|FOLDER", help="With --serve: the model that speaks."
+            "--tts",
+            metavar="REPO|FOLDER",
+            help="With --serve: the model that speaks. Default: that of --model demo.",
         ),
     ] = None,
     voice_repo: Annotated[str | None, options.voice_repo(None, "--tts looks")] = None,

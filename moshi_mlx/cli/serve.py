@@ -43,7 +43,8 @@ def serve(
         typer.Option(
             "--stt",
             metavar="REPO|FOLDER",
-            help="Transcribe, with this model.",
+            help="Transcribe, with this model. Default: the one that comes with --model, "
+            "if there is one (as with demo).",
             rich_help_panel=API_PANEL,
         ),
     ] = None,
@@ -52,7 +53,8 @@ def serve(
         typer.Option(
             "--tts",
             metavar="REPO|FOLDER",
-            help="Speak, with this model.",
+            help="Speak, with this model. Default: the one that comes with --model, if "
+            "there is one (as with demo).",
             rich_help_panel=API_PANEL,
         ),
     ] = None,
@@ -61,7 +63,7 @@ def serve(
         typer.Option(
             "--translate",
             metavar="REPO|FOLDER",
-            help="Translate sound files, with this Hibiki.",
+            help="Translate sound files, with this Hibiki. Default: none.",
             rich_help_panel=API_PANEL,
         ),
     ] = None,

@@ -24,7 +24,9 @@ EXTRAS = {
     *("--kv-bits", "--out", "--play", "--plot", "--prompt", "--prompt-file"),
     *("--record", "--recording", "--report", "--save-quantized", "--size", "--ssl"),
     *("--static", "--task", "--trace", "--trusted-proxy", "--upload", "--words"),
-    *("--top-k", "--voice", "--voice-map"),
+    *("--top-k", "--voice", "--voice-map", "--adapter", "--image", "--data"),
+    *("--config", "--fine-tune-type", "--resume-adapter-file", "--save-adapter"),
+    "--quantize",
 }
 DEMO = {"chat", "serve", "respond", "info", "doctor", "bench"}
 
