@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
+from .bench_table import print_table
 from .console import status
 from .outputs import check_outputs, print_json
 
@@ -280,7 +281,7 @@ def bench_tasks(
         print_json("bench-tasks", {"machine": machine(), "results": found})
         return
     notes = [memory_line(result) for result in results if result.memory]
-    _print_table(HEAD, [row(result) for result in results], notes)
+    print_table(HEAD, [row(result) for result in results], notes)
 
 
 def _several(text: str, name: str, known: list[str] | None) -> list[str]:
@@ -330,29 +331,4 @@ def _show(outcome: "SweepOutcome") -> None:
         + ", ".join(f"{ms:.1f} at {position:,}" for position, ms in line)
         for name, line in outcome.growth.items()
     ]
-    _print_table(HEAD, [row(result) for result in outcome.results], notes)
-
-
-def _print_table(
-    head: tuple[str, ...], rows: list[list[str]], notes: list[str]
-) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.measure import Measurement
-    from rich.table import Table
-
-    from ..bench.machine import machine
-
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column(head[0], no_wrap=True)
-    for name in head[1:]:
-        table.add_column(name, justify="right")
-    for cells in rows:
-        table.add_row(*cells)
-    console = Console()
-    console.print(f"{machine()}; milliseconds for the whole batch", highlight=False)
-    # in a narrow window lines break, but no figure is cut
-    wide = Measurement.get(console, console.options.update(width=999), table).maximum
-    Console(width=max(wide, console.width)).print(table)
-    for note in notes:
-        console.print(note, highlight=False)
+    print_table(HEAD, [row(result) for result in outcome.results], notes)

@@ -43,8 +43,8 @@ def serve(
         typer.Option(
             "--stt",
             metavar="REPO|FOLDER",
-            help="Transcribe, with this model. Default: the one that comes with --model, "
-            "if there is one (as with demo).",
+            help="Transcribe, with this model. Default: the one that comes with "
+            "--model, if there is one (as with demo).",
             rich_help_panel=API_PANEL,
         ),
     ] = None,
