@@ -26,7 +26,7 @@ def annotate(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder of recordings.")
     ],
-    model: options.Model = None,
+    model: options.RecogniserModel = None,
     listens: Annotated[
         bool,
         typer.Option(
