@@ -1,5 +1,6 @@
 """The loop: steps, evaluations, checkpoints, and an end that loses nothing."""
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -115,7 +116,8 @@ class Training:
                 "valid_audio_loss": audio,
             }
         )
-        if progress.step and (progress.best is None or loss < progress.best):
+        better = progress.best is None or loss < progress.best
+        if progress.step and better and math.isfinite(loss):
             progress.best = loss
             if self.folder is not None:
                 self.folder.publish(self.export)

@@ -12,11 +12,14 @@ import mlx.core as mx
 
 from ..checkpoint.adapters import find_adapter, read_adapter
 from ..checkpoint.build import load_lm, load_mimi, load_tokenizer
+from ..checkpoint.fuse import dequantize
 from ..checkpoint.info import CheckpointInfo
+from ..checkpoint.memory import machine_memory
 from ..checkpoint.reading import rename_adapter
 from ..errors import CheckpointError, ConfigError
 from ..models.kyutai_names import kyutai_name
 from ..models.lm import Lm
+from ..modules.lora import linear_shape
 from ..utils.remap import check_names
 from .checkpointing import checkpointed
 from .codes import CodeStore
@@ -36,6 +39,7 @@ from .words import encoder
 _log = logging.getLogger(__name__)
 
 EPS = 1e-8  # of AdamW
+SPARE_MEMORY = 0.25  # of the machine's, that unpacked weights may take
 Told = Callable[[str, int, int], None]  # what is read, how much of how many
 
 
@@ -136,8 +140,26 @@ def load_model(
     info = CheckpointInfo.find(settings.model, **(files or {}))  # type: ignore[arg-type]
     check_trainable(info)
     lm = load_lm(info)
+    if settings.fine_tune_type == "lora" and not settings.train_embeddings:
+        _unpack(lm)
     lm.freeze()
     return info, lm
+
+
+def _unpack(lm: Lm) -> None:
+    """On a CPU, let quantised weights be floats of the same values, if they fit.
+
+    MLX's CPU backend multiplies by those several times as fast (3.5 times with the
+    demo), and the adapters that come of it are the same.
+    """
+    floats = sum(rows * columns for rows, columns in map(linear_shape, _packed(lm)))
+    on_cpu = mx.default_device().type == mx.DeviceType.cpu
+    if on_cpu and 4 * floats < SPARE_MEMORY * machine_memory():
+        dequantize(lm, mx.float32)
+
+
+def _packed(lm: Lm) -> list[Any]:
+    return [layer for layer in lm.modules() if "scales" in layer]
 
 
 def choose(lm: Lm, settings: TrainSettings) -> Trainable:

@@ -82,7 +82,7 @@ def record(out: Path, count: int) -> None:
         said = zip(answer.split(), answers[answer].words, strict=True)
         words = [[w, [start + a, start + b], "SPEAKER_MAIN"] for w, (a, b) in said]
         (out / f"{name}.json").write_text(json.dumps({"alignments": words}))
-        part = "valid" if number >= 2 * count - 6 else "train"
+        part = "valid" if number >= 2 * count - max(2, count // 10) else "train"
         line = {"path": f"{name}.wav", "duration": LENGTH_S}
         lines[part].append(json.dumps(line) + "\n")
     for part, found in lines.items():

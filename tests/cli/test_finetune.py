@@ -4,15 +4,21 @@ import json
 from pathlib import Path
 
 import mlx.core as mx
+import numpy as np
 import pytest
 
+import moshi_mlx
 from moshi_mlx.checkpoint.build import load_lm
 from moshi_mlx.checkpoint.info import CheckpointInfo
+from moshi_mlx.checkpoint.quantize import is_quantized
 from moshi_mlx.cli.main import main
+from moshi_mlx.finetune.loss import LossWeights, losses
+from moshi_mlx.finetune.prepare import load_model
+from moshi_mlx.finetune.settings import TrainSettings
 from tests.checkpoint.folders import tensors, write_with_codec
 from tests.finetune.made import listed, recording
 from tests.learning import LORA
-from tests.tiny import DATA, greedy, heard, run
+from tests.tiny import BASE, DATA, codes, greedy, heard, number, run
 
 CARD = json.loads((DATA / "tts" / "config.json").read_text())
 SIZES = {"text_card": CARD["text_card"], "card": 64}
@@ -60,6 +66,17 @@ def test_it_trains_resumes_and_is_used(
     frames = heard(load_lm(info), 1, 10)
     before, after = (run(greedy(load_lm(found)), frames) for found in (info, tuned))
     assert (before != after).any()
+    # every command and program takes them
+    replies = []
+    for given in ([], ["--adapter", out]):
+        wav = tmp_path / f"{len(given)}.wav"
+        respond = ["respond", data / "r0.wav", wav, "--model", model, "--seed", "1"]
+        assert main([*map(str, [*respond, *given])]) == 0
+        replies.append(wav.read_bytes())
+    assert replies[0] != replies[1]
+    engine = moshi_mlx.load(str(model), adapter=out)
+    replies.append(engine.respond(data / "r0.wav", seed=1).pcm)
+    assert np.abs(replies[2]).max() > 0
     # merged into the weights, it says the same
     fused = ["fuse", "--model", model, "--adapter-path", out]
     assert main([*map(str, [*fused, "--save-path", tmp_path / "fused"])]) == 0
@@ -117,6 +134,23 @@ def test_a_quantised_model_and_one_that_transcribes_are_trained(
         assert main(list(map(str, args))) == 0, capsys.readouterr().err
         adapted = CheckpointInfo.find(given, lora_weights=out)
         load_lm(adapted)
+    capsys.readouterr()
+
+
+def test_on_a_cpu_quantised_weights_train_as_floats_of_the_same_values(
+    capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+):
+    packed = tmp_path / "q4"
+    assert main(["quantize", str(model), str(packed), "--recipe", "q4"]) == 0
+    settings = TrainSettings(model=str(packed), data="x")
+    info, floats = load_model(settings)
+    assert not is_quantized(floats)
+    config = {**BASE, **SIZES}
+    streams = codes(config, 1, 8)
+    one, two = (losses(m, streams, LossWeights()) for m in (floats, load_lm(info)))
+    assert number(one.total) == pytest.approx(number(two.total), rel=1e-5)
+    full = TrainSettings(model=str(packed), data="x", fine_tune_type="full")
+    assert is_quantized(load_model(full)[1])  # and is refused later
     capsys.readouterr()
 
 
