@@ -1,5 +1,11 @@
 """The codec of a checkpoint: a file of its own, or part of the model's files."""
 
+from pathlib import Path
+from typing import Any
+
+from ..models.mimi import MimiConfig, mimi_202407
+from ..models.mimi_keys import count_codebooks
+from ..models.mimi_transformers import is_transformers, released_names
 from ..utils.tensor_files import Weights, read_tensors
 from .info import CheckpointInfo
 
@@ -17,3 +23,25 @@ def codec_tensors(info: CheckpointInfo) -> Weights:
             if name.startswith(prefix)
         }
     return found
+
+
+def codec_to_save(
+    info: CheckpointInfo,
+) -> tuple[Path | Weights | None, dict[str, Any] | None]:
+    """The codec as it goes into a folder that is written, and its configuration.
+
+    Returns: the checkpoint's file, to be copied; or the tensors under Kyutai's names,
+        where they come from the transformers library; None for a model without sound.
+    """
+    if not info.kind.has_codec:
+        return None, None
+    config = info.mimi_config
+    if not info.codec_prefix:
+        return info.mimi_weights, config
+    weights = codec_tensors(info)
+    if config is None or not is_transformers(weights):
+        return weights, config
+    count = count_codebooks(weights)
+    cfg = MimiConfig.from_config_dict(config, count)
+    as_released = cfg == mimi_202407(count)
+    return released_names(weights, cfg), None if as_released else config

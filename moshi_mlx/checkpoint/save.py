@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,12 @@ def save(
     lm: nn.Module,
     config: Mapping[str, Any],
     *,
-    mimi: Path | Mimi | None = None,
+    mimi: Path | Mimi | Weights | None = None,
     mimi_config: Mapping[str, Any] | None = None,
     mimi_dtype: mx.Dtype = mx.float32,
     tokenizer: Path | None = None,
     image_encoder: nn.Module | None = None,
+    names: Callable[[Weights], Weights] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Save a language model, plain or quantised, with what belongs to it.
@@ -53,10 +54,12 @@ def save(
     Args:
         config: the config.json that the model was built from; what it says of files,
             adapters and quantisation is replaced.
-        mimi: the codec, copied if it is a file; saved in ``mimi_dtype`` if a model.
+        mimi: the codec: a file, which is copied; tensors, which are saved as they
+            are; or a model, which is saved in ``mimi_dtype``.
         mimi_config: the codec's configuration, if it is not Kyutai's released Mimi.
         tokenizer: file to copy.
         image_encoder: saved beside the language model, in the same file.
+        names: gives the language model's tensors the names of another format.
         overwrite: replace a checkpoint that is there.
 
     Returns: the folder.
@@ -77,7 +80,7 @@ def save(
         if image_encoder is not None:
             seeing: Weights = dict(tree_flatten(image_encoder.parameters()))
             weights |= {f"image_encoder.{key}": w for key, w in seeing.items()}
-        _write_tensors(begun / name, weights)
+        _write_tensors(begun / name, weights if names is None else names(weights))
         if mimi is not None:
             data["mimi_name"] = _save_mimi(begun, mimi, mimi_dtype)
         if mimi_config is not None:
@@ -163,14 +166,17 @@ def _weights_in(folder: Path, config: Path) -> list[str]:
     return [n for n in names if Path(n).name == n and (folder / n).is_file()]
 
 
-def _save_mimi(folder: Path, mimi: Path | Mimi, dtype: mx.Dtype) -> str:
+def _save_mimi(folder: Path, mimi: Path | Mimi | Weights, dtype: mx.Dtype) -> str:
     if isinstance(mimi, Path):
         read_header(mimi)  # what is copied is weights, not any file
         return _copy(folder, mimi)
-    weights: Weights = dict(tree_flatten(mimi.parameters()))
-    for name, w in weights.items():
-        if not name.endswith(STATISTICS):
-            weights[name] = w.astype(dtype)
+    if isinstance(mimi, Mimi):
+        weights: Weights = dict(tree_flatten(mimi.parameters()))
+        for name, w in weights.items():
+            if not name.endswith(STATISTICS):
+                weights[name] = w.astype(dtype)
+    else:
+        weights = mimi
     _write_tensors(folder / MIMI_NAME, weights)
     return MIMI_NAME
 

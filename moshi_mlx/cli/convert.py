@@ -1,6 +1,7 @@
-"""`moshi-mlx convert`: any checkpoint as an MLX folder that loads again."""
+"""`moshi-mlx convert`: any checkpoint as an MLX or PyTorch folder."""
 
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ EXAMPLES = """
 moshi-mlx convert kyutai/hibiki-2b-pytorch-bf16 hibiki-2b-mlx
 moshi-mlx convert checkpoints/checkpoint_000300 my-moshi --upload me/my-moshi
 moshi-mlx convert kyutai/moshiko-pytorch-bf16 mine --lora-weights lora.safetensors
+moshi-mlx convert my-moshi-mlx my-moshi-torch --format pytorch
 """
 
 
@@ -26,11 +28,19 @@ class Precision(str, Enum):
     float32 = "float32"
 
 
+class Names(str, Enum):
+    """Whose names the tensors can have."""
+
+    mlx = "mlx"
+    pytorch = "pytorch"
+
+
 def convert(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="NAME|FOLDER", help="A PyTorch, candle, LoRA or MLX checkpoint."
+            metavar="NAME|FOLDER",
+            help="A PyTorch, candle, GGUF, transformers, LoRA or MLX checkpoint.",
         ),
     ],
     out: Annotated[
@@ -44,6 +54,13 @@ def convert(
         Precision | None,
         typer.Option("--dtype", help="Number type to store. Default: unchanged."),
     ] = None,
+    format_: Annotated[
+        Names,
+        typer.Option(
+            "--format",
+            help="Names of the tensors: MLX's, or those of Kyutai's PyTorch package.",
+        ),
+    ] = Names.mlx,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -58,18 +75,27 @@ def convert(
     tokenizer: options.Tokenizer = None,
     json_: options.Json = False,
 ) -> None:
-    """Save a checkpoint in the MLX format, with merged adapters, codec and tokenizer.
+    """Save a checkpoint in MLX's or PyTorch's format, with codec and tokenizer.
+
+    Adapters (LoRA) are merged. The folder loads like any other checkpoint; with
+    --format pytorch, Kyutai's PyTorch package loads it too.
 
     To make it smaller as well, use `moshi-mlx quantize`, which reads every format.
     """
     import mlx.core as mx
 
     from ..checkpoint.build import load_image_encoder, load_tokenizer, open_lm
+    from ..checkpoint.codec import codec_to_save
     from ..checkpoint.cost import cost
     from ..checkpoint.info import CheckpointInfo
+    from ..checkpoint.pytorch_names import check_codec_names, pytorch_names
     from ..checkpoint.quantize import materialise
     from ..checkpoint.save import check_free, save
 
+    if upload is not None and format_ is Names.pytorch:
+        raise typer.BadParameter(
+            "--upload makes a repository for MLX: leave out --format pytorch."
+        )
     check_upload(upload, out)
     found = CheckpointInfo.find(
         source,
@@ -85,6 +111,12 @@ def convert(
     load_tokenizer(found)  # what is copied is a tokenizer, not any file
     if dtype is not None:
         lm.set_dtype(getattr(mx, dtype.value))
+    codec, codec_config = codec_to_save(found)
+    names = None
+    if format_ is Names.pytorch:
+        check_codec_names(codec, source)
+        pytorch_names(lm, {})  # raises: a quantised one, before anything is read
+        names = partial(pytorch_names, lm)
     weight = cost(lm)
     with progress(f"reading {source}", 1.0) as advance:
         done = 0.0
@@ -100,10 +132,11 @@ def convert(
             out,
             lm,
             found.config,
-            mimi=found.mimi_weights if lm.n_q else None,
-            mimi_config=found.mimi_config if lm.n_q else None,
+            mimi=codec,
+            mimi_config=codec_config,
             tokenizer=found.tokenizer,
             image_encoder=load_image_encoder(found, as_stored=True),
+            names=names,
             overwrite=overwrite,
         )
     result = {"folder": str(out), "bytes": weight.nbytes}

@@ -232,6 +232,7 @@ def _write(
 ) -> dict[str, Any]:
     """Quantise into a folder; what was written."""
     from ..checkpoint.build import load_image_encoder, load_tokenizer, open_lm
+    from ..checkpoint.codec import codec_to_save
     from ..checkpoint.cost import cost
     from ..checkpoint.quantize import quantize
     from ..checkpoint.recipes import recipe_named
@@ -252,13 +253,14 @@ def _write(
 
         decided = quantize(lm, recipe=recipe_named(name), progress=share)
     after = cost(lm)
+    codec, codec_config = codec_to_save(found)
     with status(f"writing {out}"):
         save(
             out,
             lm,
             found.config,
-            mimi=found.mimi_weights if lm.n_q else None,
-            mimi_config=found.mimi_config if lm.n_q else None,
+            mimi=codec,
+            mimi_config=codec_config,
             tokenizer=found.tokenizer,
             image_encoder=load_image_encoder(found, as_stored=True),
             overwrite=overwrite,
