@@ -55,7 +55,7 @@ class MimiCodec(BaseEngine):
 
     def encode(
         self,
-        sound: SoundLike | NDArray[Any],
+        sound: SoundLike | NDArray[Any] | LongSound,
         num_codebooks: int | None = None,
         *,
         sample_rate: int | None = None,
@@ -63,7 +63,8 @@ class MimiCodec(BaseEngine):
         """Codes of a whole sound, whose last frame is filled with silence.
 
         Args:
-            sound: a file, its bytes, or samples ``[S]`` or ``[B, S]``: float32 from -1
+            sound: a file, its bytes, what ``open_sound`` made of it at the codec's
+                rate, or samples ``[S]`` or ``[B, S]``: float32 from -1
                 to 1, int16 or int32.
             num_codebooks: K; all of them by default.
             sample_rate: of an array, in Hz; the codec's by default.
@@ -132,8 +133,10 @@ class MimiCodec(BaseEngine):
             yield codec.decode_step(codes[..., start : start + PIECE_FRAMES])[:, 0]
 
     def _samples(
-        self, sound: SoundLike | NDArray[Any], sample_rate: int | None
+        self, sound: SoundLike | NDArray[Any] | LongSound, sample_rate: int | None
     ) -> "Pcm | LongSound":
+        if isinstance(sound, LongSound):
+            return sound
         if not isinstance(sound, np.ndarray):
             opened = open_sound(sound, self.sample_rate)
             return opened[None] if isinstance(opened, np.ndarray) else opened
