@@ -13,6 +13,7 @@ import mmap
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -135,16 +136,7 @@ class _Header:
         count, entries = self._take("<QQ")
         if max(count, entries) > MOST_NAMED:
             raise ValueError(f"{max(count, entries):,} entries")
-        alignment = 32
-        for _ in range(entries):
-            key = self._text()
-            (kind,) = self._take("<I")
-            if key == "general.alignment" and kind == 4:
-                (alignment,) = self._take("<I")
-            else:
-                self._skip(kind)
-        if alignment < 1 or alignment > 2**20 or alignment % 8:
-            raise ValueError(f"an alignment of {alignment}")
+        alignment = self._alignment(entries)
         found = [self._entry() for _ in range(count)]
         start = -(-self.at // alignment) * alignment
         placed: dict[str, GgufTensor] = {}
@@ -155,12 +147,29 @@ class _Header:
             if name in placed:
                 raise ValueError(f"tensor {name[:80]!r} twice")
             placed[name] = GgufTensor(kind, shape, start + offset, size)
-        if sum(tensor.nbytes for tensor in placed.values()) > len(self.data):
+        spans = sorted((t.start, t.start + t.nbytes) for t in placed.values())
+        if any(begin < end for (_, end), (begin, _) in pairwise(spans)):
             raise ValueError("tensors that overlap")
         return placed
 
+    def _alignment(self, entries: int) -> int:
+        """What tensors begin at multiples of, in bytes; the only entry that counts."""
+        alignment = 32
+        for _ in range(entries):
+            key = self._text()
+            (kind,) = self._take("<I")
+            if key == "general.alignment" and kind == 4:
+                (alignment,) = self._take("<I")
+            else:
+                self._skip(kind)
+        if alignment < 1 or alignment > 2**20 or alignment % 8:
+            raise ValueError(f"an alignment of {alignment}")
+        return alignment
+
     def _entry(self) -> tuple[str, Storage, tuple[int, ...], int]:
         name = self._text()
+        if not name:
+            raise ValueError("a tensor without a name")
         (axes,) = self._take("<I")
         if axes > MOST_AXES:
             raise ValueError(f"tensor {name[:80]!r} with {axes} axes")
@@ -230,11 +239,12 @@ def _read(raw: NDArray[np.uint8], tensor: GgufTensor) -> Mapping[str, mx.array]:
     quanta = kind.block * kind.bits // 8
     heads = np.ascontiguousarray(blocks[..., :-quanta]).view("<f2").astype(np.float32)
     scales, packed = heads[..., 0], blocks[..., -quanta:]
-    if kind.name == "Q8_0":
-        packed, biases = packed ^ 0x80, -128 * scales  # signed bytes as 0 to 255
-    else:
-        packed = _in_order(packed)
-        biases = heads[..., 1] if kind.name == "Q4_1" else -8 * scales
+    with np.errstate(invalid="ignore"):  # scales that are no numbers are told later
+        if kind.name == "Q8_0":
+            packed, biases = packed ^ 0x80, -128 * scales  # signed bytes as 0 to 255
+        else:
+            packed = _in_order(packed)
+            biases = heads[..., 1] if kind.name == "Q4_1" else -8 * scales
     words = np.ascontiguousarray(packed).view("<u4").reshape(*shape[:-1], -1)
     return {
         "weight": mx.array(words),

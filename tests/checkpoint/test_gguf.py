@@ -1,5 +1,6 @@
 """Candle's quantised Moshi in GGUF: the weights exact, every token the reference's."""
 
+import json
 from functools import cache
 from pathlib import Path
 
@@ -8,12 +9,13 @@ import pytest
 
 from moshi_mlx.checkpoint.info import CheckpointInfo
 from moshi_mlx.models.lm import Lm
-from moshi_mlx.utils.gguf import read_gguf
-from tests.checkpoint.folders import load
+from moshi_mlx.utils.gguf import gguf_header, read_gguf
+from tests.checkpoint.folders import load, write
 from tests.tiny import DATA, assert_close, greedy
 
 GGUF = DATA / "gguf"
 FILES = ["model.q8.gguf", "model.q8.f32_embeddings.gguf"]
+Q4 = "model.q4.gguf"  # see scripts/make_gguf_assets.py
 
 
 def golden(path: Path) -> dict[str, mx.array]:
@@ -28,7 +30,7 @@ def dequantised(arrays: dict[str, mx.array], name: str) -> mx.array:
     if f"{stem}.scales" not in arrays:
         return arrays[name]
     w, scales = arrays[f"{stem}.weight"], arrays[f"{stem}.scales"]
-    bits = w.shape[-1] * 32 // (scales.shape[-1] * 32)
+    bits = w.shape[-1] // scales.shape[-1]  # 32 weights to a group
     return mx.dequantize(w, scales, arrays[f"{stem}.biases"], 32, bits)
 
 
@@ -37,13 +39,33 @@ def model(file: str) -> Lm:
     return load(GGUF / file)
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_every_number_is_exactly_the_file_s(file):
-    arrays, wanted = read_gguf(GGUF / file), golden(GGUF / "dequantised.safetensors")
+@pytest.mark.parametrize(
+    "file, values",
+    [
+        (FILES[0], "dequantised.safetensors"),
+        (FILES[1], "dequantised.safetensors"),
+        (Q4, "dequantised.q4.safetensors"),  # by ggml's code; Q4_1, F16, BF16 as well
+    ],
+)
+def test_every_number_is_exactly_the_file_s(file, values):
+    arrays, wanted = read_gguf(GGUF / file), golden(GGUF / values)
     quantised = [name for name in wanted if f"{name[:-7]}.scales" in arrays]
     assert len(quantised) >= 8
     for name, w in wanted.items():
-        assert mx.array_equal(dequantised(arrays, name), w), name
+        assert mx.array_equal(dequantised(arrays, name).astype(w.dtype), w), name
+
+
+def test_a_model_in_q4_computes_with_exactly_those_numbers(tmp_path):
+    arrays = read_gguf(GGUF / Q4)
+    names = list(gguf_header(GGUF / Q4))
+    plain = {n: dequantised(arrays, n).astype(mx.float32) for n in names}
+    config = json.loads((GGUF / "config.json").read_text())
+    reference = load(write(tmp_path, plain, config))
+    codes = golden(GGUF / "io.safetensors")["forced_codes"]
+    found, wanted = (lm.teacher_forced(codes) for lm in (model(Q4), reference))
+    assert_close(found.text_logits, wanted.text_logits, 1e-5)
+    assert found.audio_logits is not None and wanted.audio_logits is not None
+    assert_close(found.audio_logits, wanted.audio_logits, 1e-5)
 
 
 @pytest.mark.parametrize("file", FILES)
