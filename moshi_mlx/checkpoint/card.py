@@ -1,11 +1,11 @@
 """The model card (README.md) of a checkpoint that goes to the hub."""
 
-import re
 from collections.abc import Sequence
 
 from ..errors import CheckpointError
 from .cost import Cost
 from .info import CheckpointInfo
+from .licence import stated_licence
 from .quantize import Quantization
 
 
@@ -85,8 +85,4 @@ def licence_of(info: CheckpointInfo) -> str | None:
     if path is None:
         return None
     text = path.read_text(encoding="utf-8", errors="replace")
-    match = re.match(r"---\n(.*?\n)---\n", text, re.DOTALL)
-    found = (
-        re.search(r"^license:\s*(\S+)\s*$", match[1], re.MULTILINE) if match else None
-    )
-    return found[1] if found else None
+    return stated_licence(text, ("license",))

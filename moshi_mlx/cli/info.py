@@ -93,6 +93,7 @@ def describe(found: "CheckpointInfo") -> dict[str, Any]:
     from ..checkpoint.build import footprint
     from ..checkpoint.cost import cost
     from ..checkpoint.kernels import kernels
+    from ..checkpoint.licence import restricted_licence
     from ..checkpoint.memory import machine_memory
     from ..checkpoint.outline import outline
     from ..checkpoint.quantize import describe as quantised
@@ -107,6 +108,7 @@ def describe(found: "CheckpointInfo") -> dict[str, Any]:
     return {
         "name": found.name,
         "model_type": found.model_type,
+        "restricted_licence": restricted_licence(found),
         "files_here": here,
         "files": _files(found) if here else [],
         "network": _network(lm),
@@ -280,6 +282,8 @@ def _show_network(facts: dict[str, Any], console: "Console") -> None:
             highlight=False,
             soft_wrap=True,
         )
+    if licence := facts["restricted_licence"]:
+        out(f"licence of the weights: {licence}", highlight=False)
     if not facts["files_here"]:
         out("  its weights are not on this machine: assumed from config.json and name")
     out(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..checkpoint.info import CheckpointInfo
+from ..checkpoint.licence import tell_licence
 
 
 def found(
@@ -38,6 +39,7 @@ def fetched(info: CheckpointInfo) -> CheckpointInfo:
 
     Raises: CheckpointError if one is missing or cannot be had.
     """
+    tell_licence(info)
     kind = info.kind
     if kind.engine != "codec":
         _ = info.tokenizer, info.moshi_weights, info.lora_weights
