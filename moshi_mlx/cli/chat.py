@@ -13,6 +13,7 @@ from .devices import print_devices
 from .loading import choose_moshi, read_image
 from .main import INTERRUPTED
 from .outputs import check_outputs
+from .resuming import Resuming
 
 if TYPE_CHECKING:
     from ..engines.duplex.session import DuplexSession
@@ -139,6 +140,9 @@ def chat(
     image: options.ImageFile = None,
     persona: options.Persona = None,
     voice: options.PersonaVoice = None,
+    say_first: options.SayFirst = None,
+    save_state: options.SaveState = None,
+    resume: options.Resume = None,
     steps: Annotated[
         int | None,
         typer.Option("--steps", min=1, hidden=True, help="End after this many frames."),
@@ -196,6 +200,7 @@ def chat(
             from ..audio.files import make_folder
 
             make_folder(record)
+        resuming = Resuming(resume, save_state)
         seen = read_image(image)
         check_devices(sound)
         name, bits = choose_moshi(model, quantized, image, persona, voice)
@@ -215,7 +220,7 @@ def chat(
             with status(f"loading {name}"):
                 moshi = thread.run(loader)
                 encoded = None if seen is None else moshi.encode_image(seen)
-                start = moshi.start(persona, voice)
+                start = moshi.start(persona, voice, say_first)
         except KeyboardInterrupt:
             # A load cannot be stopped, and nothing is open yet: no need to wait.
             os._exit(INTERRUPTED)
@@ -231,13 +236,14 @@ def chat(
             )
             if encoded is not None:
                 session.show(encoded)
-            return session
+            return resuming.begin(session)
 
         about = {"model": name, "seed": seed}
         run = Run(thread, loader, about, record, timing, json_)
         try:
             outcome = run(make, sound, max_seconds, steps)
         finally:
+            resuming.end()
             if trace is not None:
                 timing.write_chrome(trace)
         raise typer.Exit(outcome.exit_code)

@@ -126,6 +126,32 @@ PersonaVoice = Annotated[
         rich_help_panel=MODEL_PANEL,
     ),
 ]
+SayFirst = Annotated[
+    str | None,
+    typer.Option(
+        "--say-first",
+        metavar="TEXT",
+        help="Let Moshi begin with these words. Default: it waits for you.",
+    ),
+]
+SaveState = Annotated[
+    Path | None,
+    typer.Option(
+        "--save-state",
+        metavar="FILE",
+        help="Keep the conversation's state at its end, for --resume. Only you may "
+        "read the file. Default: it is forgotten.",
+    ),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume",
+        metavar="FILE",
+        help="Go on with the conversation that --save-state kept, with the same model. "
+        "Default: a new one.",
+    ),
+]
 KvBits = Annotated[
     int | None,
     typer.Option(

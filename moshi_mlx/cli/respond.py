@@ -12,6 +12,7 @@ from . import options
 from .console import RawPrinter, log_to_stderr, make_log
 from .loading import choose_moshi, load_moshi, read_image
 from .outputs import SoundFiles, check_outputs, print_json
+from .resuming import Resuming
 
 if TYPE_CHECKING:
     from ..engines.duplex.files import Response
@@ -74,6 +75,9 @@ def respond(
     image: options.ImageFile = None,
     persona: options.Persona = None,
     voice: options.PersonaVoice = None,
+    say_first: options.SayFirst = None,
+    save_state: options.SaveState = None,
+    resume: options.Resume = None,
     codec: options.Codec = options.Engine.native,
     seed: options.Seed = None,
     temp: options.Temperature = None,
@@ -103,6 +107,7 @@ def respond(
     sound, wav = {"OUT.wav": outfile}, {"--recording": recording}
     check_outputs(infile, {"--report": report}, sound, wav)
     heard = frames(infile)  # a file that is none is said before anything is loaded
+    resuming = Resuming(resume, save_state)
     seen = read_image(image)
     model, bits = choose_moshi(model, quantized, image, persona, voice)
     if verbose:
@@ -128,10 +133,12 @@ def respond(
         image=seen,
         persona=persona,
         voice=voice,
+        say_first=say_first,
         **options.sampling(
             temp, text_temperature, audio_temperature, text_topk, audio_topk
         ),
     )
+    resuming.begin(response.session)
     about = {"input": str(infile), "model": moshi.name, "seed": response.seed}
     printer = None if json_ else RawPrinter()
     with ExitStack() as stack:
@@ -141,6 +148,7 @@ def respond(
         # also after Ctrl-C, of what was answered so far
         named = {"output": outfile, "recording": recording}
         stack.callback(finish, response, infile, report, named, json_)
+        stack.callback(resuming.end)
         for exchange in response:
             files.add(exchange)
             if printer is not None:

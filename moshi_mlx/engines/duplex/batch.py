@@ -150,8 +150,9 @@ class Batch(Closing):
             on_close=on_close,
         )
         self.stepper.begin(row, sampling)
-        if start is not None:
-            session.begin_after(start(self.stepper.gen, row, session.seed))
+        chosen = start and start(self.stepper.gen, row, session.seed)
+        if chosen is not None:
+            session.begin_after(chosen)
         self._taken[row] = session
         return session
 

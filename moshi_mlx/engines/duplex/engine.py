@@ -27,7 +27,8 @@ from ..owner import HERE, Owner
 from ..thread import ModelThread
 from .batch import Batch
 from .files import Heard, Response, heard_frames, respond
-from .persona import Persona, PersonaPrompts, Start
+from .greeting import MAX_LETTERS, greeting_tokens
+from .persona import Persona, PersonaPrompts, Start, greet
 from .sampling import Sampling
 from .session import DuplexSession, First, Reply
 
@@ -85,24 +86,40 @@ class Moshi(BaseEngine):
         return PieceReader(self.tokenizer, silent)
 
     def start(
-        self, persona: str | None = None, voice: str | Path | None = None
+        self,
+        persona: str | None = None,
+        voice: str | Path | None = None,
+        say_first: str | None = None,
     ) -> Start | None:
         """What comes before a conversation; None if nothing does.
 
         Args:
-            persona, voice: as of ``session``.
+            persona, voice, say_first: as of ``session``.
 
-        Raises: ConfigError for a model that takes no persona, or for one that is too
-            long; CheckpointError or AudioError for a voice that is none.
+        Raises: ConfigError for a model that takes no persona, or for words that are too
+            many; CheckpointError or AudioError for a voice that is none.
         """
-        if not self.kind.takes_persona:
-            if persona is not None or voice is not None:
-                raise ConfigError(
-                    f"{self.name} is a {self.kind.name} model and takes no persona or "
-                    f"voice: use one like {PERSONA_REPO}."
-                )
-            return None
-        return self.prompts.start(Persona(persona or "", voice))
+        greeting = self._greeting(say_first or "")
+        if self.kind.takes_persona:
+            return self.prompts.start(Persona(persona or "", voice), greeting)
+        if persona is not None or voice is not None:
+            raise ConfigError(
+                f"{self.name} is a {self.kind.name} model and takes no persona or "
+                f"voice: use one like {PERSONA_REPO}."
+            )
+        return (lambda gen, row, _: greet(gen, row, greeting)) if greeting else None
+
+    def _greeting(self, text: str) -> list[int]:
+        """Text tokens of what is said first, one a frame."""
+        if not text.strip():
+            return []
+        self.kind.check("converses", self.name)
+        if len(text) > MAX_LETTERS:
+            raise ConfigError(
+                f"what is said first has {len(text)} characters: use up to "
+                f"{MAX_LETTERS}."
+            )
+        return greeting_tokens(self.tokenizer, self.lm.cfg, text)
 
     def conditions(self, cfg_coef: float) -> ConditionTensor | None:
         """What Hibiki is told: speak well; under guidance also what to avoid."""
@@ -182,6 +199,7 @@ class Moshi(BaseEngine):
         image: ImageLike | None = None,
         persona: str | None = None,
         voice: str | Path | None = None,
+        say_first: str | None = None,
         start: Start | None = None,
     ) -> DuplexSession:
         """A new conversation, from any thread.
@@ -202,7 +220,8 @@ class Moshi(BaseEngine):
             persona: who the model is to be, in words (PersonaPlex).
             voice: whose voice it takes: a name as in ``moshi-mlx voices``, a recording
                 of 10 to 30 seconds, or a voice file (.pt, .safetensors).
-            start: instead of both, what ``start`` made of them.
+            say_first: words that the model says before anything else.
+            start: instead of these three, what ``start`` made of them.
 
         Raises: ConfigError for a model that does not listen, does not see the image or
             takes no persona; ImageError for what is no image; CheckpointError or
@@ -215,7 +234,7 @@ class Moshi(BaseEngine):
             *(repetition_penalty, repetition_context),
             *(temp, top_k, temp_text, top_k_text),
         )
-        start = start or self.start(persona, voice)
+        start = start or self.start(persona, voice, say_first)
         session = Batch(self, 1, cfg_coef, trace=trace).only(sampling, first, start)
         if shown is not None:
             session.show(shown)

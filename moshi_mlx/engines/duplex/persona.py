@@ -8,7 +8,7 @@ Source: NVIDIA/personaplex, moshi/models/lm.py (``step_system_prompts``).
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,7 +38,8 @@ KEPT = 4  # prompts, the newest; one of 160 frames of the 7B model takes 80 MiB
 SILENCE = (948, 243, 1178, 546, 1736, 1030, 1978, 2008)
 TONE = (430, 1268, 381, 1611, 1095, 1495, 56, 472)
 TONE_HZ = 440.0  # of the tone that any other codec is given
-Start = Callable[[RowGen, int, int], int]  # generator, row, seed -> first text token
+# generator, row, seed -> the text token that was chosen, if a call was made
+Start = Callable[[RowGen, int, int], int | None]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,12 @@ class Persona:
 
     text: str = ""
     voice: str | Path | None = None
+
+
+def greet(gen: RowGen, row: int, greeting: Sequence[int]) -> None:
+    """Let a row say text tokens next, one a call."""
+    if greeting:
+        gen.force(text=[list(greeting)], rows=[row])
 
 
 class Prompted(Protocol):
@@ -87,8 +94,11 @@ class PersonaPrompts:
         self._kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._constants: tuple[Tokens, Tokens] | None = None
 
-    def start(self, persona: Persona) -> Start:
+    def start(self, persona: Persona, greeting: Sequence[int] = ()) -> Start:
         """How a row starts as this persona; computes on the model's thread.
+
+        Args:
+            greeting: text tokens that it says first, one a frame.
 
         Raises: ConfigError for a text that is too long; CheckpointError or AudioError
             for a voice that is none.
@@ -108,6 +118,7 @@ class PersonaPrompts:
             state, last = self._state(ids, voice)
             gen.continue_from(state, row)
             gen.noise.reseed(row, seed)
+            greet(gen, row, greeting)
             heard = np.zeros((gen.batch_size, len(last)), np.int32)
             heard[row] = last
             active = [other == row for other in range(gen.batch_size)]

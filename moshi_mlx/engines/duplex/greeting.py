@@ -1,0 +1,26 @@
+"""What a model says first: words given to its text stream, at the pace of speech.
+
+Moshi speaks what its text stream says. The words of a greeting are given there, one
+after another as far apart as they would be said, and the model finds the sound. It
+cannot be interrupted before the last of them.
+"""
+
+import math
+
+from ...models.config import LmConfig
+from ...utils.text import Tokenizer
+
+FRAMES_PER_LETTER = 0.85  # 15 letters a second
+MAX_LETTERS = 500  # a greeting of half a minute
+
+
+def greeting_tokens(tokenizer: Tokenizer, cfg: LmConfig, text: str) -> list[int]:
+    """Text tokens, one a frame: each word's, then padding for as long as it sounds, and
+    the sign that another word begins."""
+    said = [cfg.text_end_padding_token]
+    for word in text.split():
+        tokens = list(tokenizer.encode(word))
+        frames = math.ceil(FRAMES_PER_LETTER * (len(word) + 1))
+        pause = max(frames - len(tokens) - 1, 0)
+        said += [*tokens, *[cfg.text_padding_token] * pause, cfg.text_end_padding_token]
+    return said
