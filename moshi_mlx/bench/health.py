@@ -1,8 +1,10 @@
 """What could keep Moshi from running on this machine, checked part by part."""
 
 import math
+import os
 import platform
 import queue
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +33,7 @@ from .speed import Speed, measure
 State = Literal["ok", "warning", "error"]
 
 _LISTEN_S = 1.0
+TF32_SINCE = 5  # generation of Apple's chips
 _QUIET_RMS = 1e-5  # below, a microphone is switched off
 _EXTRAS = {
     "serve": "moshi-mlx serve",
@@ -124,12 +127,25 @@ def _mlx() -> Finding:
 
     name = mx.device_info().get("device_name", "")
     if estimate.on_gpu():
-        return Finding("MLX", "ok", f"{version('mlx')} on the GPU, {name}")
+        text = f"{version('mlx')} on the GPU, {name}"
+        return Finding("MLX", "ok", text + _rounding(str(name)))
     return Finding(
         "MLX",
         "warning",
         f"{version('mlx')} on the CPU ({name}): fine for the demo, too slow for Moshi "
         f"7B.{_faster()}",
+    )
+
+
+def _rounding(chip: str) -> str:
+    """What MLX rounds on this chip, if anything: 32-bit products on M5 and later."""
+    generation = re.match(r"Apple M(\d+)", chip)
+    off = os.environ.get("MLX_ENABLE_TF32") == "0"
+    if off or generation is None or int(generation[1]) < TF32_SINCE:
+        return ""
+    return (
+        "; MLX rounds float32 products of two or more rows to TF32 on this chip, so a "
+        "file's codes may differ from a live stream's (MLX_ENABLE_TF32=0 prevents it)"
     )
 
 

@@ -156,6 +156,7 @@ def chat(
             rich_help_panel=options.MODEL_PANEL,
         ),
     ] = None,
+    codec_dtype: options.CodecDtype = options.Precision.float32,
     seed: options.Seed = None,
     temp: options.Temperature = None,
     text_temperature: options.TextTemperature = None,
@@ -214,7 +215,8 @@ def chat(
             "kv_bits": kv_bits,
         }
         ability = "listens" if image is None else "sees"
-        loader = Loader(name, codec.value if codec else None, files, ability)
+        engine = codec.value if codec else None
+        loader = Loader(name, engine, files, ability, codec_dtype.value)
         thread = model_thread()
         try:
             with status(f"loading {name}"):

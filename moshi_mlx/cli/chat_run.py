@@ -31,12 +31,14 @@ class Loader:
         codec: str | None,
         files: dict[str, Any],
         ability: "Ability" = "listens",
+        codec_dtype: str = "float32",
     ):
         self.name = name
         self._ability: Ability = ability
         self.notices: list[str] = []
         self.speed: Speed | None = None
         self._codec = codec
+        self._codec_dtype = codec_dtype
         self._files = files
 
     def __call__(self) -> "Moshi":
@@ -47,7 +49,10 @@ class Loader:
         info = CheckpointInfo.find(self.name, **self._files)
         info.kind.check(self._ability, self.name)
         moshi = load_moshi(
-            info=info, codec=self._codec or "native", quantize=self._files["bits"]
+            info=info,
+            codec=self._codec or "native",
+            quantize=self._files["bits"],
+            codec_dtype=self._codec_dtype,
         )
         self.speed = measure(moshi)
         if self._codec is None:

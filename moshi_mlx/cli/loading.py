@@ -1,13 +1,16 @@
 """How the commands that converse load their model: with a status line, warmed up."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .console import status
+from ..errors import ConfigError
+from .console import make_log, status
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.kinds import Ability
     from ..engines.duplex.engine import Moshi
 
@@ -57,11 +60,13 @@ def load_moshi(
     tokenizer: Path | None = None,
     adapter: Path | None = None,
     ability: "Ability" = "listens",
+    codec_dtype: str = "float32",
 ) -> "Moshi":
     """A model with the files that the user named, ready for the first frame.
 
     Args:
         ability: that it must have.
+        codec_dtype: in which the codec makes sound.
 
     Raises: ConfigError for a model that lacks it.
     """
@@ -80,6 +85,26 @@ def load_moshi(
             kv_bits=kv_bits,
         )
         info.kind.check(ability, name)
-        moshi = load(info=info, codec=codec, quantize=bits)
+        moshi = load(info=info, codec=codec, quantize=bits, codec_dtype=codec_dtype)
         moshi.warmup()
     return moshi
+
+
+def say_what_it_serves(info: "CheckpointInfo") -> None:
+    """Tell the user what clients get from a model that holds no conversation.
+
+    Raises: ConfigError for a model that does not listen.
+    """
+    kind, name = info.kind, info.name
+    if kind.speaks and not kind.listens:
+        raise ConfigError(
+            f"{name} reads texts aloud and does not listen: serve it with --tts {name}."
+        )
+    kind.check("listens", name)
+    if kind.converses:
+        return
+    gets = "hear a translation of what they say"
+    if not kind.translates:
+        gets = f"read what they say (--stt {name} serves OpenAI's clients)"
+    sentence = f"{name} holds no conversation: clients {gets}."
+    print(make_log("warning", sentence), file=sys.stderr)

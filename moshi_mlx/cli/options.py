@@ -15,6 +15,11 @@ SAMPLING_PANEL = "Sampling"
 FILES_PANEL = "Files of a local model"
 
 
+class Precision(str, Enum):
+    float32 = "float32"
+    float16 = "float16"
+
+
 class Engine(str, Enum):
     """What runs the Mimi codec."""
 
@@ -168,6 +173,14 @@ Codec = Annotated[
         "--codec",
         help="Engine of the Mimi codec: 'native' is MLX, 'rust' is rustymimi on the "
         "CPU.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+CodecDtype = Annotated[
+    Precision,
+    typer.Option(
+        "--codec-dtype",
+        help="Precision in which the codec makes sound; it always hears in float32.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]

@@ -79,6 +79,7 @@ def respond(
     save_state: options.SaveState = None,
     resume: options.Resume = None,
     codec: options.Codec = options.Engine.native,
+    codec_dtype: options.CodecDtype = options.Precision.float32,
     seed: options.Seed = None,
     temp: options.Temperature = None,
     text_temperature: options.TextTemperature = None,
@@ -123,6 +124,7 @@ def respond(
         bits=bits,
         kv_bits=kv_bits,
         ability="listens" if image is None else "sees",
+        codec_dtype=codec_dtype.value,
     )
     response = moshi.responding(
         heard,

@@ -10,6 +10,7 @@ from . import options
 from . import wyoming_port as ports
 from .addresses import Addresses
 from .console import status
+from .loading import say_what_it_serves
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -202,6 +203,7 @@ def serve(
         ),
     ] = None,
     codec: options.Codec = options.Engine.native,
+    codec_dtype: options.CodecDtype = options.Precision.float32,
     cfg_coef: options.Guidance = None,
     quantized: options.Quantized = None,
     kv_bits: options.KvBits = None,
@@ -271,7 +273,7 @@ def serve(
     }
 
     def load() -> "Moshi":
-        return _load(model, quantized, codec.value, files)
+        return _load(model, quantized, codec.value, codec_dtype.value, files)
 
     speech = speech_service(
         *(stt or family(model, "stt"), tts or family(model, "tts"), translate),
@@ -322,7 +324,11 @@ def _served(service: "Service") -> list[str]:
 
 
 def _load(
-    model: str | None, quantized: int | None, codec: str, files: dict[str, Any]
+    model: str | None,
+    quantized: int | None,
+    codec: str,
+    codec_dtype: str,
+    files: dict[str, Any],
 ) -> "Moshi":
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.memory import fitting_moshi
@@ -332,4 +338,7 @@ def _load(
         by_bits = {4: "kyutai/moshiko-mlx-q4", 8: "kyutai/moshiko-mlx-q8"}
         model = by_bits.get(quantized or 0) or fitting_moshi()
     info = CheckpointInfo.find(model, bits=quantized, **files)
-    return load_moshi(info=info, codec=codec, quantize=quantized)
+    say_what_it_serves(info)
+    return load_moshi(
+        info=info, codec=codec, quantize=quantized, codec_dtype=codec_dtype
+    )

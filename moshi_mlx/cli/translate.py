@@ -89,6 +89,7 @@ def translate(
     line_width: options.LineWidth = 42,
     lines: options.CueLines = 2,
     codec: options.Codec = options.Engine.native,
+    codec_dtype: options.CodecDtype = options.Precision.float32,
     model: options.TranslationModel = None,
     seed: options.Seed = None,
     temp: options.Temperature = None,
@@ -143,6 +144,7 @@ def translate(
         adapter=adapter,
         bits=quantized,
         kv_bits=kv_bits,
+        codec_dtype=codec_dtype.value,
         ability="translates",
     )
     drawn: dict[str, Any] = {"seed": seed, "cfg_coef": cfg_coef}

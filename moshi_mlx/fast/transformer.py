@@ -5,6 +5,7 @@ each piece ends where the keys and values of the next layer go into its cache.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,9 @@ import mlx.core as mx
 
 from ..modules.attention import Attention, CrossAttention, LayerCache
 from ..modules.gated import CLOSED, ConditionGate, Seen
+from ..modules.kv_cache import Plan
 from ..modules.mlp import MlpGating, MlpNoGating
+from ..modules.quantized_kv import QuantizedKVCache
 from ..modules.transformer import GatedLayer, Transformer, TransformerLayer
 from . import ops
 from .attention import FastAttention, FastCrossAttention
@@ -21,6 +24,8 @@ from .frame import FrameCache
 from .heads import Table
 from .linear import FastLinear, project, project_add, with_weights
 from .twin import form
+
+FEW = 8  # positions that MLX's attention kernel for live frames takes on a GPU
 
 
 @form(MlpGating)
@@ -206,7 +211,7 @@ class FastTransformer(Transformer):
             return super().__call__(x, cache, cross_attention_src, active)
         self.check_condition(cross_attention_src)
         cache = self.make_rot_cache() if cache is None else cache
-        plan = self.plan(x, cache, active)
+        plan = self._with_whole_mask(self.plan(x, cache, active), cache)
         x = self.with_positions(x, plan)
         b, t, d = x.shape
         table = None
@@ -241,6 +246,20 @@ class FastTransformer(Transformer):
                 x = x.reshape(b, t, d)
                 x = layer(x, cache[i], plan, condition).reshape(b * t, d)
         return x.reshape(b, t, d)
+
+    def _with_whole_mask(self, plan: Plan, cache: Sequence[LayerCache]) -> Plan:
+        """``plan``, its mask as MLX's kernel for few positions reads it.
+
+        On a GPU it reads one mask for all rows as it is, and copies masks that differ
+        from row to row in every layer, unless they have all heads.
+        """
+        mask, packed = plan.mask, isinstance(cache[0].self_attn, QuantizedKVCache)
+        if mask is None or mask.shape[0] == 1 or packed or not ops.on_gpu():
+            return plan
+        if plan.t > FEW or self._table_of is None:
+            return plan
+        shape = (plan.b, self._table_of.num_heads, plan.t, plan.live)
+        return replace(plan, mask=mx.contiguous(mx.broadcast_to(mask, shape)))
 
 
 def _seen(

@@ -282,11 +282,12 @@ class Mimi(MimiOf030, nn.Module):
         """The next sound ``[B, channels, S]`` of a stream, of codes ``[B, K, T]``."""
         before = half.before(active)
         first, *convs = half.convs
-        x = self.upsample(self.quantizer.decode(codes), first)
+        dtype = self.upsample.convtr.convtr.convtr.weight.dtype
+        x = self.upsample(self.quantizer.decode(codes).astype(dtype), first)
         x = self.decoder_transformer(x, half.caches, None, active)[0]
         x = self.decoder(x, convs)
         half.hold(before, active)
-        return x.swapaxes(1, 2)
+        return x.swapaxes(1, 2).astype(self.dtype)
 
     def _encoder_state(self, batch_size: int) -> HalfState:
         convs = self.encoder.make_state(batch_size)

@@ -65,3 +65,23 @@ def test_a_small_model_is_timed_on_this_machine():
 @pytest.mark.parametrize("recipe, gigabytes", [("q4", 4.3), ("q8", 8.2)])
 def test_the_7b_has_the_size_that_is_published(recipe: str, gigabytes: float):
     assert estimate.nbytes(recipe) / 1e9 == pytest.approx(gigabytes, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "chip, enabled, told",
+    [
+        ("Apple M5 Max", None, True),
+        ("Apple M10", "1", True),
+        ("Apple M5", "0", False),
+        ("Apple M4 Pro", None, False),
+        ("Apple A17", None, False),
+    ],
+)
+def test_chips_that_round_products_are_named(monkeypatch, chip, enabled, told):
+    monkeypatch.delenv("MLX_ENABLE_TF32", raising=False)
+    if enabled is not None:
+        monkeypatch.setenv("MLX_ENABLE_TF32", enabled)
+    monkeypatch.setattr(estimate, "on_gpu", lambda: True)
+    monkeypatch.setattr(health.mx, "device_info", lambda: {"device_name": chip})
+    finding = health._mlx()
+    assert (finding.state, "MLX_ENABLE_TF32=0" in finding.text) == ("ok", told)

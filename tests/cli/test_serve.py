@@ -3,11 +3,15 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from types import SimpleNamespace
 
 import pytest
 
+from moshi_mlx.checkpoint.kinds import kind_of
 from moshi_mlx.cli.addresses import Addresses
+from moshi_mlx.cli.loading import say_what_it_serves
 from moshi_mlx.cli.main import main, run_command
+from moshi_mlx.errors import ConfigError
 
 OLD_FLAGS = ["--steps", "4000", "--no-browser", "--port", "0", "--host", "localhost"]
 
@@ -37,6 +41,33 @@ def test_the_old_command_has_the_old_flags(capsys):
     for flag in (*flags, "--no-browser"):
         assert flag in text
     assert "8998" in text
+
+
+@pytest.mark.parametrize(
+    "kind, words",
+    [
+        ("tts", "does not listen: serve it with --tts it."),
+        ("mimi", "does not listen: use moshi-mlx speak or complete"),
+    ],
+)
+def test_a_model_that_nobody_can_talk_to_is_refused_with_what_to_do(kind, words):
+    info = SimpleNamespace(kind=kind_of({"model_type": kind}), name="it")
+    with pytest.raises(ConfigError, match=words):
+        say_what_it_serves(info)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "kind, words",
+    [
+        ("hibiki", "it holds no conversation: clients hear a translation of what"),
+        ("stt", "it holds no conversation: clients read what they say (--stt it"),
+        ("moshi", ""),
+    ],
+)
+def test_a_model_that_holds_no_conversation_is_announced(kind, words, capsys):
+    info = SimpleNamespace(kind=kind_of({"model_type": kind}), name="it")
+    say_what_it_serves(info)  # type: ignore[arg-type]
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import mlx.core as mx
+
 from ...checkpoint.build import (
     footprint,
     load_image_encoder,
@@ -11,6 +13,8 @@ from ...checkpoint.build import (
 )
 from ...checkpoint.info import CheckpointInfo
 from ...codec import make_codec
+from ...errors import ConfigError
+from ...models.mimi_precision import set_decoder_dtype
 from ..fetch import fetched, found
 from ..owner import model_thread
 from ..residency import IDLE_S, can_wire, keep_resident
@@ -25,6 +29,7 @@ def load_moshi(
     revision: str | None = None,
     kv_bits: int | None = None,
     adapter: str | Path | None = None,
+    codec_dtype: str = "float32",
     info: CheckpointInfo | None = None,
 ) -> Moshi:
     """Load a model that listens and answers: Moshi, MoshiVis, Hibiki.
@@ -38,6 +43,7 @@ def load_moshi(
         revision: branch, tag or commit of the repository.
         kv_bits: 8 (or 4) keeps the conversations' keys and values in this many bits.
         adapter: adapters (LoRA) to use with it: a folder, or a file.
+        codec_dtype: "float16" makes sound from codes in 16 bits; hearing stays exact.
         info: a checkpoint that was found already, instead of ``name``.
 
     Raises: CheckpointError or ConfigError, in one sentence, for whatever is wrong with
@@ -54,12 +60,15 @@ def load_moshi(
         )
     )
     owner = model_thread()
+    decoder_dtype = _decoder_dtype(codec, codec_dtype)
 
     def build() -> Moshi:
         tokenizer = load_tokenizer(here)
         lm = load_lm(here, bits=quantize)
         if codec == "native":
             mimi = load_mimi(here, here.num_codebooks)
+            if decoder_dtype != mx.float32:
+                set_decoder_dtype(mimi, decoder_dtype)
             make = lambda: make_codec("native", mimi=mimi)  # noqa: E731
         else:
             weights, count = here.mimi_weights, here.num_codebooks
@@ -72,3 +81,16 @@ def load_moshi(
         return moshi
 
     return owner.run(build)
+
+
+def _decoder_dtype(codec: str, name: str) -> mx.Dtype:
+    """Raises: ConfigError for a type that this codec does not compute in."""
+    dtypes = {"float32": mx.float32, "float16": mx.float16}
+    if name not in dtypes:
+        raise ConfigError(
+            f"codec_dtype={name!r} is unknown: choose float32 or float16 (bfloat16 is "
+            "too coarse for sound)."
+        )
+    if codec != "native" and name != "float32":
+        raise ConfigError(f"the {codec} codec computes in float32 only: use native.")
+    return dtypes[name]
