@@ -154,6 +154,16 @@ def test_without_a_c_compiler_openblas_does_all_the_work(monkeypatch, tmp_path):
     assert "openblas" in found and "products" not in found
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="not on macOS: it has a fast BLAS")
+def test_the_first_start_says_what_it_compiles(monkeypatch, tmp_path):
+    ask = "from moshi_mlx.linux_cpu import first_start; print(first_start())"
+    assert python(f"{FAST}\n{ask}").splitlines()[-1] == "None"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert "compiling kernels for this processor, once" in python(ask)
+    monkeypatch.setenv("MOSHI_MLX_NO_PRODUCTS", "1")
+    assert python(ask) == "None"
+
+
 def test_without_mlx_the_error_says_what_to_install():
     code = (
         "import sys; sys.modules['mlx.core'] = None\n"

@@ -156,7 +156,7 @@ def chat(
             rich_help_panel=options.MODEL_PANEL,
         ),
     ] = None,
-    codec_dtype: options.CodecDtype = options.Precision.float32,
+    codec_dtype: options.CodecDtype = options.CodecPrecision.float32,
     seed: options.Seed = None,
     temp: options.Temperature = None,
     text_temperature: options.TextTemperature = None,

@@ -194,10 +194,17 @@ AnyPrinter = Printer | RawPrinter
 
 @contextmanager
 def status(message: str) -> Iterator[None]:
-    """A spinner on stderr while something of unknown length goes on; terminals only."""
+    """A spinner on stderr while something of unknown length goes on; terminals only.
+
+    It also says what the first start on a machine compiles.
+    """
     from rich.console import Console
 
+    from ..linux_cpu import first_start
+
     console = Console(stderr=True)
+    if console.is_terminal and (compiles := first_start()):
+        message = f"{message} ({compiles})"
     with console.status(message) if console.is_terminal else nullcontext():
         yield
 

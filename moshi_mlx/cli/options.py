@@ -15,7 +15,7 @@ SAMPLING_PANEL = "Sampling"
 FILES_PANEL = "Files of a local model"
 
 
-class Precision(str, Enum):
+class CodecPrecision(str, Enum):
     float32 = "float32"
     float16 = "float16"
 
@@ -177,7 +177,7 @@ Codec = Annotated[
     ),
 ]
 CodecDtype = Annotated[
-    Precision,
+    CodecPrecision,
     typer.Option(
         "--codec-dtype",
         help="Precision in which the codec makes sound; it always hears in float32.",

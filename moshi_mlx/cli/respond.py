@@ -79,7 +79,7 @@ def respond(
     save_state: options.SaveState = None,
     resume: options.Resume = None,
     codec: options.Codec = options.Engine.native,
-    codec_dtype: options.CodecDtype = options.Precision.float32,
+    codec_dtype: options.CodecDtype = options.CodecPrecision.float32,
     seed: options.Seed = None,
     temp: options.Temperature = None,
     text_temperature: options.TextTemperature = None,

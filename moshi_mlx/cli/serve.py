@@ -203,7 +203,7 @@ def serve(
         ),
     ] = None,
     codec: options.Codec = options.Engine.native,
-    codec_dtype: options.CodecDtype = options.Precision.float32,
+    codec_dtype: options.CodecDtype = options.CodecPrecision.float32,
     cfg_coef: options.Guidance = None,
     quantized: options.Quantized = None,
     kv_bits: options.KvBits = None,

@@ -89,7 +89,7 @@ def translate(
     line_width: options.LineWidth = 42,
     lines: options.CueLines = 2,
     codec: options.Codec = options.Engine.native,
-    codec_dtype: options.CodecDtype = options.Precision.float32,
+    codec_dtype: options.CodecDtype = options.CodecPrecision.float32,
     model: options.TranslationModel = None,
     seed: options.Seed = None,
     temp: options.Temperature = None,

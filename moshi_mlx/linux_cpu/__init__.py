@@ -24,3 +24,17 @@ def use_fast_products() -> tuple[str, ...]:
     from . import blas  # opens libraries, so not before it is wanted
 
     return tuple(blas.install())
+
+
+def first_start() -> str | None:
+    """What the first start on this machine still has to compile, and why."""
+    if sys.platform != "linux":
+        return None
+    from . import blas
+
+    if not blas.to_compile():
+        return None
+    return (
+        "first start: compiling kernels for this processor, once, some 15 s; they make "
+        "live frames several times as fast"
+    )

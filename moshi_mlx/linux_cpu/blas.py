@@ -15,6 +15,7 @@ import ctypes
 import hashlib
 import logging
 import os
+import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -79,14 +80,25 @@ def _openblas() -> ctypes.CDLL | None:
     return library
 
 
-def _products() -> ctypes.CDLL | None:
-    """`products.c`, compiled into the user's cache if it is not there yet."""
+def to_compile() -> bool:
+    """Whether `products.c` is wanted, not compiled yet, and there is a compiler."""
+    wanted = _wanted("PRODUCTS") and shutil.which(COMPILE.split()[0]) is not None
+    return wanted and not _compiled_path().exists()
+
+
+def _compiled_path() -> Path:
+    """Where `products.c` lies once it is compiled for this processor."""
     with open("/proc/cpuinfo") as info:
         named = ("flags", "Features")  # of the first core, on x86 and on ARM
         features = next((line for line in info if line.startswith(named)), "")
     key = hashlib.sha256(f"{COMPILE}{features}".encode() + SOURCE.read_bytes())
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = cache / "moshi_mlx" / f"products-{key.hexdigest()[:16]}.so"
+    return cache / "moshi_mlx" / f"products-{key.hexdigest()[:16]}.so"
+
+
+def _products() -> ctypes.CDLL | None:
+    """`products.c`, compiled into the user's cache if it is not there yet."""
+    path = _compiled_path()
     with suppress(OSError):
         return ctypes.CDLL(str(path))
     from subprocess import SubprocessError, run
