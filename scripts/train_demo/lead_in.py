@@ -2,9 +2,9 @@
 
     python lead_in.py --model demo --shard measure/questions
 
-Asks the same questions with each lead-in, spread over voices and intents, with one seed;
-McNemar's exact test says whether a difference from no silence is more than chance. Where
-a model wants a lead-in, its config.json says so: ``"lead_in_s": 0.6``.
+Asks the same questions with each lead-in, spread over voices and intents, with one
+seed. McNemar's exact test says whether a difference from the first lead-in is more than
+chance. A model that wants a lead-in says so in its config.json: ``"lead_in_s": 0.6``.
 """
 
 import argparse
