@@ -107,17 +107,21 @@ def narrow_moshi(bits: int | None, kv_bits: int | None) -> Lm:
     return lm
 
 
-def count_step(kind: str, batch: int = 1, cfg_coef: float = 1.0) -> dict[str, Any]:
-    """Kernels of a language model's frame: its temporal part, and the depth steps."""
-    lm = narrow_moshi(*KINDS[kind])
-    gen = LmGen(
-        lm,
+def generator(kind: str, batch: int = 1, cfg_coef: float = 1.0) -> LmGen:
+    """A conversation with a narrow Moshi, drawing as Moshi does."""
+    return LmGen(
+        narrow_moshi(*KINDS[kind]),
         text_sampler=Sampler(0.7, top_p=0, top_k=25),
         audio_sampler=Sampler(0.8, top_p=0, top_k=250),
         seed=0,
         batch_size=batch,
         cfg_coef=cfg_coef,
     )
+
+
+def count_step(kind: str, batch: int = 1, cfg_coef: float = 1.0) -> dict[str, Any]:
+    """Kernels of a language model's frame: its temporal part, and the depth steps."""
+    gen = generator(kind, batch, cfg_coef)
     heard = mx.zeros((batch, 8), mx.int32)
     for _ in range(WARM):
         mx.eval(gen.step(heard)[0], gen.tokens)

@@ -1,11 +1,24 @@
 """What a live frame asks of a GPU: counted, bounded, and predicted from."""
 
+from collections import Counter
+from typing import Any
+
 import mlx.core as mx
 import pytest
 
 from moshi_mlx.checkpoint.bandwidth import ATTAINABLE, reach
 from moshi_mlx.checkpoint.kernels import CODEC, FrameWork, kernels
-from scripts.count_kernels import KINDS, as_on_metal, count, narrow_moshi, table
+from moshi_mlx.models.presets import config_v0_1
+from scripts.count_kernels import (
+    KINDS,
+    VIEWS,
+    WARM,
+    as_on_metal,
+    count,
+    generator,
+    narrow_moshi,
+    table,
+)
 
 # Kernels of each stage, as counted on MLX 0.32.4. Lower them with the code.
 BUDGET = {
@@ -67,3 +80,46 @@ def test_every_chip_gets_a_time_from_the_same_share_of_its_bandwidth():
         expected = work.milliseconds(ATTAINABLE * found.chip.gb_per_s * 1e9)
         assert found.frame_ms == pytest.approx(expected)
     assert reach(5 * 10**9)[0].frame_ms is None
+
+
+def float32_arrays() -> Counter[tuple[int, ...]]:
+    """Shapes of the float32 arrays that a language model's bfloat16 frame makes."""
+    gen = generator("bf16")
+    heard = mx.zeros((1, 8), mx.int32)
+    for _ in range(WARM):
+        mx.eval(gen.step(heard)[0], gen.tokens)
+    found: Counter[tuple[int, ...]] = Counter()
+
+    def note(part: dict[str, Any]) -> None:
+        if part["type"] == "primitive" and part["name"] not in VIEWS:
+            for _, shape, dtype in part["outputs"]:
+                found[shape] += dtype == mx.float32
+
+    def frame(heard: mx.array) -> list[mx.array]:
+        text, hidden = gen._step(heard, None, None, None, None)
+        return [text, hidden, gen.tokens]
+
+    mx.disable_compile()  # compiled pieces do not tell what is inside
+    try:
+        mx.export_function(note, frame, heard)
+    finally:
+        mx.enable_compile()
+    return +found
+
+
+def test_only_logits_and_what_is_drawn_from_them_are_float32_in_bfloat16():
+    with as_on_metal():
+        found = float32_arrays()
+    cfg = config_v0_1()
+    text, codes = cfg.text_out_vocab_size, cfg.audio_vocab_size - 1
+    noise = 25 + 250 * cfg.depformer.num_slices  # a value for each of the top k
+    allowed = {
+        (1, 1, text): "text logits, divided by the temperature",
+        (1, 1, codes): "logits of a codebook, likewise",
+        (1, 1, 25): "the text's top k, with noise",
+        (1, 1, 250): "a codebook's top k, with noise",
+        (noise,): "noise of a frame",
+        (): "scalars",
+    }
+    assert set(found) <= set(allowed), found
+    assert found[1, 1, text] <= 2 and found[1, 1, codes] <= 2 * 8
