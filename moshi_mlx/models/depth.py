@@ -43,12 +43,12 @@ def sample_frame(
         token = draw_one(step, logits, mine)
         if given is not None:
             known = given[:, step : step + 1]
-            token = mx.where(known == UNKNOWN, token, known)
+            token = mx.where(known == UNKNOWN, token.astype(mx.int32), known)
         sampled.append(token)
         return guidance.both(token)
 
     depformer(hidden, guidance.both(text), choose, steps, drawn=given is None)
-    return mx.stack(sampled, axis=1)
+    return mx.stack(sampled, axis=1).astype(mx.int32)
 
 
 def _drawing(
@@ -87,12 +87,11 @@ def _draw(
     scale: mx.array,
     coef: mx.array,
 ) -> mx.array:
-    """A token per row ``[B, 1]`` of logits ``[B or 2B, 1, card]``.
+    """A token per row, uint32 ``[B, 1]``, of logits ``[B or 2B, 1, card]``.
 
     Args:
-        sampler: of temperature 1.
         scale: 1 / temperature.
     """
-    logits = logits.astype(mx.float32)
-    logits = guided(logits, coef) if doubled else logits
-    return draw(sampler, logits * scale, noise)
+    if doubled:
+        logits = guided(logits.astype(mx.float32), coef)
+    return sampler.place(logits, noise, scale)

@@ -161,22 +161,36 @@ class Sampler:
             )
             logits = logits + bias
         logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-        return self._draw(logits, noise).astype(mx.int32), logprobs
+        return self.place(logits, noise).astype(mx.int32), logprobs
 
-    def _draw(self, logits: mx.array, noise: mx.array | None) -> mx.array:
+    def place(
+        self,
+        logits: mx.array,
+        noise: mx.array | None = None,
+        scale: float | mx.array | None = None,
+    ) -> mx.array:
+        """The token alone, as uint32 ``[...]``.
+
+        Args:
+            logits: ``[..., V]``, their bias included.
+            noise: as in ``__call__``.
+            scale: instead of ``1 / temp``.
+        """
         size = self.noise_size(logits.shape[-1])
         if not size:
             return mx.argmax(logits, axis=-1)
         if noise is None:
             noise = mx.random.gumbel((*logits.shape[:-1], size))
-        scaled = logits.astype(mx.float32) * (1 / self.temp)
+        scale = 1 / self.temp if scale is None else scale
         if self.top_k:
             # Draw places, never values: logits of 16 bits often tie, and each of the
             # tied tokens has a chance of its own. Exactly top_k places are kept.
-            places = mx.argpartition(scaled, -size, axis=-1)[..., -size:]
-            kept = mx.take_along_axis(scaled, places, axis=-1)
+            places = mx.argpartition(logits, -size, axis=-1)[..., -size:]
+            kept = mx.take_along_axis(logits, places, axis=-1)
+            kept = kept.astype(mx.float32) * scale
             best = mx.argmax(kept + noise, axis=-1, keepdims=True)
             return mx.take_along_axis(places, best, axis=-1).squeeze(-1)
+        scaled = logits.astype(mx.float32) * scale
         if 0 < self.top_p < 1:
             scaled = keep_top_p(scaled, self.top_p)
         elif self.min_p > 0:
