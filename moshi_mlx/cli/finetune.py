@@ -61,7 +61,7 @@ def finetune(
             *("--config", "-c"),
             metavar="FILE.yaml",
             help="Settings in YAML: as for mlx_lm.lora, or moshi-finetune's. Options "
-            "override them.",
+            "override them. Default: none.",
         ),
     ] = None,
     fine_tune_type: Annotated[
@@ -69,8 +69,8 @@ def finetune(
         _option(
             WHAT,
             "--fine-tune-type",
-            help="Adapters (default), or all weights. Adapters over a quantised model "
-            "are QLoRA.",
+            help="Adapters, or all weights. Adapters over a quantised model are QLoRA. "
+            "Default: lora.",
         ),
     ] = None,
     rank: Annotated[
@@ -171,7 +171,7 @@ def finetune(
             RUN,
             "--resume-adapter-file",
             metavar="FILE",
-            help="Begin with these adapters instead of new ones.",
+            help="Begin with these adapters. Default: new ones.",
         ),
     ] = None,
     save_every: Annotated[

@@ -53,7 +53,8 @@ def fuse(
         typer.Option(
             *("--quantize", "-q"),
             metavar="BITS",
-            help="Quantise a model in full precision after the adapters are in it.",
+            help="Quantise a model in full precision after the adapters are in it. "
+            "Default: as stored.",
         ),
     ] = None,
     save_adapter: Annotated[

@@ -217,7 +217,8 @@ Adapter = Annotated[
         *("--adapter", "--lora-weights", "--lora-weight"),
         metavar="DIR|FILE",
         help="Use these adapters (LoRA), from `finetune`, moshi-finetune or mlx-lm: "
-        "merged into weights in full precision, beside quantised ones.",
+        "merged into weights in full precision, beside quantised ones. "
+        "Default: none.",
         rich_help_panel=FILES_PANEL,
     ),
 ]
