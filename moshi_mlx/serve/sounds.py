@@ -8,7 +8,7 @@ import numpy as np
 
 from ..audio.containers import UNKNOWN
 from ..audio.resample import Resampler
-from ..audio.samples import Pcm, mixed
+from ..audio.samples import Pcm, as_int16, mixed
 from ..errors import AudioError, ProtocolError
 from .opus import OpusReader
 
@@ -207,3 +207,27 @@ class OggReader:
 
     def flush(self) -> Pcm:
         return np.zeros(0, np.float32)
+
+
+class SampleWriter:
+    """Samples of a model as bytes of another rate.
+
+    Args:
+        source_hz: the model's rate.
+        target_hz: the wanted rate.
+        law: "ULAW" or "ALAW" for companded bytes; 16-bit samples otherwise.
+    """
+
+    def __init__(self, source_hz: int, target_hz: int, law: str | None = None):
+        self._resampler = None
+        if source_hz != target_hz:
+            self._resampler = Resampler(source_hz, target_hz)
+        self._law = law
+
+    def push(self, pcm: Pcm) -> bytes:
+        """The bytes that samples ``[S]`` complete."""
+        if self._resampler is not None:
+            pcm = self._resampler.push(pcm[None])[0]
+        if self._law is not None:
+            return companded(pcm, self._law)
+        return as_int16(pcm).tobytes()

@@ -1,0 +1,267 @@
+"""A WebSocket of the Realtime API, from its opening handshake to its end."""
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
+
+from ....errors import MoshiError, NoPlace, NotServed
+from ...service import Service
+from ...sounds import SoundReader
+from ...speech import Ears
+from .hearing import UserSide
+from .messages import BadEvent, EventFields, error_fields, new_id, read_event, sound_of
+from .response import Responses
+from .session import LONGEST_S, RealtimeSession
+from .talking import MoshiTalk
+
+if TYPE_CHECKING:
+    from fastapi import WebSocket
+
+_log = logging.getLogger(__name__)
+_PATIENCE_S = 2.0  # for a free row of the listening model
+_HZ = 24000  # of both models
+_FAILED, _BUSY, _RESTARTING = 1011, 1013, 1012  # codes of a close
+
+
+class RealtimeSocket:
+    """Sends events and reads them; what they mean is for subclasses to say."""
+
+    def __init__(self, service: Service, socket: "WebSocket"):
+        self.service, self._socket = service, socket
+        self._sending = asyncio.Lock()
+
+    async def tell(self, kind: str, /, **fields: Any) -> None:
+        """Send an event."""
+        event = {"type": kind, "event_id": new_id("event"), **fields}
+        text = json.dumps(event, ensure_ascii=False)
+        async with self._sending:
+            await asyncio.wait_for(
+                self._socket.send_text(text), self.service.limits.read_s
+            )
+
+    async def serve(self) -> None:
+        """Serve the socket until its end."""
+        offered = self._socket.scope.get("subprotocols", [])
+        await self._socket.accept("realtime" if "realtime" in offered else None)
+        code = 1000
+        try:
+            await self.begin()
+            code = await self._until_its_end()
+        except Exception as error:
+            code = await self._fail(error)
+        finally:
+            await asyncio.shield(self.end())
+        with contextlib.suppress(Exception):  # whoever has gone hears no goodbye
+            await asyncio.wait_for(self._socket.close(code), 2.0)
+
+    async def begin(self) -> None:
+        """Greet the client."""
+
+    async def end(self) -> None:
+        """Give back what the session holds."""
+
+    def jobs(self) -> list[Awaitable[None]]:
+        """What runs beside the reading, once ``begin`` has returned."""
+        return []
+
+    async def obey(self, event: EventFields) -> None:
+        """Do what an event asks for. Raises: BadEvent."""
+        raise NotImplementedError
+
+    async def _until_its_end(self) -> int:
+        closing = asyncio.ensure_future(self.service.closing.wait())
+        running = [asyncio.ensure_future(job) for job in (self._read(), *self.jobs())]
+        try:
+            done, _ = await asyncio.wait(
+                [closing, *running],
+                timeout=LONGEST_S,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for task in done:
+                task.result()
+            return _RESTARTING if closing in done else 1000
+        finally:
+            for task in (closing, *running):
+                task.cancel()
+            await asyncio.gather(closing, *running, return_exceptions=True)
+
+    async def _read(self) -> None:
+        while True:
+            got = await self._socket.receive()
+            if got["type"] == "websocket.disconnect":
+                return
+            event: EventFields = {}
+            try:
+                event = read_event(got.get("text") or got.get("bytes") or b"")
+                await self.obey(event)
+            except BadEvent as error:
+                fields = error_fields(error, event.get("event_id"))
+                await self.tell("error", error=fields)
+
+    async def _fail(self, error: Exception) -> int:
+        expected = isinstance(error, MoshiError)
+        level = logging.INFO if expected else logging.ERROR
+        _log.log(level, "a session failed: %s", error, exc_info=not expected)
+        with contextlib.suppress(Exception):
+            await self.tell("error", error=error_fields(error))
+        return _BUSY if isinstance(error, NoPlace) else _FAILED
+
+
+class RealtimeConnection(RealtimeSocket):
+    """A transcription session, or a conversation with Moshi."""
+
+    def __init__(self, service: Service, socket: "WebSocket"):
+        super().__init__(service, socket)
+        self.session = RealtimeSession.of(service, socket.query_params)
+        self._responses = Responses(self.tell, self.session, _HZ)
+        self._ears: Ears | None = None
+        self._hearing: UserSide | None = None
+        self._talk: MoshiTalk | None = None
+        self._reader: SoundReader | None = None
+        self._begun = asyncio.Event()
+
+    async def begin(self) -> None:
+        await self.tell("session.created", session=self.session.shown)
+
+    def jobs(self) -> list[Awaitable[None]]:
+        return [self._hear(), self._answer()]
+
+    async def end(self) -> None:
+        with contextlib.suppress(Exception):
+            await self._responses.close()
+        if self._ears is not None:
+            await self._ears.aclose()
+        if self._talk is not None:
+            await self._talk.end()
+
+    async def _start(self) -> UserSide:
+        """Take rows of the models, when the first sound comes.
+
+        Raises: NoPlace, NotServed.
+        """
+        if self._hearing is not None:
+            return self._hearing
+        talks = self.session.kind == "realtime"
+        if talks:
+            self._talk = MoshiTalk(self.service)
+            await self._talk.begin()
+        try:
+            self._ears = await self.service.speech.listen(_PATIENCE_S)
+        except (NoPlace, NotServed):
+            if not talks:  # else turns are found by loudness
+                raise
+        self._hearing = UserSide(
+            *(self.tell, self._ears, self.session.turn_detection, _HZ),
+            self._responses.interrupt if talks else None,
+            not self.session.transcribes,
+        )
+        self._responses.on_open = self._hearing.end_turn
+        self._begun.set()
+        return self._hearing
+
+    async def _hear(self) -> None:
+        await self._begun.wait()
+        assert self._hearing is not None
+        await self._hearing.run()
+
+    async def _answer(self) -> None:
+        await self._begun.wait()
+        if self._talk is None:
+            await asyncio.Event().wait()
+        while self._talk is not None:
+            await self._responses.take(await self._talk.next())
+
+    async def obey(self, event: EventFields) -> None:
+        kind = event["type"]
+        if kind == "session.update":
+            await self._update(event.get("session"))
+        elif kind == "input_audio_buffer.append":
+            await self._append(event)
+        elif kind == "input_audio_buffer.commit":
+            await (await self._start()).commit()
+        elif kind == "input_audio_buffer.clear":
+            await (await self._start()).clear()
+        elif kind == "output_audio_buffer.clear":
+            await self.tell("output_audio_buffer.cleared", response_id=None)
+        elif kind == "response.create":
+            self._check_talks()
+            await self._start()
+            await self._responses.create()
+        elif kind == "response.cancel":
+            await self._responses.cancel()
+        elif kind.startswith("conversation.item."):
+            await self._item(kind, event)
+        else:
+            raise BadEvent(f"the event {kind[:60]!r} is unknown.", param="type")
+
+    async def _update(self, fields: object) -> None:
+        if not isinstance(fields, dict):
+            raise BadEvent("session must be an object.", param="session")
+        before = self.session.kind, self.session.input["format"]
+        if self._hearing is not None and fields.get("type", before[0]) != before[0]:
+            words = "session.type cannot change once there was sound."
+            raise BadEvent(words, param="session.type")
+        self.session.update(fields)
+        if self.session.kind == "realtime" and self.service.batch is None:
+            self.session.kind = before[0]
+            raise BadEvent(
+                "this server has no model to talk with: set session.type to "
+                "transcription.",
+                "model_not_found",
+                "session.type",
+            )
+        if self.session.input["format"] != before[1]:
+            self._reader = None
+        if self._hearing is not None:
+            self._hearing.detect(self.session.turn_detection)
+        await self.tell("session.updated", session=self.session.shown)
+
+    async def _append(self, event: EventFields) -> None:
+        data = sound_of(event)
+        hearing = await self._start()
+        if self._reader is None:
+            self._reader = self.session.reader(_HZ)
+        pcm = self._reader.push(data)
+        if self._talk is not None:
+            self._talk.put(pcm)
+        await hearing.put(pcm)
+
+    def _check_talks(self) -> None:
+        if self.session.kind != "realtime":
+            raise BadEvent("a transcription session has no responses.", param="type")
+
+    async def _item(self, kind: str, event: EventFields) -> None:
+        """Items are acknowledged. Moshi cannot read, so they change nothing it says."""
+        what = kind.rpartition(".")[2]
+        if what == "create":
+            item = event.get("item")
+            if not isinstance(item, dict):
+                raise BadEvent("item must be an object.", param="item")
+            item = {"object": "realtime.item", "status": "completed", **item}
+            item.setdefault("id", new_id("item"))
+            previous = event.get("previous_item_id")
+            for done in ("added", "done"):
+                kind = f"conversation.item.{done}"
+                await self.tell(kind, previous_item_id=previous, item=item)
+            return
+        id = event.get("item_id")
+        if not isinstance(id, str):
+            raise BadEvent("item_id must be a string.", param="item_id")
+        if what == "delete":
+            await self.tell("conversation.item.deleted", item_id=id)
+        elif what == "truncate":
+            kept = {k: event.get(k, 0) for k in ("content_index", "audio_end_ms")}
+            await self.tell("conversation.item.truncated", item_id=id, **kept)
+        elif what == "retrieve":
+            words = "items are not kept: there is none to retrieve."
+            raise BadEvent(words, "item_retrieve_invalid_item_id", "item_id")
+        else:
+            raise BadEvent(f"the event {kind[:60]!r} is unknown.", param="type")
+
+
+async def serve_realtime(service: Service, socket: "WebSocket") -> None:
+    """A session, from its opening handshake to its end."""
+    await RealtimeConnection(service, socket).serve()

@@ -1,0 +1,122 @@
+"""Live translation with Hibiki: ``/v1/realtime/translations``."""
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ....audio.framing import Framer
+from ....audio.samples import Pcm, as_int16
+from ....engines.duplex.session import DuplexSession, Reply
+from ....errors import NoPlace, NotServed
+from ...service import Service
+from ...sounds import SampleReader
+from .connection import RealtimeSocket
+from .messages import BadEvent, EventFields, coded, new_id, sound_of
+from .session import LONGEST_S
+
+if TYPE_CHECKING:
+    from fastapi import WebSocket
+
+_HZ = 24000
+_WAITING = 750  # frames that may wait for the model: a minute
+_LANGUAGE = "en"  # into which Hibiki translates
+_AT_ONCE = 2  # each is a session of its own, on the shared weights
+
+
+class Translation(RealtimeSocket):
+    """Someone speaks; what they say comes back in another language, in sound and words,
+    while they speak."""
+
+    open: ClassVar[set["Translation"]] = set()
+
+    def __init__(self, service: Service, socket: "WebSocket"):
+        super().__init__(service, socket)
+        lazy = service.speech.translate
+        self._shown: dict[str, Any] = {
+            "id": new_id("sess"),
+            "type": "translation",
+            "object": "realtime.translation_session",
+            "model": socket.query_params.get("model") or (lazy.name if lazy else ""),
+            "expires_at": int(time.time()) + LONGEST_S,
+            "audio": {"input": {}, "output": {"language": _LANGUAGE}},
+        }
+        self._reader = SampleReader(_HZ, _HZ)
+        self._framer = Framer()
+        self._frames: asyncio.Queue[Pcm | None] = asyncio.Queue(_WAITING)
+        self._session: DuplexSession | None = None
+        self._told = 0  # frames
+
+    async def begin(self) -> None:
+        if self.service.speech.translate is None:
+            raise NotServed(
+                "this server has no model that translates: start it with --translate "
+                "MODEL."
+            )
+        if len(self.open) >= _AT_ONCE:
+            raise NoPlace(f"{_AT_ONCE} translations are going on: try again later.")
+        self.open.add(self)
+        await self.tell("session.created", session=self._shown)
+
+    async def end(self) -> None:
+        self.open.discard(self)
+        if self._session is not None:
+            await self._session.aclose()
+
+    def jobs(self) -> list[Awaitable[None]]:
+        return [self._translate()]
+
+    async def obey(self, event: EventFields) -> None:
+        kind = event["type"]
+        if kind == "session.input_audio_buffer.append":
+            for frame in self._framer.push(self._reader.push(sound_of(event))):
+                await self._frames.put(frame)
+        elif kind == "session.update":
+            self._update(event.get("session"))
+            await self.tell("session.updated", session=self._shown)
+        elif kind == "session.close":
+            if (rest := self._framer.flush()) is not None:
+                await self._frames.put(rest)
+            await self._frames.put(None)
+        else:
+            raise BadEvent(f"the event {kind[:60]!r} is unknown.", param="type")
+
+    def _update(self, fields: object) -> None:
+        audio = fields.get("audio") if isinstance(fields, dict) else None
+        output = audio.get("output") if isinstance(audio, dict) else None
+        wanted = output.get("language") if isinstance(output, dict) else None
+        if wanted not in (None, _LANGUAGE):
+            where = "session.audio.output.language"
+            words = f"{where} must be {_LANGUAGE}: the model translates into no other."
+            raise BadEvent(words, param=where)
+
+    async def _translate(self) -> None:
+        """Until the client closes the session and everything has been said."""
+        moshi = await self.service.speech.translating()
+        self._session = await moshi.asession()
+        while (frame := await self._frames.get()) is not None:
+            await self._say(await self._session.astep(frame))
+        async for reply in self._session.aflush():
+            await self._say(reply)
+        await self.tell("session.closed")
+
+    async def _say(self, reply: Reply) -> None:
+        self._told += 1
+        at = {"elapsed_ms": 80 * self._told}
+        if reply.text:
+            await self.tell("session.output_transcript.delta", delta=reply.text, **at)
+        if reply.pcm is not None:
+            data = as_int16(reply.pcm).tobytes()
+            await self.tell(
+                "session.output_audio.delta",
+                delta=coded(data),
+                format="pcm16",
+                sample_rate=_HZ,
+                channels=1,
+                **at,
+            )
+
+
+async def serve_translation(service: Service, socket: "WebSocket") -> None:
+    """A session, from its opening handshake to its end."""
+    await Translation(service, socket).serve()

@@ -1,0 +1,314 @@
+"""OpenAI's own client in realtime sessions, and what it does not send."""
+
+import asyncio
+import base64
+import json
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from openai import OpenAI
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+import moshi_mlx
+from moshi_mlx.engines.stt import Pauses, Word
+from moshi_mlx.serve.lazy import Lazy
+from moshi_mlx.serve.protocols.realtime import talking
+from moshi_mlx.serve.protocols.realtime.turns import LoudTurns, WordTurns, silence_s
+from moshi_mlx.serve.speech import SpeechService
+from tests.listening import noise
+from tests.serve.small import small
+
+# The openai package calls websockets in a way that websockets 17.1 has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context")
+PCM = (noise(2.0, 3) * 0.9).clip(-1, 1)
+
+
+def coded(pcm: np.ndarray) -> str:
+    return base64.b64encode((pcm * 32767).astype("<i2").tobytes()).decode()
+
+
+@contextmanager
+def connected(connecting: Any) -> Iterator[tuple[Any, Iterator[Any]]]:
+    """A connection and its events; it ends after a while, whatever comes."""
+    with connecting as socket:
+        impatient = threading.Timer(50, socket.close)
+        impatient.start()
+        try:
+            yield socket, iter(socket)
+        finally:
+            impatient.cancel()
+
+
+def client_of(server) -> Any:
+    return OpenAI(base_url=server.url("/v1"), api_key="none", max_retries=0)
+
+
+def until(events: Iterator[Any], kind: str, most: int = 2000) -> list[Any]:
+    found: list[Any] = []
+    for event in events:
+        found.append(event)
+        if event.type == kind:
+            return found
+        assert event.type != "error", event
+        assert len(found) < most, [e.type for e in found[-10:]]
+    raise AssertionError([e.type for e in found])
+
+
+def kinds(events: list[Any]) -> list[str]:
+    return [event.type for event in events]
+
+
+def append(socket, pcm: np.ndarray, size: int = 2400) -> None:
+    for at in range(0, len(pcm), size):
+        socket.input_audio_buffer.append(audio=coded(pcm[at : at + size]))
+
+
+def words_of(speech: SpeechService) -> str:
+    async def hear() -> str:
+        async with await speech.listen(20) as ears:
+            whole = (PCM * 32767).astype(np.int16)
+            await ears.put((whole / 32768).astype(np.float32))
+            await ears.end()
+            return " ".join([e.text async for e in ears if isinstance(e, Word)])
+
+    return asyncio.run(hear())
+
+
+def test_a_committed_sound_is_transcribed_piece_by_piece_and_whole(serve):
+    server = serve(speech=small())
+    query = {"intent": "transcription"}
+    connecting = client_of(server).realtime.connect(model="any", extra_query=query)
+    with connected(connecting) as (socket, events):
+        created = next(events)
+        assert created.type == "session.created"
+        assert created.session.type == "transcription"
+        socket.session.update(
+            session={
+                "type": "transcription",
+                "audio": {"input": {"turn_detection": None}},
+            }
+        )
+        updated = until(events, "session.updated")[-1]
+        assert updated.session.audio.input.turn_detection is None
+        append(socket, PCM)
+        socket.input_audio_buffer.commit()
+        done = "conversation.item.input_audio_transcription.completed"
+        heard = until(events, done)
+        deltas = [e.delta for e in heard if e.type.endswith("transcription.delta")]
+        told = heard[-1].transcript
+        assert "".join(deltas) == told and len(told.split()) > 5
+        # What the random model writes into silence is no part of what was committed.
+        assert words_of(server.service.speech).startswith(told)
+        assert heard[-1].usage.seconds == 2.0
+        order = [k for k in kinds(heard) if not k.endswith("delta")]
+        item = "conversation.item"
+        assert order == [
+            "input_audio_buffer.committed",
+            f"{item}.added",
+            f"{item}.done",
+            done,
+        ]
+        assert len({e.item_id for e in heard if hasattr(e, "item_id")}) == 1
+        socket.input_audio_buffer.commit()
+        with pytest.raises(AssertionError, match="input_audio_buffer_commit_empty"):
+            until(events, done)
+        append(socket, PCM[:12000])
+        socket.input_audio_buffer.clear()
+        assert until(events, "input_audio_buffer.cleared")
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """A client that speaks faster than real time loses no silence."""
+    monkeypatch.setattr(talking, "CALM_MS", 10_000)
+
+
+def test_a_talk_with_moshi_comes_in_responses(serve, question, hasty):
+    """Moshi answers the demo's question; the user says nothing more."""
+    server = serve()
+    connecting = client_of(server).realtime.connect(model="moshi")
+    with connected(connecting) as (socket, events):
+        assert next(events).session.type == "realtime"
+        voice = {"type": "realtime", "audio": {"output": {"voice": "marin"}}}
+        socket.session.update(session=voice)  # type: ignore[arg-type]
+        until(events, "session.updated")
+        silence = np.zeros(1920, np.float32)
+        for frame in [*question, *[silence] * 25]:
+            append(socket, frame)
+        heard = until(events, "response.done")
+    order = list(dict.fromkeys(k for k in kinds(heard) if k.startswith("response.")))
+    assert order[:3] == [
+        "response.created",
+        "response.output_item.added",
+        "response.content_part.added",
+    ]
+    assert order[-5:] == [
+        "response.output_audio.done",
+        "response.output_audio_transcript.done",
+        "response.content_part.done",
+        "response.output_item.done",
+        "response.done",
+    ]
+    deltas = [e.delta for e in heard if e.type == "response.output_audio.delta"]
+    pcm = np.frombuffer(b"".join(base64.b64decode(d) for d in deltas), "<i2")
+    assert np.abs(pcm).max() > 1000
+    text = "".join(e.delta for e in heard if e.type.endswith("transcript.delta"))
+    done = heard[-1].response
+    assert done.output[0].content[0].transcript == text != ""
+    assert done.status == "completed"
+    assert done.usage.output_token_details.audio_tokens == len(deltas)
+    assert {"input_audio_buffer.speech_started"} <= set(kinds(heard))
+
+
+def test_whoever_speaks_while_moshi_does_cuts_the_response(serve, question, hasty):
+    server = serve()
+    connecting = client_of(server).realtime.connect(model="moshi")
+    with connected(connecting) as (socket, events):
+        next(events)
+        for frame in question:
+            append(socket, frame)
+        until(events, "response.output_audio.delta")
+        append(socket, PCM[: 1920 * 8])
+        done = until(events, "response.done")[-1].response
+        if done.status == "completed":  # it had finished before
+            return
+        assert done.status == "cancelled"
+        assert done.status_details.reason == "turn_detected"
+
+
+def test_responses_are_asked_for_and_cancelled(serve):
+    server = serve()
+    connecting = client_of(server).realtime.connect(model="moshi")
+    with connected(connecting) as (socket, events):
+        next(events)
+        socket.response.create()
+        until(events, "response.content_part.added")
+        socket.response.create()
+        error = next(events)
+        assert error.error.code == "conversation_already_has_active_response"
+        socket.response.cancel()
+        done = until(events, "response.done")[-1].response
+        assert (done.status, done.status_details.reason) == (
+            "cancelled",
+            "client_cancelled",
+        )
+        socket.response.cancel(event_id="mine")
+        error = next(events).error
+        assert (error.code, error.event_id) == ("response_cancel_not_active", "mine")
+        text: Any = {"type": "message", "role": "user", "content": []}
+        socket.conversation.item.create(item=text)
+        assert until(events, "conversation.item.done")[-1].item.role == "user"
+
+
+@pytest.mark.slow  # the demo listens to ten seconds of silence at the end
+def test_a_translation_is_said_and_written_while_it_is_spoken(serve):
+    demo = Lazy("demo", lambda: moshi_mlx.load("demo"))
+    server = serve(speech=SpeechService(translate=demo))  # type: ignore[arg-type]
+    client = client_of(server).realtime.translations
+    with connected(client.connect(model="hibiki")) as (socket, events):
+        created = next(events)
+        assert created.session.audio.output.language == "en"
+        for _ in range(5):
+            socket.session.input_audio_buffer.append(audio=coded(PCM[:4800]))
+        socket.session.close()
+        heard = until(events, "session.closed")
+    audio = [e for e in heard if e.type == "session.output_audio.delta"]
+    assert len(audio) >= 12
+    assert (audio[0].format, audio[0].sample_rate) == ("pcm16", 24000)
+
+
+def talk(server, query: str = "?intent=transcription", **options):
+    return connect(f"ws://localhost:{server.port}/v1/realtime{query}", **options)
+
+
+def test_a_browsers_subprotocol_is_answered_and_its_key_handed_out(serve):
+    server = serve(speech=small())
+    offered = ["realtime", "openai-insecure-api-key.none"]
+    with talk(server, subprotocols=offered) as socket:
+        assert socket.subprotocol == "realtime"
+    secret = client_of(server).realtime.client_secrets.create()
+    assert secret.value == "none"
+
+
+@pytest.mark.parametrize(
+    ("session", "param"),
+    [
+        ({"audio": {"input": {"format": {"type": "audio/mp3"}}}}, "format"),
+        ({"audio": {"input": {"turn_detection": {"type": "x"}}}}, "turn_detection"),
+        ({"audio": []}, "session.audio"),
+        ({"type": "chess"}, "session.type"),
+        ([], "session"),
+    ],
+)
+def test_a_wrong_setting_is_said_and_changes_nothing(serve, session, param):
+    with talk(serve(speech=small())) as socket:
+        before = json.loads(socket.recv())["session"]
+        update = {"type": "session.update", "session": session, "event_id": "e"}
+        socket.send(json.dumps(update))
+        error = json.loads(socket.recv())["error"]
+        assert param in error["param"] and error["event_id"] == "e"
+        socket.send(json.dumps({"type": "session.update", "session": {}}))
+        assert json.loads(socket.recv())["session"] == before
+
+
+def test_whatever_strangers_send_the_server_lives_and_frees_its_rows(serve):
+    server = serve(speech=small())
+    chance = random.Random(1)
+    names = ["session.update", "input_audio_buffer.append", "response.create", "x"]
+    names += ["input_audio_buffer.commit", "input_audio_buffer.clear"]
+    names += ["conversation.item.create", "conversation.item.delete", "session.close"]
+    odd = [None, -1, 1e99, "x", [], {}, True, 2**70, "AAAA", {"type": "realtime"}]
+    keys = ["session", "audio", "item", "item_id", "event_id", "response"]
+
+    def line() -> str:
+        if chance.random() < 0.1:
+            return chance.choice(["", "[", "null", "[" * 500, '{"type": 1}', "\0"])
+        fields = {chance.choice(keys): chance.choice(odd) for _ in range(3)}
+        return json.dumps({"type": chance.choice(names), **fields})
+
+    for _ in range(25):
+        query = chance.choice(["", "?intent=transcription", "/translations"])
+        with talk(server, query) as socket:
+            try:
+                for _ in range(8):
+                    socket.send(line())
+            except ConnectionClosed:
+                pass
+    assert words_of(server.service.speech)
+    assert server.service.lobby.taken in (0, 1)
+
+
+def test_the_pause_that_ends_a_turn_is_what_the_client_chose():
+    assert silence_s(None) == silence_s({"type": "server_vad"}) == 0.5
+    assert silence_s({"type": "server_vad", "silence_duration_ms": 900}) == 0.9
+    eager = [silence_s({"type": "semantic_vad", "eagerness": e}) for e in "hal"]
+    assert eager == [2.0, 2.0, 2.0]  # what is unknown is as auto
+    eager = ["high", "medium", "low"]
+    chosen = [silence_s({"type": "semantic_vad", "eagerness": e}) for e in eager]
+    assert chosen == [1.0, 2.0, 3.0]
+
+
+def test_loudness_begins_a_turn_and_silence_ends_it():
+    turns = LoudTurns(1920, 0.48)
+    loud, quiet = noise(0.8, 1), np.zeros(24000, np.float32)
+    found = [turns.push(pcm) for pcm in (quiet, loud, quiet, loud[:3840], quiet)]
+    assert found == [[], [True], [False], [], []]
+
+
+def test_a_models_pauses_end_the_turns_in_which_something_was_said():
+    turns = WordTurns((0.5, 1.0, 2.0, 3.0), 1.1)
+    ends = []
+    for step in range(60):
+        time_s = 0.08 * (step + 1)
+        if step in (20, 21, 40):
+            turns.word(time_s)
+        paused = 25 <= step < 38 or step >= 50
+        scores = (0.0, 0.9 if paused else 0.1, 0.0, 0.0)
+        ends.append(turns.pauses(Pauses(time_s, scores)))
+    assert [step for step, ended in enumerate(ends) if ended] == [25, 50]
