@@ -108,6 +108,31 @@ def finetune(
         float | None,
         _option(HOW, "--learning-rate", help="Highest learning rate. Default: 1e-4."),
     ] = None,
+    lr_schedule: Annotated[
+        str | None,
+        _option(
+            HOW,
+            "--lr-schedule",
+            metavar="NAME",
+            help="one_cycle (default), constant, or one of MLX's: cosine_decay ...",
+        ),
+    ] = None,
+    first_codebook_weight: Annotated[
+        float | None,
+        _option(
+            HOW,
+            "--first-codebook-weight",
+            help="How much the codebook of meaning counts. Default: 100 times others.",
+        ),
+    ] = None,
+    text_padding_weight: Annotated[
+        float | None,
+        _option(
+            HOW,
+            "--text-padding-weight",
+            help="How much text that says nothing counts. Default: 0.5 of a word.",
+        ),
+    ] = None,
     window: Annotated[
         float | None,
         _option(

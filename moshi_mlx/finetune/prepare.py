@@ -247,6 +247,13 @@ def prepare(
     """Load a model and its data. Raises: MoshiError for what cannot be used."""
     info, lm = load_model(settings.check(), files)
     conditions = conditions_of(info, lm)
+    ranks = Ranks()
+    if not ranks.first:
+        ranks.any(False)  # waits: the first one keeps the codes for all
     windows, valid = read_data(info, lm, settings, tell)
+    if ranks.first:
+        ranks.any(False)
     trainable = choose(lm, settings)
-    return PreparedTraining(info, settings, lm, trainable, windows, valid, conditions)
+    return PreparedTraining(
+        *(info, settings, lm, trainable, windows, valid, conditions), ranks
+    )

@@ -94,7 +94,9 @@ class TrainingStep:
     def losses(self, codes: mx.array) -> Losses:
         """Losses of a batch of all processes, without training."""
         self.trainable.put(self.trainable.arrays)
+        self.lm.eval()  # nothing is dropped
         found = losses(self.lm, codes, self.weights, self.conditions, self.add)
+        self.lm.train()
         return Losses(*(self.add(value) for value in found))
 
     def _of(self, arrays: Arrays, codes: mx.array) -> tuple[mx.array, ...]:

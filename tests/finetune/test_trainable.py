@@ -167,3 +167,20 @@ def test_checkpointed_layers_give_the_same_gradients():
         checkpointed(tiny.lm(), 1025),
     ):
         pass
+
+
+def test_evaluation_drops_nothing():
+    codes, found = tiny.codes(BASE, 2, 8), []
+    for dropout in (0.0, 0.9):
+        lm = tiny.lm()
+        trainable = add_adapters(lm, rank=2, dropout=dropout)
+        key = mx.random.key(3)
+        trainable.arrays = {
+            name: mx.random.normal(a.shape, key=key) * 0.2
+            for name, a in trainable.arrays.items()
+        }
+        adamw = CycledAdamW((0.9, 0.95), 1e-8, 0.0)
+        run = TrainingStep(lm, trainable, adamw, OneCycle(0.02, 4))
+        found.append(number(run.losses(codes).total))
+        assert lm.training
+    assert found[0] == found[1]
