@@ -59,6 +59,7 @@ class Printed:
                 f"Iter {line['step']}: Val loss {line['valid_loss']:.3f} (text "
                 f"{line['valid_text_loss']:.3f}, audio {line['valid_audio_loss']:.3f})"
             )
+            self._since = time.perf_counter()  # of training alone
         else:
             self._step(line)
 
