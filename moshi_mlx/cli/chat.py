@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options
+from . import options, talk_options
 from .chat_run import Loader, Run
 from .console import status
 from .devices import print_devices
@@ -138,11 +138,11 @@ def chat(
         ),
     ] = None,
     image: options.ImageFile = None,
-    persona: options.Persona = None,
-    voice: options.PersonaVoice = None,
-    say_first: options.SayFirst = None,
-    save_state: options.SaveState = None,
-    resume: options.Resume = None,
+    persona: talk_options.Persona = None,
+    voice: talk_options.PersonaVoice = None,
+    say_first: talk_options.SayFirst = None,
+    save_state: talk_options.SaveState = None,
+    resume: talk_options.Resume = None,
     steps: Annotated[
         int | None,
         typer.Option("--steps", min=1, hidden=True, help="End after this many frames."),
@@ -163,6 +163,7 @@ def chat(
     audio_temperature: options.AudioTemperature = None,
     text_topk: options.TextTopK = None,
     audio_topk: options.AudioTopK = None,
+    audio_repetition_penalty: talk_options.AudioRepetition = 1.0,
     quantized: options.Quantized = None,
     kv_bits: options.KvBits = None,
     moshi_weights: options.MoshiWeights = None,
@@ -234,7 +235,12 @@ def chat(
 
         def make() -> "DuplexSession":
             session = moshi.session(
-                seed, first="silence", trace=timing, start=start, **sampling
+                seed,
+                first="silence",
+                trace=timing,
+                start=start,
+                audio_repetition_penalty=audio_repetition_penalty,
+                **sampling,
             )
             if encoded is not None:
                 session.show(encoded)

@@ -110,53 +110,6 @@ ImageFile = Annotated[
         rich_help_panel=MODEL_PANEL,
     ),
 ]
-Persona = Annotated[
-    str | None,
-    typer.Option(
-        *("--persona", "--text-prompt"),
-        metavar="TEXT",
-        help="Who the model is to be, in words, for PersonaPlex "
-        "(nvidia/personaplex-7b-v1): 'You are a patient teacher.' Default: nobody in "
-        "particular.",
-        rich_help_panel=MODEL_PANEL,
-    ),
-]
-PersonaVoice = Annotated[
-    str | None,
-    typer.Option(
-        *("--voice", "--voice-prompt"),
-        metavar="NAME|FILE",
-        help="Whose voice PersonaPlex takes: a name that 'moshi-mlx voices --model' "
-        "lists, a recording of 10 to 30 seconds, or a voice file. Default: its own.",
-        rich_help_panel=MODEL_PANEL,
-    ),
-]
-SayFirst = Annotated[
-    str | None,
-    typer.Option(
-        "--say-first",
-        metavar="TEXT",
-        help="Let Moshi begin with these words. Default: it waits for you.",
-    ),
-]
-SaveState = Annotated[
-    Path | None,
-    typer.Option(
-        "--save-state",
-        metavar="FILE",
-        help="Keep the conversation's state at its end, for --resume. Only you may "
-        "read the file. Default: it is forgotten.",
-    ),
-]
-Resume = Annotated[
-    Path | None,
-    typer.Option(
-        "--resume",
-        metavar="FILE",
-        help="Go on with the conversation that --save-state kept, with the same model. "
-        "Default: a new one.",
-    ),
-]
 KvBits = Annotated[
     int | None,
     typer.Option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options
+from . import options, talk_options
 from .console import RawPrinter, log_to_stderr, make_log
 from .loading import choose_moshi, load_moshi, read_image
 from .outputs import SoundFiles, check_outputs, print_json
@@ -73,11 +73,11 @@ def respond(
         ),
     ] = 10.0,
     image: options.ImageFile = None,
-    persona: options.Persona = None,
-    voice: options.PersonaVoice = None,
-    say_first: options.SayFirst = None,
-    save_state: options.SaveState = None,
-    resume: options.Resume = None,
+    persona: talk_options.Persona = None,
+    voice: talk_options.PersonaVoice = None,
+    say_first: talk_options.SayFirst = None,
+    save_state: talk_options.SaveState = None,
+    resume: talk_options.Resume = None,
     codec: options.Codec = options.Engine.native,
     codec_dtype: options.CodecDtype = options.CodecPrecision.float32,
     seed: options.Seed = None,
@@ -86,6 +86,7 @@ def respond(
     audio_temperature: options.AudioTemperature = None,
     text_topk: options.TextTopK = None,
     audio_topk: options.AudioTopK = None,
+    audio_repetition_penalty: talk_options.AudioRepetition = 1.0,
     cfg_coef: options.Guidance = None,
     quantized: options.Quantized = None,
     kv_bits: options.KvBits = None,
@@ -136,6 +137,7 @@ def respond(
         persona=persona,
         voice=voice,
         say_first=say_first,
+        audio_repetition_penalty=audio_repetition_penalty,
         **options.sampling(
             temp, text_temperature, audio_temperature, text_topk, audio_topk
         ),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options
+from . import options, talk_options
 from . import wyoming_port as ports
 from .addresses import Addresses
 from .console import status
@@ -37,8 +37,8 @@ SPEECH_ROWS = 4  # sounds and speeches at a time, unless --max-sessions says oth
 
 def serve(
     model: options.Model = None,
-    persona: options.Persona = None,
-    voice: options.PersonaVoice = None,
+    persona: talk_options.Persona = None,
+    voice: talk_options.PersonaVoice = None,
     stt: Annotated[
         str | None,
         typer.Option(

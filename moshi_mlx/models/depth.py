@@ -1,15 +1,28 @@
 """One frame of the depth transformer with its draws."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import mlx.core as mx
 
-from ..utils.sampling import Sampler, TokenSampler, draw
+from ..utils.sampling import Sampler, TokenSampler, draw, penalise_repeats
 from .depformer import DepFormer
 from .given import UNKNOWN
 from .guidance import Guidance, guided
+
+
+@dataclass(frozen=True)
+class SpokenCodes:
+    """What was spoken lately, codebook by codebook, and how unlikely it becomes.
+
+    Attributes:
+        codes: ``[B, own, n]``; those below 0 are none.
+        factor: per row ``[B, 1, 1]``, 1 for no penalty.
+    """
+
+    codes: mx.array
+    factor: mx.array
 
 
 def sample_frame(
@@ -21,6 +34,7 @@ def sample_frame(
     guidance: Guidance,
     steps: int,
     given: mx.array | None = None,
+    spoken: SpokenCodes | None = None,
 ) -> mx.array:
     """Own codes ``[B, steps, 1]``.
 
@@ -31,6 +45,7 @@ def sample_frame(
         noise: Gumbel values of all steps ``[B, 1, steps * size]``, None if greedy.
         given: codes ``[B, steps]`` that are known, taken instead of what is drawn; -2
             leaves a code to the model.
+        spoken: codes of late that become less likely.
     """
     sampled: list[mx.array] = []
     size = 0 if noise is None else noise.shape[-1] // steps
@@ -40,6 +55,11 @@ def sample_frame(
         mine = None
         if noise is not None:
             mine = noise[..., step * size : (step + 1) * size]
+        if spoken is not None:
+            lately = guidance.both(spoken.codes[:, step])
+            logits = penalise_repeats(
+                logits.astype(mx.float32), lately, guidance.both(spoken.factor)
+            )
         token = draw_one(step, logits, mine)
         if given is not None:
             known = given[:, step : step + 1]

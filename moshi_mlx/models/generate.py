@@ -7,7 +7,8 @@ import mlx.core as mx
 from ..compat import Hook, LmGenOf030
 from ..modules.conditioner import ConditionTensor
 from ..utils.sampling import Sampler, TokenSampler, draw, noise_size, penalise_repeats
-from .depth import sample_frame
+from .depth import SpokenCodes, sample_frame
+from .generation_state import AUDIO_CONTEXT
 from .given import Given
 from .guidance import Guidance
 from .lm import Lm
@@ -41,6 +42,8 @@ class LmGen(LmGenOf030, Prefill):
         seed: of every row, or one per row; by default drawn from MLX's generator.
         repetition_penalty: above 1 makes words of the last ``repetition_context`` text
             tokens less likely (padding excepted).
+        audio_repetition_penalty: above 1 makes codes of the last
+            ``audio_repetition_context`` frames less likely, in their own codebook.
         audio_steps: own codebooks to generate, the first ones; the others are -1.
         kv_bits: 8 or 4 keeps keys and values so; by default as the model's config says.
         reserve: allocate keys and values of the whole context now, for live use: no
@@ -69,6 +72,8 @@ class LmGen(LmGenOf030, Prefill):
         seed: int | Sequence[int] | None = None,
         repetition_penalty: float = 1.0,
         repetition_context: int = 64,
+        audio_repetition_penalty: float = 1.0,
+        audio_repetition_context: int = 30,
         audio_steps: int | None = None,
         kv_bits: int | None = None,
         reserve: bool = False,
@@ -92,6 +97,8 @@ class LmGen(LmGenOf030, Prefill):
         self.max_steps = max_steps
         self.text_sampler = Sampler() if text_sampler is None else text_sampler
         self.audio_sampler = Sampler() if audio_sampler is None else audio_sampler
+        self.audio_repetition_penalty = audio_repetition_penalty
+        self.audio_repetition_context = audio_repetition_context
         self.check = check
         self.on_text_hook = on_text_hook
         self.on_audio_hook = on_audio_hook
@@ -167,6 +174,8 @@ class LmGen(LmGenOf030, Prefill):
         else:
             audio = mx.zeros((self.batch_size, 0, 1), mx.int32)
         self.streams.say(text, audio[..., 0], active)
+        if self._spoken_lately() is not None:
+            self._remember_codes(audio[..., 0], active)
         completed = self.streams.output()
         self._completed = None if completed is None else completed[:, 1:]
         return text, hidden
@@ -288,11 +297,20 @@ class LmGen(LmGenOf030, Prefill):
             self.guidance,
             steps,
             None if given is None else given.codes[:, :steps],
+            self._spoken_lately(),
         )
         missing = self.main_codebooks - steps
         if missing:
             audio = mx.pad(audio, [(0, 0), (0, missing), (0, 0)], constant_values=-1)
         return self._edited(audio, given)
+
+    def _spoken_lately(self) -> SpokenCodes | None:
+        """Codes that become less likely; None where none do."""
+        if self.audio_repetition_penalty == 1.0:
+            return None
+        count = min(self.audio_repetition_context, AUDIO_CONTEXT)
+        factor = mx.full((self.batch_size, 1, 1), self.audio_repetition_penalty)
+        return SpokenCodes(self._spoken[..., AUDIO_CONTEXT - count :], factor)
 
     def _edited(self, audio: mx.array, given: Given | None) -> mx.array:
         """Codes after the hook, and those that were given."""

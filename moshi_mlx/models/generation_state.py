@@ -16,6 +16,8 @@ from .streams import TokenStreams
 
 GATES = 10  # layers whose gates are averaged, the last ones: as Kyutai's server
 
+AUDIO_CONTEXT = 64  # codes of each codebook that are remembered, 5 s
+
 
 class GenerationState:
     """State of ``B`` conversations on one model; ``LmGen`` steps it.
@@ -52,6 +54,8 @@ class GenerationState:
         self.noise = RowNoise(row_seeds(seed, batch_size), ops.gumbel)
         self.cache = model.transformer.make_rot_cache(kv_bits)
         self._said = mx.full((batch_size, repetition_context), -1, dtype=mx.int32)
+        own = self.streams.own - 1
+        self._spoken = mx.full((batch_size, own, AUDIO_CONTEXT), -1, dtype=mx.int32)
         self._completed: mx.array | None = None
         if reserve:
             self._reserve()
@@ -103,7 +107,7 @@ class GenerationState:
             null = [row + self.batch_size for row in rows] if doubled else []
             layer.reset([*rows, *null])
         for row in rows:
-            self._said[row] = -1
+            self._said[row] = self._spoken[row] = -1
             if seed is not None:
                 self.noise.reseed(row, seed)
 
@@ -137,6 +141,7 @@ class GenerationState:
             "cache": [layer.snapshot(both) for layer in self.cache],
             "masked_until": None if until is None else [until[r] for r in rows],
             "said": self._said[mx.array(list(rows))],
+            "spoken": self._spoken[mx.array(list(rows))],
         }
 
     def _set_state(self, state: Mapping[str, Any], row: int | None) -> None:
@@ -152,6 +157,8 @@ class GenerationState:
                 until[mine] = step
         count = min(self._said.shape[1], state["said"].shape[1])
         self._said[mx.array(list(rows)), -count:] = state["said"][:, -count:]
+        if "spoken" in state:
+            self._spoken[mx.array(list(rows))] = state["spoken"]
         self._completed = None
         mx.eval(self.streams.arrays, self.noise.arrays, self._said)
 
@@ -195,6 +202,13 @@ class GenerationState:
         if active is not None:
             said = mx.where(mx.array(active)[:, None], said, self._said)
         self._said = said
+
+    def _remember_codes(self, codes: mx.array, active: list[bool] | None) -> None:
+        """Keep the last codes said ``[B, own]``, for the penalty over audio."""
+        spoken = mx.concatenate([self._spoken[..., 1:], codes[..., None]], axis=2)
+        if active is not None:
+            spoken = mx.where(mx.array(active)[:, None, None], spoken, self._spoken)
+        self._spoken = spoken
 
     @property
     def _penalises(self) -> bool:

@@ -193,6 +193,7 @@ class Moshi(BaseEngine):
         audio_sampler: TokenSampler | None = None,
         repetition_penalty: float = 1.0,
         repetition_context: int = 64,
+        audio_repetition_penalty: float = 1.0,
         cfg_coef: float | None = None,
         first: First = "twice",
         trace: Trace | None = None,
@@ -212,6 +213,7 @@ class Moshi(BaseEngine):
             text_sampler, audio_sampler: samplers of your own instead.
             repetition_penalty: above 1 repeats words less.
             repetition_context: text tokens that the penalty looks back at.
+            audio_repetition_penalty: above 1 repeats sounds of the last 30 frames less.
             cfg_coef: guidance (Hibiki); 1 turns it off.
             first: see ``DuplexSession``.
             trace: gets the time of each stage.
@@ -233,6 +235,7 @@ class Moshi(BaseEngine):
             *(text_sampler, audio_sampler, seed),
             *(repetition_penalty, repetition_context),
             *(temp, top_k, temp_text, top_k_text),
+            audio_repetition_penalty=audio_repetition_penalty,
         )
         start = start or self.start(persona, voice, say_first)
         session = Batch(self, 1, cfg_coef, trace=trace).only(sampling, first, start)

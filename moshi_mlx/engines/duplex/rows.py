@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
+from ...models.depth import SpokenCodes
 from ...models.generate import LmGen
+from ...models.generation_state import AUDIO_CONTEXT
 from ...models.lm import Lm
 from ...utils.sampling import Sampler, TokenSampler, noise_size, penalise_repeats
 from .sampling import MAX_REPETITION_CONTEXT, Sampling
@@ -139,6 +141,13 @@ class RowGen(LmGen):
     @property
     def _penalises(self) -> bool:
         return any(sampling.repetition_penalty != 1.0 for sampling in self.sampling)
+
+    def _spoken_lately(self) -> SpokenCodes | None:
+        factors = [sampling.audio_repetition_penalty for sampling in self.sampling]
+        if all(factor == 1.0 for factor in factors):
+            return None
+        lately = self._spoken[..., AUDIO_CONTEXT - self.audio_repetition_context :]
+        return SpokenCodes(lately, mx.array(factors)[:, None, None])
 
     def _penalised(self, logits: mx.array) -> mx.array:
         """Each row's last words made less likely, by its own penalty and context."""

@@ -18,6 +18,8 @@ class Sampling:
         repetition_penalty: above 1 repeats words less.
         repetition_context: text tokens that the penalty looks back at, at most
             ``MAX_REPETITION_CONTEXT``.
+        audio_repetition_penalty: above 1 makes codes of the last 30 frames less likely,
+            each in its codebook: a voice that is caught in a loop finds out of it.
         temp, top_k: of the audio; temperature 0 takes the likeliest token.
         temp_text, top_k_text: of the text.
     """
@@ -31,6 +33,7 @@ class Sampling:
     top_k: int | None = None
     temp_text: float | None = None
     top_k_text: int | None = None
+    audio_repetition_penalty: float = 1.0
 
     def filled(self, defaults: SamplingDefaults) -> "Sampling":
         """The same with a seed, samplers and every value, the model's where none was

@@ -1,5 +1,7 @@
 """A row of a batch says what it would say alone."""
 
+from dataclasses import replace
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -155,3 +157,32 @@ def test_samplers_of_a_batch_draw_tied_bfloat16_tokens_alike():
         spread = ((counts[row] - wanted)[kept > 0] ** 2 / wanted[kept > 0]).sum()
         assert spread < 5 + 6 * 10**0.5
         assert counts[row][kept == 0].sum() == 0
+
+
+def test_a_penalty_leads_a_voice_out_of_its_loop_and_others_stay_as_they_are(lm):
+    """Greedily a small model repeats its codes; with a penalty no code comes back
+    within the frames that count, and the neighbour's are what they are without."""
+    greedy = Sampler(temp=0)
+    plain = Sampling(greedy, greedy, seed=0)
+    penalised = replace(plain, audio_repetition_penalty=100.0)
+
+    def codes(samplings: list[Sampling]) -> list[np.ndarray]:
+        gen = RowGen(lm, len(samplings))
+        for row, sampling in enumerate(samplings):
+            gen.begin(row, sampling)
+        said = []
+        for _ in range(12):
+            other = mx.zeros((len(samplings), lm.cfg.other_codebooks), mx.int32)
+            gen.step(other)
+            audio = gen.last_audio_tokens()
+            if audio is not None:
+                said.append(np.array(audio))
+        rows = range(len(samplings))
+        return [np.stack([frame[row] for frame in said]) for row in rows]
+
+    alone, both = codes([plain]), codes([plain, penalised])
+    assert (alone[0] == both[0]).all()
+    fewest = [len(set(column)) for column in both[0].T]
+    most = [len(set(column)) for column in both[1].T]
+    assert sum(most) > sum(fewest) and len(both[1]) - min(most) <= 1
+    assert (codes([penalised])[0] == both[1]).all()

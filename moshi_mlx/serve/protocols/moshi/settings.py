@@ -67,6 +67,8 @@ def read_settings(query: Mapping[str, str]) -> Settings:
         top_k_text=_whole(query, "text_topk", 0, MAX_TOP_K),
         repetition_penalty=_decimal(query, "repetition_penalty", 0.1, 10) or 1.0,
         repetition_context=64 if context is None else context,
+        audio_repetition_penalty=_decimal(query, "audio_repetition_penalty", 0.1, 10)
+        or 1.0,
     )
     persona = query.get("text_prompt")
     if persona is not None and len(persona) > MAX_TEXT:
