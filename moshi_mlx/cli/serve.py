@@ -10,7 +10,7 @@ from . import options, talk_options
 from . import wyoming_port as ports
 from .addresses import Addresses
 from .console import status
-from .loading import say_what_it_serves
+from .loading import choose_moshi, read_image, say_what_it_serves
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -23,6 +23,7 @@ moshi-mlx serve
 moshi-mlx serve --model demo --port 9000 --no-browser
 moshi-mlx serve --host 0.0.0.0 --https
 moshi-mlx serve --model nvidia/personaplex-7b-v1 --voice NATF2
+moshi-mlx serve --model kyutai/moshika-vis-mlx -q 4
 moshi-mlx serve --max-sessions 4 --record recordings
 moshi-mlx serve --stt kyutai/stt-1b-en_fr --tts kyutai/tts-1.6b-en_fr
 moshi-mlx serve --model kyutai/moshiko-mlx-q4 --stt kyutai/stt-1b-en_fr --preload
@@ -202,6 +203,7 @@ def serve(
             rich_help_panel=SAFETY_PANEL,
         ),
     ] = None,
+    image: options.ImageFile = None,
     codec: options.Codec = options.Engine.native,
     codec_dtype: options.CodecDtype = options.CodecPrecision.float32,
     cfg_coef: options.Guidance = None,
@@ -234,17 +236,16 @@ def serve(
     from ..serve import app, server
     from ..serve.gate import logs, security
     from ..serve.gate.addresses import read_proxies
-    from ..serve.gate.limits import Limits
     from ..serve.models import family, speech_service
     from ..serve.personas import personas_of
     from ..serve.protocols.openai.models import read_voice_map
-    from ..serve.service import Service, describe, load_batch
+    from ..serve.service import Service, describe, limits_of, load_batch
 
     assistant = ports.make_port(wyoming, wyoming_host, wyoming_port, wyoming_zeroconf)
     local = security.is_local(host)
     if token is None and not local:
         token = security.new_token()
-    talks = model is not None or not (stt or tts or translate)
+    talks = bool(model or image) or not (stt or tts or translate)
     folder = None
     if static != "none" and (talks or static is not None):
         folder = app.page_folder() if static is None else app.check_static(static)
@@ -272,8 +273,10 @@ def serve(
         "kv_bits": kv_bits,
     }
 
+    seen = read_image(image)
+
     def load() -> "Moshi":
-        return _load(model, quantized, codec.value, codec_dtype.value, files)
+        return _load(model, quantized, codec.value, codec_dtype.value, files, image)
 
     speech = speech_service(
         *(stt or family(model, "stt"), tts or family(model, "tts"), translate),
@@ -288,8 +291,9 @@ def serve(
             speech.load()
     service = Service(
         *(thread, batch, batch and describe(batch), max_sessions or 1),
-        *(Limits(session_s=max_seconds), record, proxies, speech, personas),
+        *(limits_of(batch, max_seconds), record, proxies, speech, personas),
     )
+    service.eyes.show(seen)
     addresses = Addresses(host, context is not None, token, fingerprint)
 
     def started(port: int) -> None:
@@ -329,15 +333,20 @@ def _load(
     codec: str,
     codec_dtype: str,
     files: dict[str, Any],
+    image: Path | None = None,
 ) -> "Moshi":
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.memory import fitting_moshi
     from ..engines.duplex.load import load_moshi
 
-    if model is None:
+    if image is not None:
+        model, quantized = choose_moshi(model, quantized, image)
+    elif model is None:
         by_bits = {4: "kyutai/moshiko-mlx-q4", 8: "kyutai/moshiko-mlx-q8"}
         model = by_bits.get(quantized or 0) or fitting_moshi()
     info = CheckpointInfo.find(model, bits=quantized, **files)
+    if image is not None:
+        info.kind.check("sees", model)
     say_what_it_serves(info)
     return load_moshi(
         info=info, codec=codec, quantize=quantized, codec_dtype=codec_dtype

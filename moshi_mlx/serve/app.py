@@ -83,7 +83,8 @@ def _add_reports(app: "FastAPI", service: Service) -> None:
         if service.about is None:
             return dict(service.build_info)
         places = {"places": service.places, "taken": service.lobby.taken}
-        known = {**service.build_info, **places, "defaults": service.about.defaults}
+        more = {"defaults": service.about.defaults, "sees": service.eyes.open}
+        known = {**service.build_info, **places, **more}
         personas = service.personas
         return known if personas is None else {**known, "persona": personas.about}
 

@@ -22,6 +22,7 @@ from ..engines.duplex.session import DuplexSession
 from ..engines.line import Answer
 from ..engines.thread import ModelThread
 from ..errors import AudioError
+from .eyes import Eyes
 from .gate.addresses import Network
 from .gate.gate import Gate
 from .gate.limits import Limits
@@ -121,6 +122,8 @@ class Service:
     def __post_init__(self) -> None:
         self.gate = Gate(self.limits, proxies=self.proxies)
         self.lobby = Lobby(self.places)
+        moshi = None if self.batch is None else self.batch.moshi
+        self.eyes = Eyes(moshi if isinstance(moshi, Moshi) else None, self.places)
         self.metrics = Metrics()
         self.since = time.time()
         self.closing: asyncio.Event = asyncio.Event()
@@ -197,6 +200,17 @@ def load_batch(
         return batch
 
     return thread.run(make)
+
+
+def limits_of(batch: Batch | None, session_s: float | None) -> Limits:
+    """What clients may do, of a model that may see.
+
+    Args:
+        session_s: the longest conversation, None for no end.
+    """
+    limits = Limits(session_s=session_s)
+    sees = batch is not None and batch.moshi.kind.sees
+    return limits.with_images() if sees else limits
 
 
 def describe(batch: Batch) -> About:

@@ -54,7 +54,14 @@ def open_image(image: ImageLike) -> "Image":
 
 
 def read_pixels(image: ImageLike, size: int, centre_crop: bool = False) -> Pixels:
-    """The pixels of an image, float32 ``[size, size, 3]`` from -1 to 1.
+    """An image as float32 ``[size, size, 3]`` from -1 to 1: see ``squared``."""
+    return squared(image, size, centre_crop).astype(np.float32) / 127.5 - 1
+
+
+def squared(
+    image: ImageLike, size: int, centre_crop: bool = False
+) -> NDArray[np.uint8]:
+    """An image as the model wants it, uint8 ``[size, size, 3]``.
 
     It is turned upright as its camera noted, made square without regard to its
     proportions (as MoshiVis was trained), by Pillow's bicubic filter (as in Kyutai's
@@ -76,8 +83,7 @@ def read_pixels(image: ImageLike, size: int, centre_crop: bool = False) -> Pixel
         if small.mode == "RGBA":
             white = Image.new("RGBA", small.size, "white")
             small = Image.alpha_composite(white, small)
-        array = np.asarray(small.convert("RGB"), np.float32)
-    return array / 127.5 - 1
+        return np.asarray(small.convert("RGB"), np.uint8)
 
 
 def _bytes_of(path: Path) -> bytes:

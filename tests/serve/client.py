@@ -12,6 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 HANDSHAKE, AUDIO, TEXT, CONTROL, METADATA, ERROR, PING = range(7)
+COLOURED, IMAGE = 7, 8
 START, END_TURN, PAUSE, RESTART = range(4)
 PATIENCE_S = 30.0  # for a message that must come
 
@@ -27,6 +28,7 @@ class Client:
         self.metadata: list[dict[str, Any]] = []
         self.errors: list[str] = []
         self.controls: list[int] = []
+        self.colours: list[int] = []
         self._encoder = sphn.OpusStreamWriter(24000)
         self._decoder = sphn.OpusStreamReader(24000)
 
@@ -42,6 +44,9 @@ class Client:
             self.pcm.append(np.frombuffer(payload, "<f4"))
         elif kind == TEXT:
             self.text += payload.decode()
+        elif kind == COLOURED:
+            self.colours.append(payload[0])
+            self.text += payload[1:].decode()
         elif kind == METADATA:
             self.metadata.append(json.loads(payload))
         elif kind == ERROR:
@@ -70,6 +75,9 @@ class Client:
         else:
             data = frame.astype("<f4").tobytes()
         await self.socket.send(bytes([AUDIO]) + data)
+
+    async def show(self, file: bytes) -> None:
+        await self.socket.send(bytes([IMAGE]) + file)
 
     async def control(self, what: int) -> None:
         await self.socket.send(bytes([CONTROL, what]))

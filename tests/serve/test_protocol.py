@@ -42,7 +42,7 @@ def test_the_handshake_has_the_rust_clients_fields():
     assert struct.unpack("<BII", protocol.handshake()) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("kind", [8, 9, 255])
+@pytest.mark.parametrize("kind", [9, 10, 255])
 def test_unknown_kinds_are_ignored(kind):
     assert protocol.parse(bytes([kind, 1, 2])) is None
 

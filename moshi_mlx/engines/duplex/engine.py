@@ -151,17 +151,24 @@ class Moshi(BaseEngine):
         Raises: ImageError for what is no image, ConfigError for a model that sees none
             and for a size that cannot be, MissingExtra without Pillow.
         """
-        encoder = self._seeing("moshi.encode_image")
-        cfg = encoder.tower.cfg
-        size = cfg.image_size if size is None else size
+        pixels = read_pixels(image, self.image_size(size), centre_crop)
+        return self.owner.run(lambda: self._encoded(mx.array(pixels[None])))
+
+    def image_size(self, wanted: int | None = None) -> int:
+        """The side of an image in pixels: the model's own, or one that is wanted.
+
+        Raises: ConfigError for a size that cannot be, and a model that sees no images.
+        """
+        cfg = self._seeing("moshi.image_size").tower.cfg
         most = MOST_TIMES * cfg.image_size
-        if not cfg.patch_size <= size <= most:
+        if wanted is None:
+            return cfg.image_size
+        if not cfg.patch_size <= wanted <= most:
             raise ConfigError(
-                f"an image of {size} pixels was asked for: give {cfg.patch_size} to "
+                f"an image of {wanted} pixels was asked for: give {cfg.patch_size} to "
                 f"{most}."
             )
-        pixels = read_pixels(image, size, centre_crop)
-        return self.owner.run(lambda: self._encoded(mx.array(pixels[None])))
+        return wanted
 
     def _encoded(self, pixels: mx.array) -> mx.array:
         source = self._seeing("moshi.encode_image")(pixels)

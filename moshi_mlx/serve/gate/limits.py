@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...errors import ProtocolError
 
+IMAGE_BYTES = 16 << 20  # Kyutai's page takes files of up to 15 MB
 _FRAME_COST = 1024  # bytes that handling a frame costs, however short it is
 # Of its rate, what a connection may save up beside its address's store, and what it
 # begins with: little, or whoever comes again and again would have it again and again.
@@ -63,6 +64,14 @@ class Limits:
     linger_s: float = 3.0
     unsent_bytes: int = 1 << 20
     upload_bytes: int = 256 << 20
+
+    def with_images(self) -> "Limits":
+        """The same where clients may send a picture as one message.
+
+        Its whole length is charged when it begins, so that an address can have hardly
+        more than one under way.
+        """
+        return replace(self, message_bytes=IMAGE_BYTES, burst_bytes=1.2 * IMAGE_BYTES)
 
 
 class Allowance:
@@ -186,6 +195,13 @@ class Inflow:
         slows the sender down instead of refusing it."""
         while (seconds := self.account.sound.take(self._sound.take(seconds))) > 0:
             await asyncio.sleep(min(1.0, self._sound.wait_s(seconds)) + 0.01)
+
+    def image(self) -> None:
+        """Charge a picture as a restart; raises ProtocolError for too many."""
+        if self.account.restarts.take(1) > 0:
+            raise ProtocolError(
+                "too many pictures: wait some seconds before you show another."
+            )
 
     def restart(self) -> None:
         """Charge a restart; raises ProtocolError for too many."""

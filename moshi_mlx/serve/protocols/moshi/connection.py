@@ -7,11 +7,13 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ....errors import MoshiError, ProtocolError
+from ....errors import ImageError, MoshiError, ProtocolError
 from ...service import Service
 from . import messages as protocol
+from .ending import Ending
+from .pictures import PICTURE, Early
 from .settings import Settings, read_settings
-from .talk import Ending, NetworkTalk
+from .talk import NetworkTalk
 
 if TYPE_CHECKING:
     from fastapi import WebSocket
@@ -63,7 +65,7 @@ async def _until_its_end(service: Service, socket: "WebSocket") -> Ending:
             service.lobby.leave()
     except Ending as ending:
         return ending
-    except ProtocolError as error:
+    except (ProtocolError, ImageError) as error:
         return Ending("misused", 1008, str(error))
     except WebSocketDisconnect:
         return Ending("closed", 1000)
@@ -75,11 +77,11 @@ async def _until_its_end(service: Service, socket: "WebSocket") -> Ending:
 
 
 async def _talk(
-    service: Service, socket: "WebSocket", settings: Settings, early: list[bytes]
+    service: Service, socket: "WebSocket", settings: Settings, early: Early
 ) -> None:
     talk = NetworkTalk(service, socket, settings)
     try:
-        await talk.begin()
+        await talk.begin(early)
         await talk.run(early)
     finally:
         await talk.end()
@@ -87,7 +89,7 @@ async def _talk(
 
 async def _wait_for_place(
     service: Service, socket: "WebSocket", settings: Settings
-) -> list[bytes]:
+) -> Early:
     """Take a place or raise the Ending; returns what came first while waiting."""
     lobby = service.lobby
     if service.closing.is_set():
@@ -100,13 +102,14 @@ async def _wait_for_place(
         if settings.queue:
             await socket.send_bytes(protocol.metadata({"queue": {"place": place}}))
 
-    early: list[bytes] = []
+    early = Early()
     if not lobby.busy:
         await lobby.enter(tell)
         return early
     jobs = [_until_closing(service)]
     if settings.queue:
-        jobs += [_until_gone(socket, early), _keep_awake(service, socket)]
+        listening = _until_gone(service, socket, settings, early)
+        jobs += [listening, _keep_awake(service, socket)]
     patience = None if settings.queue else _GRACE_S
     try:
         await _unless(
@@ -150,16 +153,21 @@ def _busy(places: int, advice: str) -> Ending:
     return Ending("busy", 1013, words)
 
 
-async def _until_gone(socket: "WebSocket", early: list[bytes]) -> None:
+async def _until_gone(
+    service: Service, socket: "WebSocket", settings: Settings, early: Early
+) -> None:
     """A client that waits is not heard: what it sends is dropped, except the beginning,
-    where the head of an Ogg stream is."""
+    where the head of an Ogg stream is, and a picture, made small."""
     while True:
         event = await socket.receive()
         if event["type"] == "websocket.disconnect":
             raise Ending("closed", 1000)
         data = event.get("bytes") or b""
-        if data and sum(len(kept) for kept in early) + len(data) <= _EARLY:
-            early.append(data)
+        if data[:1] == PICTURE and settings.look.promised and service.eyes.open:
+            if early.pixels is None:
+                early.pixels = await service.eyes.read(data[1:], settings.look)
+        elif data and sum(len(kept) for kept in early.messages) + len(data) <= _EARLY:
+            early.messages.append(data)
 
 
 async def _keep_awake(service: Service, socket: "WebSocket") -> None:

@@ -3,7 +3,8 @@
 Both sides speak it at `/api/chat`. Unknown kinds are ignored on receipt, as the
 protocol asks; kinds 0 to 7 are all that is ever sent: Kyutai's page throws on others.
 
-Source: kyutai-labs/moshi, rust/protocol.md, client/src/protocol/encoder.ts.
+Source: kyutai-labs/moshi, rust/protocol.md, client/src/protocol/encoder.ts; of images
+kyutai-labs/moshivis, client/src.
 """
 
 import json
@@ -26,6 +27,7 @@ class MessageKind(IntEnum):
     ERROR = 5  # UTF-8
     PING = 6  # nothing
     COLORED_TEXT = 7  # a byte for the colour, then UTF-8
+    IMAGE = 8  # from the client: a whole file
 
 
 class Control(IntEnum):
@@ -83,7 +85,7 @@ def parse(data: bytes) -> Message | None:
     """
     if not data:
         raise ProtocolError("an empty message came: the first byte names its kind.")
-    if data[0] > MessageKind.COLORED_TEXT:
+    if data[0] > MessageKind.IMAGE:
         return None
     return Message(MessageKind(data[0]), memoryview(data)[1:])
 

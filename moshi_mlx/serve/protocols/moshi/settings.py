@@ -2,17 +2,21 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ....engines.duplex.sampling import MAX_REPETITION_CONTEXT, Sampling
+from ....engines.duplex.sights import IMAGE_START
 from ....errors import ProtocolError
 from ....utils.sampling import new_seed
+from ...eyes import Look
 from ...opus import OpusReader, OpusWriter, PcmReader, PcmWriter, Reader, Writer
 from ...personas import MAX_TEXT
 
 FORMATS = ("opus", "pcm")
 MAX_TEMPERATURE = 5.0
 MAX_TOP_K = 100_000
+MAX_IMAGE_SIZE = 4096  # pixels; the model may take fewer
+MAX_IMAGE_START = 1_000_000  # steps
 MAX_SEED = 2**53  # what a page's numbers can hold exactly
 
 
@@ -25,6 +29,7 @@ class Settings:
         format: of sound in both directions, "opus" (Ogg-Opus) or "pcm" (float32).
         queue: wait for a place when all are taken.
         stats: tell lag and dropped frames, as metadata, twice a second.
+        look: how the model is to see the client's picture.
         seeded: whether the client chose the seed; else a restart draws a new one.
         persona, voice: whom the client wants to talk with, where the model takes a
             persona; None leaves it to the server.
@@ -37,6 +42,7 @@ class Settings:
     seeded: bool = False
     persona: str | None = None
     voice: str | None = None
+    look: Look = field(default_factory=Look)
 
     def reader(self) -> Reader:
         return PcmReader() if self.format == "pcm" else OpusReader()
@@ -80,6 +86,22 @@ def read_settings(query: Mapping[str, str]) -> Settings:
         seeded=seed is not None,
         persona=persona,
         voice=query.get("voice_prompt"),
+        look=_look(query),
+    )
+
+
+def _look(query: Mapping[str, str]) -> Look:
+    """MoshiVis's client adds these names where its user has chosen a picture.
+
+    ``text_temperature_gating_influence``, of its Rust server alone, is not read.
+    """
+    size = _whole(query, "image_resolution", 1, MAX_IMAGE_SIZE)
+    start = _whole(query, "xa_start", 0, MAX_IMAGE_START)
+    return Look(
+        promised=size is not None or start is not None,
+        size=size,
+        centre_crop=_flag(query, "center_crop"),
+        start=IMAGE_START if start is None else start,
     )
 
 

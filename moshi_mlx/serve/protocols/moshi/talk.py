@@ -5,9 +5,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
 
 from ....audio.framing import SAMPLE_RATE, Framer
 from ....documents.recording import Recording
@@ -17,11 +15,14 @@ from ....engines.line import Answer
 from ....engines.queue import Dropped
 from ....errors import AudioError, MoshiError
 from ....utils.sampling import new_seed
+from ...eyes import colour_of
 from ...gate.limits import Inflow
 from ...opus import Pcm
 from ...service import Service
 from . import messages as protocol
+from .ending import Ending, Socket
 from .messages import Control, MessageKind
+from .pictures import Early, Pictures
 from .settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -31,36 +32,20 @@ _LONG = 2048  # bytes of Opus: half a second, decoded in 5 ms
 CALM_MS = 240.0  # frames that may wait before silence is left out: a network's jitter
 
 
-class Ending(Exception):
-    """Why a conversation ends.
-
-    Attributes:
-        how: what the metrics count it as.
-        code: of the WebSocket's close.
-        words: for the client, as an error message; empty says nothing.
-    """
-
-    def __init__(self, how: str, code: int, words: str = ""):
-        super().__init__(words or how)
-        self.how, self.code, self.words = how, code, words
-
-
-class Socket(Protocol):
-    """What is used of ``starlette.websockets.WebSocket``."""
-
-    @property
-    def scope(self) -> Any: ...
-
-    async def receive(self) -> Any: ...
-    async def send_bytes(self, data: bytes) -> None: ...
-
-
 @dataclass
 class _Unsent:
     """A reply on its way to the client."""
 
     pcm: Pcm | None
     text: str
+    colour: int | None = None  # of the text, where the model sees a picture
+
+
+def worded(reply: _Unsent) -> bytes:
+    """The message with a reply's text."""
+    if reply.colour is None:
+        return protocol.text(reply.text)
+    return protocol.colored_text(reply.colour, reply.text)
 
 
 class NetworkTalk:
@@ -87,6 +72,7 @@ class NetworkTalk:
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._session: DuplexSession | None = None
         self._start: Start | None = None  # a persona, read before it
+        self._pictures = Pictures(service, socket, settings.look, self._send)
         self._recording: Recording | None = None
         self._to_record = False
         self._paused = False
@@ -107,7 +93,14 @@ class NetworkTalk:
         if self._session is not None:
             self._session.close()
         self._session = self._batch.open(self.settings.wishes, start=self._start)
+        if (sight := self._pictures.sight) is not None:
+            self._session.show(sight.source, sight.start)
         return self._session
+
+    def _show(self) -> None:
+        """Let the conversation see another picture at once."""
+        if self._session is not None and (sight := self._pictures.sight) is not None:
+            self._session.show(sight.source, start=0)
 
     def _on_answer(self, answer: Answer) -> None:
         with contextlib.suppress(RuntimeError):  # the server has gone meanwhile
@@ -129,7 +122,9 @@ class NetworkTalk:
         self.service.count(answer)
         self._count_dropped(answer.dropped)
         self._record(answer)
-        self._unsent.append(_Unsent(answer.reply.pcm, answer.reply.text))
+        gate = answer.reply.gate
+        colour = None if gate is None else colour_of(gate)
+        self._unsent.append(_Unsent(answer.reply.pcm, answer.reply.text, colour))
         if len(self._unsent) > self.limits.unsent_frames:
             oldest = self._unsent.popleft()
             self._unsent[0].text = oldest.text + self._unsent[0].text
@@ -155,13 +150,17 @@ class NetworkTalk:
         counter.add("spoken", max(0, dropped.spoken - self._dropped.spoken))
         self._dropped = dropped
 
-    async def begin(self) -> None:
-        """Take a row of the model and tell the client that it may speak."""
+    async def begin(self, early: Early) -> None:
+        """Take a row of the model and tell the client that it may speak.
+
+        A picture that the client has promised is waited for.
+        """
         personas, wanted = self.service.personas, self.settings
         if personas is not None:
             self._start = await asyncio.to_thread(
                 personas.start, wanted.persona, wanted.voice
             )
+        await self._pictures.first(early)
         await self._renew()
         await self._send(protocol.handshake())
 
@@ -175,13 +174,9 @@ class NetworkTalk:
         self._to_record = True  # with the first frame: who says nothing leaves nothing
         await self._send(protocol.metadata(self._about.metadata(wishes)))
 
-    async def run(self, early: Sequence[bytes] = ()) -> None:
-        """Talk until something ends it: raises the Ending, or what went wrong.
-
-        Args:
-            early: messages that came before the conversation began.
-        """
-        for data in early:
+    async def run(self, early: Early) -> None:
+        """Talk until something ends it: raises the Ending, or what went wrong."""
+        for data in early.messages:
             await self._take(data)
         jobs = [self._receive_all(), self._send_all(), self._watch(), self._told_off()]
         tasks = {asyncio.ensure_future(job) for job in jobs} | {self._broken}
@@ -197,6 +192,7 @@ class NetworkTalk:
     async def end(self) -> None:
         """Give row, queue and files back."""
         self._line.close()
+        self._pictures.close()
         self._to_record = False  # answers may still be on their way
         self._close_recording()
         with contextlib.suppress(MoshiError):  # the model has been closed already
@@ -234,6 +230,12 @@ class NetworkTalk:
                     self.service.metrics.frames.add("heard")
         elif message.kind is MessageKind.CONTROL:
             await self._obey(message.control)
+        elif message.kind is MessageKind.IMAGE and self.service.eyes.open:
+            self._inflow.image()
+            self._pictures.change(bytes(message.payload), self._see, self._break)
+
+    async def _see(self) -> None:
+        await self._batch.moshi.owner.arun(self._show)
 
     async def _decoded(self, payload: memoryview) -> Pcm:
         """The samples of a message; much Opus is decoded beside the event loop."""
@@ -262,7 +264,7 @@ class NetworkTalk:
                 if reply.pcm is not None:
                     await self._send(protocol.audio(self._writer.push(reply.pcm)))
                 if reply.text:
-                    await self._send(protocol.text(reply.text))
+                    await self._send(worded(reply))
 
     async def _send(self, data: bytes) -> None:
         try:

@@ -1,0 +1,86 @@
+"""Pictures that clients show: decoded beside the event loop, encoded by the model."""
+
+import asyncio
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engines.duplex.engine import Moshi
+from ..engines.duplex.sights import IMAGE_START, Sight
+from ..errors import ConfigError, ProtocolError
+from ..utils.images import ImageLike, squared
+
+QUIET, SPAN, COLOURS = 0.005, 0.016, 10  # of gates, as Kyutai's server colours them
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a client wants its picture to be seen.
+
+    Attributes:
+        promised: whether it has announced one, so that the conversation waits for it.
+        size: side in pixels to which it is scaled; None is the model's own.
+        centre_crop: cut a square out of the middle instead of squeezing it.
+        start: the first step of the model that sees it.
+    """
+
+    promised: bool = False
+    size: int | None = None
+    centre_crop: bool = False
+    start: int = IMAGE_START
+
+
+class Eyes:
+    """What a server's model sees.
+
+    Args:
+        moshi: the model; None where nobody converses.
+        places: conversations that share it. Only one alone may choose the size of its
+            picture: rows of a batch see as many patches.
+    """
+
+    def __init__(self, moshi: Moshi | None, places: int):
+        self._moshi = moshi if moshi is not None and moshi.kind.sees else None
+        self._alone = places == 1
+        self._decoding = asyncio.Lock()  # one at a time: a picture takes 256 MB
+        self._shown: mx.array | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether the model sees at all."""
+        return self._moshi is not None
+
+    def first_sight(self, look: Look) -> Sight | None:
+        """What a conversation sees whose client has shown nothing."""
+        return None if self._shown is None else Sight(self._shown, look.start)
+
+    def show(self, image: ImageLike | None) -> None:
+        """Show a picture to whoever brings none."""
+        if image is not None and self._moshi is not None:
+            self._shown = self._moshi.encode_image(image)
+
+    async def read(self, file: bytes, look: Look) -> NDArray[np.uint8]:
+        """The pixels of a picture, as small as the model wants them.
+
+        Raises: ImageError for what is none; ProtocolError for a size that cannot be.
+        """
+        assert self._moshi is not None
+        try:
+            size = self._moshi.image_size(look.size if self._alone else None)
+        except ConfigError as error:
+            raise ProtocolError(f"image_resolution: {error}") from None
+        async with self._decoding:
+            return await asyncio.to_thread(squared, file, size, look.centre_crop)
+
+    async def encode(self, pixels: NDArray[np.uint8], look: Look) -> Sight:
+        """What the model sees of pixels that were read."""
+        assert self._moshi is not None
+        encode, size = self._moshi.encode_image, len(pixels)
+        return Sight(await asyncio.to_thread(encode, pixels, size), look.start)
+
+
+def colour_of(gate: float) -> int:
+    """How much the model looked at its picture, 0 to 10: the colour of its words."""
+    return round(COLOURS * min(max((gate - QUIET) / SPAN, 0.0), 1.0))
