@@ -1,6 +1,7 @@
 // The page: one button, what Moshi says, and what goes wrong in clear words.
 
 import { Orbs } from "./orbs.js";
+import { Picture } from "./picture.js";
 import { Recording, save } from "./recording.js";
 import { level, listDevices, openSound, pageTrouble, soundTrouble } from "./sound.js";
 import { connect } from "./wire.js";
@@ -31,6 +32,8 @@ const PERSONAS = {
 const SUGGESTIONS = ["Tell me a joke.", "What is the biggest planet?", "How are you?"];
 const orbs = new Orbs($("orbs"));
 const recording = new Recording();
+const LOOKED = 5; // of 10: words that were said with an eye on the picture
+const PICTURE_START = "16"; // steps: what MoshiVis is tuned to
 
 let state = "idle"; // idle, joining, waiting, talking, failed
 let wire = null;
@@ -50,6 +53,7 @@ let beginning = false; // a restart was asked for: what comes still belongs to t
 let line = null; // paragraph that grows
 let wished = ""; // what the connection was asked for
 let devices = ""; // those in use
+let picture = null; // where the model sees
 
 function show(next, words) {
   state = next;
@@ -139,9 +143,10 @@ function join(words) {
       beginning = false;
       forgotten = droppedFrames();
     },
+    pictured: (said) => picture?.answer(said),
     failed: (text) => (lastWords = text),
     closed: onClosed,
-  });
+  }, picture?.bytes);
 }
 
 function wishes() {
@@ -154,6 +159,7 @@ function wishes() {
     if ($("persona-voice").value) wanted.voice_prompt = $("persona-voice").value;
   }
   if ($("seed").value && $("seed").checkValidity()) wanted.seed = $("seed").value;
+  if (picture?.bytes) wanted.xa_start = PICTURE_START;
   return wanted;
 }
 
@@ -181,7 +187,7 @@ function onSound(pcm) {
   sound.play(pcm);
 }
 
-function onText(text) {
+function onText(text, colour) {
   if (beginning) return;
   recording.text(text);
   if (!line) {
@@ -189,7 +195,10 @@ function onText(text) {
     $("transcript").append(line);
     $("suggestions").hidden = true;
   }
-  line.textContent += line.textContent ? text : text.trimStart();
+  const words = document.createElement("span");
+  words.textContent = line.textContent ? text : text.trimStart();
+  if (colour >= LOOKED) words.className = "looked";
+  line.append(words);
   if (/[.!?]$/.test(text)) line = null;
   $("transcript").scrollTop = $("transcript").scrollHeight;
 }
@@ -274,6 +283,7 @@ async function describeServer() {
     showValue(id);
   }
   if (info.persona) offerPersonas(info.persona);
+  if (info.sees && !picture) takePictures();
 }
 
 /** Presets of ours and the server's voices, where the model takes a persona. */
@@ -284,6 +294,15 @@ function offerPersonas({ text, voices }) {
     $("persona-text").value = text;
   }
   $("persona").hidden = false;
+}
+
+function takePictures() {
+  const part = (name) => $(`picture-${name}`);
+  const names = ["canvas", "file", "choose", "remove", "words"];
+  const parts = Object.fromEntries(names.map((name) => [name, part(name)]));
+  picture = new Picture({ area: $("picture"), ...parts }, () => {
+    if (state === "talking" && picture.bytes) wire?.show(picture.bytes);
+  });
 }
 
 const showValue = (id) => ($(`${id}-value`).textContent = $(id).value);
