@@ -36,7 +36,8 @@ def choose_moshi(
         return DEFAULT_IMAGE_REPO, bits or fitting_vis()
     if persona is not None or voice is not None:
         return PERSONA_REPO, bits or 8
-    return fitting_moshi(), bits
+    by_bits = {4: "kyutai/moshiko-mlx-q4", 8: "kyutai/moshiko-mlx-q8"}
+    return by_bits.get(bits or 0) or fitting_moshi(), bits
 
 
 def read_image(image: Path | None) -> "Image | None":

@@ -336,14 +336,9 @@ def _load(
     image: Path | None = None,
 ) -> "Moshi":
     from ..checkpoint.info import CheckpointInfo
-    from ..checkpoint.memory import fitting_moshi
     from ..engines.duplex.load import load_moshi
 
-    if image is not None:
-        model, quantized = choose_moshi(model, quantized, image)
-    elif model is None:
-        by_bits = {4: "kyutai/moshiko-mlx-q4", 8: "kyutai/moshiko-mlx-q8"}
-        model = by_bits.get(quantized or 0) or fitting_moshi()
+    model, quantized = choose_moshi(model, quantized, image)
     info = CheckpointInfo.find(model, bits=quantized, **files)
     if image is not None:
         info.kind.check("sees", model)

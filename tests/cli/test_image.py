@@ -68,5 +68,6 @@ def test_without_a_model_the_one_that_sees_is_taken():
     )
     assert choose_moshi(None, 8, image) == ("kyutai/moshika-vis-mlx", 8)
     assert choose_moshi("demo", None, image) == ("demo", None)
+    assert choose_moshi(None, 4) == ("kyutai/moshiko-mlx-q4", 4)
     assert choose_moshi(None, None)[0].startswith("kyutai/moshiko-mlx-q")
     assert (fitting_vis(8 * 10**9), fitting_vis(24 * 10**9)) == (4, 8)
