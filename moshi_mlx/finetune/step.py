@@ -88,6 +88,7 @@ class TrainingStep:
         mean = {name: g / count for name, g in total.items()} if count > 1 else total
         self.trainable.arrays, norm = self._update(self.trainable.arrays, mean)
         mx.eval(self.trainable.arrays, self.optimizer.state, norm)
+        self.trainable.put(self.trainable.arrays)  # instead of what was traced
         loss, text, audio = (s / count for s in sums[:3])
         return StepResult(loss, text, audio, number(norm), round(sums[3]), rates)
 

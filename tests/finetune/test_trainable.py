@@ -138,6 +138,8 @@ def test_all_weights_may_be_trained_and_stay_shared():
     trainable = everything(lm)
     first, last = trained(lm, trainable)
     assert last < first
+    new = trainable.arrays["text_emb.weight"].astype(mx.bfloat16)
+    assert mx.array_equal(lm.text_emb["weight"], new)  # those after the last step
     assert lm.text_emb["weight"].dtype == mx.bfloat16
     assert trainable.arrays["text_emb.weight"].dtype == mx.float32
     assert not any(name.startswith("depformer.slices.2.t") for name in trainable.arrays)
