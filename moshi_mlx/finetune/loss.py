@@ -44,9 +44,9 @@ class LossWeights:
         silent = (tokens == padding) | (tokens == end)
         return mx.where(silent, self.text_padding, 1.0)
 
-    def audio(self, lm: Lm) -> mx.array:
-        """Weights of the streams that the model predicts, ``[dep_q, 1]``."""
-        streams = mx.arange(lm.dep_q)
+    def audio(self, count: int) -> mx.array:
+        """Weights of the streams that the model predicts, ``[count, 1]``."""
+        streams = mx.arange(count)
         weights = mx.where(streams == 0, self.first_codebook, 1.0)
         if self.own_streams is not None:
             weights = mx.where(streams < self.own_streams, weights, 0.0)
@@ -83,9 +83,10 @@ def losses(
     )
     audio = mx.array(0.0)
     if out.audio_logits is not None and out.audio_mask is not None:
-        own = codes[:, 1 : 1 + lm.dep_q]
-        mask = out.audio_mask & (weights.audio(lm) > 0)
-        audio, count = _mean(out.audio_logits, own, mask, weights.audio(lm), add)
+        streams = out.audio_logits.shape[1]
+        each, targets = weights.audio(streams), codes[:, 1 : 1 + streams]
+        mask = out.audio_mask & (each > 0)
+        audio, count = _mean(out.audio_logits, targets, mask, each, add)
         tokens = tokens + count
     return Losses(text + audio, text, audio, tokens)
 

@@ -119,7 +119,7 @@ def test_yaml_of_mlx_lm_and_of_kyutai_mean_the_same(
     capsys.readouterr()
 
 
-def test_a_quantised_model_and_one_that_transcribes_are_trained(
+def test_quantised_models_ears_and_personas_are_trained(
     capsys: pytest.CaptureFixture[str], model: Path, data: Path, tmp_path: Path
 ):
     packed = tmp_path / "q4"
@@ -127,7 +127,9 @@ def test_a_quantised_model_and_one_that_transcribes_are_trained(
     listens = {"dep_q": 0, "n_q": 3, "delays": [0] * 4, "model_type": "stt"}
     listens["stt_config"] = {"audio_delay_seconds": 0.5}
     ear = write_with_codec(tmp_path / "ear", **SIZES, **listens)
-    for name, given in (("q4", packed), ("ear", ear)):
+    sees_ahead = {"dep_q": 6, "n_q": 6, "model_type": "personaplex"}
+    persona = write_with_codec(tmp_path / "persona", **SIZES, **sees_ahead)
+    for name, given in (("q4", packed), ("ear", ear), ("persona", persona)):
         args = ["finetune", "--model", given, "--data", data, *SHORT]
         out = tmp_path / f"run-{name}"
         args += ["--adapter-path", out, "--grad-checkpoint"]
