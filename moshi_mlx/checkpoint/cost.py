@@ -1,5 +1,6 @@
 """What a language model weighs, and how much memory one step of it reads."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -97,12 +98,19 @@ def cost(lm: Lm) -> Cost:
             part.bits[_storage(layer)] += 1
         # the inputs of all steps on one set of weights are one product
         again = path.endswith("linear_in") and id(arrays.get("weight")) in read
-        if kind != "conditions" and not again:
+        if kind != "conditions" and not again and not _rests(path, lm):
             shared = path.startswith("transformer.cross_attention.")  # by all layers
             times = lm.cfg.transformer.num_layers if shared else 1
             part.step_bytes += times * _step_bytes(path, layer, arrays)
         read.update(id(w) for w in arrays.values())
     return Cost(parts, cache_bytes(lm.cfg.transformer, lm.out_norm["weight"].dtype))
+
+
+def _rests(path: str, lm: Lm) -> bool:
+    """Whether a layer is of a step that no conversation takes: one that foresees the
+    user's codes. The inputs of all steps are one product."""
+    match = re.match(r"depformer\.slices\.(\d+)\.(?!linear_in)", path)
+    return match is not None and int(match[1]) >= lm.dep_q
 
 
 def _numbers(layer: nn.Module, name: str) -> int:

@@ -93,3 +93,16 @@ def test_a_chip_holds_real_time_where_its_memory_is_fast_enough():
     assert (verdicts["A18 Pro"], verdicts["M6"]) == ("no", "tight")
     assert len(verdicts) == len(CHIPS)
     assert reach(int(10e9))[1].steps_hz == pytest.approx(20)
+
+
+def test_steps_that_foresee_the_user_are_weighed_and_not_read():
+    """Of 4 steps with 2 foreseen, a conversation takes 2 and the inputs of all."""
+    own = {"n_q": 4, "dep_q": 4, "delays": [0] * 5}
+    whole, foreseeing = (
+        cost(tiny_lm(**own, **more)).parts["depth transformer"]
+        for more in ({}, {"foreseen_codebooks": 2})
+    )
+    assert whole.nbytes == foreseeing.nbytes
+    inputs = 4 * 32 * 32 * 4  # float32
+    assert foreseeing.step_bytes - inputs < 0.6 * (whole.step_bytes - inputs)
+    assert foreseeing.step_bytes > inputs
