@@ -164,6 +164,16 @@ def test_what_covers_a_gap_goes_on_where_the_sound_ended():
     assert abs(tail[-1]) < 1e-3
 
 
+@pytest.mark.parametrize("peak", [0.0, 1e-6, 2.9e-3])
+def test_a_gap_after_silence_is_not_covered(peak: float):
+    assert len(conceal(peak * voice(FRAME) / np.abs(voice(FRAME)).max(), RATE)) == 0
+
+
+def test_what_is_shorter_than_a_period_is_left_alone():
+    short = voice(FRAME)[:100]
+    assert cut_period(short, RATE) is short
+
+
 def test_only_quiet_edges_are_cut_as_silence():
     quiet = np.zeros(800, np.float32)
     loud = voice(800)
