@@ -114,7 +114,7 @@ def finetune(
             HOW,
             "--lr-schedule",
             metavar="NAME",
-            help="one_cycle (default), constant, or one of MLX's: cosine_decay ...",
+            help="Default: one_cycle. Or constant, or one of MLX's: cosine_decay ...",
         ),
     ] = None,
     first_codebook_weight: Annotated[

@@ -32,7 +32,6 @@ from ..engines.stt.model import Sound
 from ..engines.stt.transcript import Transcript
 from ..engines.thread import ModelThread
 from ..engines.tts.batch import Spoken, TTSBatch
-from ..engines.tts.engine import DEFAULT_VOICE
 from ..engines.tts.live_voice import LiveVoice
 from ..errors import NoPlace, NotServed
 from .ears import Ears
@@ -166,9 +165,15 @@ class SpeechService:
         return self._voices[name]
 
     async def default_voice(self) -> str:
-        """The name of the usual voice."""
+        """The name of the usual voice. Raises: NotServed where there is no voice."""
+        tts = (await self.speaking()).tts
         voices = self.known_voices or await self.voices()
-        return DEFAULT_VOICE if DEFAULT_VOICE in voices else voices[0]
+        if not voices:
+            raise NotServed(
+                f"{tts.voice_repo} has no voices for this model: start the server with "
+                "--voice-repo."
+            )
+        return tts.usual_voice if tts.usual_voice in voices else voices[0]
 
     async def voices(self) -> list[str]:
         """Names of the voices that can be asked for; listing them may ask the hub."""

@@ -136,6 +136,22 @@ def test_what_is_not_served_is_said_in_a_sentence():
     asyncio.run(ask())
 
 
+def test_the_usual_voice_is_the_models_own_and_no_voices_are_said(monkeypatch):
+    speech = small()
+
+    async def ask() -> str:
+        return await speech.default_voice()
+
+    assert asyncio.run(ask()) == "voice_a.wav"
+    tts = speech.tts.load().tts  # type: ignore[union-attr]
+    monkeypatch.setattr(tts, "usual_voice", "voice_b.wav")
+    assert asyncio.run(ask()) == "voice_b.wav"
+    speech.known_voices = []
+    monkeypatch.setattr(tts, "voices", list)
+    with pytest.raises(NotServed, match="start the server with --voice-repo"):
+        asyncio.run(ask())
+
+
 @pytest.mark.parametrize("name", ["/etc/passwd", "../secret", "hf://a/b/c.wav"])
 def test_a_voice_is_a_name_and_no_path(name: str):
     async def ask() -> None:
