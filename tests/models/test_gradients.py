@@ -266,6 +266,7 @@ def test_layers_and_depth_transformer_may_be_checkpointed(
         __call__ = checkpointed(TransformerLayer.__call__)
 
     for layer in lm.transformer.layers:
+        assert type(layer) is TransformerLayer
         layer.__class__ = Layer
     forced = checkpointed(DepFormer.teacher_forced)
     monkeypatch.setattr(DepFormer, "teacher_forced", forced)
