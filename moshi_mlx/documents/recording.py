@@ -12,7 +12,15 @@ from ..audio.files import WavWriter, make_folder
 from ..audio.framing import FRAME, SAMPLE_RATE
 from ..errors import AudioError
 from ..utils.private_files import new_private
-from .transcript import Timed, begins_cue, begins_word, held, srt_cue, txt_line
+from .transcript import (
+    Timed,
+    begins_cue,
+    begins_word,
+    held,
+    srt_cue,
+    txt_line,
+    with_spaces,
+)
 
 RESTART = "[a new conversation]"  # as subtitles and transcript say it
 SUFFIXES = (".wav", ".json", ".txt", ".srt")
@@ -170,7 +178,8 @@ def _word_json(word: Timed) -> str:
 def read_words(path: str | Path) -> list[Timed]:
     """The words of a recording's JSON file, each with the space before it."""
     about = json.loads(Path(path).read_text(encoding="utf-8"))
-    return [Timed(f" {w['text']}", w["start_s"], w["end_s"]) for w in about["words"]]
+    found = (Timed(w["text"], w["start_s"], w["end_s"]) for w in about["words"])
+    return with_spaces(found)
 
 
 def read_restarts(path: str | Path) -> list[float]:

@@ -1,8 +1,11 @@
 """Text with its times: pieces of words into words, words into subtitles.
 
 Models say pieces (" Hel", "lo"); a piece that begins with a space begins a word.
+Japanese and Chinese have no spaces: there each piece is a word of its own, and a line
+may break anywhere.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from textwrap import wrap
@@ -10,6 +13,8 @@ from textwrap import wrap
 _PAUSE_S = 1.0  # of silence begin a new subtitle
 _LONGEST_S = 7.0  # a subtitle shows no longer
 _HOLD_S = 1.0  # a subtitle stays after its last word, if nothing follows
+# Letters of Japanese and Chinese: hiragana, katakana, and the characters of both.
+_UNSPACED = re.compile(r"[\u3041-\u3096\u30a1-\u30fa\u3400-\u9fff\uf900-\ufaff]")
 _SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")  # noqa: RUF001
 
 
@@ -34,7 +39,8 @@ class Layout:
 
     def wrapped(self, text: str, width: int) -> list[str]:
         """``text`` in lines of at most ``width`` characters, no word torn."""
-        return wrap(text, width, break_long_words=False, break_on_hyphens=False)
+        anywhere = _UNSPACED.search(text) is not None
+        return wrap(text, width, break_long_words=anywhere, break_on_hyphens=False)
 
     def folded(self, text: str) -> str:
         """The text of a subtitle in as few lines as it needs, of like length."""
@@ -65,7 +71,7 @@ class Timed:
 
 def begins_word(last: Timed | None, piece: Timed) -> bool:
     """Whether ``piece`` begins another word than ``last``."""
-    return last is None or piece.text.startswith(" ")
+    return last is None or piece.text.startswith(" ") or _joins(last.text, piece.text)
 
 
 def begins_cue(last: Timed | None, piece: Timed, layout: Layout = LAYOUT) -> bool:
@@ -75,13 +81,32 @@ def begins_cue(last: Timed | None, piece: Timed, layout: Layout = LAYOUT) -> boo
     """
     if last is None or not layout.takes(last.text + piece.text):
         return True
-    if not piece.text.startswith(" "):
+    if not begins_word(last, piece):
         return False
     return (
         piece.start_s - last.end_s >= _PAUSE_S
         or piece.end_s - last.start_s > _LONGEST_S
         or last.text.endswith(_SENTENCE_ENDS)
     )
+
+
+def _joins(before: str, after: str) -> bool:
+    """Whether two words may meet here without a space between them."""
+    letters = before[-1:].isalnum() and after[:1].isalnum()
+    ended = before.endswith(_SENTENCE_ENDS)
+    unspaced = _UNSPACED.match(after[:1]) or _UNSPACED.match(before[-1:])
+    return (letters or ended) and unspaced is not None
+
+
+def with_spaces(words: Iterable[Timed]) -> list[Timed]:
+    """Words whose spaces were taken off, each with the space that belongs before it."""
+    spaced: list[Timed] = []
+    before = ""
+    for word in words:
+        joined = before and _joins(before, word.text)
+        spaced.append(word if joined else replace(word, text=f" {word.text}"))
+        before = word.text
+    return spaced
 
 
 def words(pieces: Iterable[Timed]) -> list[Timed]:

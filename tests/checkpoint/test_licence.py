@@ -34,6 +34,20 @@ def test_restricted_weights_are_known_by_their_names(name, words):
     assert re.search(words, restricted_licence(on_hub(name)) or "")
 
 
+@pytest.mark.parametrize(
+    "name, kind", [("moshika-rl-seamless", "moshi"), ("personaplex-rl-seamless",) * 2]
+)
+def test_rl_seamless_is_found_as_the_models_that_it_was_trained_from(
+    tmp_path, name, kind
+):
+    """Neither repository has a config.json that describes its network."""
+    (tmp_path / name).mkdir()
+    info = CheckpointInfo.find(tmp_path / name)
+    assert info.model_type == kind.partition("-")[0] and info.kind.converses
+    assert info.config["dim"] == 4096
+    assert restricted_licence(info) is not None
+
+
 @pytest.mark.parametrize("name", ["kyutai/moshiko-mlx-q4", "me/my-moshi", "a/b"])
 def test_nothing_is_said_of_others(name):
     assert restricted_licence(on_hub(name)) is None
