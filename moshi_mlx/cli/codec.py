@@ -38,7 +38,11 @@ class CodeForm(str, Enum):
 
 def codec(
     action: Annotated[
-        Action, typer.Argument(help="'encode' makes codes of sound, 'decode' sound.")
+        Action,
+        typer.Argument(
+            metavar="encode|decode",
+            help="'encode' makes codes of sound, 'decode' sound of codes.",
+        ),
     ],
     files: Annotated[
         list[Path],
