@@ -153,20 +153,7 @@ class Run:
 
     def _sum_up(self, outcome: "Outcome", recording: "Recording | None") -> None:
         s = outcome.snapshot
-        figures = {
-            **self._about,
-            "elapsed_s": round(s.elapsed_s, 2),
-            "frames": s.frames,
-            "lag_ms": {"p50": round(s.lag_p50, 1), "p95": round(s.lag_p95, 1)},
-            "step_ms": {"p50": round(s.step_p50, 1), "p95": round(s.step_p95, 1)},
-            "dropped": {"silent": s.dropped.silent, "spoken": s.dropped.spoken},
-            "gaps": s.gaps,
-            "buffer_ms": round(s.jitter, 1),
-            "response_ms": round(s.response_ms, 1),
-            "device_ms": round(s.device, 1),
-            "echo_delay_ms": None if s.echo_delay is None else round(s.echo_delay, 1),
-            "memory_bytes": round(s.memory_mib * 2**20),
-        }
+        figures = {**self._about, **s.to_dict()}
         if self._json:
             figures["text"] = "".join(self._text).strip()
             figures["recording"] = str(recording.path) if recording else None

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -73,6 +74,26 @@ class Figures:
         acoustic delay (one frame) and the devices' own latency come on top.
         """
         return FRAME_MS + self.lag_p50 + self.jitter
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures of the whole conversation, ready for JSON; units in the names."""
+        return {
+            "elapsed_s": round(self.elapsed_s, 2),
+            "frames": self.frames,
+            "lag_ms": {"p50": round(self.lag_p50, 1), "p95": round(self.lag_p95, 1)},
+            "step_ms": {"p50": round(self.step_p50, 1), "p95": round(self.step_p95, 1)},
+            "dropped": {"silent": self.dropped.silent, "spoken": self.dropped.spoken},
+            "gaps": self.gaps,
+            "buffer_ms": round(self.jitter, 1),
+            "response_ms": round(self.response_ms, 1),
+            "device_ms": round(self.device, 1),
+            "echo_delay_ms": _rounded(self.echo_delay),
+            "memory_bytes": round(self.memory_mib * 2**20),
+        }
+
+
+def _rounded(ms: float | None) -> float | None:
+    return None if ms is None else round(ms, 1)
 
 
 class Conversation:
