@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..errors import AudioError
 
 BLOCK_S, STEP_S = 0.4, 0.1
+STANDARD_RATE = 48_000  # Hz, for which the recommendation gives its filters
 SILENT = -70.0  # LUFS: blocks below never count
 RELATIVE = -10.0  # LU below the others: nor do these
 Section = tuple[tuple[float, float, float], tuple[float, float]]  # b, and a[1:]
@@ -77,10 +78,12 @@ def _weighting(rate: int) -> list[Section]:
     )
     first: Section = shelf, (2 * (k * k - 1) / unit, (1 - k / quality + k * k) / unit)
     quality, centre = 0.5003270373238773, 38.13547087602444
-    k = math.tan(math.pi * centre / rate)
+    k, wide = (math.tan(math.pi * centre / r) for r in (rate, STANDARD_RATE))
     unit = 1 + k / quality + k * k
     rest = 2 * (k * k - 1) / unit, (1 - k / quality + k * k) / unit
-    return [first, ((1.0, -2.0, 1.0), rest)]
+    # The recommendation leaves the division by `unit` out of its filter for 48 kHz.
+    scale = (1 + wide / quality + wide * wide) / unit
+    return [first, ((scale, -2 * scale, scale), rest)]
 
 
 def _filtered(x: NDArray[np.float64], section: Section) -> NDArray[np.float64]:
