@@ -1,6 +1,7 @@
 """A small random PersonaPlex with a codec and a tokenizer."""
 
 from pathlib import Path
+from typing import Any
 
 from moshi_mlx.checkpoint.moshi_7b import MOSHI_7B
 from tests.checkpoint.folders import write_with_codec
@@ -15,5 +16,5 @@ SIZE = {
 }
 
 
-def personaplex_folder(path: Path) -> Path:
-    return write_with_codec(path, **{**MOSHI_7B, **SIZE})
+def personaplex_folder(path: Path, **changes: Any) -> Path:
+    return write_with_codec(path, **{**MOSHI_7B, **SIZE, **changes})

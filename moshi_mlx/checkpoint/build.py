@@ -34,7 +34,6 @@ from .moshi_7b import MOSHI_7B
 from .packed import check_bits, find_quantization, widen_tables
 from .quantize import (
     PRECISE,
-    Choice,
     Progress,
     Recipe,
     apply,
@@ -42,9 +41,9 @@ from .quantize import (
     materialise,
     nbytes,
     plan,
-    same,
 )
 from .reading import read_weights
+from .recipes import while_loading
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +87,7 @@ def open_lm(
         attach(lm, halves, beside.scaling, beside.what)
     del weights  # what is computed from them frees them, layer by layer
     if bits is not None and not layers:
-        done = plan(lm, recipe or same(Choice.of(bits)))
+        done = plan(lm, recipe or while_loading(info.kind, bits))
         apply(lm, done.layers)
         for path, reason in done.kept.items():
             logger.info("%s stays unquantised: %s", path, reason)
@@ -109,7 +108,8 @@ def load_lm(
     Args:
         bits: what the user asked for: a full-precision model is quantised to it, a
             quantised one must have it.
-        recipe: with ``bits``: what to do with each layer, instead of the same with all.
+        recipe: with ``bits``: what to do with each layer, instead of the same with all
+            (for PersonaPlex, at least 8 bits for the depth transformer).
         dtype: of everything that is not quantised. By default float32 on CPU (where
             16-bit products are ten times slower) and for GGUF, else bfloat16, or
             float16 where the file has it.

@@ -13,6 +13,7 @@ from dataclasses import replace
 import mlx.nn as nn
 
 from ..errors import ConfigError
+from .kinds import ModelKind
 from .quantize import BITS, FIXED_MODES, Choice, Recipe, same
 
 KINDS = {  # kind of layer: how its path looks
@@ -70,6 +71,12 @@ def recipe_named(name: str) -> Recipe:
     group = match["group"]
     choice = Choice.of(int(match["bits"]), int(group) if group else None)
     return _apart(choice, Choice.of(int(depth))) if depth else same(choice)
+
+
+def while_loading(kind: ModelKind, bits: int) -> Recipe:
+    """What a model is quantised to that is loaded in so many bits."""
+    garbled = kind.takes_persona and bits < 8
+    return recipe_named(f"q{bits}d8") if garbled else same(Choice.of(bits))
 
 
 def _apart(choice: Choice, depth: Choice) -> Recipe:

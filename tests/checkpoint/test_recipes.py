@@ -6,11 +6,14 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 
+from moshi_mlx.checkpoint.build import load_lm
+from moshi_mlx.checkpoint.info import CheckpointInfo
 from moshi_mlx.checkpoint.quantize import Choice, apply, plan, quantizable, quantize
 from moshi_mlx.checkpoint.recipes import KINDS, kind_of, mixed, only, recipe_named
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.models import Lm, LmConfig, config_v0_1
 from tests.checkpoint.folders import tensors
+from tests.persona import personaplex_folder
 from tests.released import RELEASED
 from tests.tiny import Config
 from tests.tiny import lm as tiny_lm
@@ -120,3 +123,13 @@ def test_the_depth_transformer_may_have_other_bits():
     assert all(bits[path] == (8 if path in deep else 4) for path in bits)
     with pytest.raises(ConfigError, match="recipe 'q4d7' is unknown"):
         recipe_named("q4d7")
+
+
+def test_personaplex_loaded_in_few_bits_keeps_8_for_its_depth_transformer(tmp_path):
+    folder = personaplex_folder(tmp_path / "tiny", dim=64, num_heads=2)
+    lm = load_lm(CheckpointInfo.find(folder), bits=4)
+    found = {
+        path: layer.bits for path, layer in lm.named_modules() if "scales" in layer
+    }
+    assert {bits for path, bits in found.items() if path.startswith("depf")} == {8}
+    assert {bits for path, bits in found.items() if not path.startswith("depf")} == {4}
