@@ -292,8 +292,11 @@ def _show_network(facts: dict[str, Any], console: "Console") -> None:
         "{codebooks_own} own, {codebooks_heard} heard".format(**network)
     )
     if depth := network["depth"]:
+        taken = network["codebooks_own"]
+        rest = f" ({taken} are taken: the others foresee your side)"
         out(
             "depth: {layers} layers of {width}, {steps} steps per frame".format(**depth)
+            + (rest if taken < depth["steps"] else "")
         )
     if image := facts["image"]:
         out(

@@ -63,6 +63,9 @@ def test_voices_are_listed_and_exported(capsys, model, recording, tmp_path):
     out = tmp_path / "me.safetensors"
     asked = ["voices", "--model", str(model), "--export", str(recording), str(out)]
     assert main(asked) == 0
+    nowhere = [*asked[:-1], str(tmp_path / "no" / "me.safetensors")]
+    assert main(nowhere) == 1
+    assert "there is no folder" in capsys.readouterr().err
     answers = [
         respond(capsys, model, recording, "--voice", str(file))["text"]
         for file in (recording, out)
@@ -81,4 +84,5 @@ def test_quantised_without_a_word_its_depth_transformer_keeps_8_bits(
     assert written["recipe"] == "q4d8"
     assert respond(capsys, out, recording, "--persona", "You teach.")["frames"]
     assert main(["info", str(out)]) == 0
-    assert "personaplex" in capsys.readouterr().out
+    told = " ".join(capsys.readouterr().out.split())
+    assert "12 steps per frame (6 are taken: the others foresee your side)" in told

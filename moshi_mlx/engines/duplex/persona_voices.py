@@ -90,6 +90,10 @@ def save_voice(voice: PersonaVoice, codes: Tokens | None, path: Path) -> None:
         raise CheckpointError(
             f"a voice is written as safetensors: name it {path.with_suffix(TENSORS)}."
         )
+    if not path.expanduser().absolute().parent.is_dir():
+        raise CheckpointError(
+            f"the voice {path} cannot be written: there is no folder {path.parent}."
+        )
     if voice.embeddings is not None and voice.cache is not None:
         n, d = voice.embeddings.shape
         arrays = {
