@@ -1,6 +1,7 @@
-"""Files that clients send: streamed to a private temporary file, and bounded."""
+"""What clients send as a body: bounded in memory, or a private temporary file."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -13,6 +14,24 @@ if TYPE_CHECKING:
     from fastapi import Request
 
 
+MOST_BODY = 1 << 20  # bytes of a posted text, in its JSON
+SPARE_DISK = 256 << 20  # bytes to leave free: no file is taken with less
+_LOOK = 16 << 20  # bytes of a file between two looks at the disk
+
+
+async def body_of(request: "Request", most: int = MOST_BODY) -> bytes:
+    """The body of a request, whatever length it states, or none.
+
+    Raises: Refused for more than ``most`` bytes.
+    """
+    data = bytearray()
+    async for part in request.stream():
+        data += part
+        if len(data) > most:
+            raise Refused(413, f"the body is longer than {most} bytes.")
+    return bytes(data)
+
+
 @asynccontextmanager
 async def uploaded(
     request: "Request", most: int, suffix: str = ""
@@ -23,7 +42,7 @@ async def uploaded(
         most: bytes.
         suffix: of the file's name, chosen by us.
 
-    Raises: Refused for more than that, and for nothing.
+    Raises: Refused for more than that, for nothing, and where the disk is full.
     """
     too_much = Refused(413, f"a file may have {most >> 20} MiB at most: send less.")
     if int(request.headers.get("content-length") or 0) > most:
@@ -31,12 +50,16 @@ async def uploaded(
     handle, name = tempfile.mkstemp(suffix, "moshi-mlx-")
     path = Path(name)
     try:
-        size = 0
+        size = looked = 0
+        _check_disk()
         with os.fdopen(handle, "wb") as file:
             async for part in request.stream():
                 size += len(part)
                 if size > most:
                     raise too_much
+                if size - looked > _LOOK:
+                    looked = size
+                    _check_disk()
                 file.write(part)
         if not size:
             raise Refused(400, "the body is empty: send a sound file.")
@@ -44,3 +67,9 @@ async def uploaded(
     finally:
         with suppress(OSError):
             path.unlink()
+
+
+def _check_disk() -> None:
+    """Many files at once must not fill the disk of everything else."""
+    if shutil.disk_usage(tempfile.gettempdir()).free < SPARE_DISK:
+        raise Refused(507, "the server's disk is nearly full: try later.")

@@ -83,10 +83,9 @@ class TTSRow(LiveRow["TTSBatch"]):
                 continue
             try:
                 new = self.wording.finish() if text is None else self.wording.feed(text)
+                self._speech.add(new)
             except MoshiError as error:
                 self.error = error
-            else:
-                self._speech.state.entries.extend(new)
 
     @property
     def may_step(self) -> bool:

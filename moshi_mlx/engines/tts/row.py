@@ -1,15 +1,17 @@
 """One speech of a run: where it is, and what it continues."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import mlx.core as mx
 
+from ...errors import ConfigError
 from ..keeping import as_tree, remember, remembered
 from .machine import Entry, State
 
+MOST_UNSAID = 400_000  # tokens that may wait to be said: ten hours of speech
 REMEMBERED = ("offset", "audio_prefix", "resting")
 
 
@@ -24,6 +26,7 @@ class SpeechRow:
         text_prefix: text that is read before the machine's.
         audio_prefix: codes ``[K, T]`` that are said as they are; -2 elsewhere.
         resting: whether the row stands still.
+        given: tokens of all text so far.
     """
 
     state: State
@@ -32,6 +35,21 @@ class SpeechRow:
     text_prefix: deque[int] = field(default_factory=deque)
     audio_prefix: mx.array | None = None
     resting: bool = False
+    given: int = 0
+
+    def add(self, entries: Sequence[Entry]) -> None:
+        """Take more to say.
+
+        Raises: ConfigError where too much waits: a step says one token at most, so what
+            was given and not stepped through is waiting.
+        """
+        self.given += sum(len(entry.tokens) for entry in entries)
+        if self.given - self.offset > MOST_UNSAID:
+            raise ConfigError(
+                f"more than {MOST_UNSAID:,} tokens of text wait to be said: send text "
+                "as it is spoken."
+            )
+        self.state.entries.extend(entries)
 
     @property
     def kept(self) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from moshi_mlx.engines.stt.events import WordBegun
+from moshi_mlx.serve.protocols.gradium import requests
+from moshi_mlx.serve.protocols.gradium.asr import Flushes
 from moshi_mlx.serve.protocols.gradium.tts import Sending
 from tests.listening import noise
 from tests.serve.small import VOICE, small
@@ -221,3 +223,38 @@ def test_formats_hold_as_much_sound_as_was_said(wanted):
     data = b"".join([*(sending.push(f) for f in frames), sending.finish()])
     sizes = {"pcm": 153600, "wav": 153644, "ulaw_8000": 12800, "pcm_16000": 51200}
     assert len(data) == sizes.get(wanted, len(data)) > 0
+
+
+def test_a_socket_without_a_request_is_closed(server, monkeypatch):
+    monkeypatch.setattr(requests, "IDLE_S", 0.3)
+    with talk(server, "/api/speech/asr") as socket:
+        (message,) = told(socket, "error")
+    assert "no request came for 0.3 s" in message["message"]
+
+
+@pytest.mark.parametrize(
+    "format", [f"pcm_{'9' * 5000}", "pcm_9999999", "pcm_0", "pcm_²", "pcm_-1"]
+)
+@pytest.mark.parametrize("path", ["asr", "tts"])
+def test_a_rate_that_cannot_be_is_told(server, path, format):
+    with talk(server, f"/api/speech/{path}") as socket:
+        tell(socket, "setup", input_format=format, output_format=format)
+        (message,) = told(socket, "error")
+    assert message["code"] == 1008, message
+
+
+@pytest.mark.parametrize("name", ["x" * 300, {"a": 1}, [1]])
+def test_a_flush_has_a_short_name(server, name):
+    with talk(server, "/api/speech/asr") as socket:
+        tell(socket, "setup", input_format="pcm")
+        told(socket, "ready")
+        tell(socket, "flush", flush_id=name)
+        message = told(socket, "error")[-1]
+    assert "flush_id must be a number" in message["message"]
+
+
+def test_names_of_flushes_are_forgotten_when_they_are_told():
+    flushes = Flushes()
+    numbers = [flushes.begun(name) for name in ("a", 7, None)]
+    assert [flushes.told(number) for number in numbers] == ["a", 7, None]
+    assert flushes._names == {}

@@ -17,13 +17,14 @@ from ...sounds import (
     WavStreamReader,
 )
 from ...speech import Ears
-from .messages import SOUND_FORMATS, settings_of, sound_of, string
+from .messages import SOUND_FORMATS, is_rate, settings_of, sound_of, string
 from .requests import RequestSocket, SpeechRequest, both
 
 if TYPE_CHECKING:
     from fastapi import WebSocket
 
 _PATIENCE_S = 2.0  # for a free row of the model
+MOST_NAME = 200  # characters of a flush_id
 _SILENT_S = 120.0  # without a message a request ends
 
 
@@ -41,11 +42,32 @@ def sound_reader(wanted: str, target_hz: int) -> SoundReader:
     if wanted == "opus":
         return OggReader()
     kind, _, rate = wanted.partition("_")
-    if kind == "pcm" and (not rate or (rate.isascii() and rate.isdigit())):
+    if kind == "pcm" and (not rate or is_rate(rate)):
         return SampleReader(int(rate or 24000), target_hz)
     raise ProtocolError(
         f"input_format {wanted[:40]!r} is unknown: use {SOUND_FORMATS}."
     )
+
+
+class Flushes:
+    """The client's names of its flushes, by our numbers, until they are told."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, object] = {}
+        self._count = 0
+
+    def begun(self, name: object) -> int:
+        """The number of a flush. Raises: ProtocolError for a name that is none."""
+        if not isinstance(name, str | int | float | None) or len(str(name)) > MOST_NAME:
+            words = f"flush_id must be a number, or up to {MOST_NAME} characters."
+            raise ProtocolError(words)
+        self._count += 1
+        self._names[self._count] = name
+        return self._count
+
+    def told(self, number: int) -> object:
+        """The name of a flush, which is forgotten."""
+        return self._names.pop(number)
 
 
 async def transcribe(request: SpeechRequest) -> None:
@@ -68,12 +90,12 @@ async def transcribe(request: SpeechRequest) -> None:
                 "text_stream_names": [],
             }
         )
-        flushes: list[Any] = []  # the client's names of them
+        flushes = Flushes()
         await both(_hear(request, ears, reader, flushes), _tell(request, ears, flushes))
 
 
 async def _hear(
-    request: SpeechRequest, ears: Ears, reader: SoundReader, flushes: list[Any]
+    request: SpeechRequest, ears: Ears, reader: SoundReader, flushes: Flushes
 ) -> None:
     while True:
         try:
@@ -84,8 +106,7 @@ async def _hear(
         if kind == "audio":
             await ears.put(reader.push(sound_of(fields)))
         elif kind == "flush":
-            flushes.append(fields.get("flush_id"))
-            await ears.flush(len(flushes) - 1)
+            await ears.flush(flushes.begun(fields.get("flush_id")))
         elif kind == "end_of_stream":
             await ears.put(reader.flush())
             await ears.end()
@@ -94,14 +115,14 @@ async def _hear(
             raise ProtocolError(f"a message has the unknown type {kind[:40]!r}.")
 
 
-async def _tell(request: SpeechRequest, ears: Ears, flushes: list[Any]) -> None:
+async def _tell(request: SpeechRequest, ears: Ears, flushes: Flushes) -> None:
     async for event in ears:
         if (fields := _message(event, ears, flushes)) is not None:
             await request.send(fields)
 
 
 def _message(
-    event: Event | Marker, ears: Ears, flushes: list[Any]
+    event: Event | Marker, ears: Ears, flushes: Flushes
 ) -> dict[str, Any] | None:
     if isinstance(event, Pauses):
         scores = zip(ears.pause_lengths_s, event.probabilities, strict=False)
@@ -121,5 +142,5 @@ def _message(
     if isinstance(event, Word):
         return {"type": "end_text", "stop_s": round(event.end_s, 3), "stream_id": 0}
     if isinstance(event, Marker):
-        return {"type": "flushed", "flush_id": flushes[event.id]}
+        return {"type": "flushed", "flush_id": flushes.told(event.id)}
     return None

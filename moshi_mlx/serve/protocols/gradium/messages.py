@@ -38,6 +38,11 @@ def string(fields: Fields, *names: str) -> str | None:
     return None
 
 
+def is_rate(text: str) -> bool:
+    """Whether a format ends in a sample rate; which ones there are is told later."""
+    return text.isascii() and text.isdigit() and len(text) <= 6
+
+
 def words_of(fields: Fields) -> str:
     """The text of a message, which ends a word. Raises: ProtocolError."""
     text = string(fields, "text")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 MOST_AT_ONCE = 8  # requests of a socket
+IDLE_S = 60.0  # without a request a socket is closed
 MOST_WAITING = 64  # messages that a request has not taken; then no more are read
 MISUSED, FAILED, RESTARTING = 1008, 1011, 1012  # codes of a close
 
@@ -89,11 +90,19 @@ class RequestSocket:
 
     async def _read(self) -> None:
         while True:
-            event = await self._socket.receive()
+            try:
+                event = await self._received()
+            except asyncio.TimeoutError:
+                if self._running:
+                    continue  # those have limits of their own
+                raise ProtocolError(f"no request came for {IDLE_S:g} s.") from None
             if event["type"] == "websocket.disconnect":
                 return
             data = event.get("bytes")
             await self._take(read_message(event.get("text") or data or b""))
+
+    async def _received(self) -> Any:
+        return await asyncio.wait_for(self._socket.receive(), IDLE_S)
 
     async def _take(self, fields: Fields) -> None:
         id = string(fields, "client_req_id")

@@ -14,11 +14,12 @@ from ...gate.refusal import Refused
 from ...service import Service
 from ...sounds import TELEPHONE_HZ, companded
 from ...speech import Voice
+from ...uploads import body_of
 from .messages import (
-    MOST_CHARS,
     SOUND_FORMATS,
     Fields,
     audio,
+    is_rate,
     settings_of,
     string,
     words_of,
@@ -32,7 +33,6 @@ _log = logging.getLogger(__name__)
 _PATIENCE_S = 10.0  # for a free row of the model
 _SILENT_S = 30.0  # without a message, what has been sent is taken for the whole text
 USUAL_HZ = 48000  # of "pcm" and "wav": what Gradium's clients play
-_MOST_BODY = 1 << 20  # bytes of a POST
 
 
 class Sending:
@@ -52,7 +52,7 @@ class Sending:
             self._law, self.hz = kind.upper(), TELEPHONE_HZ
         elif wanted in ("wav", "opus"):
             self._encoder = self._made(wanted)
-        elif kind == "pcm" and (not rate or (rate.isascii() and rate.isdigit())):
+        elif kind == "pcm" and (not rate or is_rate(rate)):
             self.hz = int(rate or USUAL_HZ)
             self._encoder = self._made(kind)
         else:
@@ -197,13 +197,9 @@ async def post_tts(service: Service, request: "Request") -> "Response":
 
 
 async def _body(request: "Request") -> Fields:
-    data = bytearray()
-    async for part in request.stream():
-        data += part
-        if len(data) > _MOST_BODY:
-            raise Refused(413, f"the text is longer than {MOST_CHARS} characters.")
+    data = await body_of(request)
     try:
-        fields = json.loads(bytes(data))
+        fields = json.loads(data)
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):

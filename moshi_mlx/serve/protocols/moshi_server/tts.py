@@ -17,6 +17,7 @@ from ...gate.refusal import Refused
 from ...opus import OpusWriter
 from ...replies import begun
 from ...service import Service
+from ...uploads import body_of
 from ...voice import Voice
 from . import socket as ws
 from .messages import Singles, integer, message, read_message, samples, text_of
@@ -148,10 +149,9 @@ async def speak(service: Service, request: "Request") -> "Response":
     """A JSON object {text, voice}; a WAV file comes back while it is spoken."""
     from fastapi.responses import StreamingResponse
 
-    if int(request.headers.get("content-length") or 0) > service.limits.message_bytes:
-        raise Refused(413, "the text is too long.")
+    body = await body_of(request)
     try:
-        asked = json.loads(await request.body())
+        asked = json.loads(body)
         text, name = asked["text"], asked["voice"]
         if not isinstance(text, str) or not isinstance(name, str):
             raise TypeError

@@ -11,6 +11,7 @@ from ....engines.tts.script import without_unknown
 from ...gate.refusal import Refused
 from ...replies import begun
 from ...service import Service
+from ...uploads import body_of
 from .errors import error_event, event
 from .models import voice_for
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from fastapi import Request, Response
 
 MOST_TEXT = 20_000  # characters
-MOST_BODY = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ async def speak(service: Service, request: "Request") -> "Response":
     """
     from fastapi.responses import StreamingResponse
 
-    wanted = read_request(await body_of(request, MOST_BODY))
+    wanted = read_request(await body_of(request))
     tts = (await service.speech.speaking()).tts
     voice = await voice_for(service.speech, wanted.voice)
     known, _ = without_unknown(tts.tokenizer, wanted.text)
@@ -126,13 +126,3 @@ def _done(text: str) -> dict[str, Any]:
     words = len(text.split())
     usage = {"input_tokens": words, "output_tokens": 0, "total_tokens": words}
     return {"type": "speech.audio.done", "usage": usage}
-
-
-async def body_of(request: "Request", most: int) -> bytes:
-    """The body of a request. Raises: Refused for more than ``most`` bytes."""
-    data = bytearray()
-    async for part in request.stream():
-        data += part
-        if len(data) > most:
-            raise Refused(413, f"the body is longer than {most} bytes.")
-    return bytes(data)
