@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import ConfigError
+
 if TYPE_CHECKING:
     from ..serve.protocols.wyoming.server import WyomingPort
     from ..serve.server import Beside
@@ -78,9 +80,17 @@ def make_port(
 
 
 def opened_beside(port: "WyomingPort | None", speech: "SpeechService") -> "Beside":
-    """Keeps the port open while the server runs."""
+    """Keeps the port open while the server runs.
+
+    Raises: ConfigError if there is no model to offer on it.
+    """
     if port is None:
         return nullcontext
+    if speech.hears is None and speech.says is None:
+        raise ConfigError(
+            "--wyoming has nothing to offer: name a model that listens (--stt) or one "
+            "that speaks (--tts)."
+        )
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[None]:

@@ -20,6 +20,7 @@ from wyoming.tts import (
     SynthesizeVoice,
 )
 
+from moshi_mlx.cli.wyoming_port import opened_beside
 from moshi_mlx.engines.stt import Word
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.serve.protocols.wyoming.announce import addresses_of
@@ -149,6 +150,11 @@ def test_the_port_is_open_while_the_server_runs_and_closed_afterwards(serve):
     server.stop()
     with pytest.raises(ConnectionRefusedError):
         asyncio.run(describe())
+
+
+def test_a_port_with_nothing_to_offer_is_refused():
+    with pytest.raises(ConfigError, match="--stt"):
+        opened_beside(WyomingPort(), SpeechService())
 
 
 def free_port() -> int:
