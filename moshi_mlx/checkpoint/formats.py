@@ -102,7 +102,8 @@ FORMATS = (
     Format("mlx", (r"text_emb\.(out1\.)?weight",), _same),
 )
 FOREIGN_NAMES = {  # tensors of other models
-    r"encoder\.(model\.|init_conv).+": "a Mimi codec, not a language model",
+    r"encoder\.(model\.|init_conv).+|quantizer\.semantic_residual_.+": "a Mimi codec, "
+    "not a language model: use it with moshi-mlx codec or moshi_mlx.load_codec",
     r".*flow_(lm|net).*": "Pocket TTS, another architecture",
 }
 

@@ -53,7 +53,7 @@ COMMANDS = {  # the command to try a model with
     "tts": "speak 'Hello.'",
     "text": "complete 'Once upon a time'",
     "duplex": "respond question.wav reply.wav",
-    "codec": "info",
+    "codec": "codec encode question.wav",
 }
 
 

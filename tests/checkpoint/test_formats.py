@@ -110,6 +110,10 @@ def test_formats_are_told_by_their_names(names, expected):
     [
         ("encoder.model.0.conv.conv.weight", "a Mimi codec, not a language model"),
         ("encoder.init_conv1d.conv.weight", "a Mimi codec, not a language model"),
+        (
+            "quantizer.semantic_residual_vector_quantizer.input_proj.weight",
+            "a Mimi codec, .*: use it with moshi-mlx codec",
+        ),
         ("lm_head.weight", r"no Moshi language model but lm_head\.weight"),
     ],
 )
