@@ -47,11 +47,14 @@ def plain_names(weights: Mapping[str, mx.array]) -> Weights:
 def own_steps(weights: Weights, cfg: LmConfig) -> Weights:
     """A PyTorch file's tensors without the depth steps of the user's streams.
 
-    Only where the file has a step for each stream and the config half as many.
+    Only where the file has a step for each stream and the config half as many, and the
+    model does not foresee the user (PersonaPlex keeps all its steps).
     """
     own, held = cfg.generated_codebooks, weight_sets(weights)
     each = cfg.depformer.weights_per_step_schedule is None
     if held != cfg.audio_codebooks or held != 2 * own or not each:
+        return weights
+    if cfg.foreseen_codebooks:
         return weights
     kept: Weights = {}
     for name, w in weights.items():
