@@ -27,7 +27,7 @@ from ..owner import HERE, Owner
 from ..thread import ModelThread
 from .batch import Batch
 from .files import Heard, Response, heard_frames, respond
-from .greeting import MAX_LETTERS, greeting_tokens
+from .greeting import greeting_tokens
 from .persona import Persona, PersonaPrompts, Start, greet
 from .sampling import Sampling
 from .session import DuplexSession, First, Reply
@@ -99,7 +99,9 @@ class Moshi(BaseEngine):
         Raises: ConfigError for a model that takes no persona, or for words that are too
             many; CheckpointError or AudioError for a voice that is none.
         """
-        greeting = self._greeting(say_first or "")
+        if say_first:
+            self.kind.check("converses", self.name)
+        greeting = greeting_tokens(self.tokenizer, self.lm.cfg, say_first or "")
         if self.kind.takes_persona:
             return self.prompts.start(Persona(persona or "", voice), greeting)
         if persona is not None or voice is not None:
@@ -108,18 +110,6 @@ class Moshi(BaseEngine):
                 f"voice: use one like {PERSONA_REPO}."
             )
         return (lambda gen, row, _: greet(gen, row, greeting)) if greeting else None
-
-    def _greeting(self, text: str) -> list[int]:
-        """Text tokens of what is said first, one a frame."""
-        if not text.strip():
-            return []
-        self.kind.check("converses", self.name)
-        if len(text) > MAX_LETTERS:
-            raise ConfigError(
-                f"what is said first has {len(text)} characters: use up to "
-                f"{MAX_LETTERS}."
-            )
-        return greeting_tokens(self.tokenizer, self.lm.cfg, text)
 
     def conditions(self, cfg_coef: float) -> ConditionTensor | None:
         """What Hibiki is told: speak well; under guidance also what to avoid."""
@@ -354,4 +344,5 @@ class Moshi(BaseEngine):
     def _drop(self) -> None:
         if self._sleep is not None:
             self._sleep()
+        self.prompts.forget()
         super()._drop()

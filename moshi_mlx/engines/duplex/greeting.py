@@ -7,6 +7,7 @@ cannot be interrupted before the last of them.
 
 import math
 
+from ...errors import ConfigError
 from ...models.config import LmConfig
 from ...utils.text import Tokenizer
 
@@ -16,7 +17,16 @@ MAX_LETTERS = 500  # a greeting of half a minute
 
 def greeting_tokens(tokenizer: Tokenizer, cfg: LmConfig, text: str) -> list[int]:
     """Text tokens, one a frame: each word's, then padding for as long as it sounds, and
-    the sign that another word begins."""
+    the sign that another word begins. None of an empty text.
+
+    Raises: ConfigError for a text that is too long.
+    """
+    if len(text) > MAX_LETTERS:
+        raise ConfigError(
+            f"what is said first has {len(text)} characters: use up to {MAX_LETTERS}."
+        )
+    if not text.strip():
+        return []
     said = [cfg.text_end_padding_token]
     for word in text.split():
         tokens = list(tokenizer.encode(word))

@@ -7,6 +7,7 @@ kept, so that another conversation with the same persona starts at once.
 Source: NVIDIA/personaplex, moshi/models/lm.py (``step_system_prompts``).
 """
 
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -83,14 +84,14 @@ def persona_tokens(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 class PersonaPrompts:
-    """PersonaPrompts of one model, of which the newest are kept.
+    """Prompts of one model, of which the newest are kept.
 
     Args:
         moshi: a model that takes a persona.
     """
 
     def __init__(self, moshi: Prompted):
-        self._moshi = moshi
+        self._moshi: Prompted = weakref.proxy(moshi)  # which holds this object
         self._kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._constants: tuple[Tokens, Tokens] | None = None
 
@@ -115,6 +116,11 @@ class PersonaPrompts:
             voice = load_voice(persona.voice, self._moshi.info)
 
         def begin(gen: RowGen, row: int, seed: int) -> int:
+            if gen.guidance.doubles:
+                raise ConfigError(
+                    f"{self._moshi.name} takes a persona and no guidance: leave out "
+                    "cfg_coef."
+                )
             state, last = self._state(ids, voice)
             gen.continue_from(state, row)
             gen.noise.reseed(row, seed)
@@ -126,6 +132,10 @@ class PersonaPrompts:
             return int(np.array(text)[row, 0])
 
         return begin
+
+    def forget(self) -> None:
+        """Let go of all prompts."""
+        self._kept.clear()
 
     def _state(self, ids: list[int], voice: PersonaVoice | None) -> tuple[Any, Tokens]:
         """State after the prompt but its last call, and what that call hears."""

@@ -1,7 +1,9 @@
 """Conversations that begin after a prompt: a voice, a persona, and their caching."""
 
+import gc
 import shutil
 import tarfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +181,21 @@ def test_what_is_no_voice_or_persona_gets_one_sentence(moshi, tmp_path):
         moshi.session(persona="You teach. " * 60)
     with pytest.raises(ConfigError, match="takes no persona or voice: use one like"):
         moshi_mlx.load("demo").session(persona="You teach.")
+
+
+def test_guidance_is_refused_in_one_sentence(moshi):
+    with pytest.raises(ConfigError, match="takes a persona and no guidance"):
+        moshi.session(cfg_coef=2.0)
+
+
+def test_a_model_that_nobody_holds_is_freed_at_once(folder):
+    gc.collect()
+    gc.disable()
+    try:
+        own = moshi_mlx.load(folder)
+        assert own.start("You teach.") is not None
+        gone = weakref.ref(own)
+        del own
+        assert gone() is None
+    finally:
+        gc.enable()
