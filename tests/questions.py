@@ -16,6 +16,7 @@ import moshi_mlx
 from moshi_mlx.audio import files
 
 FOLDER = Path(__file__).parent / "data" / "questions"
+PYTORCH = Path(__file__).parent / "data" / "demo"  # the checkpoint that answers them
 SHIPPED = Path(moshi_mlx.__file__).parent / "demo" / "questions"
 
 

@@ -17,10 +17,8 @@ from moshi_mlx.engines.duplex.engine import Moshi
 from moshi_mlx.engines.duplex.files import respond
 from moshi_mlx.models import LmGen
 from moshi_mlx.utils import Sampler
-from tests.questions import QUESTIONS, Question
+from tests.questions import PYTORCH, QUESTIONS, Question
 from tests.recogniser import hear
-
-PYTORCH = Path(__file__).parent / "data" / "demo"
 
 
 def names(question: Question) -> str:

@@ -23,7 +23,7 @@ from moshi_mlx.models.lm import LmOutput
 from moshi_mlx.modules.quantized_kv import QuantizedKVCache
 from tests.family import run, with_codec, writing
 from tests.listening import CONFIG, noise
-from tests.questions import QUESTIONS
+from tests.questions import PYTORCH, QUESTIONS
 from tests.speech import TTS, VOICES
 from tests.tiny import BASE
 
@@ -31,21 +31,21 @@ from tests.tiny import BASE
 @cache
 def conversation() -> tuple[Streams, list[LmOutput]]:
     """All questions with PyTorch's answers in a row, several windows of 125 steps; and
-    what the demo predicts in them."""
+    what its checkpoint predicts in them."""
     parts = []
     for question in QUESTIONS:
         said, heard = question.tokens["output"], question.tokens["user_codes"]
         parts.append(mx.concatenate([said, heard[:, :, : said.shape[2]]], axis=1))
     long = Streams(mx.concatenate(parts, axis=2))
-    info = CheckpointInfo.find("demo")
+    info = CheckpointInfo.find(PYTORCH)
     assert long.codes.shape[2] > 3 * info.lm_config.transformer.context
     return long, predict(load_lm(info), [long])
 
 
 @pytest.mark.parametrize("bits, text, audio", [(8, 1e-5, 1e-6), (4, 1e-3, 1e-4)])
-def test_the_demo_predicts_nearly_the_same_past_its_window(bits, text, audio):
+def test_a_trained_model_predicts_nearly_the_same_past_its_window(bits, text, audio):
     long, full = conversation()
-    packed = predict(load_lm(CheckpointInfo.find("demo", kv_bits=bits)), [long])
+    packed = predict(load_lm(CheckpointInfo.find(PYTORCH, kv_bits=bits)), [long])
     quality = compare(full, packed)
     assert 0 < quality.text.kl < text
     assert quality.audio_kl is not None and 0 < quality.audio_kl < audio
