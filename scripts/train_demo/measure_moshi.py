@@ -4,8 +4,9 @@
 
 Run it with the environment of ``moshi_mlx``: this is the package as it ships, frame by
 frame. It asks the questions of a shard that ``speech.py questions`` made, and tells the
-share of right answers by voice, for known and for new wordings. With ``--ear`` (Whisper
-tiny.en has to be installed) it also tells how many replies say what their text says.
+share of right answers by voice, for known and for new wordings. With ``--ear`` (it
+needs Whisper tiny.en) it also tells how many replies say what their text says; with
+``--noisy`` (it needs SciPy) questions come through a random room, line and noise.
 """
 
 import argparse
@@ -41,6 +42,18 @@ def ask(session, pcm: np.ndarray, lead_s: float) -> tuple[str, np.ndarray]:
     return "".join(pieces).strip(), np.concatenate(sounds)
 
 
+def tell(right: dict[tuple[str, str], list[bool]]) -> None:
+    """Print the share of right answers by kind and voice."""
+    for kind in ("known", "held_out"):
+        table = {voice: found for (k, voice), found in right.items() if k == kind}
+        if not table:
+            continue
+        table["all"] = [hit for found in table.values() for hit in found]
+        for voice, found in table.items():
+            n = len(found)
+            print(f"{kind} {voice}: {100 * sum(found) / n:.1f} % of {n}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     option = parser.add_argument
@@ -51,6 +64,7 @@ def main() -> None:
     option("--seed", type=int, default=0)
     option("--every", type=int, default=1, help="ask only every so manieth intent")
     option("--ear", action="store_true")
+    option("--noisy", action="store_true")
     option("--rows", type=Path, help="file for each question's answer")
     args = parser.parse_args()
     ear = None
@@ -58,6 +72,9 @@ def main() -> None:
         from ear import Ear
 
         ear = Ear()
+    if args.noisy:
+        from damage import damage
+    rng = np.random.default_rng(args.seed)
     moshi = moshi_mlx.load(args.model)
     names = NAMES[1 : args.intents + 1 : args.every]
     right, said, rows = defaultdict(list), [], []
@@ -66,7 +83,8 @@ def main() -> None:
         if about.get("intent") not in names:
             continue
         session = moshi.session(seed=args.seed)
-        text, sound = ask(session, utterance.pcm, args.lead)
+        pcm = damage(utterance.pcm, rng) if args.noisy else utterance.pcm
+        text, sound = ask(session, pcm, args.lead)
         wanted = INTENTS[about["intent"]].answer
         right[about["kind"], about["voice"]].append(text == wanted)
         row = {name: about[name] for name in ("voice", "kind", "text", "intent")}
@@ -78,14 +96,7 @@ def main() -> None:
             rows[-1]["heard"] = " ".join(heard)
         if args.rows:
             args.rows.write_text(json.dumps(rows, indent=0))
-    for kind in ("known", "held_out"):
-        table = {voice: found for (k, voice), found in right.items() if k == kind}
-        if not table:
-            continue
-        table["all"] = [hit for found in table.values() for hit in found]
-        for voice, found in table.items():
-            n = len(found)
-            print(f"{kind} {voice}: {100 * sum(found) / n:.1f} % of {n}", flush=True)
+    tell(right)
     if said:
         print(f"spoken as written: {100 * sum(said) / len(said):.1f} % of {len(said)}")
 
