@@ -47,7 +47,7 @@ class Typical:
 
 def main(question: str | Path) -> None:
     moshi = moshi_mlx.load("demo")
-    session = moshi.session(1, text_sampler=Typical())
+    session = moshi.session(0, text_sampler=Typical())
     for frame in moshi_mlx.audio.frames(question):
         print(session.step(frame).text, end="", flush=True)
     for reply in session.flush():

@@ -1,7 +1,9 @@
-"""Six questions in voices that nano Moshi never heard, and what PyTorch answers.
+"""Six questions in voices that nano Moshi never heard, and their answers.
 
-Tokens and replies are PyTorch moshi 0.2.13's, in fp32, greedily. Three of the six
-recordings ship with the package, the others lie in tests/data/questions.
+``QUESTIONS`` are asked of the demo: six of Kokoro's voices, kept out of its training.
+Three of the recordings ship with the package. ``GOLDEN`` are the same six in voices of
+espeak-ng, with the tokens and replies of nano Moshi 1 (tests/data/demo) in PyTorch
+moshi 0.2.13, in fp32, greedily.
 """
 
 import json
@@ -16,6 +18,7 @@ import moshi_mlx
 from moshi_mlx.audio import files
 
 FOLDER = Path(__file__).parent / "data" / "questions"
+NATURAL = FOLDER / "natural"
 PYTORCH = Path(__file__).parent / "data" / "demo"  # the checkpoint that answers them
 SHIPPED = Path(moshi_mlx.__file__).parent / "demo" / "questions"
 
@@ -28,12 +31,14 @@ class Question:
     question: str
     voice: str
     answer: str
+    folder: Path = NATURAL
 
     @property
     def path(self) -> Path:
         """The recording: 24 kHz, mono, 16 bits."""
-        shipped = SHIPPED / f"{self.name}.wav"
-        return shipped if shipped.exists() else FOLDER / f"{self.name}.wav"
+        shipped, name = SHIPPED / f"{self.name}.wav", f"{self.name}.wav"
+        natural = self.folder == NATURAL
+        return shipped if natural and shipped.exists() else self.folder / name
 
     @cached_property
     def tokens(self) -> dict[str, mx.array]:
@@ -50,6 +55,9 @@ class Question:
         return files.read(FOLDER / f"{self.name}.reference_reply.flac")[0]
 
 
-QUESTIONS = [
-    Question(**entry) for entry in json.loads((FOLDER / "questions.json").read_text())
-]
+def questions_of(folder: Path) -> list[Question]:
+    entries = json.loads((folder / "questions.json").read_text())
+    return [Question(**entry, folder=folder) for entry in entries]
+
+
+QUESTIONS, GOLDEN = questions_of(NATURAL), questions_of(FOLDER)

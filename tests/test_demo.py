@@ -1,7 +1,7 @@
 """The main job on real speech: a spoken question in, Moshi's spoken answer out.
 
-``tests/data/demo`` is the PyTorch checkpoint that the shipped one was made from;
-``tests/data/questions`` holds what PyTorch answers with it, greedily, in float32.
+``tests/data/demo`` is nano Moshi 1, as trained in PyTorch; ``tests/data/questions``
+holds what PyTorch answers with it, greedily, in float32. What ships is nano Moshi 2.
 """
 
 from itertools import islice
@@ -17,7 +17,7 @@ from moshi_mlx.engines.duplex.engine import Moshi
 from moshi_mlx.engines.duplex.files import respond
 from moshi_mlx.models import LmGen
 from moshi_mlx.utils import Sampler
-from tests.questions import PYTORCH, QUESTIONS, Question
+from tests.questions import GOLDEN, PYTORCH, QUESTIONS, Question
 from tests.recogniser import hear
 
 
@@ -49,7 +49,7 @@ def tokens_of(moshi: Moshi, codes: mx.array) -> tuple[np.ndarray, np.ndarray]:
     return np.array(text), np.stack(audio, axis=1)
 
 
-@pytest.mark.parametrize("question", QUESTIONS, ids=names)
+@pytest.mark.parametrize("question", GOLDEN, ids=names)
 def test_every_token_and_code_is_pytorchs(exact, question):
     golden = question.tokens
     text, audio = tokens_of(exact, golden["user_codes"])
@@ -94,6 +94,6 @@ def test_a_seed_fixes_a_conversation_and_two_do_not_touch(shipped):
 def test_the_shipped_files_are_small(shipped):
     folder = Path(moshi_mlx.__file__).parent / "demo"
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    assert size < 21e6  # 20 MB as a wheel, which is compressed
+    assert size < 25e6
     assert shipped.lm.n_q == 16
     assert files.read(folder / "questions" / "joke.wav").shape[0] == 1

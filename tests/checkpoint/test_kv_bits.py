@@ -23,7 +23,7 @@ from moshi_mlx.models.lm import LmOutput
 from moshi_mlx.modules.quantized_kv import QuantizedKVCache
 from tests.family import run, with_codec, writing
 from tests.listening import CONFIG, noise
-from tests.questions import PYTORCH, QUESTIONS
+from tests.questions import GOLDEN, PYTORCH, QUESTIONS
 from tests.speech import TTS, VOICES
 from tests.tiny import BASE
 
@@ -33,7 +33,7 @@ def conversation() -> tuple[Streams, list[LmOutput]]:
     """All questions with PyTorch's answers in a row, several windows of 125 steps; and
     what its checkpoint predicts in them."""
     parts = []
-    for question in QUESTIONS:
+    for question in GOLDEN:
         said, heard = question.tokens["output"], question.tokens["user_codes"]
         parts.append(mx.concatenate([said, heard[:, :, : said.shape[2]]], axis=1))
     long = Streams(mx.concatenate(parts, axis=2))

@@ -12,7 +12,7 @@ from moshi_mlx.audio import files
 from moshi_mlx.cli.main import main
 from moshi_mlx.engines.duplex.files import Exchange, Response
 from moshi_mlx.engines.duplex.session import DuplexSession, Reply
-from tests.questions import QUESTIONS
+from tests.questions import GOLDEN, QUESTIONS
 from tests.recogniser import hear
 
 GREEDY = ["--model", "demo", "--temp", "0"]
@@ -168,12 +168,12 @@ def test_run_inference_takes_the_flags_of_0_3_0(tmp_path, capsys, monkeypatch):
             *("--tokenizer", f"{folder}/tokenizer_nano.model"),
             *("--lm-config", f"{folder}/config.json"),
             *("--temp", "0", "--cfg-coef", "1.0", "--tail", "0", "--verbose"),
-            str(QUESTIONS[1].path),
+            str(GOLDEN[1].path),
             str(tmp_path / "out.wav"),
         ],
     )
     assert run_inference.main() == 0
     out, err = capsys.readouterr()
-    assert QUESTIONS[1].answer in out
+    assert GOLDEN[1].answer in out
     assert "seed 299792458" in err
-    assert hear(files.read(tmp_path / "out.wav")[0]) == QUESTIONS[1].answer
+    assert hear(files.read(tmp_path / "out.wav")[0]) == GOLDEN[1].answer

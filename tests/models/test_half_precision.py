@@ -17,7 +17,7 @@ from moshi_mlx.checkpoint.info import CheckpointInfo
 from moshi_mlx.checkpoint.quantize import quantize
 from moshi_mlx.fast import ops
 from moshi_mlx.models import Lm, LmConfig
-from tests.questions import QUESTIONS
+from tests.questions import GOLDEN
 from tests.tiny import DATA, assert_close, greedy
 
 FOLDER = DATA / "lm_half"
@@ -98,7 +98,7 @@ def test_quantised_weights_in_bfloat16_stray_as_far_as_their_sums_explain(
 @pytest.mark.slow
 @pytest.mark.parametrize("bits", [None, 8])
 def test_the_demo_says_in_bfloat16_what_it_says_in_float32(gpu_forms, bits):
-    question = QUESTIONS[0]
+    question = GOLDEN[0]
     info = CheckpointInfo.find(DATA / "demo")
     lm = load_lm(info, bits=bits, dtype=mx.bfloat16)
     gen = greedy(lm, kv_bits=bits)

@@ -104,4 +104,4 @@ def serve(batch) -> Iterator[Serve]:
 def question() -> list[np.ndarray]:
     """A spoken question and as much silence as the answer takes, 80 ms a frame."""
     folder = Path(moshi_mlx.__file__).parent / "demo" / "questions"
-    return list(moshi_mlx.audio.frames(folder / "planet.wav"))[:50]
+    return list(moshi_mlx.audio.frames(folder / "planet.wav"))[:70]

@@ -308,7 +308,7 @@ def test_only_known_kinds_are_sent(serve, question):
 
 def test_more_conversations_than_the_memory_holds_are_refused(monkeypatch):
     thread = ModelThread()
-    monkeypatch.setattr(memory, "machine_memory", lambda: 30_000_000)
+    monkeypatch.setattr(memory, "machine_memory", lambda: 45_000_000)
     with pytest.raises(ConfigError, match=r"99 sessions of demo .* use --max-sessions"):
         load_batch(thread, lambda: moshi_mlx.load("demo"), 99)
     thread.close()
