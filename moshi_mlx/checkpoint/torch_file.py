@@ -74,7 +74,10 @@ def read_torch(path: str | Path, data: bytes | None = None) -> Any:
         raise CheckpointError(
             f"{str(path)!r} cannot be read: {error.strerror or error}."
         ) from error
-    except (ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
+    except (
+        *(ValueError, LookupError, TypeError, OverflowError),
+        zipfile.BadZipFile,
+    ) as error:
         raise CheckpointError(
             f"{str(path)!r} is not a file of tensors that torch.save wrote "
             f"({_words(error)}): give one, or a safetensors file."
@@ -89,6 +92,9 @@ def _words(error: Exception) -> str:
 def _members(archive: zipfile.ZipFile) -> dict[str, bytes]:
     """The members of an archive without its folder's name."""
     members: dict[str, bytes] = {}
+    # Members may lie over each other, so that a small file holds many large ones.
+    if sum(entry.file_size for entry in archive.infolist()) > MAX_FILE:
+        raise ValueError(f"its members have more than {MAX_FILE >> 20} MiB")
     for entry in archive.infolist():
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
             raise ValueError("it is compressed or encrypted")

@@ -3,6 +3,7 @@
 import io
 import pickle
 import random
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,26 @@ def test_strides_and_offsets_are_followed(tmp_path):
         path = packed(tmp_path, pickled, _0=numbers)
         with pytest.raises(CheckpointError, match="a tensor"):
             read_torch(path)
+
+
+def test_a_stride_that_no_machine_can_count_is_refused(tmp_path):
+    rebuild = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage"
+    rebuild += b"ctorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x08tQ"
+    huge = b"\x8a\x09" + (2**70).to_bytes(9, "little")
+    view = b"K\x00K\x01\x85" + huge + b"\x85\x89ccollections\nOrderedDict\n)RtR."
+    numbers = np.arange(8, dtype=np.float32).tobytes()
+    with pytest.raises(CheckpointError, match="not a file of tensors"):
+        read_torch(packed(tmp_path, b"\x80\x02" + rebuild + view, _0=numbers))
+
+
+def test_members_that_lie_over_each_other_do_not_fill_the_memory(tmp_path, monkeypatch):
+    path = packed(tmp_path, pickle.dumps([], 2), _0=bytes(1000))
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"PK\x01\x02")  # the last member's entry: its sizes
+    data[at + 20 : at + 28] = struct.pack("<II", 1 << 30, 1 << 30)
+    monkeypatch.setattr(zipfile.ZipFile, "read", None)
+    with pytest.raises(CheckpointError, match="its members have more than 64 MiB"):
+        read_torch("voice.pt", bytes(data))
 
 
 class Evil:
