@@ -78,12 +78,12 @@ class LiveStream(Generic[R]):
         return reply
 
     async def aclose(self) -> None:
-        """Free the row, whatever waits in it."""
+        """Free the row, whatever waits in it; it is freed even if this is cancelled."""
         if not self._over:
             self._over = True
             self._line.close()
             self._tally.closed(self._steps)
-            await self._live_row.aclose()
+            await asyncio.shield(asyncio.ensure_future(self._live_row.aclose()))
 
     async def __aenter__(self: S) -> S:
         return self

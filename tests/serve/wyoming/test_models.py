@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -21,6 +22,7 @@ from wyoming.tts import (
 )
 
 from moshi_mlx.cli.wyoming_port import opened_beside
+from moshi_mlx.engines.owner import model_thread
 from moshi_mlx.engines.stt import Word
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.serve.protocols.wyoming.announce import addresses_of
@@ -150,6 +152,24 @@ def test_the_port_is_open_while_the_server_runs_and_closed_afterwards(serve):
     server.stop()
     with pytest.raises(ConnectionRefusedError):
         asyncio.run(describe())
+
+
+def test_a_row_is_freed_even_if_its_client_goes_while_it_is_closed():
+    speech = small(rows=1)
+
+    async def main() -> int:
+        voice = await speech.speak(VOICE, 20)
+        busy = threading.Event()
+        model_thread().call(lambda: busy.wait(10))
+        closing = asyncio.ensure_future(voice.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
+        busy.set()
+        await (await speech.speak(VOICE, 5)).aclose()
+        return (await speech.speaking()).taken
+
+    assert asyncio.run(main()) == 0
 
 
 def test_a_port_with_nothing_to_offer_is_refused():
