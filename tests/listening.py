@@ -52,6 +52,7 @@ def echo(heads: int = HEADS) -> Lm:
         scores[0] = -1.0
         scores[0, PAUSING] = 3.0
         head.weight = mx.array(scores)
+    mx.eval(lm.parameters())  # shared by threads: each has streams of its own
     return lm
 
 

@@ -31,6 +31,7 @@ def _weights(folder: Path) -> tuple[Lm, dict[str, Any]]:
     config = json.loads((folder / "config.json").read_text())
     lm = Lm(LmConfig.from_config_dict(config))
     lm.load_pytorch_weights(str(folder / "model.safetensors"))
+    mx.eval(lm.parameters())  # shared by threads: each has streams of its own
     return lm, config
 
 
@@ -38,7 +39,9 @@ def _weights(folder: Path) -> tuple[Lm, dict[str, Any]]:
 def _codec() -> Mimi:
     config = json.loads((TTS / "mimi_config.json").read_text())
     mimi = Mimi(MimiConfig.from_config_dict(config, num_codebooks=6))
-    return mimi.load_pytorch_weights(TTS / "mimi.safetensors")
+    mimi.load_pytorch_weights(TTS / "mimi.safetensors")
+    mx.eval(mimi.parameters())
+    return mimi
 
 
 def speaker(folder: Path = TTS, temp: float = 0.0, **settings: Any) -> TTSModel:

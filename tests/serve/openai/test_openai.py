@@ -195,6 +195,7 @@ def test_a_client_that_hangs_up_is_not_listened_for(
     def counted(*given):
         for step in listen(*given):
             steps.append(step)
+            time.sleep(0.005)  # no machine is through before the client hangs up
             yield step
 
     monkeypatch.setattr(files, "_listen", counted)
