@@ -166,12 +166,12 @@ class Corpus:
         return own if " ".join(plain(text)) in HELD_OUT else text
 
     def speech(self) -> None:
-        sentences = Sentences(6)
+        sentences = Sentences(10 * self.args.seed + 6)
         for i in range(self.args.sentences):
             self.say(sentences(), ["heart", "heart", "low", "high"][i % 4], False)
 
     def heard(self) -> None:
-        sentences = Sentences(7)
+        sentences = Sentences(10 * self.args.seed + 7)
         for _ in range(self.args.sentences):
             self.say(sentences(), "other", True)
         self._natural("ko*_*")
