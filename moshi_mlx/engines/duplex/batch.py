@@ -24,8 +24,9 @@ from ..closing import Closing
 from ..owner import Owner
 from ..residency import Residency, count_sessions
 from .persona import Start
+from .reply import Reply
 from .sampling import Sampling
-from .session import DuplexSession, First, Reply, step_together
+from .session import DuplexSession, First, step_together
 from .stepper import Stepper
 
 

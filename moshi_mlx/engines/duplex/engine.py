@@ -29,8 +29,9 @@ from .batch import Batch
 from .files import Heard, Response, heard_frames, respond
 from .greeting import greeting_tokens
 from .persona import Persona, PersonaPrompts, Start, greet
+from .reply import Reply
 from .sampling import Sampling
-from .session import DuplexSession, First, Reply
+from .session import DuplexSession, First
 
 MOST_TIMES = 2  # an image may be larger than the model was trained with
 

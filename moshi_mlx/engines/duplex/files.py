@@ -23,7 +23,8 @@ from ...documents.transcript import Timed, words
 from ...documents.words import Word
 from ...errors import AudioError
 from .endings import FRAME_RATE
-from .session import DuplexSession, Reply
+from .reply import Reply
+from .session import DuplexSession
 
 Heard = SoundLike | NDArray[Any] | Iterable[Pcm]
 NO_SOUND = "the response kept no sound: make it with keep_sound=True."

@@ -2,13 +2,11 @@
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from threading import Lock
 from typing import Literal, TypeVar
 
 import mlx.core as mx
 import numpy as np
-from numpy.typing import NDArray
 
 from ...audio.samples import Pcm, as_float
 from ...checkpoint.eos import EOS
@@ -21,6 +19,7 @@ from ...utils.trace import Trace
 from ..keeping import Keeping
 from ..owner import Owner
 from .endings import finish
+from .reply import Reply
 from .rows import RowGen
 from .sampling import Sampling
 from .sights import IMAGE_START, Sight
@@ -28,26 +27,6 @@ from .stepper import Stepper
 
 R = TypeVar("R")
 First = Literal["twice", "silence"]
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What one frame of 80 ms brought.
-
-    Attributes:
-        pcm: float32 ``[1920]`` at 24 kHz; None in the first frames of a model whose
-            streams are delayed by more than one step, and for one that does not speak.
-        text: words or parts of words said with this step, often empty.
-        text_token: the text token behind it.
-        tokens: own codes int32 ``[own]`` of ``pcm``, None if there is none.
-        gate: how much the model looked at its image, 0 to 1; None without one.
-    """
-
-    pcm: NDArray[np.float32] | None
-    text: str
-    text_token: int
-    tokens: NDArray[np.int32] | None
-    gate: float | None = None
 
 
 class DuplexSession(Keeping):
@@ -99,8 +78,6 @@ class DuplexSession(Keeping):
         self.sampling = sampling
         self.reader = reader
         self.first = first
-        self.frame_size = stepper.codec.frame_size
-        self.sample_rate = stepper.codec.sample_rate
         self.live = True
         self.started = False
         self.steps = 0

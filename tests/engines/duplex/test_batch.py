@@ -8,8 +8,8 @@ import moshi_mlx
 from moshi_mlx.codec import NativeCodec
 from moshi_mlx.engines.duplex.batch import Batch
 from moshi_mlx.engines.duplex.engine import Moshi
+from moshi_mlx.engines.duplex.reply import Reply
 from moshi_mlx.engines.duplex.sampling import Sampling
-from moshi_mlx.engines.duplex.session import Reply
 from moshi_mlx.errors import ConfigError
 from tests import tiny
 from tests.first_uses import operations

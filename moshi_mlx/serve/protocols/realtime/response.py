@@ -7,7 +7,7 @@ it pauses or the user begins to speak.
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ....engines.duplex.session import Reply
+from ....engines.duplex.reply import Reply
 from ....engines.stt.rows import is_loud
 from ...sounds import SampleWriter
 from .messages import BadEvent, Tell, coded, new_id

@@ -7,8 +7,9 @@ from collections import deque
 from ....audio.framing import Framer
 from ....audio.samples import Pcm
 from ....engines.duplex.batch import Batch
+from ....engines.duplex.reply import Reply
 from ....engines.duplex.sampling import Sampling
-from ....engines.duplex.session import DuplexSession, Reply
+from ....engines.duplex.session import DuplexSession
 from ....engines.line import Answer
 from ....errors import MoshiError, NoPlace, NotServed, ProtocolError
 from ....utils.sampling import new_seed

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ....audio.framing import Framer
 from ....audio.samples import Pcm, as_int16
-from ....engines.duplex.session import DuplexSession, Reply
+from ....engines.duplex.reply import Reply
+from ....engines.duplex.session import DuplexSession
 from ....errors import NoPlace, NotServed
 from ...service import Service
 from ...sounds import SampleReader
