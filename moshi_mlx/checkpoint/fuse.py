@@ -8,6 +8,7 @@ from mlx.utils import tree_unflatten
 
 from ..errors import CheckpointError
 from ..modules.embedding import PARTS, QuantizedScaledEmbedding, ScaledEmbedding
+from ..modules.quantized import dequantised
 from ..utils.remap import shown
 from ..utils.tensor_files import Weights
 from .lora import A, B, merge, split_adapters
@@ -55,15 +56,7 @@ def as_floats(layer: Any) -> mx.array:
     """A layer's weights, dequantised if need be, in float32."""
     if "scales" not in layer:
         return layer["weight"].astype(mx.float32)
-    return mx.dequantize(
-        layer["weight"],
-        layer["scales"],
-        layer.get("biases"),
-        group_size=layer.group_size,
-        bits=layer.bits,
-        mode=layer.mode,
-        dtype=mx.float32,
-    )
+    return dequantised(layer, layer, mx.float32)
 
 
 def dequantize(lm: nn.Module, dtype: mx.Dtype = mx.bfloat16) -> None:

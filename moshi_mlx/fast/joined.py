@@ -11,7 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..modules.embedding import PARTS, QuantizedScaledEmbedding, ScaledEmbedding
-from . import ops
+from ..modules.quantized import dequantised
 from .linear import FastLinear, FastQuantizedLinear, with_weights
 
 KNOWN = (  # exactly these: the call of another class may do anything
@@ -95,7 +95,7 @@ class JoinedEmbedding(_Joined):
         found = {name: array[row] for name, array in arrays.items()}
         if "scales" not in found:
             return found["weight"].sum(axis=1)
-        return ops.dequantised(layers[0], found).sum(axis=1)
+        return dequantised(layers[0], found).sum(axis=1)
 
 
 class JoinedLinear(_Joined):

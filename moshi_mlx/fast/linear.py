@@ -6,6 +6,7 @@ from copy import copy
 import mlx.core as mx
 import mlx.nn as nn
 
+from ..modules.quantized import dequantised
 from . import ops
 from .twin import forget, form, ready
 
@@ -70,7 +71,7 @@ class FastQuantizedLinear(_Fast, nn.QuantizedLinear):
         return self.keep(self._floats()) if kept is None else kept
 
     def _floats(self) -> mx.array:
-        return ops.dequantised(self, self, mx.float32)
+        return dequantised(self, self, mx.float32)
 
     def __call__(self, x: mx.array) -> mx.array:
         factor = self.factor(x)

@@ -7,7 +7,7 @@ as few steps as possible. ``on_gpu`` is the only place that asks for the device.
 
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 
 import mlx.core as mx
@@ -53,25 +53,6 @@ def _gumbel(shape: tuple[int, ...]) -> Callable[[mx.array], mx.array]:
 
 
 ACTIVATIONS = {**mlp.ACTIVATIONS, "silu": silu, "gelu": gelu}
-
-
-def dequantised(
-    layer: nn.Module, parts: Mapping[str, mx.array], dtype: mx.Dtype | None = None
-) -> mx.array:
-    """Floats of a quantised layer's weight, scales and biases, or of some rows.
-
-    Args:
-        dtype: of the result; by default that of the scales, if they have a float one.
-    """
-    return mx.dequantize(
-        parts["weight"],
-        parts["scales"],
-        parts.get("biases"),
-        group_size=layer.group_size,
-        bits=layer.bits,
-        mode=layer.mode,  # type: ignore[arg-type]
-        dtype=dtype,
-    )
 
 
 def linear(x: mx.array, weight: mx.array, bias: mx.array | None = None) -> mx.array:

@@ -1,0 +1,25 @@
+"""The floats behind weights in a few bits."""
+
+from collections.abc import Mapping
+
+import mlx.core as mx
+import mlx.nn as nn
+
+
+def dequantised(
+    layer: nn.Module, parts: Mapping[str, mx.array], dtype: mx.Dtype | None = None
+) -> mx.array:
+    """Floats of a quantised layer's weight, scales and biases, or of some rows.
+
+    Args:
+        dtype: of the result; by default that of the scales, if they have a float one.
+    """
+    return mx.dequantize(
+        parts["weight"],
+        parts["scales"],
+        parts.get("biases"),
+        group_size=layer.group_size,
+        bits=layer.bits,
+        mode=layer.mode,  # type: ignore[arg-type]
+        dtype=dtype,
+    )
