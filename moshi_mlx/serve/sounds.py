@@ -1,5 +1,7 @@
 """Sound as clients send it, in pieces cut anywhere, to samples of a model's rate."""
 
+import base64
+import binascii
 import io
 import struct
 from typing import Protocol
@@ -17,6 +19,16 @@ MOST_HEADER = 65536  # bytes before the samples of a WAV stream
 _INTEGER, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE  # kinds of samples in a WAV header
 _SAMPLES = {(_INTEGER, 2): "<i2", (_INTEGER, 4): "<i4", (_FLOAT, 4): "<f4"}
 _FORMAT = struct.Struct("<HHIIHH")  # kind, channels, rate, bytes/s, frame, bits
+
+
+def from_base64(value: object) -> bytes | None:
+    """The bytes of a string in base64; None for anything else."""
+    if not isinstance(value, str):
+        return None
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return None
 
 
 class SoundReader(Protocol):

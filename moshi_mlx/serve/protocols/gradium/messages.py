@@ -1,12 +1,12 @@
 """Gradium's messages: JSON objects with a ``type``; sound is in base64."""
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from ....errors import ProtocolError
+from ...sounds import from_base64
 
 MOST_CHARS = 100_000  # characters of a message or a posted text
 SOUND_FORMATS = "pcm, pcm_RATE, wav, opus, ulaw_8000 or alaw_8000"
@@ -53,13 +53,10 @@ def words_of(fields: Fields) -> str:
 
 def sound_of(fields: Fields) -> bytes:
     """The bytes of an audio message. Raises: ProtocolError."""
-    audio = fields.get("audio")
-    try:
-        if isinstance(audio, str):
-            return base64.b64decode(audio, validate=True)
-    except (binascii.Error, ValueError):
-        pass
-    raise ProtocolError("an audio message needs its audio, in base64.")
+    sound = from_base64(fields.get("audio"))
+    if sound is None:
+        raise ProtocolError("an audio message needs its audio, in base64.")
+    return sound
 
 
 def settings_of(fields: Fields) -> Fields:

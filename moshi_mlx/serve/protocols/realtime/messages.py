@@ -1,13 +1,13 @@
 """Events of the Realtime API: JSON objects with a ``type``; sound is in base64."""
 
 import base64
-import binascii
 import json
 import uuid
 from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
 from ....errors import NoPlace, NotServed, ProtocolError
+from ...sounds import from_base64
 
 EventFields = Mapping[str, Any]
 
@@ -51,13 +51,10 @@ def read_event(data: bytes | str) -> EventFields:
 
 def sound_of(fields: EventFields) -> bytes:
     """The sound of an ``append`` event. Raises: BadEvent."""
-    audio = fields.get("audio")
-    try:
-        if isinstance(audio, str):
-            return base64.b64decode(audio, validate=True)
-    except (binascii.Error, ValueError):
-        pass
-    raise BadEvent("audio must be sound in base64.", "invalid_audio", "audio")
+    sound = from_base64(fields.get("audio"))
+    if sound is None:
+        raise BadEvent("audio must be sound in base64.", "invalid_audio", "audio")
+    return sound
 
 
 def coded(data: bytes) -> str:
