@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ....engines.stt.batch import STTBatch
+from ....engines.tts.batch import TTSBatch
 from ....errors import MoshiError
 from ...gate.refusal import Refused
 from ...service import Service
@@ -23,31 +25,31 @@ async def modules_info(service: Service, request: "Request") -> "Response":
     modules = []
     speech = service.speech
     if speech.stt is not None:
-        batch = speech.stt.value
-        rows, taken = (0, 0) if batch is None else (batch.rows, batch.taken)
         modules.append(
             {
                 "type": "batched_asr",
                 "path": "/api/asr-streaming",
                 "lm": speech.stt.name,
                 "audio_tokenizer": "mimi",
-                "used_slots": str(taken),
-                "total_slots": str(rows),
+                **_slots(speech.stt.value),
             }
         )
     if speech.tts is not None:
-        batch = speech.tts.value
-        rows, taken = (0, 0) if batch is None else (batch.rows, batch.taken)
         modules.append(
             {
                 "type": "py",
                 "path": "/api/tts_streaming",
                 "script": speech.tts.name,
-                "used_slots": str(taken),
-                "total_slots": str(rows),
+                **_slots(speech.tts.value),
             }
         )
     return JSONResponse(modules)
+
+
+def _slots(batch: STTBatch | TTSBatch | None) -> dict[str, str]:
+    """The places of a batch; none before its model is loaded."""
+    rows, taken = (0, 0) if batch is None else (batch.rows, batch.taken)
+    return {"used_slots": str(taken), "total_slots": str(rows)}
 
 
 async def clone(service: Service, request: "Request") -> "Response":
