@@ -50,7 +50,7 @@ def _asr(offer: Offer) -> "AsrProgram":
         name=offer.name,
         attribution=_kyutai(),
         installed=True,
-        description=f"SpeechService to text with {offer.name}",
+        description=f"Speech to text with {offer.name}",
         version=__version__,
         languages=list(offer.languages),
     )
