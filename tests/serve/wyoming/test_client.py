@@ -21,6 +21,7 @@ from moshi_mlx.errors import ConfigError
 from moshi_mlx.serve.protocols.wyoming.server import wyoming_server
 from moshi_mlx.serve.protocols.wyoming.wire import Bounds
 from moshi_mlx.serve.speech import SpeechService
+from tests.serve.wyoming.reading import until
 
 
 class Live:
@@ -105,15 +106,6 @@ async def connected(speech: FakeSpeech, bounds: Bounds | None = None):
         client = AsyncTcpClient("127.0.0.1", port, read_timeout=10)
         async with client:
             yield client
-
-
-async def until(client: AsyncTcpClient, kind: str) -> list[Event]:
-    events = []
-    while not events or events[-1].type != kind:
-        event = await client.read_event()
-        assert event is not None, [e.type for e in events]
-        events.append(event)
-    return events
 
 
 async def settled(speech: FakeSpeech) -> None:

@@ -11,7 +11,6 @@ import pytest
 from wyoming.asr import Transcribe, Transcript
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.client import AsyncTcpClient
-from wyoming.event import Event
 from wyoming.info import Describe, Info
 from wyoming.tts import (
     Synthesize,
@@ -30,6 +29,7 @@ from moshi_mlx.serve.protocols.wyoming.server import WyomingPort, wyoming_server
 from moshi_mlx.serve.speech import SpeechService
 from tests.listening import noise
 from tests.serve.small import VOICE, small
+from tests.serve.wyoming.reading import until
 
 TEXT = "hello there how are you today in paris"
 
@@ -40,15 +40,6 @@ async def connected(speech: SpeechService) -> AsyncIterator[AsyncTcpClient]:
         client = AsyncTcpClient("127.0.0.1", port, read_timeout=60)
         async with client:
             yield client
-
-
-async def until(client: AsyncTcpClient, kind: str) -> list[Event]:
-    events = []
-    while not events or events[-1].type != kind:
-        event = await client.read_event()
-        assert event is not None and event.type != "error", [*events[-1:], event]
-        events.append(event)
-    return events
 
 
 async def transcribed(client: AsyncTcpClient, pcm: np.ndarray) -> str:
