@@ -24,8 +24,10 @@ from tests.recogniser import hear
 from tests.sound_devices.pulse import BUFFER_MS, Pulse, wait_for
 
 WAIT = 60  # seconds: only ever used up by a test that fails
-QUESTIONS = Path(moshi_mlx.__file__).parent / "demo/questions"
-ANSWER = "Why did the robot go on holiday? To recharge its batteries!"
+# Understood wherever in a frame it begins, unlike the joke (8 of 8 starts, 3 of 8).
+QUESTION = Path(moshi_mlx.__file__).parent / "demo/questions/planet.wav"
+ANSWER = "Jupiter is the biggest planet."
+PATIENCE = 20  # seconds in which an answer begins, or the question was not understood
 
 
 class Chat:
@@ -92,11 +94,16 @@ def resembles(one: np.ndarray, other: np.ndarray) -> float:
     return float(peak / (np.linalg.norm(one) * np.linalg.norm(other)))
 
 
-def ask(pulse: Pulse, talk: Chat, times: int) -> str | None:
-    """Ask for a joke; returns which answer came out of the loudspeaker."""
-    ear = pulse.listen()
-    pulse.say(audio.read(QUESTIONS / "joke.wav")[0])
-    talk.wait_for("batteries!", times)
+def ask(pulse: Pulse, talk: Chat) -> str | None:
+    """Ask; returns which answer came out of the loudspeaker, or None if none did."""
+    ear, before = pulse.listen(), talk.said.count(ANSWER)
+    pulse.say(audio.read(QUESTION)[0])
+    until = time.monotonic() + PATIENCE
+    while talk.said.count(ANSWER) == before:
+        if time.monotonic() > until:  # sound was lost on the way: Moshi said another
+            return None
+        assert talk.process.poll() is None, talk.said
+        time.sleep(0.1)
     wait_for(ear.hears_an_end)
     return hear(ear.stop())
 
@@ -109,9 +116,9 @@ def test_a_question_is_answered_through_the_loudspeaker(
     talk.wait_for("something.")  # Moshi greets who says nothing
     wait_for(ear.hears_an_end)
     heard, asked = None, 0
-    while heard != ANSWER and asked < 4:  # gaps, on a busy machine
+    while heard != ANSWER and asked < 6:  # gaps, on a busy machine
         asked += 1
-        heard = ask(pulse, talk, asked)
+        heard = ask(pulse, talk)
     figures = json.loads(talk.end(signal.SIGINT))
     check(figures)
     assert talk.process.returncode == 128 + signal.SIGINT
@@ -120,10 +127,10 @@ def test_a_question_is_answered_through_the_loudspeaker(
     assert ANSWER in figures["text"]
     words = json.loads(talk.file(".json").read_text())["words"]
     assert " ".join(word["text"] for word in words) == figures["text"]
-    assert "recharge" in talk.file(".srt").read_text()
+    assert "Jupiter" in talk.file(".srt").read_text()
     user, moshi = audio.read(talk.file(".wav"), mono=False)
     assert user.shape == moshi.shape
-    assert resembles(user, audio.read(QUESTIONS / "joke.wav")[0]) > 0.2
+    assert resembles(user, audio.read(QUESTION)[0]) > 0.2
     assert "<svg" in talk.file(".html").read_text()
     trace = json.loads((pulse.folder / "trace.json").read_text())["traceEvents"]
     assert {"encode", "step", "decode", "wait"} <= {event["name"] for event in trace}
