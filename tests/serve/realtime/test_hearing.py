@@ -10,6 +10,7 @@ from moshi_mlx.documents.words import Word
 from moshi_mlx.engines.stt.batch import Marker
 from moshi_mlx.engines.stt.events import Pauses, WordBegun
 from moshi_mlx.serve.protocols.realtime.hearing import UserSide
+from moshi_mlx.serve.protocols.realtime.items import Items
 from moshi_mlx.serve.speech import Ears
 
 SECOND = np.zeros(24000, np.float32)
@@ -52,7 +53,7 @@ def told(
 
     async def main() -> None:
         ears = FakeEars()
-        hearing = UserSide(tell, cast(Ears, ears), detection, 24000)
+        hearing = UserSide(tell, Items(tell), cast(Ears, ears), detection, 24000)
         running = asyncio.ensure_future(hearing.run())
         await act(hearing, ears)
         while not ears.events.empty():

@@ -201,9 +201,32 @@ def test_responses_are_asked_for_and_cancelled(serve):
         socket.response.cancel(event_id="mine")
         error = next(events).error
         assert (error.code, error.event_id) == ("response_cancel_not_active", "mine")
+
+
+def test_items_are_kept_in_their_order(serve):
+    server = serve()
+    connecting = client_of(server).realtime.connect(model="moshi")
+    with connected(connecting) as (socket, events):
+        next(events)
         text: Any = {"type": "message", "role": "user", "content": []}
-        socket.conversation.item.create(item=text)
-        assert until(events, "conversation.item.done")[-1].item.role == "user"
+        previous = None
+        for id in ("one", "two", "three"):
+            socket.conversation.item.create(item={**text, "id": id})
+            done = until(events, "conversation.item.done")[-1]
+            assert (done.item.id, done.previous_item_id) == (id, previous)
+            previous = id
+        socket.conversation.item.delete(item_id="two")
+        assert next(events).item_id == "two"
+        socket.response.create()
+        added = until(events, "conversation.item.added")[-1]
+        assert added.previous_item_id == "three"
+        socket.response.cancel()
+        until(events, "response.done")
+        for id, role in ((added.item.id, "assistant"), ("three", "user")):
+            socket.conversation.item.retrieve(item_id=id)
+            assert next(events).item.role == role
+        socket.conversation.item.retrieve(item_id="two")
+        assert next(events).error.code == "item_retrieve_invalid_item_id"
 
 
 @pytest.mark.slow  # the demo listens to ten seconds of silence at the end

@@ -12,6 +12,7 @@ from ...service import Service
 from ...sounds import SoundReader
 from ...speech import Ears
 from .hearing import UserSide
+from .items import Items
 from .messages import BadEvent, EventFields, error_fields, new_id, read_event, sound_of
 from .response import Responses
 from .session import LONGEST_S, RealtimeSession
@@ -116,7 +117,8 @@ class RealtimeConnection(RealtimeSocket):
     def __init__(self, service: Service, socket: "WebSocket"):
         super().__init__(service, socket)
         self.session = RealtimeSession.of(service, socket.query_params)
-        self._responses = Responses(self.tell, self.session, _HZ)
+        self._items = Items(self.tell)
+        self._responses = Responses(self.tell, self.session, self._items, _HZ)
         self._ears: Ears | None = None
         self._hearing: UserSide | None = None
         self._talk: MoshiTalk | None = None
@@ -154,7 +156,8 @@ class RealtimeConnection(RealtimeSocket):
             if not talks:  # else turns are found by loudness
                 raise
         self._hearing = UserSide(
-            *(self.tell, self._ears, self.session.turn_detection, _HZ),
+            *(self.tell, self._items, self._ears),
+            *(self.session.turn_detection, _HZ),
             self._responses.interrupt if talks else None,
             not self.session.transcribes,
         )
@@ -193,7 +196,7 @@ class RealtimeConnection(RealtimeSocket):
         elif kind == "response.cancel":
             await self._responses.cancel()
         elif kind.startswith("conversation.item."):
-            await self._item(kind, event)
+            await self._items.obey(kind.removeprefix("conversation.item."), event)
         else:
             raise BadEvent(f"the event {kind[:60]!r} is unknown.", param="type")
 
@@ -232,34 +235,6 @@ class RealtimeConnection(RealtimeSocket):
     def _check_talks(self) -> None:
         if self.session.kind != "realtime":
             raise BadEvent("a transcription session has no responses.", param="type")
-
-    async def _item(self, kind: str, event: EventFields) -> None:
-        """Items are acknowledged. Moshi cannot read, so they change nothing it says."""
-        what = kind.rpartition(".")[2]
-        if what == "create":
-            item = event.get("item")
-            if not isinstance(item, dict):
-                raise BadEvent("item must be an object.", param="item")
-            item = {"object": "realtime.item", "status": "completed", **item}
-            item.setdefault("id", new_id("item"))
-            previous = event.get("previous_item_id")
-            for done in ("added", "done"):
-                kind = f"conversation.item.{done}"
-                await self.tell(kind, previous_item_id=previous, item=item)
-            return
-        id = event.get("item_id")
-        if not isinstance(id, str):
-            raise BadEvent("item_id must be a string.", param="item_id")
-        if what == "delete":
-            await self.tell("conversation.item.deleted", item_id=id)
-        elif what == "truncate":
-            kept = {k: event.get(k, 0) for k in ("content_index", "audio_end_ms")}
-            await self.tell("conversation.item.truncated", item_id=id, **kept)
-        elif what == "retrieve":
-            words = "items are not kept: there is none to retrieve."
-            raise BadEvent(words, "item_retrieve_invalid_item_id", "item_id")
-        else:
-            raise BadEvent(f"the event {kind[:60]!r} is unknown.", param="type")
 
 
 async def serve_realtime(service: Service, socket: "WebSocket") -> None:

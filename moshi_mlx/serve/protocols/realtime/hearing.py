@@ -11,6 +11,7 @@ from ....documents.words import Word
 from ....engines.stt.batch import Marker
 from ....engines.stt.events import EndOfTurn, Pauses, WordBegun
 from ...speech import Ears
+from .items import Items
 from .messages import BadEvent, EventFields, Tell, new_id
 from .turns import LoudTurns, WordTurns, silence_s
 
@@ -47,6 +48,7 @@ class UserSide:
 
     Args:
         tell: sends an event.
+        items: of the conversation.
         ears: a listening model; None finds turns by loudness, and reads no words.
         detection: how turns are found; None if the client commits them.
         sample_rate: Hz of what is put.
@@ -57,15 +59,17 @@ class UserSide:
     def __init__(
         self,
         tell: Tell,
+        items: Items,
         ears: Ears | None,
         detection: EventFields | None,
         sample_rate: int,
         on_speech: Callable[[], Awaitable[None]] | None = None,
         silent: bool = False,
     ):
-        self._tell_client, self._ears, self._rate = tell, ears, sample_rate
+        self._tell_client, self._items = tell, items
+        self._ears, self._rate = ears, sample_rate
         self._on_speech, self._silent = on_speech, silent
-        self._item, self._previous = _Item(), None
+        self._item = _Item()
         self._waiting: deque[_Item] = deque()  # committed, their last words to come
         self._heard = 0  # samples
         self._since = 0.0  # seconds: begin of what is not committed
@@ -187,17 +191,14 @@ class UserSide:
     async def _commit(self) -> None:
         """Make an item of the sound so far; its last words come later."""
         item, self._item = self._item, _Item()
-        previous, self._previous = self._previous, item.id
         item.seconds, self._since = self._heard_s - self._since, self._heard_s
         self._speaking = False
         await self._tell_client(
-            "input_audio_buffer.committed", item_id=item.id, previous_item_id=previous
+            "input_audio_buffer.committed",
+            item_id=item.id,
+            previous_item_id=self._items.last,
         )
-        await self._tell_client(
-            "conversation.item.added",
-            previous_item_id=previous,
-            item=item.shown("in_progress"),
-        )
+        await self._items.add(item.shown("in_progress"))
         if self._ears is None:
             await self._complete(item)
         else:
@@ -205,11 +206,7 @@ class UserSide:
             await self._ears.flush(0)
 
     async def _complete(self, item: _Item) -> None:
-        await self._tell_client(
-            "conversation.item.done",
-            previous_item_id=None,
-            item=item.shown("completed"),
-        )
+        await self._items.finish(item.shown("completed"))
         if self._ears is not None and not self._silent:
             await self._tell_client(
                 f"{_TRANSCRIPTION}.completed",

@@ -10,6 +10,7 @@ from typing import Any
 from ....engines.duplex.reply import Reply
 from ....engines.stt.rows import is_loud
 from ...sounds import SampleWriter
+from .items import Items
 from .messages import BadEvent, Tell, coded, new_id
 from .session import RealtimeSession
 
@@ -24,6 +25,7 @@ class Responses:
     Args:
         tell: sends an event.
         session: its output format is that of the moment a response opens.
+        items: of the conversation.
         sample_rate: Hz of Moshi's sound.
 
     Attributes:
@@ -31,8 +33,11 @@ class Responses:
             user's turn to be over, sooner than a pause can show it.
     """
 
-    def __init__(self, tell: Tell, session: RealtimeSession, sample_rate: int):
-        self._tell, self._session, self._rate = tell, session, sample_rate
+    def __init__(
+        self, tell: Tell, session: RealtimeSession, items: Items, sample_rate: int
+    ):
+        self._tell, self._session = tell, session
+        self._items, self._rate = items, sample_rate
         self._writer: SampleWriter | None = None
         self._id = self._item = ""
         self._text: list[str] = []
@@ -112,7 +117,7 @@ class Responses:
         item = self._shown("in_progress")
         at = {"response_id": self._id, "output_index": 0}
         await self._tell("response.output_item.added", **at, item=item)
-        await self._tell("conversation.item.added", previous_item_id=None, item=item)
+        await self._items.add(item)
         part = {"type": "audio", "transcript": ""}
         await self._tell("response.content_part.added", **self._where, part=part)
 
@@ -137,7 +142,7 @@ class Responses:
         item = self._shown("completed" if status == "completed" else "incomplete")
         at = {"response_id": self._id, "output_index": 0}
         await self._tell("response.output_item.done", **at, item=item)
-        await self._tell("conversation.item.done", previous_item_id=None, item=item)
+        await self._items.finish(item)
         response = self._response(status, reason, [item])
         self._id = ""
         await self._tell("response.done", response=response)
