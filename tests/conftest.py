@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -11,6 +12,22 @@ from moshi_mlx.linux_cpu import use_fast_products
 
 use_fast_products()  # for the tests of single modules too
 _on_gpu = ops.on_gpu
+
+
+def hear_signals() -> None:
+    """Undo what a shell's `&` and nohup do: commands that tests start would inherit
+    that SIGINT or SIGHUP is ignored, and not end as they should."""
+    defaults = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    for number, default in defaults.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, default)
+
+
+hear_signals()
 
 NO_SKIP = "MOSHI_MLX_NO_SKIP"  # or CI: a skipped test fails
 # A skip whose reason starts so states a fact of the platform (no wheel for it), not a

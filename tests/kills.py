@@ -29,6 +29,7 @@ from moshi_mlx.audio.files import write_wav
 from moshi_mlx.cli.main import INTERRUPTED, main
 from moshi_mlx.utils.tensor_files import read_header
 from tests.checkpoint.folders import write_with_codec
+from tests.conftest import hear_signals
 from tests.family import listening
 from tests.listening import noise
 from tests.questions import QUESTIONS
@@ -259,6 +260,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--signals", default="KILL,TERM,HUP")
     given = parser.parse_args(arguments)
+    hear_signals()
     for name in ("moshi_mlx.engines.load", "moshi_mlx.engines.tts", "rich.progress"):
         importlib.import_module(name)
     for name in given.commands or COMMANDS:

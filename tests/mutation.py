@@ -2,20 +2,29 @@
 
 The changes are cosmic-ray's. Each runs in a fork that has the libraries loaded already,
 on a copy of the package, so that a change costs a fraction of a second.
+
+A change is noticed if the tests fail, or if they do not end: after ten times the
+processor time of the unchanged tests, or after `WAIT_S` seconds of waiting, and then
+only if the unchanged tests do end in that time (a busy machine is no kill). With
+`--results FILE` what was tried stands in FILE, and a second run goes on from there.
 """
 
 import argparse
 import difflib
+import hashlib
 import importlib
+import importlib.util
+import json
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cosmic_ray.plugins
@@ -23,7 +32,8 @@ from cosmic_ray.ast import ast_nodes, get_ast_from_path
 from cosmic_ray.mutating import mutate_code
 
 ROOT = Path(__file__).parents[1]
-LIMIT_S = 30
+WAIT_S = 240
+MEMORY = 8 << 30  # bytes: a loop that never ends may also fill the machine
 GATE = "tests/serve/gate"
 # Files, and the tests that are to notice every change of what they do.
 TARGETS: dict[str, list[str]] = {
@@ -95,23 +105,68 @@ def changed(source: str, mutant: Mutant) -> str | None:
         return None
 
 
-def is_noticed(folder: Path, tests: list[str]) -> bool:
-    """Whether the tests fail, or do not end, on the package in a folder."""
-    child = os.fork()
-    if child == 0:
-        _run_tests(folder, tests)
-    until = time.monotonic() + LIMIT_S
-    while time.monotonic() < until:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            return status != 0
-        time.sleep(0.02)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return True
+class Unfit(Exception):
+    """The unchanged tests fail or take too long: nothing can be said about changes."""
 
 
-def _run_tests(folder: Path, tests: list[str]) -> None:
+@dataclass
+class Tests:
+    """The tests of one file of the package, in a folder of their own."""
+
+    folder: Path
+    target: str
+    cpu_s: float = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if self.run(cpu_s=3600) != "passed":
+            raise Unfit(f"the tests of {self.target} do not pass without any change")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used = (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
+        self.cpu_s = 10 * used + 10
+        cached = importlib.util.cache_from_source(str(self.path))
+        Path(cached).unlink(missing_ok=True)
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "moshi_mlx" / self.target
+
+    def outcome(self, changed: str) -> str:
+        """`passed`, `failed`, or `endless` if they run or wait without an end."""
+        source = self.path.read_text()
+        self.path.write_text(changed)
+        try:
+            result = self.run(self.cpu_s, writes=False)
+        finally:
+            self.path.write_text(source)
+        if result == "waited":
+            if self.run(self.cpu_s, writes=False) != "passed":
+                raise Unfit(f"the machine is too busy for the tests of {self.target}")
+            result = "endless"
+        return result
+
+    def run(self, cpu_s: float, writes: bool = True) -> str:
+        """Run the tests as the package stands: `outcome`'s words, or `waited`."""
+        child = os.fork()
+        if child == 0:
+            resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_s), int(cpu_s) + 1))
+            resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+            _run_tests(self.folder, TARGETS[self.target], writes)
+        until = time.monotonic() + WAIT_S
+        while time.monotonic() < until:
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if pid and os.WIFSIGNALED(status):
+                spent = os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)
+                return "endless" if spent else "failed"
+            if pid:
+                return "failed" if status else "passed"
+            time.sleep(0.05)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return "waited"
+
+
+def _run_tests(folder: Path, tests: list[str], writes: bool) -> None:
     """In a fork, which this ends."""
     import pytest
 
@@ -119,13 +174,13 @@ def _run_tests(folder: Path, tests: list[str]) -> None:
     os.dup2(silent, 1)
     os.dup2(silent, 2)
     os.chdir(folder)
-    sys.dont_write_bytecode = True
+    sys.dont_write_bytecode = not writes  # what is changed has none
     sys.path.insert(0, str(folder))
     quick = "not slow and not network and not clients"
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-m", quick]
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:rerunfailures"]
     code = 1
     try:
-        code = int(pytest.main([*options, *tests]))
+        code = int(pytest.main([*options, "-m", quick, *tests]))
     finally:
         os._exit(code)
 
@@ -137,52 +192,80 @@ def difference(before: str, after: str) -> str:
     return "\n".join(f"    {line}" for line in list(lines)[2:] if line[:2] != "@@")
 
 
-def mutate(folder: Path, target: str, sample: int | None = None) -> None:
+@dataclass
+class Results:
+    """What was tried: a line of JSON a change, in a file if there is one."""
+
+    file: Path | None
+    known: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.file is not None and self.file.exists():
+            lines = map(json.loads, self.file.read_text().splitlines())
+            self.known = {line["key"]: line["outcome"] for line in lines}
+
+    def add(self, key: str, **line: str | int) -> None:
+        self.known[key] = str(line["outcome"])
+        if self.file is not None:
+            with self.file.open("a") as out:
+                out.write(json.dumps({"key": key, **line}) + "\n")
+
+
+def mutate(folder: Path, target: str, sample: int | None, results: Results) -> None:
     """Try every change of a file, and print those that no test notices at once.
 
     Args:
+        folder: a copy of the package and its tests, to be changed.
+        target: the file, a key of `TARGETS`.
         sample: try only so many of them, drawn with a fixed seed.
+        results: the changes that were tried before are not tried again.
     """
-    path = folder / "moshi_mlx" / target
-    source = path.read_text()
-    if is_noticed(folder, TARGETS[target]):
-        raise SystemExit(f"the tests of {target} fail without any change")
-    tried, killed = 0, 0
-    chosen = list(mutants(path))
+    tests = Tests(folder, target)
+    source = tests.path.read_text()
+    chosen = list(mutants(tests.path))
     if sample is not None:
         chosen = random.Random(0).sample(chosen, min(sample, len(chosen)))
+    outcomes: list[str] = []
     for mutant in chosen:
         after = changed(source, mutant)
         if after is None:
             continue
-        tried += 1
-        path.write_text(after)
-        if is_noticed(folder, TARGETS[target]):
-            killed += 1
-        else:
-            change = difference(source, after)
+        change = difference(source, after)
+        key = hashlib.sha256(f"{target}\n{after}".encode()).hexdigest()[:16]
+        if key not in results.known:
+            outcome = tests.outcome(after)
+            where = {"file": target, "line": mutant.line, "change": change}
+            results.add(key, outcome=outcome, **where)
+        outcomes.append(results.known[key])
+        if results.known[key] == "passed":
             print(f"{target}, line {mutant.line}\n{change}", flush=True)
-    path.write_text(source)
-    share = f" ({killed / tried:.0%})" if tried else ""
-    print(f"{target}: {killed} of {tried} noticed{share}", flush=True)
+    killed = len(outcomes) - outcomes.count("passed")
+    share = f" ({killed / len(outcomes):.0%})" if outcomes else ""
+    endless = f", {outcomes.count('endless')} of them endless" if killed else ""
+    print(f"{target}: {killed} of {len(outcomes)} noticed{share}{endless}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("targets", nargs="*", help=f"of {', '.join(TARGETS)}")
     parser.add_argument("--sample", type=int, help="changes to try of each file")
+    parser.add_argument("--results", type=Path, help="keep what was tried in this file")
     given = parser.parse_args()
     for name in WARM:
         importlib.import_module(name)
+    results = Results(given.results)
     with tempfile.TemporaryDirectory(prefix="moshi-mutate-") as temporary:
         folder = Path(temporary)
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # in processes that tests start
+        sys.pycache_prefix = str(folder / "pycache")
         shutil.copytree(ROOT / "moshi_mlx", folder / "moshi_mlx")
-        for cached in folder.rglob("__pycache__"):
-            shutil.rmtree(cached)
         for name in ("tests", "pyproject.toml", "scripts"):
             (folder / name).symlink_to(ROOT / name)
         for target in given.targets or TARGETS:
-            mutate(folder, target, given.sample)
+            try:
+                mutate(folder, target, given.sample, results)
+            except Unfit as unfit:
+                print(unfit, flush=True)
 
 
 if __name__ == "__main__":
