@@ -3,10 +3,11 @@
 The changes are cosmic-ray's. Each runs in a fork that has the libraries loaded already,
 on a copy of the package, so that a change costs a fraction of a second.
 
-A change is noticed if the tests fail, or if they do not end: after ten times the
-processor time of the unchanged tests, or after `WAIT_S` seconds of waiting, and then
-only if the unchanged tests do end in that time (a busy machine is no kill). With
-`--results FILE` what was tried stands in FILE, and a second run goes on from there.
+A change is noticed if the tests fail, or if they do not end: they have used ten times
+the processor time of the unchanged tests, or have taken five times as long (`WAIT_S` at
+least) while the unchanged tests, run once more, end in that time: a busy machine is no
+kill. With `--results FILE` what was tried stands in FILE, and a second run goes on from
+there.
 """
 
 import argparse
@@ -115,15 +116,17 @@ class Tests:
 
     folder: Path
     target: str
-    cpu_s: float = field(default=0, init=False)
+    cpu_s: float = field(default=3600, init=False)
+    wait_s: float = field(default=3600, init=False)
 
     def __post_init__(self) -> None:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        if self.run(cpu_s=3600) != "passed":
+        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+        if self.run(writes=True) != "passed":
             raise Unfit(f"the tests of {self.target} do not pass without any change")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         used = (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
         self.cpu_s = 10 * used + 10
+        self.wait_s = max(WAIT_S, 5 * (time.monotonic() - began))
         cached = importlib.util.cache_from_source(str(self.path))
         Path(cached).unlink(missing_ok=True)
 
@@ -136,23 +139,24 @@ class Tests:
         source = self.path.read_text()
         self.path.write_text(changed)
         try:
-            result = self.run(self.cpu_s, writes=False)
+            result = self.run()
         finally:
             self.path.write_text(source)
         if result == "waited":
-            if self.run(self.cpu_s, writes=False) != "passed":
+            if self.run() != "passed":
                 raise Unfit(f"the machine is too busy for the tests of {self.target}")
             result = "endless"
         return result
 
-    def run(self, cpu_s: float, writes: bool = True) -> str:
+    def run(self, writes: bool = False) -> str:
         """Run the tests as the package stands: `outcome`'s words, or `waited`."""
         child = os.fork()
         if child == 0:
-            resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_s), int(cpu_s) + 1))
+            limit = int(self.cpu_s)
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
             resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
             _run_tests(self.folder, TARGETS[self.target], writes)
-        until = time.monotonic() + WAIT_S
+        until = time.monotonic() + self.wait_s
         while time.monotonic() < until:
             pid, status = os.waitpid(child, os.WNOHANG)
             if pid and os.WIFSIGNALED(status):

@@ -13,6 +13,7 @@ from moshi_mlx.cli.loading import say_what_it_serves
 from moshi_mlx.cli.main import main, run_command
 from moshi_mlx.errors import ConfigError
 
+WAIT_S = 120  # only ever used up by a test that fails
 OLD_FLAGS = ["--steps", "4000", "--no-browser", "--port", "0", "--host", "localhost"]
 
 
@@ -83,10 +84,10 @@ def test_the_old_command_serves_until_it_is_told_to_end(how):
         line = process.stdout.readline()
         assert line.startswith("Moshi is at http://localhost:")
         url = line.split()[-1]
-        with urllib.request.urlopen(url, timeout=10) as page:
+        with urllib.request.urlopen(url, timeout=WAIT_S) as page:
             assert b"<title>Moshi</title>" in page.read()
         process.send_signal(how)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=WAIT_S)
     code = 130 if how is signal.SIGINT else -signal.SIGTERM
     assert (process.returncode, err) == (code, "")
 

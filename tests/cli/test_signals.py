@@ -132,7 +132,7 @@ def run():
 sys.exit(guard(run))
 """
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from moshi_mlx.engines.thread import ModelThread
 from moshi_mlx.errors import MoshiError
 
-WAIT = 20  # seconds: only ever used up by a test that fails
+WAIT = 120  # seconds: only ever used up by a test that fails
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def run(tmp_path, code: str) -> subprocess.CompletedProcess[str]:
     path = tmp_path / "program.py"
     path.write_text(BEGIN + code)
     return subprocess.run(
-        [sys.executable, str(path)], capture_output=True, text=True, timeout=60
+        [sys.executable, str(path)], capture_output=True, text=True, timeout=300
     )
 
 

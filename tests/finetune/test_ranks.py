@@ -101,7 +101,7 @@ def test_two_processes_give_the_losses_of_the_joined_batch(tmp_path: Path):
         )
         for rank in range(2)
     ]
-    told = [child.communicate(timeout=120)[1] for child in children]
+    told = [child.communicate(timeout=600)[1] for child in children]
     assert [child.returncode for child in children] == [0, 0], told
     train(tmp_path / "alone")
     shared, alone = lines(tmp_path), lines(tmp_path / "alone")

@@ -13,7 +13,7 @@ from moshi_mlx.live.sound import SoundOptions
 from moshi_mlx.live.talk import Talk
 
 FRAME = np.zeros(1920, np.float32)
-WAIT = 10  # seconds: only ever used up by a test that fails
+WAIT = 120  # seconds: only ever used up by a test that fails
 
 
 @dataclass

@@ -13,7 +13,7 @@ from moshi_mlx.live import ends, sound
 from moshi_mlx.live.sound import Sound, SoundOptions
 
 RATE, BLOCK = 24000, 480
-WAIT_S = 20  # only ever used up by a test that fails
+WAIT_S = 120  # only ever used up by a test that fails
 
 
 class Machine:

@@ -11,7 +11,7 @@ import pytest
 from moshi_mlx.live.keys import END, keys
 from moshi_mlx.live.talk import quiet_c_libraries
 
-WAIT = 10  # seconds: only ever used up by a test that fails
+WAIT = 120  # seconds: only ever used up by a test that fails
 
 
 @pytest.fixture

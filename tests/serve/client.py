@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 HANDSHAKE, AUDIO, TEXT, CONTROL, METADATA, ERROR, PING = range(7)
 COLOURED, IMAGE = 7, 8
 START, END_TURN, PAUSE, RESTART = range(4)
-PATIENCE_S = 30.0  # for a message that must come
+PATIENCE_S = 120.0  # for a message that must come
 
 
 class Client:

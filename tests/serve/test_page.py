@@ -16,10 +16,10 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import moshi_mlx
 from moshi_mlx.audio import resample, write_wav
-from moshi_mlx.serve.gate.limits import Limits
 from moshi_mlx.serve.gate.security import Policy
+from tests.serve.conftest import PATIENT
 
-WAIT = 40  # seconds: only ever used up by a test that fails
+WAIT = 120  # seconds: only ever used up by a test that fails
 BROWSERS = (
     "chromium",
     "google-chrome",
@@ -144,7 +144,7 @@ def likeness(heard: np.ndarray, said: np.ndarray) -> float:
 
 
 def test_a_spoken_question_is_answered_in_words_and_sound(browser, serve, tmp_path):
-    server = serve(limits=Limits())
+    server = serve(limits=PATIENT)
     visit = Visit(browser, server.url("/"), viewport={"width": 390, "height": 844})
     page = visit.page
     page.click("#talk")
@@ -201,7 +201,7 @@ def test_a_spoken_question_is_answered_in_words_and_sound(browser, serve, tmp_pa
 
 
 def test_a_second_tab_waits_and_a_lost_server_is_found_again(browser, serve):
-    server = serve(limits=Limits())
+    server = serve(limits=PATIENT)
     first, second = (Visit(browser, server.url("/")) for _ in range(2))
     first.page.click("#talk")
     first.expect_state("talking")
@@ -211,7 +211,7 @@ def test_a_second_tab_waits_and_a_lost_server_is_found_again(browser, serve):
     second.expect_state("talking")
     server.stop()
     second.expect_words("#status", "The server does not answer")
-    serve(limits=Limits(), port=server.port)
+    serve(limits=PATIENT, port=server.port)
     second.expect_state("talking")
     for visit in (first, second):
         assert not visit.errors
@@ -228,7 +228,7 @@ def test_a_refused_microphone_is_explained(browser, serve):
 
 
 def test_a_server_that_is_gone_is_named_and_takes_nothing_along(browser, serve):
-    server = serve(limits=Limits())
+    server = serve(limits=PATIENT)
     visit = Visit(browser, server.url("/"))
     visit.page.click("#talk")
     visit.expect_state("talking")
@@ -283,7 +283,7 @@ def test_everything_fits_the_screen(browser, serve, width, height):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_to_object_to(browser, serve, scheme):
-    server = serve(limits=Limits())
+    server = serve(limits=PATIENT)
     visit = Visit(browser, server.url("/"), color_scheme=scheme)
     visit.expect_words("#model", "demo")
     found = [Axe().run(visit.page)]
@@ -295,7 +295,7 @@ def test_axe_finds_nothing_to_object_to(browser, serve, scheme):
 
 
 def test_sliders_have_names_of_their_own_and_reach_the_server(browser, serve):
-    server = serve(limits=Limits())
+    server = serve(limits=PATIENT)
     visit = Visit(browser, server.url("/"))
     page = visit.page
     visit.expect_words("#suggestions", "Tell me a joke.")

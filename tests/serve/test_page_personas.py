@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from moshi_mlx.serve.gate.limits import Limits
+from tests.serve.conftest import PATIENT
 from tests.serve.test_page import CHROMIUM, MISSING, Visit, browser, microphone  # noqa: F401
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
@@ -17,7 +17,7 @@ def test_preset_text_and_voice_reach_the_server(browser, serve):  # noqa: F811
         about={"text": "You wait.", "voices": ["NATF0", "NATM1"]},
         start=lambda text, voice: asked.append((text, voice)),
     )
-    server = serve(limits=Limits(), personas=personas)
+    server = serve(limits=PATIENT, personas=personas)
     visit = Visit(browser, server.url("/"))
     page = visit.page
     visit.expect_words("#model", "demo")
@@ -38,7 +38,7 @@ def test_preset_text_and_voice_reach_the_server(browser, serve):  # noqa: F811
 
 
 def test_a_model_without_personas_shows_no_box(browser, serve):  # noqa: F811
-    visit = Visit(browser, serve(limits=Limits()).url("/"))
+    visit = Visit(browser, serve(limits=PATIENT).url("/"))
     visit.expect_words("#model", "demo")
     visit.page.click("#open-settings")
     assert not visit.page.is_visible("#persona")

@@ -12,8 +12,8 @@ from playwright.sync_api import expect
 
 import moshi_mlx
 from moshi_mlx.engines.owner import model_thread
-from moshi_mlx.serve.gate.limits import Limits
 from moshi_mlx.serve.service import load_batch
+from tests.serve.conftest import PATIENT
 from tests.serve.test_page import CHROMIUM, MISSING, Visit, browser, microphone
 from tests.vision import vis_folder
 
@@ -41,7 +41,7 @@ def test_a_picture_is_chosen_shown_and_changed_while_talking(
 ):
     folder = vis_folder(tmp_path_factory.mktemp("vis"))
     batch = load_batch(model_thread(), lambda: moshi_mlx.load(folder), 1)
-    server = serve(batch=batch, limits=Limits().with_images())
+    server = serve(batch=batch, limits=PATIENT.with_images())
     visit = Visit(browser, server.url("/"))
     page, files, addresses = visit.page, list[bytes](), list[str]()
 
@@ -85,7 +85,7 @@ def test_a_picture_is_chosen_shown_and_changed_while_talking(
 
 
 def test_a_model_that_sees_none_has_no_place_for_a_picture(browser, serve):
-    visit = Visit(browser, serve(limits=Limits()).url("/"))
+    visit = Visit(browser, serve(limits=PATIENT).url("/"))
     visit.wait_for(lambda: "demo" in visit.page.locator("#model").inner_text())
     expect(visit.page.locator("#picture")).not_to_be_visible()
     visit.context.close()

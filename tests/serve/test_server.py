@@ -20,6 +20,7 @@ from tests.serve.client import (
     ERROR,
     HANDSHAKE,
     METADATA,
+    PATIENCE_S,
     PAUSE,
     PING,
     RESTART,
@@ -279,7 +280,7 @@ def test_health_metrics_and_build_info(serve, question):
     asyncio.run(run())
 
     def get(path: str) -> str:
-        with urllib.request.urlopen(server.url(path), timeout=10) as answer:
+        with urllib.request.urlopen(server.url(path), timeout=PATIENCE_S) as answer:
             return answer.read().decode()
 
     assert json.loads(get("/health")) == {"status": "ok"}

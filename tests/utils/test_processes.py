@@ -40,7 +40,7 @@ def run(code: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         [sys.executable, "-c", LOAD + code],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         env={**os.environ, **environment},
     )
 

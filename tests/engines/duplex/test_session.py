@@ -119,13 +119,13 @@ def test_two_threads_at_once_are_refused_and_one_after_another_are_not(moshi):
 
     def slow_encode(frames: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
         inside.set()
-        assert leave.wait(10)
+        assert leave.wait(120)
         return encode(frames)
 
     session.stepper.codec.encode = slow_encode
     with ThreadPoolExecutor(1) as other:
         first = other.submit(session.step, SILENCE)
-        assert inside.wait(10)
+        assert inside.wait(120)
         with pytest.raises(RuntimeError, match="another thread is in it"):
             session.step(SILENCE)
         leave.set()

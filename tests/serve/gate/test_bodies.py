@@ -19,6 +19,7 @@ from moshi_mlx.serve.server import make_server
 from tests.serve.attacks import (
     opened,
 )
+from tests.serve.conftest import HASTY
 from tests.serve.gate.patience import SHORT, SOON_S, UPGRADE_AND_MORE, answer
 
 
@@ -48,7 +49,7 @@ def counting(limits: Limits):
         time.sleep(0.01)
     yield ports[0]
     server.should_exit = True
-    running.join(20)
+    running.join(SOON_S)
     assert not running.is_alive()
 
 
@@ -60,7 +61,7 @@ def test_bodies_come_through_whole_however_they_are_sent():
     chunks = (
         b"".join(b"%x\r\n%s\r\n" % (len(c), c) for c in (body, b"x")) + b"0\r\n\r\n"
     )
-    with counting(SHORT) as port:
+    with counting(HASTY) as port:
         long = f"{POST}Content-Length: {len(body)}\r\n"
         got = answer(opened(port, long.encode() + b"\r\n" + body + b"more"))
         assert got.endswith(b"200000")
@@ -108,7 +109,7 @@ def test_a_server_that_is_told_to_end_ends_well(tmp_path):
             stack.enter_context(opened(port, data))
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == -signal.SIGTERM
+        assert process.wait(SOON_S) == -signal.SIGTERM
     assert process.stderr.read() == ""
     process.stdout.close()
     process.stderr.close()

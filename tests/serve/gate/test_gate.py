@@ -81,10 +81,13 @@ def test_a_connection_without_a_tls_hello_is_gone_soon(serve, first):
     server = serve(tls=context, limits=SHORT)
     answer(opened(server.port, first))
     assert_all_gone(server)
+
+
+def test_a_server_with_tls_answers_who_says_hello(serve):
+    context, _ = tls.made_on_the_spot(["localhost"])
+    url = serve(tls=context).url("/health").replace("http:", "https:")
     trusting = ssl._create_unverified_context()
-    with urllib.request.urlopen(
-        server.url("/health").replace("http:", "https:"), context=trusting, timeout=9
-    ) as good:
+    with urllib.request.urlopen(url, context=trusting, timeout=SOON_S) as good:
         assert good.status == 200
 
 
@@ -103,7 +106,7 @@ def test_newcomers_take_the_place_of_those_who_stall(serve):
     with contextlib.ExitStack() as stack:
         for _ in range(20):
             stack.enter_context(opened(server.port, "GET /"))
-        with urllib.request.urlopen(server.url("/health"), timeout=9) as good:
+        with urllib.request.urlopen(server.url("/health"), timeout=SOON_S) as good:
             assert good.status == 200
         assert server.service.gate.count <= 4
 
@@ -186,7 +189,7 @@ def test_pongs_that_nobody_reads_are_not_kept(serve):
     server = serve(limits=replace(SHORT, bytes_per_s=1e9, burst_bytes=1e9))
     raw = upgraded(server.port, receive_buffer=2048)
     raw.settimeout(0.2)
-    until = time.monotonic() + 20
+    until = time.monotonic() + SOON_S
     while server.service.gate.count and time.monotonic() < until:
         with contextlib.suppress(socket.timeout):
             try:

@@ -66,7 +66,7 @@ def test_places_go_to_who_came_first_and_everyone_knows_where_they_stand():
         await asyncio.sleep(0.01)
         assert lobby.waiting == 2 and lobby.busy
         lobby.leave()
-        await asyncio.wait_for(b, 1)
+        await asyncio.wait_for(b, 60)
         await asyncio.sleep(0.01)
         assert told == {"b": [1], "c": [2, 1]}
         c.cancel()

@@ -21,6 +21,7 @@ from moshi_mlx.serve.gate.security import (
     is_local,
     new_token,
 )
+from tests.serve.gate.patience import SOON_S
 
 TOKEN = "correct horse"
 
@@ -102,7 +103,7 @@ def test_what_is_local(host, local):
 def status(url: str, **headers: str) -> tuple[int, dict[str, str]]:
     request = urllib.request.Request(url, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=SOON_S) as answer:
             return answer.status, {k.lower(): v for k, v in answer.headers.items()}
     except urllib.error.HTTPError as error:
         with error:
@@ -207,12 +208,12 @@ def test_https_on_the_spot_carries_page_and_protocol(serve):
     certificate = ssl.get_server_certificate(("localhost", server.port))
     trusting = ssl.create_default_context(cadata=certificate)
     url = f"https://localhost:{server.port}/"
-    with urllib.request.urlopen(url, context=trusting, timeout=10) as answer:
+    with urllib.request.urlopen(url, context=trusting, timeout=SOON_S) as answer:
         assert answer.status == 200
     wss = server.chat().replace("ws://", "wss://")
     own = {"Origin": url.rstrip("/")}
     with connect(wss, ssl=trusting, additional_headers=own, compression=None) as ws:
-        assert ws.recv(timeout=10)
+        assert ws.recv(timeout=SOON_S)
     der = ssl.PEM_cert_to_DER_cert(certificate)
     assert hashlib.sha256(der).digest().hex(":").upper() == fingerprint
 

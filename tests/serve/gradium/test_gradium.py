@@ -18,6 +18,7 @@ from moshi_mlx.serve.protocols.gradium import requests
 from moshi_mlx.serve.protocols.gradium.asr import Flushes
 from moshi_mlx.serve.protocols.gradium.tts import Sending
 from tests.listening import noise
+from tests.serve.client import PATIENCE_S
 from tests.serve.small import VOICE, small
 
 TEXT = "hello there how are you today in paris"
@@ -38,7 +39,7 @@ def tell(socket, kind: str, **fields) -> None:
 def told(socket, until: str, id: str | None = None) -> list[dict]:
     messages: list[dict] = []
     while not messages or messages[-1]["type"] != until:
-        message = json.loads(socket.recv(timeout=60))
+        message = json.loads(socket.recv(timeout=PATIENCE_S))
         if id is None or message.get("client_req_id") == id:
             messages.append(message)
         assert message["type"] != "error" or until == "error", message
@@ -102,7 +103,7 @@ def test_steps_flushes_and_ends_of_words_are_told(server):
         tell(socket, "end_of_stream")
         after = told(socket, "end_of_stream")
         with pytest.raises(ConnectionClosed) as closed:
-            socket.recv(timeout=20)
+            socket.recv(timeout=PATIENCE_S)
         assert closed.value.rcvd is not None and closed.value.rcvd.code == 1000
     steps = [m for m in before if m["type"] == "step"]
     assert [v["horizon_s"] for v in steps[0]["vad"]] == [0.5, 1.0, 2.0, 3.0]
@@ -125,7 +126,7 @@ def test_requests_that_overlap_on_a_socket_are_told_apart(server):
             tell(socket, "end_of_stream", client_req_id=id)
         messages = []
         while sum(m["type"] == "end_of_stream" for m in messages) < 2:
-            messages.append(json.loads(socket.recv(timeout=60)))
+            messages.append(json.loads(socket.recv(timeout=PATIENCE_S)))
             assert messages[-1]["type"] != "error", messages[-1]
         for id in "ab":
             mine = [m for m in messages if m.get("client_req_id") == id]
@@ -142,7 +143,7 @@ def test_a_posted_text_comes_back_as_sound_or_as_messages(server):
     def post(**fields) -> tuple[str, bytes]:
         data = json.dumps({"text": TEXT, "voice_id": VOICE, **fields}).encode()
         request = Request(server.url("/api/post/speech/tts"), data)
-        with urlopen(request, timeout=60) as answer:
+        with urlopen(request, timeout=PATIENCE_S) as answer:
             return answer.headers["content-type"], answer.read()
 
     kind, wav = post(output_format="wav", only_audio=True)
@@ -170,7 +171,7 @@ def test_what_is_wrong_is_said_and_ends_the_socket(server, setup, words):
         error = told(socket, "error")[-1]
         assert words in error["message"] and error["code"] == 1008
         with pytest.raises(ConnectionClosed) as closed:
-            socket.recv(timeout=20)
+            socket.recv(timeout=PATIENCE_S)
         assert closed.value.rcvd is not None and closed.value.rcvd.code == 1008
 
 

@@ -11,7 +11,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-PATIENCE_S = 60.0  # for a message that must come
+PATIENCE_S = 120.0  # for a message that must come
 
 
 class Peer:
@@ -59,7 +59,7 @@ def eventually() -> Callable[[Callable[[], Any]], None]:
     """Wait until something is so."""
 
     def wait(so: Callable[[], Any]) -> None:
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE_S
         while not so() and time.monotonic() < until:
             time.sleep(0.02)
         assert so()

@@ -10,7 +10,7 @@ import sphn
 
 from moshi_mlx.audio.encode import encoded
 from tests.listening import HEADS, noise
-from tests.serve.moshi_server.conftest import peer
+from tests.serve.moshi_server.conftest import PATIENCE_S, peer
 from tests.serve.small import small
 
 PATH = "/api/asr-streaming"
@@ -19,7 +19,7 @@ SILENCE = np.zeros(24000, np.float32)
 
 def post(server, path: str, body: bytes) -> bytes:
     asked = urllib.request.Request(server.url(path), body)
-    with urllib.request.urlopen(asked, timeout=60) as answer:
+    with urllib.request.urlopen(asked, timeout=PATIENCE_S) as answer:
         return answer.read()
 
 

@@ -13,7 +13,7 @@ import sphn
 
 from moshi_mlx.audio.encode import encoded
 from tests.listening import noise
-from tests.serve.moshi_server.conftest import Peer, peer
+from tests.serve.moshi_server.conftest import PATIENCE_S, Peer, peer
 from tests.serve.small import VOICE, small
 
 TEXT = "hello there how are you"
@@ -22,7 +22,7 @@ PATH = f"/api/tts_streaming?voice={VOICE}&format="
 
 def ask(server, path: str, body: bytes | None = None) -> bytes:
     asked = urllib.request.Request(server.url(path), body)
-    with urllib.request.urlopen(asked, timeout=60) as answer:
+    with urllib.request.urlopen(asked, timeout=PATIENCE_S) as answer:
         return answer.read()
 
 

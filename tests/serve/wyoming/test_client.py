@@ -21,6 +21,7 @@ from moshi_mlx.errors import ConfigError
 from moshi_mlx.serve.protocols.wyoming.server import wyoming_server
 from moshi_mlx.serve.protocols.wyoming.wire import Bounds
 from moshi_mlx.serve.speech import SpeechService
+from tests.serve.client import PATIENCE_S
 from tests.serve.wyoming.reading import until
 
 
@@ -103,7 +104,7 @@ def served(speech: FakeSpeech, bounds: Bounds | None = None):
 @asynccontextmanager
 async def connected(speech: FakeSpeech, bounds: Bounds | None = None):
     async with served(speech, bounds) as port:
-        client = AsyncTcpClient("127.0.0.1", port, read_timeout=10)
+        client = AsyncTcpClient("127.0.0.1", port, read_timeout=PATIENCE_S)
         async with client:
             yield client
 
@@ -237,10 +238,12 @@ def test_whatever_strangers_send_the_server_lives_and_frees_its_places():
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(b"".join(line() for _ in range(3)))
                 writer.write_eof()
-                await asyncio.wait_for(reader.read(), 5)
+                await asyncio.wait_for(reader.read(), PATIENCE_S)
                 writer.close()
             await settled(speech)
-            async with AsyncTcpClient("127.0.0.1", port, read_timeout=10) as client:
+            async with AsyncTcpClient(
+                "127.0.0.1", port, read_timeout=PATIENCE_S
+            ) as client:
                 await client.write_event(Describe().event())
                 assert (await client.read_event()) is not None
 

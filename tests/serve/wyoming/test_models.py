@@ -28,6 +28,7 @@ from moshi_mlx.serve.protocols.wyoming.announce import addresses_of
 from moshi_mlx.serve.protocols.wyoming.server import WyomingPort, wyoming_server
 from moshi_mlx.serve.speech import SpeechService
 from tests.listening import noise
+from tests.serve.client import PATIENCE_S
 from tests.serve.small import VOICE, small
 from tests.serve.wyoming.reading import until
 
@@ -37,7 +38,7 @@ TEXT = "hello there how are you today in paris"
 @asynccontextmanager
 async def connected(speech: SpeechService) -> AsyncIterator[AsyncTcpClient]:
     async with wyoming_server(speech, port=0) as port:
-        client = AsyncTcpClient("127.0.0.1", port, read_timeout=60)
+        client = AsyncTcpClient("127.0.0.1", port, read_timeout=PATIENCE_S)
         async with client:
             yield client
 
@@ -95,7 +96,9 @@ def test_a_client_waits_for_a_row_that_another_one_uses():
 
     async def main() -> None:
         async with wyoming_server(speech, port=0) as port:
-            here = [AsyncTcpClient("127.0.0.1", port, read_timeout=60) for _ in "ab"]
+            here = [
+                AsyncTcpClient("127.0.0.1", port, read_timeout=PATIENCE_S) for _ in "ab"
+            ]
             async with here[0], here[1]:
                 both = await asyncio.gather(*(spoken(c, TEXT) for c in here))
         np.testing.assert_allclose(both[0], both[1], atol=1e-4)
@@ -134,7 +137,7 @@ def test_the_port_is_open_while_the_server_runs_and_closed_afterwards(serve):
     server = serve(speech=speech, beside=lambda: WyomingPort(port=port).open(speech))
 
     async def describe() -> str:
-        async with AsyncTcpClient("127.0.0.1", port, read_timeout=20) as client:
+        async with AsyncTcpClient("127.0.0.1", port, read_timeout=PATIENCE_S) as client:
             await client.write_event(Describe().event())
             info = Info.from_event((await until(client, "info"))[-1])
             return info.asr[0].models[0].name
@@ -151,7 +154,7 @@ def test_a_row_is_freed_even_if_its_client_goes_while_it_is_closed():
     async def main() -> int:
         voice = await speech.speak(VOICE, 20)
         busy = threading.Event()
-        model_thread().call(lambda: busy.wait(10))
+        model_thread().call(lambda: busy.wait(PATIENCE_S))
         closing = asyncio.ensure_future(voice.aclose())
         await asyncio.sleep(0)
         closing.cancel()
