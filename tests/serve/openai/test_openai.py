@@ -5,7 +5,6 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -165,7 +164,7 @@ def hang_up_when(so: Callable[[], bool], port: int, sound: bytes) -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_hangs_up_is_not_listened_for(
-    serve, stt, tts, monkeypatch, stream
+    serve, stt, tts, monkeypatch, tmp_path, stream
 ):
     steps, listen = [], files._listen
 
@@ -176,8 +175,7 @@ def test_a_client_that_hangs_up_is_not_listened_for(
             yield step
 
     monkeypatch.setattr(files, "_listen", counted)
-    folder = Path(tempfile.gettempdir())
-    kept = set(folder.glob("moshi-mlx-*"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     server = serve(speech=speaking(stt, tts, jobs=1))
     sound = np.random.default_rng(2).normal(0, 0.2, 120 * 24000).astype(np.float32)
     with OpenAI(base_url=server.url("/v1"), api_key="none", max_retries=0) as client:
@@ -189,7 +187,7 @@ def test_a_client_that_hangs_up_is_not_listened_for(
                 next(iter(events))
         else:
             hang_up_when(lambda: bool(steps), server.port, file[1])
-        eventually(lambda: set(folder.glob("moshi-mlx-*")) == kept)
+        eventually(lambda: not list(tmp_path.iterdir()))
     assert 0 < len(steps) < 1500  # 120 s are as many frames
 
 
