@@ -24,15 +24,15 @@ _OTHER_FORMATS = {*PACKED, *NO_SOUND}
 def read(
     sound: SoundLike, sample_rate: int = SAMPLE_RATE, mono: bool = True
 ) -> np.ndarray:
-    """A sound as float32 ``[C, S]``; C is 1 with ``mono``, see ``mixed``.
+    """Read a sound as float32 ``[C, S]``; with ``mono`` C is 1 (see ``mixed``).
 
     Args:
-        sound: the path of a file of any usual kind; "-" for standard input; a pipe; the
+        sound: the path of a sound file; "-" for standard input; a pipe; the
             bytes of a file; or a file that is open for reading.
         sample_rate: of the result, in Hz; other rates are resampled.
 
-    Raises: AudioError for what is missing, empty, no sound, or holds NaN. What was cut
-        off or damaged is read as far as it goes, with a warning in the log.
+    Raises: AudioError if the file is missing, empty or not a sound, or if it contains
+        NaN. A damaged file is read as far as possible, with a warning in the log.
     """
     source = OpenedSound(sound)
     blocks = [(mixed(pcm) if mono else pcm, rate) for pcm, rate in source.blocks()]
@@ -74,12 +74,12 @@ def write_wav(
 
 
 def make_folder(path: Path, private: bool = False) -> None:
-    """Make a folder for files to be written, if it is not there.
+    """Make a folder for files, if it does not exist.
 
     Args:
-        private: for its owner alone.
+        private: only its owner may look into it.
 
-    Raises: AudioError if that cannot be.
+    Raises: AudioError if it cannot be made.
     """
     try:
         path.mkdir(0o700 if private else 0o777, parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def make_folder(path: Path, private: bool = False) -> None:
 
 
 def check_wav_name(path: Path) -> None:
-    """Raise AudioError for the name of something else than a WAV file."""
+    """Raise AudioError if the name is not that of a WAV file."""
     if str(path) == "-":
         raise AudioError(
             "sound cannot be written to standard output (-): name a WAV file."
@@ -103,7 +103,7 @@ def check_wav_name(path: Path) -> None:
 
 
 class SoundFile:
-    """A file that sound is written to, as it comes.
+    """A file that sound is appended to.
 
     Args:
         path: file to write; its folder must exist.
@@ -129,7 +129,7 @@ class SoundFile:
 
     @property
     def duration_s(self) -> float:
-        """What has been written so far, in seconds."""
+        """Length of what has been written, in seconds."""
         return self.num_samples / self.sample_rate
 
     def close(self) -> None:
@@ -159,7 +159,7 @@ class SoundFile:
 
 
 class WavWriter(SoundFile):
-    """A 16-bit WAV file that is whole after every write, even if the process is killed.
+    """A 16-bit WAV file that is valid after every write, even if the process is killed.
 
     Past 4 GiB (12 hours in stereo) the header says "to the end of the file", which
     players understand.
@@ -186,7 +186,7 @@ class WavWriter(SoundFile):
         self._put(self._header())
 
     def write(self, pcm: np.ndarray) -> None:
-        """Append ``pcm [C, S]`` (or ``[S]``); what is louder than 1 is clipped."""
+        """Append ``pcm [C, S]`` (or ``[S]``); values beyond -1..1 are clipped."""
         block = np.atleast_2d(as_float(pcm))
         if block.ndim != 2 or block.shape[0] != self.channels:
             raise AudioError(

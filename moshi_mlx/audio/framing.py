@@ -13,12 +13,12 @@ FRAME_MS = 1000 * FRAME / SAMPLE_RATE  # 80: a frame that takes longer is late
 
 
 def rms(pcm: np.ndarray) -> float:
-    """Loudness of samples ``[S]``, 1 being full scale; 0 where there are none."""
+    """Root mean square of samples ``[S]``: 1 is full scale; 0 for no samples."""
     return math.sqrt(float(pcm @ pcm) / len(pcm)) if len(pcm) else 0.0
 
 
 class Framer:
-    """Blocks of any size in, whole frames out.
+    """Cuts blocks of any size into whole frames.
 
     Args:
         size: samples in a frame.
@@ -30,11 +30,11 @@ class Framer:
 
     @property
     def pending(self) -> int:
-        """Samples that wait for the rest of their frame."""
+        """Number of samples that wait for the rest of their frame."""
         return len(self._rest)
 
     def push(self, pcm: np.ndarray) -> list[np.ndarray]:
-        """Take ``pcm [S]``, any S; returns the frames ``[size]`` that it completes."""
+        """Add ``pcm [S]``, any S; returns the frames ``[size]`` that it completes."""
         pcm = np.concatenate([self._rest, as_mono(pcm)])
         whole = len(pcm) // self.size * self.size
         self._rest = pcm[whole:]
@@ -50,10 +50,10 @@ class Framer:
 
 
 class PlaybackRing:
-    """What a model thread writes and a sound card's callback reads.
+    """A queue of samples between a model's thread and a sound card's callback.
 
-    Never grows: where the writer is too fast the oldest samples go, where it is too
-    slow the reader hears silence, and both are counted.
+    Its size is fixed. If the writer is too fast, the oldest samples are dropped; if it
+    is too slow, the reader gets silence. Both are counted.
 
     Args:
         capacity: samples that it can hold.
@@ -73,7 +73,7 @@ class PlaybackRing:
         return self._filled
 
     def write(self, pcm: np.ndarray) -> None:
-        """Append ``pcm [S]``; the oldest samples make room."""
+        """Append ``pcm [S]``; if there is no room, the oldest samples are dropped."""
         pcm = as_mono(pcm)
         with self._lock:
             excess = max(0, self._filled + len(pcm) - self.capacity)

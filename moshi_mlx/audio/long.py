@@ -97,7 +97,7 @@ class LongSound:
         return self._resampler[1].flush()[0]
 
     def _finite(self, pcm: np.ndarray) -> np.ndarray:
-        """Samples; those that are no numbers are silence, and told once."""
+        """Samples; those that are not numbers become silence, with one warning."""
         if np.isfinite(pcm).all():
             return pcm
         if not self._silenced:
@@ -119,8 +119,8 @@ def open_sound(
         sound: as ``read`` takes it.
         sample_rate: of the result, in Hz.
 
-    Raises: AudioError as ``read``. What is damaged in a long file is silence, and told
-        in the log when it is reached.
+    Raises: AudioError, as ``read``. Damaged parts of a long file become silence, with a
+        warning in the log when they are reached.
     """
     source = OpenedSound(sound)
     blocks, begun, seconds = source.blocks(), list[Block](), 0.0
@@ -138,8 +138,8 @@ def open_sound(
 def short_sound(sound: SoundLike, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     """A voice or a prompt as mono float32 ``[S]``.
 
-    Raises: AudioError for one of more than ten minutes, of which no more is read: a
-        few bytes may hold hours of silence.
+    Raises: AudioError if it is longer than ten minutes. No more than that is read,
+        since a few bytes may hold hours of silence.
     """
     found = open_sound(sound, sample_rate)
     if isinstance(found, LongSound):
@@ -151,10 +151,10 @@ def short_sound(sound: SoundLike, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
 
 
 def frames(sound: SoundLike) -> Iterator[np.ndarray]:
-    """A sound as mono frames ``[1920]`` at 24 kHz, the last filled with silence.
+    """A sound as mono frames ``[1920]`` at 24 kHz, the last one filled with silence.
 
-    A file that is none raises here, not at the first frame; of a long one only a piece
-    is in memory, see ``open_sound``.
+    If the sound cannot be opened, this call raises, not the first frame. Of a long file
+    only a piece is in memory at a time (see ``open_sound``).
     """
     return _frames(open_sound(sound))
 

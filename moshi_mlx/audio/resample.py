@@ -25,7 +25,7 @@ _LIGHT = 2**18
 
 
 def check_rate(hz: int) -> int:
-    """The rate itself. Raises: AudioError for one that no recording has."""
+    """Return the rate. Raises: AudioError if no recording can have it."""
     if not RATES[0] <= hz <= RATES[1]:
         raise AudioError(
             f"a sample rate of {hz} Hz is not that of a recording: give sound of "
@@ -35,7 +35,7 @@ def check_rate(hz: int) -> int:
 
 
 class Resampler:
-    """A stream at ``source_hz`` in, the same at ``target_hz`` out.
+    """Resamples a stream from ``source_hz`` to ``target_hz``.
 
     The ratio is a fraction, so all blocks of a few source samples pass through the same
     windowed-sinc matrix. The output is aligned with the input; a stream runs
@@ -84,7 +84,7 @@ class Resampler:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What the stream remembers; may be set to another's of the same rates.
+        """The stream's state; may be set to that of another stream with the same rates.
 
         Samples are lists of numbers: this module knows no MLX.
         """
@@ -98,7 +98,7 @@ class Resampler:
         self._taken, self._given = state["taken"], state["given"]
 
     def push(self, pcm: np.ndarray) -> np.ndarray:
-        """Take ``pcm [C, S]``, any S; returns ``[C, S']`` that it makes possible."""
+        """Add ``pcm [C, S]``, any S; returns the output ``[C, S']`` that is ready."""
         self._taken += pcm.shape[-1]
         out = self._convert(pcm)
         self._given += out.shape[-1]

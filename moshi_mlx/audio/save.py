@@ -15,10 +15,10 @@ from .samples import as_mono
 class PackedWriter(SoundFile):
     """A file of MP3, Opus, FLAC or AAC, one channel.
 
-    Sound is in it as it comes; players read a file that was cut off.
+    Sound is written as it arrives; players can play a file that was cut off.
 
     Args:
-        path: file to write; its name says the format, and its folder must exist.
+        path: file to write; its name sets the format, and its folder must exist.
         sample_rate: in Hz.
 
     Raises: AudioError if the file cannot be written; ConfigError for AAC without the
@@ -31,7 +31,7 @@ class PackedWriter(SoundFile):
         super().__init__(path, sample_rate)
 
     def write(self, pcm: np.ndarray) -> None:
-        """Append ``pcm [S]``; what is louder than 1 is clipped."""
+        """Append ``pcm [S]``; values beyond -1..1 are clipped."""
         sound = as_mono(pcm)
         self._put(self._encoder.push(sound))
         self.num_samples += len(sound)
@@ -64,7 +64,7 @@ def check_sound_name(path: Path) -> None:
 def sound_writer(
     path: str | Path, sample_rate: int = SAMPLE_RATE
 ) -> WavWriter | PackedWriter:
-    """A file for one channel, in the format of its name; a WAV file if it has none."""
+    """A one-channel file in the format of its name; WAV if the name has no ending."""
     check_sound_name(Path(path))
     if Path(path).suffix.lower() in PACKED:
         return PackedWriter(path, sample_rate)
@@ -74,6 +74,6 @@ def sound_writer(
 def write_sound(
     path: str | Path, pcm: np.ndarray, sample_rate: int = SAMPLE_RATE
 ) -> None:
-    """Write ``pcm [S]`` as WAV, MP3, Opus, FLAC or AAC, as the name ends."""
+    """Write ``pcm [S]`` as WAV, MP3, Opus, FLAC or AAC, by the ending of the name."""
     with sound_writer(path, sample_rate) as file:
         file.write(pcm)

@@ -31,7 +31,8 @@ def annotate(
         bool,
         typer.Option(
             "--listens",
-            help="For a model that only transcribes: one channel is enough.",
+            help="The recordings are for a model that transcribes: one channel is "
+            "enough.",
         ),
     ] = False,
     channel: Annotated[
@@ -40,7 +41,8 @@ def annotate(
             "--channel",
             min=0,
             max=1,
-            help="Channel whose words are written. Default: 0, the left one.",
+            metavar="0|1",
+            help="Channel to transcribe: 0 is the left one.",
         ),
     ] = 0,
     valid: Annotated[
@@ -50,19 +52,19 @@ def annotate(
             min=0.0,
             max=0.5,
             metavar="SHARE",
-            help="Share of the recordings to evaluate on. Default: 0.1.",
+            help="Share of the recordings to evaluate on.",
         ),
     ] = 0.1,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace transcripts that are there.")
+        bool, typer.Option("--overwrite", help="Replace existing transcripts.")
     ] = False,
     json_: options.Json = False,
 ) -> None:
-    """Write the words of recordings beside them, and list them for `finetune`.
+    """Transcribe recordings into files beside them, and list them for `finetune`.
 
     A recording that cannot be learnt from is left out: one that cannot be read, that
     lacks a channel or is silent, whose channels are the same, or in which no words are
-    heard. What is odd about the others is told: levels, clipping, overlaps.
+    heard. Warnings point out odd levels, clipping and overlapping speech in the others.
     """
     from ..checkpoint.kinds import DEFAULT_STT_REPO
     from ..engines.load import load_stt

@@ -42,7 +42,8 @@ def finetune(
             WHAT,
             "--data",
             metavar="DIR|FILE.jsonl",
-            help="Recordings with their words. Several: a,b:2 (with weights).",
+            help="Recordings with their words: a folder or a list. Several with "
+            "weights: a,b:2.",
         ),
     ] = None,
     eval_data: Annotated[
@@ -60,8 +61,8 @@ def finetune(
             WHAT,
             *("--config", "-c"),
             metavar="FILE.yaml",
-            help="Settings in YAML: as for mlx_lm.lora, or moshi-finetune's. Options "
-            "override them. Default: none.",
+            help="Settings in YAML, as mlx_lm.lora or moshi-finetune takes them. "
+            "Options override them. Default: none.",
         ),
     ] = None,
     fine_tune_type: Annotated[
@@ -69,16 +70,22 @@ def finetune(
         _option(
             WHAT,
             "--fine-tune-type",
-            help="Adapters, or all weights. Adapters over a quantised model are QLoRA. "
-            "Default: lora.",
+            help="Train adapters (lora; over a quantised model this is QLoRA) or all "
+            "weights (full). Default: lora.",
         ),
     ] = None,
     rank: Annotated[
-        int | None, _option(WHAT, "--rank", help="Rank of the adapters. Default: 16.")
+        int | None,
+        _option(WHAT, "--rank", metavar="N", help="Rank of the adapters. Default: 16."),
     ] = None,
     scale: Annotated[
         float | None,
-        _option(WHAT, "--scale", help="Factor of the adapters' change. Default: 2."),
+        _option(
+            WHAT,
+            "--scale",
+            metavar="X",
+            help="Factor by which the adapters' output is multiplied. Default: 2.",
+        ),
     ] = None,
     keys: Annotated[
         str | None,
@@ -94,19 +101,29 @@ def finetune(
         _option(
             WHAT,
             "--num-layers",
-            help="Adapt only so many layers of the main transformer, the last ones. "
-            "Default: all (-1).",
+            metavar="N",
+            help="Adapt only the last N layers of the main transformer. Default: all "
+            "(-1).",
         ),
     ] = None,
     train_embeddings: Annotated[
-        bool, _option(WHAT, "--train-embeddings", help="Train the tables as well.")
+        bool,
+        _option(WHAT, "--train-embeddings", help="Train the embedding tables as well."),
     ] = False,
     iters: Annotated[
-        int | None, _option(HOW, "--iters", help="Optimiser steps. Default: 300.")
+        int | None,
+        _option(
+            HOW, "--iters", metavar="N", help="Number of optimiser steps. Default: 300."
+        ),
     ] = None,
     learning_rate: Annotated[
         float | None,
-        _option(HOW, "--learning-rate", help="Highest learning rate. Default: 1e-4."),
+        _option(
+            HOW,
+            "--learning-rate",
+            metavar="X",
+            help="Peak learning rate. Default: 1e-4.",
+        ),
     ] = None,
     lr_schedule: Annotated[
         str | None,
@@ -114,7 +131,8 @@ def finetune(
             HOW,
             "--lr-schedule",
             metavar="NAME",
-            help="Default: one_cycle. Or constant, or one of MLX's: cosine_decay ...",
+            help="How the learning rate changes: one_cycle, constant, or a schedule of "
+            "MLX, such as cosine_decay. Default: one_cycle.",
         ),
     ] = None,
     first_codebook_weight: Annotated[
@@ -122,7 +140,9 @@ def finetune(
         _option(
             HOW,
             "--first-codebook-weight",
-            help="How much the codebook of meaning counts. Default: 100 times others.",
+            metavar="X",
+            help="Weight of the semantic codebook in the loss; each other codebook has "
+            "1. Default: 100.",
         ),
     ] = None,
     text_padding_weight: Annotated[
@@ -130,7 +150,8 @@ def finetune(
         _option(
             HOW,
             "--text-padding-weight",
-            help="How much text that says nothing counts. Default: 0.5 of a word.",
+            metavar="X",
+            help="Weight of text padding in the loss; words have 1. Default: 0.5.",
         ),
     ] = None,
     window: Annotated[
@@ -139,19 +160,25 @@ def finetune(
             HOW,
             "--window",
             metavar="SECONDS",
-            help="Seconds of a recording that are one example. Default: 30.",
+            help="Length of an example. Default: 30.",
         ),
     ] = None,
     batch_size: Annotated[
         int | None,
-        _option(HOW, "--batch-size", help="Examples computed at once. Default: 1."),
+        _option(
+            HOW,
+            "--batch-size",
+            metavar="N",
+            help="Number of examples computed at once. Default: 1.",
+        ),
     ] = None,
     grad_accumulation_steps: Annotated[
         int | None,
         _option(
             HOW,
             "--grad-accumulation-steps",
-            help="Batches of one optimiser step. Default: 2.",
+            metavar="N",
+            help="Number of batches per optimiser step. Default: 2.",
         ),
     ] = None,
     grad_checkpoint: Annotated[
@@ -159,7 +186,7 @@ def finetune(
         _option(
             HOW,
             "--grad-checkpoint",
-            help="Compute layers twice instead of remembering them: less memory.",
+            help="Save memory by computing the layers again in the backward pass.",
         ),
     ] = False,
     val_batches: Annotated[
@@ -167,13 +194,17 @@ def finetune(
         _option(
             HOW,
             "--val-batches",
-            help="Batches of an evaluation, at most. Default: 25; -1: all.",
+            metavar="N",
+            help="Most batches of an evaluation; -1 for all. Default: 25.",
         ),
     ] = None,
     steps_per_eval: Annotated[
         int | None,
         _option(
-            HOW, "--steps-per-eval", help="Steps between evaluations. Default: 100."
+            HOW,
+            "--steps-per-eval",
+            metavar="N",
+            help="Steps between evaluations. Default: 100.",
         ),
     ] = None,
     seed: options.Seed = None,
@@ -183,12 +214,12 @@ def finetune(
             RUN,
             "--adapter-path",
             metavar="DIR",
-            help="Folder of the run, with all that it writes. Default: adapters.",
+            help="Folder for everything that the run writes. Default: adapters.",
         ),
     ] = None,
     resume: Annotated[
         bool,
-        _option(RUN, "--resume", help="Go on where the run in --adapter-path ended."),
+        _option(RUN, "--resume", help="Continue the run in --adapter-path."),
     ] = False,
     resume_adapter_file: Annotated[
         Path | None,
@@ -196,16 +227,26 @@ def finetune(
             RUN,
             "--resume-adapter-file",
             metavar="FILE",
-            help="Begin with these adapters. Default: new ones.",
+            help="Start from these adapters. Default: new ones.",
         ),
     ] = None,
     save_every: Annotated[
         int | None,
-        _option(RUN, "--save-every", help="Steps between checkpoints. Default: 50."),
+        _option(
+            RUN,
+            "--save-every",
+            metavar="N",
+            help="Steps between checkpoints. Default: 50.",
+        ),
     ] = None,
     steps_per_report: Annotated[
         int | None,
-        _option(RUN, "--steps-per-report", help="Steps between lines. Default: 10."),
+        _option(
+            RUN,
+            "--steps-per-report",
+            metavar="N",
+            help="Steps between lines of progress. Default: 10.",
+        ),
     ] = None,
     cache_dir: Annotated[
         Path | None,
@@ -213,15 +254,15 @@ def finetune(
             RUN,
             "--cache-dir",
             metavar="DIR",
-            help="Where codes of the recordings are kept. Default: .codes beside them.",
+            help="Folder for the codes of the recordings. Default: .codes beside them.",
         ),
     ] = None,
 ) -> None:
-    """Teach Moshi, Hibiki or a model that transcribes from your own recordings.
+    """Teach Moshi, PersonaPlex, Hibiki or a model that transcribes from recordings.
 
-    Recordings are as moshi-finetune takes them: stereo WAV files, the model's side in
-    the left channel, and the words in a JSON file beside each. `moshi-mlx annotate`
-    writes the words. Ctrl-C keeps what was learnt; --resume goes on, bit for bit.
+    Recordings have moshi-finetune's layout: stereo sound with the model's side in the
+    left channel, and the words in a JSON file beside each. `moshi-mlx annotate` writes
+    those files. Ctrl-C keeps what was learnt, and --resume continues bit for bit.
     """
     given = {**locals()}
     from ..finetune.config_file import read_config

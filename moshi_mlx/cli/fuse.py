@@ -35,7 +35,8 @@ def fuse(
         typer.Option(
             *("--adapter-path", "--adapter"),
             metavar="DIR|FILE",
-            help="The adapters: a run's folder, moshi-finetune's or mlx-lm's.",
+            help="The adapters: the folder of a run, or files of moshi-finetune or "
+            "mlx-lm.",
         ),
     ] = Path("adapters"),
     save_path: Annotated[
@@ -45,7 +46,7 @@ def fuse(
         bool,
         typer.Option(
             *("--dequantize", "--de-quantize"),
-            help="Save a quantised model in 16 bits: nothing of the change is lost.",
+            help="Save a quantised model in 16 bits, which keeps all that was learnt.",
         ),
     ] = False,
     bits: Annotated[
@@ -53,8 +54,8 @@ def fuse(
         typer.Option(
             *("--quantize", "-q"),
             metavar="BITS",
-            help="Quantise a model in full precision after the adapters are in it. "
-            "Default: as stored.",
+            help="Quantise a full-precision model after merging. Default: no "
+            "quantisation.",
         ),
     ] = None,
     save_adapter: Annotated[
@@ -62,21 +63,22 @@ def fuse(
         typer.Option(
             "--save-adapter",
             metavar="DIR",
-            help="Do not merge: save the adapters here, in the form that --form names.",
+            help="Do not merge: save the adapters in this folder, as --form says.",
         ),
     ] = None,
     form: Annotated[
-        Form, typer.Option("--form", help="Whose files --save-adapter writes.")
+        Form,
+        typer.Option("--form", help="Format of --save-adapter's files."),
     ] = Form.kyutai,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a checkpoint that is there.")
+        bool, typer.Option("--overwrite", help="Replace an existing checkpoint.")
     ] = False,
     json_: options.Json = False,
 ) -> None:
-    """Merge adapters into a model's weights, and save a model that stands alone.
+    """Merge adapters into a model's weights, and save the new model.
 
-    Quantised weights are quantised again in the same way; some of what was learnt is
-    lost by that. `--adapter` of the other commands runs adapters without merging.
+    Quantised weights are quantised again in the same way, which loses some of what was
+    learnt. To use adapters without merging them, give --adapter to the other commands.
     """
     from ..checkpoint.info import CheckpointInfo
 

@@ -133,7 +133,8 @@ CodecDtype = Annotated[
     CodecPrecision,
     typer.Option(
         "--codec-dtype",
-        help="Precision in which the codec makes sound; it always hears in float32.",
+        help="Precision in which the codec decodes sound; it always encodes in "
+        "float32.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]
@@ -191,7 +192,7 @@ Seed = Annotated[
         min=0,
         max=2**63 - 1,
         metavar="N",
-        help="Seed of the random numbers: the same seed gives the same words. "
+        help="Seed of the random numbers: the same seed gives the same result. "
         "Default: random.",
         rich_help_panel=SAMPLING_PANEL,
     ),

@@ -29,7 +29,7 @@ WyomingHost = Annotated[
     str,
     typer.Option(
         metavar="ADDRESS",
-        help="Address that Wyoming listens on. Wyoming has no password: whoever can "
+        help="Address that Wyoming listens on. Wyoming has no password: anyone who can "
         "reach the port can use the models.",
         rich_help_panel=_PANEL,
     ),

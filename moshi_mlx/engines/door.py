@@ -1,4 +1,4 @@
-"""One door in: the right engine for any checkpoint."""
+"""``load``: the right engine for any checkpoint."""
 
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -57,24 +57,25 @@ def load(
     info: CheckpointInfo | None = None,
     **options: Any,
 ) -> AnyEngine:
-    """Load any model: what it is follows from its config.json.
+    """Load any model; its config.json says what it is.
 
     Moshi and Hibiki become a ``Moshi``, speech to text an ``STTModel``, text to speech
-    a ``TTSModel``, Helium a ``TextModel``, and a codec alone a ``MimiCodec``. Where the
-    kind is known, ``load_moshi``, ``load_stt``, ``load_tts``, ``load_text`` and
-    ``load_codec`` say so to a type checker, and refuse any other kind.
+    a ``TTSModel``, Helium a ``TextModel``, and a codec alone a ``MimiCodec``.
+
+    If you know the kind, use ``load_moshi``, ``load_stt``, ``load_tts``, ``load_text``
+    or ``load_codec``: type checkers then know it too, and other kinds are refused.
 
     Args:
         name: "demo", a folder, or a repository of the hub ("kyutai/moshiko-mlx-q4").
         revision: branch, tag or commit of the repository.
-        quantize: bits to quantise an unquantised model to while loading.
-        kv_bits: 8 (or 4) keeps keys and values in this many bits.
+        quantize: bits per weight to quantise an unquantised model to while it loads.
+        kv_bits: bits of the key-value cache, 8 or 4; unquantised by default.
         adapter: adapters (LoRA) to use with it: a folder, or a file.
         info: a checkpoint that was found already, instead of ``name``.
-        options: further ones of the loader.
+        options: further arguments of that kind's loader.
 
-    Raises: CheckpointError or ConfigError, in one sentence, for whatever is wrong with
-        the name or the files.
+    Raises: CheckpointError or ConfigError, in one sentence, if the name or the files
+        are wrong.
     """
     here = found(
         name,

@@ -37,14 +37,14 @@ def load_tts(
 
     Args:
         name: a folder, or a repository of the hub.
-        quantize: bits to quantise an unquantised model to while loading.
-        kv_bits: 8 (or 4) keeps keys and values in this many bits.
+        quantize: bits per weight to quantise an unquantised model to while it loads.
+        kv_bits: bits of the key-value cache, 8 or 4; unquantised by default.
         adapter: adapters (LoRA) to use with it: a folder, or a file.
         info: a checkpoint that was found already, instead of ``name``.
         settings: of ``TTSModel``: ``temp``, ``n_q``, ``voice_repo`` ... A model that
             brings voices of its own looks for them in its folder by default.
 
-    Raises: CheckpointError or ConfigError, in one sentence, for whatever is wrong.
+    Raises: CheckpointError or ConfigError, in one sentence, if the files are wrong.
     """
     here = found(
         *(name, info),
@@ -82,7 +82,7 @@ def load_stt(
     adapter: str | Path | None = None,
     info: CheckpointInfo | None = None,
 ) -> STTModel:
-    """Load a model that listens: as ``load_tts``."""
+    """Load a model that listens; the arguments are those of ``load_tts``."""
     here = found(
         *(name, info),
         quantize=quantize,
@@ -114,10 +114,10 @@ def load_text(
     adapter: str | Path | None = None,
     info: CheckpointInfo | None = None,
 ) -> TextModel:
-    """Load a model that continues texts: as ``load_tts``.
+    """Load a model that continues texts; see ``load_tts`` for the other arguments.
 
     Args:
-        group_size: weights that share a scale, where ``quantize`` quantises.
+        group_size: number of weights that share a scale, with ``quantize``.
     """
     here = found(
         name,

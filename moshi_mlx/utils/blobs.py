@@ -33,7 +33,7 @@ def damaged(path: Path) -> str:
         return ""
     return (
         f"{path.name} is not what the hub has, its checksum differs: delete {blob} and "
-        "run the same command again to fetch it anew"
+        "repeat the command to download it again"
     )
 
 

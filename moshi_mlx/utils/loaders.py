@@ -146,8 +146,8 @@ def _fetch_blob(repo: str, filename: str, url: str, meta: Any) -> None:
         if have and not _is_whole(part, meta.etag):
             file.truncate(0)
             raise CheckpointError(
-                f"{repo}/{filename} came damaged, its parts do not fit together: run "
-                "the same command again to fetch it anew."
+                f"{repo}/{filename} came damaged, its parts do not fit together: "
+                "repeat the command to download it again."
             )
         os.replace(part, blob)
     Path(f"{part}.lock").unlink(missing_ok=True)

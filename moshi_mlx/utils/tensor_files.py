@@ -196,5 +196,5 @@ def check_numbers(arrays: Iterable[tuple[str, mx.array]], what: str) -> None:
         if bad.item():
             raise CheckpointError(
                 f"{what}: {name} holds values that are not numbers (NaN), so the model "
-                "could say nothing: fetch the file again, or ask whoever made it."
+                "could say nothing: fetch the file again, or ask its author."
             )

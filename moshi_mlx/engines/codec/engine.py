@@ -60,7 +60,7 @@ class MimiCodec(BaseEngine):
         *,
         sample_rate: int | None = None,
     ) -> Codes:
-        """Codes of a whole sound, whose last frame is filled with silence.
+        """Encode a whole sound; its last frame is filled up with silence.
 
         Args:
             sound: a file, its bytes, what ``open_sound`` made of it at the codec's
@@ -82,7 +82,7 @@ class MimiCodec(BaseEngine):
         return codes if isinstance(sound, np.ndarray) and sound.ndim == 2 else codes[0]
 
     def decode(self, codes: NDArray[Any]) -> Pcm:
-        """Sound of codes.
+        """Decode codes to sound.
 
         Args:
             codes: whole numbers ``[K, T]`` or ``[B, K, T]``, any K from 1 to
@@ -99,16 +99,16 @@ class MimiCodec(BaseEngine):
         return pcm if given.ndim == 3 else pcm[0]
 
     def stream(self, batch_size: int | None = None) -> MimiStream:
-        """Sound or codes that come bit by bit.
+        """Start streams of sound and codes that arrive piece by piece.
 
         Args:
-            batch_size: streams side by side; without one, arrays have no batch axis.
+            batch_size: number of streams; if None, arrays have no batch axis.
         """
         self._check_open("codec.stream")
         return MimiStream(self.mimi, self.name, self.owner, batch_size)
 
     def warmup(self) -> None:
-        """Run a few frames and forget them, so that the first is as fast as any."""
+        """Run a few frames and discard them, so that the first real one is not slow."""
         self._check_open("codec.warmup")
         self.owner.run(self.mimi.warmup)
 

@@ -1,4 +1,4 @@
-"""Sound and codes that come bit by bit."""
+"""Sound and codes that arrive piece by piece."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ from .checks import Codes, checked_codes
 
 
 class MimiStream(Closing):
-    """Streams side by side, each in both directions; ``MimiCodec.stream`` makes it.
+    """Streams in both directions; ``MimiCodec.stream`` makes them.
 
     Args:
         mimi: the network.
         name: of the codec.
         owner: where it computes.
-        batch_size: streams; without one, arrays have no batch axis.
+        batch_size: number of streams; if None, arrays have no batch axis.
     """
 
     def __init__(self, mimi: Mimi, name: str, owner: Owner, batch_size: int | None):
@@ -36,7 +36,7 @@ class MimiStream(Closing):
         return f"<MimiStream of {self.name}: {'closed' if self.closed else rows}>"
 
     def encode(self, pcm: NDArray[Any]) -> Codes:
-        """Codes of the next frames.
+        """Encode the next frames.
 
         Args:
             pcm: ``[S]``, or ``[B, S]`` with a batch size: float32, int16 or int32 at
@@ -56,7 +56,8 @@ class MimiStream(Closing):
         return codes[0] if self.batch_size is None else codes
 
     def decode(self, codes: NDArray[Any]) -> Pcm:
-        """Sound of the next codes ``[K, T]`` or ``[B, K, T]``, any K that there is."""
+        """Decode the next codes ``[K, T]`` or ``[B, K, T]``, K up to
+        ``num_codebooks``."""
         given = self._codes("stream.decode", codes)
         pcm = self.owner.run(lambda: self._codec.decode_step(given))[:, 0]
         return pcm[0] if self.batch_size is None else pcm
@@ -68,7 +69,7 @@ class MimiStream(Closing):
         return pcm[0] if self.batch_size is None else pcm
 
     def reset(self) -> None:
-        """Begin new streams."""
+        """Start new streams."""
         self._check_open("stream.reset")
         self.owner.run(self._codec.reset)
 

@@ -53,15 +53,15 @@ class Talker(Protocol):
 class Batch(Closing):
     """Conversations with one model, at most ``rows`` at a time.
 
-    Any thread may call it. Where frames come live, give ``batch.step`` to
-    ``ModelThread.open`` as ``together``.
+    Any thread may call it. For live frames, give ``batch.step`` to ``ModelThread.open``
+    as ``together``.
 
     Args:
         moshi: the model.
-        rows: how many.
+        rows: the largest number of conversations.
         cfg_coef: guidance (Hibiki); default: the model's.
-        joint_codec: step the codec of all rows together. Default: where MLX computes
-            on a GPU; a CPU gains nothing by it, and rows that pause cost time.
+        joint_codec: step the codec of all rows together. Default: only on a GPU; a CPU
+            gains nothing from it, and paused rows cost time.
         trace: gets the time of each stage.
 
     Raises: ConfigError for a model that does not listen.
@@ -101,16 +101,15 @@ class Batch(Closing):
         first: First = "silence",
         start: Start | None = None,
     ) -> DuplexSession:
-        """A new conversation.
+        """Start a conversation.
 
         Args:
             sampling: how its tokens are drawn; by default as the model's config says.
             first: see ``DuplexSession``.
-            start: what comes before it, as ``Moshi.start`` makes it; by default what
-                the model needs.
+            start: what comes before it, made by ``Moshi.start``; by default what the
+                model needs.
 
-        Raises: ConfigError when all rows are taken, ValueError for a seed that cannot
-            be.
+        Raises: ConfigError if all rows are taken, ValueError for an invalid seed.
         """
         self._check_open("batch.open")
         wanted = (sampling or Sampling()).filled(self.moshi.kind.sampling)
@@ -164,7 +163,8 @@ class Batch(Closing):
     def step(
         self, sessions: Sequence[DuplexSession], frames: Sequence[Pcm]
     ) -> list[Reply]:
-        """One frame ``[1920]`` of each of some conversations, and their answers."""
+        """Step some conversations with a frame ``[1920]`` each; returns their
+        answers."""
         given = self._checked("batch.step", sessions, frames)
         return self.moshi.owner.run(lambda: step_together(sessions, given))
 
@@ -182,7 +182,7 @@ class Batch(Closing):
         return [s.checked(f, called) for s, f in zip(sessions, frames, strict=True)]
 
     def warmup(self) -> None:
-        """Run some frames and forget them, so that the first is as fast as any.
+        """Run some frames and discard them, so that the first real one is not slow.
 
         They use every operation that a long batch uses, since a GPU prepares each when
         it first comes: rows alone and together, at positions and with settings of their

@@ -1,4 +1,4 @@
-"""A loaded Moshi or Hibiki with its codec and tokenizer: what any number share."""
+"""A loaded Moshi or Hibiki, with its codec and tokenizer."""
 
 import asyncio
 import weakref
@@ -43,7 +43,7 @@ class Moshi(BaseEngine):
         info: where the files came from, and their settings.
         lm: the language model.
         tokenizer: of its text.
-        codec: makes a codec with fresh state.
+        codec: returns a codec with fresh state.
         owner: where it computes; on the caller's thread by default.
         image_encoder: of a model that sees images.
     """
@@ -77,7 +77,7 @@ class Moshi(BaseEngine):
 
     @property
     def sampling(self) -> SamplingDefaults:
-        """How tokens are drawn if nobody asks for anything else."""
+        """How tokens are drawn by default."""
         return self.kind.sampling
 
     def reader(self) -> PieceReader:
@@ -92,13 +92,13 @@ class Moshi(BaseEngine):
         voice: str | Path | None = None,
         say_first: str | None = None,
     ) -> Start | None:
-        """What comes before a conversation; None if nothing does.
+        """Prepare what comes before a conversation; None if nothing does.
 
         Args:
-            persona, voice, say_first: as of ``session``.
+            persona, voice, say_first: see ``session``.
 
-        Raises: ConfigError for a model that takes no persona, or for words that are too
-            many; CheckpointError or AudioError for a voice that is none.
+        Raises: ConfigError if the model takes no persona, or for too many words;
+            CheckpointError or AudioError for an invalid voice.
         """
         if say_first:
             self.kind.check("converses", self.name)
@@ -113,7 +113,7 @@ class Moshi(BaseEngine):
         return (lambda gen, row, _: greet(gen, row, greeting)) if greeting else None
 
     def conditions(self, cfg_coef: float) -> ConditionTensor | None:
-        """What Hibiki is told: speak well; under guidance also what to avoid."""
+        """Hibiki's conditions: speak well; with guidance also what to avoid."""
         provider = self.lm.condition_provider
         if provider is None or self.kind.conditions is None:
             return None
@@ -128,27 +128,27 @@ class Moshi(BaseEngine):
     def encode_image(
         self, image: ImageLike, size: int | None = None, centre_crop: bool = False
     ) -> mx.array:
-        """An image as the model sees it ``[1, S, D]``, for ``session.show``.
+        """Encode an image as the model sees it, ``[1, S, D]``, for ``session.show``.
 
-        It is encoded once, and any number of conversations may see it.
+        An image has to be encoded only once for any number of conversations.
 
         Args:
             image: a JPEG, PNG, WebP, GIF or BMP file, its bytes, an array uint8
                 ``[H, W, 3]``, or an image of Pillow.
-            size: side in pixels to which it is scaled; by default what the model was
-                trained with. Smaller images have fewer patches, and less detail.
+            size: side in pixels to which it is scaled; by default the size that the
+                model was trained with. Smaller images have less detail.
             centre_crop: cut a square out of the middle instead of squeezing it.
 
-        Raises: ImageError for what is no image, ConfigError for a model that sees none
-            and for a size that cannot be, MissingExtra without Pillow.
+        Raises: ImageError if it is not an image, ConfigError if the model sees no
+            images or the size is impossible, MissingExtra without Pillow.
         """
         pixels = read_pixels(image, self.image_size(size), centre_crop)
         return self.owner.run(lambda: self._encoded(mx.array(pixels[None])))
 
     def image_size(self, wanted: int | None = None) -> int:
-        """The side of an image in pixels: the model's own, or one that is wanted.
+        """The side of an image in pixels: ``wanted``, or the model's own size.
 
-        Raises: ConfigError for a size that cannot be, and a model that sees no images.
+        Raises: ConfigError if the size is impossible or the model sees no images.
         """
         cfg = self._seeing("moshi.image_size").tower.cfg
         most = MOST_TIMES * cfg.image_size
@@ -173,7 +173,7 @@ class Moshi(BaseEngine):
         return self.image_encoder
 
     def blank_image(self) -> mx.array | None:
-        """A grey image, encoded; None for a model that sees none."""
+        """An encoded grey image; None if the model sees no images."""
         if self.image_encoder is None:
             return None
         size = self.image_encoder.tower.cfg.image_size
@@ -201,31 +201,32 @@ class Moshi(BaseEngine):
         say_first: str | None = None,
         start: Start | None = None,
     ) -> DuplexSession:
-        """A new conversation, from any thread.
+        """Start a conversation; may be called from any thread.
 
         Args:
-            seed: of its random draws; without one every conversation differs.
-            temp, top_k: of the audio; temperature 0 takes the likeliest. Default: the
-                model's.
-            temp_text, top_k_text: of the text.
-            text_sampler, audio_sampler: samplers of your own instead.
-            repetition_penalty: above 1 repeats words less.
-            repetition_context: text tokens that the penalty looks back at.
-            audio_repetition_penalty: above 1 repeats sounds of the last 30 frames less.
-            cfg_coef: guidance (Hibiki); 1 turns it off.
+            seed: of its random numbers; by default every conversation differs.
+            temp, top_k: sampling of the audio; temperature 0 takes the likeliest code.
+                Default: the model's.
+            temp_text, top_k_text: sampling of the text.
+            text_sampler, audio_sampler: your own samplers instead.
+            repetition_penalty: above 1, recent words become less likely.
+            repetition_context: number of text tokens that count as recent.
+            audio_repetition_penalty: above 1, sounds of the last 30 frames become less
+                likely.
+            cfg_coef: guidance strength (Hibiki); 1 turns it off.
             first: see ``DuplexSession``.
-            trace: gets the time of each stage.
-            image: that the model sees (MoshiVis): see ``encode_image``, and
-                ``DuplexSession.show`` for one that was encoded before.
+            trace: records the time of each stage.
+            image: what the model sees (MoshiVis), see ``encode_image``; for an image
+                that is encoded already use ``DuplexSession.show``.
             persona: who the model is to be, in words (PersonaPlex).
             voice: whose voice it takes: a name as in ``moshi-mlx voices``, a recording
                 of 10 to 30 seconds, or a voice file (.pt, .safetensors).
             say_first: words that the model says before anything else.
-            start: instead of these three, what ``start`` made of them.
+            start: the result of ``start``, instead of these three.
 
-        Raises: ConfigError for a model that does not listen, does not see the image or
-            takes no persona; ImageError for what is no image; CheckpointError or
-            AudioError for a voice that is none; ValueError for a seed that cannot be.
+        Raises: ConfigError if the model does not listen, sees no images or takes no
+            persona; ImageError if it is not an image; CheckpointError or AudioError
+            for an invalid voice; ValueError for an invalid seed.
         """
         self._check_open("moshi.session")
         shown = None if image is None else self.encode_image(image)
@@ -251,9 +252,9 @@ class Moshi(BaseEngine):
         return Batch(self, rows, cfg_coef)
 
     def translate(self, sound: Heard, **options: Any) -> Response:
-        """As ``respond``, of a model that translates.
+        """As ``respond``, for a model that translates.
 
-        Raises: ConfigError for one that does not.
+        Raises: ConfigError if the model does not translate.
         """
         self.kind.check("translates", self.name)
         return self.respond(sound, **options)
@@ -267,12 +268,12 @@ class Moshi(BaseEngine):
         keep_sound: bool = True,
         **options: Any,
     ) -> Response:
-        """An answer to a recording, made while it is iterated over.
+        """Answer a recording frame by frame, while the result is iterated over.
 
         Args:
             sound: a file, its bytes, float32 or int16 ``[S]``, or frames ``[1920]``.
             sample_rate: of an array, in Hz.
-            tail_s: the longest time to wait for the end of the answer, in seconds.
+            tail_s: the longest silence given after the recording, in seconds.
             keep_sound: keep both sides in memory, for ``pcm``, ``save`` and ``report``.
             options: those of ``session``.
 
@@ -295,8 +296,8 @@ class Moshi(BaseEngine):
         """The whole answer to a recording: Moshi answers, Hibiki translates.
 
         Args:
-            on_progress: is told the seconds that were worked through.
-            on_reply: is given each frame's reply.
+            on_progress: called with the seconds of sound that are done.
+            on_reply: called with each frame's reply.
             options: those of ``responding``.
         """
         response = self.responding(sound, **options)
@@ -313,13 +314,13 @@ class Moshi(BaseEngine):
         return await asyncio.to_thread(self.respond, sound, **options)
 
     def warmup(self) -> None:
-        """Run a few frames and forget them, so that the first is as fast as any."""
+        """Run a few frames and discard them, so that the first real one is not slow."""
         self._check_open("moshi.warmup")
         with Batch(self, 1) as batch:
             batch.warmup()
 
     def scratch_frame(self) -> None:
-        """Compute a step that nobody hears and that leaves no trace."""
+        """Compute a step and discard it; no state changes."""
         exposed, other = self.lm.transformer_cache, self.lm.cfg.other_codebooks
         gen = LmGen(self.lm, seed=0)
         text, _ = gen.step(mx.zeros((1, other), mx.int32), self.conditions(1.0))
@@ -327,10 +328,10 @@ class Moshi(BaseEngine):
         self.lm.expose_cache(exposed)
 
     def stay_awake(self, after_s: float) -> None:
-        """Compute scratch frames while a conversation is open but silent.
+        """Compute scratch frames while a conversation is open but no frames come.
 
         Args:
-            after_s: seconds without a frame before each.
+            after_s: seconds without a frame before each of them.
         """
         me = weakref.WeakMethod(self.scratch_frame)
 

@@ -1,4 +1,4 @@
-"""A recording in, an answer out: heard frame by frame, as it would be live."""
+"""Answers to recordings, which are heard frame by frame as in a live conversation."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -46,7 +46,7 @@ class Exchange:
 
 
 def heard_frames(sound: Heard, sample_rate: int, called: str) -> Iterator[Pcm]:
-    """Frames ``[1920]`` of whatever is given as a sound, the last filled with silence.
+    """Frames ``[1920]`` of any kind of sound; the last one is filled with silence.
 
     Args:
         sample_rate: of an array, in Hz.
@@ -84,8 +84,8 @@ def respond(
     Args:
         session: a fresh one of ``moshi``, with ``first="twice"``.
         heard: float32 ``[1920]`` each, see ``moshi_mlx.audio.frames``.
-        tail_s: silence given after the recording at most, in seconds; it ends sooner
-            if nothing is said any more. Hibiki and speech to text have their own.
+        tail_s: the longest silence after the recording, in seconds; less if the model
+            says nothing any more. Hibiki and speech to text end by themselves.
     """
     ending = moshi.kind.ending
     if ending.rule == "delay":
@@ -132,7 +132,8 @@ def _transcribe(
 
 
 def live_exchanges(session: DuplexSession, blocks: Iterable[Pcm]) -> Iterator[Exchange]:
-    """Blocks ``[S]`` of any size as they come, a microphone's say, and the answers."""
+    """Answers to blocks ``[S]`` of any size as they arrive, for example of a
+    microphone."""
     framer = Framer(session.frame_size)
     for block in blocks:
         for frame in framer.push(block):
@@ -140,12 +141,12 @@ def live_exchanges(session: DuplexSession, blocks: Iterable[Pcm]) -> Iterator[Ex
 
 
 class Response:
-    """What a model says to a recording: it grows while it is iterated over.
+    """The answer to a recording; it grows while it is iterated over.
 
     Args:
-        session: that answers.
-        exchanges: of it.
-        model: its name.
+        session: the session that answers.
+        exchanges: of the session.
+        model: name of the model.
         keep_sound: keep both sides in memory.
     """
 
@@ -191,7 +192,7 @@ class Response:
 
     @property
     def seconds(self) -> float:
-        """How long it is so far."""
+        """Its length so far."""
         return self.frames / FRAME_RATE
 
     @property
@@ -230,7 +231,8 @@ class Response:
             raise AudioError(NO_SOUND)
 
     def save(self, path: str | Path) -> None:
-        """Write what was said as .wav, .mp3, .opus, .flac or .aac, as the name ends."""
+        """Write what was said as .wav, .mp3, .opus, .flac or .aac, by the path's
+        ending."""
         write_sound(path, self.pcm)
 
     def report(self, path: str | Path, title: str | None = None) -> None:
@@ -250,7 +252,7 @@ class Response:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The text, its words and how long it took, ready for JSON."""
+        """The text, its words and the timing, ready for JSON."""
         return {
             "model": self.model,
             "seed": self.seed,

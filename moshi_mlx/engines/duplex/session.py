@@ -30,18 +30,18 @@ First = Literal["twice", "silence"]
 
 
 class DuplexSession(Keeping):
-    """A conversation: a row of a batch, or alone in one of its own.
+    """A conversation: one row of a batch, which it may have for itself.
 
-    Any thread may call it, one at a time; asyncio uses ``astep``.
+    Any thread may call it, one at a time; for asyncio use ``astep``.
 
-    The model hears nothing of the very first frame that it is given, so the session
-    gives it one more: ``first`` says which.
+    The model does not hear the very first frame that it is given, so the session gives
+    it an extra one: ``first`` says which.
 
     Attributes:
         frame_size: samples of a frame.
         sample_rate: Hz of the frames, in and out.
-        steps: frames heard.
-        live: frames of live sessions go before work on files.
+        steps: number of frames heard.
+        live: whether its frames go before work on files.
 
     Args:
         stepper: of the batch.
@@ -50,12 +50,12 @@ class DuplexSession(Keeping):
         reader: of text tokens.
         owner: where it computes.
         name: of the model.
-        ending: how it is made to finish.
-        first: "twice" gives the first frame two times, which suits a file; "silence"
-            gives a frame of silence before it, which suits a microphone.
+        ending: how the model is made to finish.
+        first: "twice" gives the first frame twice, which suits a file; "silence" gives
+            a frame of silence before it, which suits a microphone.
         on_close: frees the row.
 
-    Raises: ValueError for a ``first`` of another name.
+    Raises: ValueError for any other ``first``.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class DuplexSession(Keeping):
 
     @property
     def seed(self) -> int:
-        """Of its random draws: the same seed gives the same answers."""
+        """Seed of its random numbers: the same seed gives the same answers."""
         assert self.sampling.seed is not None
         return self.sampling.seed
 
@@ -116,12 +116,11 @@ class DuplexSession(Keeping):
         """Hear one frame ``[frame_size]``, and answer.
 
         Args:
-            frame: float32 from -1 to 1, or int16 or int32, which are scaled to that.
+            frame: float32 from -1 to 1; int16 and int32 are scaled to that.
 
-        Raises: ValueError for a frame of another shape, and for samples that are NaN
-            or infinite: one of them would deafen the codec for its whole window.
-            AudioError for samples of another kind. RuntimeError where another thread is
-            in the middle of a step.
+        Raises: ValueError for another shape, and for samples that are NaN or infinite
+            (a single one would spoil the codec for its whole window). AudioError for
+            samples of another type. RuntimeError if another thread is in a step.
         """
         given = self.checked(frame, "session.step")
         return self._alone("session.step", lambda: step_together([self], [given])[0])
@@ -138,17 +137,17 @@ class DuplexSession(Keeping):
             self._alone_in.release()
 
     def step_codes(self, codes: Codes) -> Reply:
-        """As ``step``, for the codes ``[other]`` of a frame: a single call."""
+        """As ``step``, with the codes ``[other]`` of a frame instead of its sound."""
         return self._alone("session.step_codes", lambda: self._say(codes))
 
     def show(self, image: mx.array | None, start: int = IMAGE_START) -> None:
-        """Let the model see an image from now on, instead of what it saw before.
+        """Let the model see an image from now on, instead of the one before.
 
         Args:
-            image: of ``Moshi.encode_image``; None takes the image away.
+            image: from ``Moshi.encode_image``; None removes the image.
             start: the first step of the conversation that sees it.
 
-        Raises: ConfigError for a model that sees none.
+        Raises: ConfigError if the model sees no images.
         """
         if self.stepper.gen.model.cfg.vision is None:
             raise ConfigError(f"{self._name} sees no images.")
@@ -156,7 +155,7 @@ class DuplexSession(Keeping):
         self._alone("session.show", lambda: self.stepper.sights.show(self.row, sight))
 
     def encode(self, frame: Pcm) -> Codes:
-        """Codes ``[other]`` of a frame that the codec hears and the model does not."""
+        """Encode a frame to codes ``[other]``, without giving it to the model."""
         given = self.checked(frame, "session.encode")
         return self._alone(
             "session.encode", lambda: self.stepper.encode({self.row: given})[self.row]
@@ -165,12 +164,12 @@ class DuplexSession(Keeping):
     def flush(self, seconds: float = 10.0) -> Iterator[Reply]:
         """Let the model finish after the last frame of a recording.
 
-        Moshi hears silence until it has said nothing for two seconds. Hibiki is told
-        that the input has ended and goes on to its own end. Speech to text hears
-        silence until its last word is out.
+        Moshi hears silence until it has said nothing for two seconds. Hibiki gets a
+        sign that the input has ended, and finishes its translation. Speech to text
+        hears silence until its last word is out.
 
         Args:
-            seconds: to wait at most, for Moshi.
+            seconds: the longest time to wait for Moshi.
         """
         self._check_open("session.flush")
         return self.owner.iterate(lambda: finish(self, self.ending, seconds))
@@ -181,21 +180,22 @@ class DuplexSession(Keeping):
         return self.owner.aiterate(lambda: finish(self, self.ending, seconds))
 
     def snapshot(self) -> Snapshot:
-        """The conversation as it is now, to be saved or restored, here or elsewhere:
-        one that shares a batch goes on alone, and the other way round.
+        """The conversation's state, to be saved or restored in a session of the model.
+
+        A conversation of a batch may continue alone, and the other way round.
 
         Its settings (temperatures, guidance, conditions, an image) are not part of it:
         continue in a session that was made with the same ones.
 
-        Raises: ConfigError for the rust codec, which cannot tell its state.
+        Raises: ConfigError for the rust codec, whose state cannot be read.
         """
         return self._alone("session.snapshot", self._keep)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Continue a conversation: what follows is what followed the snapshot.
+        """Continue a conversation from where its snapshot was taken.
 
-        Raises: ConfigError for a snapshot of another model or other settings, and for
-            the rust codec.
+        Raises: ConfigError for a snapshot of another model or with other settings, and
+            for the rust codec.
         """
         self._alone("session.restore", lambda: self._go_on(snapshot))
 

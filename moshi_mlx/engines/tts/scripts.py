@@ -126,7 +126,7 @@ class ScriptWriter:
         self._check_links(script)
         paths = [self._voice(name) for name in script.voices]
         if self._path(script).resolve() in [path.resolve() for path in paths]:
-            raise ConfigError("would be written over its own voice: choose another id")
+            raise ConfigError("would overwrite its own voice: choose another id")
         if tts.multi_speaker:
             attributes = tts.make_condition_attributes(paths, self._learnt)
             return Speech(script, entries, attributes, None)

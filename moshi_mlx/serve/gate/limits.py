@@ -207,5 +207,5 @@ class Inflow:
         """Charge a restart; raises ProtocolError for too many."""
         if self.account.restarts.take(1) > 0:
             raise ProtocolError(
-                "too many restarts: wait some seconds before you begin anew."
+                "too many restarts: wait some seconds before you restart again."
             )
