@@ -31,7 +31,7 @@ def opened(port: int, data: bytes | str = b"", receive_buffer: int = 0):
     raw = socket.socket()
     if receive_buffer:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    raw.settimeout(1)
+    raw.settimeout(30)
     raw.connect((HOST, port))
     raw.sendall(data.encode() if isinstance(data, str) else data)
     return raw

@@ -1,4 +1,4 @@
-"""STTModel: sound in, words with times out; from files, or while it is spoken."""
+"""STTModel: words with times, of files or of live speech."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -15,20 +15,19 @@ from .transcript import Transcript
 
 
 class STTModel(Recogniser):
-    """A listening model: see ``Recogniser`` for its arguments.
+    """A model that transcribes; see ``Recogniser`` for its arguments.
 
-    All methods may be called from any thread. The options of ``session`` and of all
-    others are those of ``listening``.
+    All methods may be called from any thread. ``options`` are those of ``listening``.
     """
 
     def __repr__(self) -> str:
         return f"<STTModel {self.name}: {self.about}, delay {self.delay_s:g} s>"
 
     def session(self, *, sample_rate: int | None = None, **options: Any) -> STTSession:
-        """Listen to something that is being said, see ``STTSession``.
+        """Transcribe live speech, see ``STTSession``.
 
         Args:
-            sample_rate: Hz of what will be fed; the model's own by default.
+            sample_rate: Hz of the sound that will be fed; by default the model's.
         """
         return self.owner.run(
             lambda: STTSession(self, self.listening(**options), sample_rate)
@@ -42,13 +41,13 @@ class STTModel(Recogniser):
         on_event: Callable[[Event], None] | None = None,
         **options: Any,
     ) -> Transcript:
-        """The words of a sound file, or of an array.
+        """Transcribe a sound file, or an array.
 
         Args:
             sound: a file (see ``moshi_mlx.audio.read``), or samples ``[S]``: float32,
                 int16 or int32.
-            sample_rate: Hz of an array; the model's own by default.
-            on_event: called with everything as it is noticed.
+            sample_rate: Hz of an array; by default the model's.
+            on_event: called with each event as it happens.
 
         Raises: AudioError for anything else.
         """
@@ -75,13 +74,14 @@ class STTModel(Recogniser):
         on_progress: Callable[[float], None] | None = None,
         **options: Any,
     ) -> list[Transcript]:
-        """Several sounds at once, of any lengths; each gets what it would alone.
+        """Transcribe several sounds of any lengths at once.
+
+        Each result is the same as if its sound were transcribed alone.
 
         Args:
-            sample_rate: Hz of arrays; the model's own by default.
-            on_event: called with each sound's number and event.
-            on_progress: called with seconds of sound that were worked through since the
-                last call.
+            sample_rate: Hz of arrays; by default the model's.
+            on_event: called with the number of a sound and its event.
+            on_progress: called with the seconds of sound done since the last call.
         """
         return files.transcribe_sounds(
             self,
@@ -105,17 +105,17 @@ class STTModel(Recogniser):
         on_progress: Callable[[float], None] = lambda _: None,
         **options: Any,
     ) -> list[FileTranscript | FileFailure]:
-        """Many files: ``moshi-mlx transcribe`` as a function.
+        """Transcribe many files: ``moshi-mlx transcribe`` as a function.
 
-        A file that cannot be read does not hold up the others. After Ctrl-C what was
-        heard so far is still written, and ``KeyboardInterrupt`` is raised.
+        A file that cannot be read does not stop the others. After Ctrl-C what was heard
+        so far is still written, and then ``KeyboardInterrupt`` is raised.
 
         Args:
-            forms: "json", "srt", "txt", "vtt": files of words to write.
-            out_folder: where they go; beside the sound files by default.
+            forms: formats of files to write: "json", "srt", "txt", "vtt".
+            out_folder: folder for them; by default beside the sound files.
             layout: of subtitles.
-            batch_size: files to listen to at once.
-            on_file: called with each result, as it is there.
+            batch_size: number of files to transcribe at once.
+            on_file: called with each result as soon as it is ready.
             on_event: called with each file and event.
             on_progress: called with the share of the work that is done, 0 to 1.
         """

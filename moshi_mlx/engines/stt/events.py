@@ -1,4 +1,4 @@
-"""What a listener reports, in the order in which it notices it."""
+"""The events of a transcription, in the order in which they happen."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ from ...documents.words import Word
 
 @dataclass(frozen=True)
 class Piece:
-    """Text as it comes, words and parts of words; a word begins with a space."""
+    """New text: words and parts of words; a word begins with a space."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class WordBegun:
-    """A whole word, whose end is not known yet."""
+    """A complete word, whose end time is not known yet."""
 
     text: str
     start_s: float
@@ -40,7 +40,7 @@ class EndOfTurn:
 
 @dataclass(frozen=True)
 class Stalled:
-    """Sound but no words for long: the model was made to start again."""
+    """There was sound but no words for long, so the model was restarted."""
 
     time_s: float
 

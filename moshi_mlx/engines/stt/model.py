@@ -1,4 +1,4 @@
-"""What a recogniser is made of, and how it was trained: before it hears anything."""
+"""The parts of a model that transcribes, and how it was trained."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,11 +35,11 @@ class Listening:
     Attributes:
         refresh: start again at pauses, so that it can go on for hours.
         phrases: names and words to expect.
-        prompt: text that is said first, as it is to be written.
-        before: what is heard before the sound, float32 ``[S]``: silence, and the
+        prompt: text that is said first, in the wanted spelling.
+        before: sound heard before the actual sound, float32 ``[S]``: silence, and the
             prompt's recording if there is one.
-        lead: its codes ``[K]``, frame by frame.
-        aside: whether there is a recording, which is not told.
+        lead: the codes ``[K]`` of ``before``, frame by frame.
+        aside: whether there is a recording, whose words are not reported.
     """
 
     refresh: bool
@@ -51,14 +51,14 @@ class Listening:
 
 
 class Recogniser(BaseEngine):
-    """A listening model: language model, codec, tokenizer, and how it was trained.
+    """A model that transcribes: language model, codec, tokenizer, and its training.
 
     Args:
         raw_config: the checkpoint's config.json: ``stt_config``.
         name: shown by ``repr``.
         owner: where it computes; on the caller's thread by default.
 
-    Raises: ConfigError if the config is not that of a listening model.
+    Raises: ConfigError if the config is not that of a model that transcribes.
     """
 
     def __init__(
@@ -93,12 +93,13 @@ class Recogniser(BaseEngine):
 
     @property
     def pause_lengths_s(self) -> tuple[float, ...]:
-        """What each probability of a ``Pauses`` event stands for; empty without."""
+        """Length of pause of each probability in ``Pauses``; empty if there are
+        none."""
         return PAUSE_LENGTHS_S[: len(self.lm.extra_heads)]
 
     @property
     def silence_before(self) -> Pcm:
-        """What the model wants to hear first."""
+        """The silence that the model has to hear first."""
         return np.zeros(int(self.prefix_s * self.sample_rate), np.float32)
 
     @property
@@ -117,12 +118,12 @@ class Recogniser(BaseEngine):
         """Options of ``session`` and ``transcribe``.
 
         Args:
-            refresh: start again at pauses; false keeps one state forever.
+            refresh: restart the model at pauses; if false, one state is kept forever.
             phrases: names and words to expect.
             prompt: text with which the sound begins, written as the rest should be; or
-                that of ``prompt_sound``.
-            prompt_sound: a recording to be heard before the sound (again, whenever the
-                model starts again); its words are not reported.
+                the text of ``prompt_sound``.
+            prompt_sound: a recording that the model hears before the sound, and after
+                each restart; its words are not reported.
 
         Raises: ConfigError for a recording without its text, or one that is too long.
         """
@@ -171,11 +172,11 @@ class Recogniser(BaseEngine):
     def samples(
         self, sound: Sound, sample_rate: int | None = None, called: str = "transcribe"
     ) -> "Pcm | LongSound":
-        """A sound at the model's rate; long files are read while they are heard.
+        """A sound at the model's rate; long files are read while they are transcribed.
 
         Args:
             sample_rate: Hz of an array.
-            called: named by errors.
+            called: the function that errors name.
 
         Raises: AudioError if the input is not sound.
         """

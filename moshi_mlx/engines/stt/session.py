@@ -1,4 +1,4 @@
-"""Listening to a sound while it comes, from a microphone say."""
+"""Transcribing a sound while it arrives, for example from a microphone."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator
 
@@ -18,14 +18,14 @@ REMEMBERED = ("_rest", "_heard", "_at")
 
 
 class STTSession(Keeping):
-    """One sound, of any length; its state does not grow.
+    """The transcription of one sound of any length, in constant memory.
 
     Its methods may be called from any thread, one at a time.
 
     Args:
         stt: the model.
-        listening: how it listens.
-        sample_rate: Hz of what is fed; the model's own by default.
+        listening: its options.
+        sample_rate: Hz of what is fed; by default the model's.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class STTSession(Keeping):
         return f"<STTSession of {self.stt.name}: {state}>"
 
     def reset(self) -> None:
-        """Forget everything: what comes next is another sound, from second 0."""
+        """Forget everything: a new sound begins, at second 0."""
         self._check_open("reset")
         self.stt.owner.run(self._start)
 
@@ -52,16 +52,16 @@ class STTSession(Keeping):
 
     @property
     def refreshes(self) -> int:
-        """How often the model was made to start again."""
+        """How often the model was restarted."""
         return self._rows.refreshes
 
     @property
     def nbytes(self) -> int:
-        """Bytes of state: the same after an hour as after a minute."""
+        """Size of the state in bytes: the same after an hour as after a minute."""
         return self._rows.nbytes + self._codec_state.nbytes
 
     def feed(self, pcm: Pcm) -> list[Event]:
-        """Take ``pcm [S]``, any S; returns what was noticed.
+        """Transcribe ``pcm [S]``, any S; returns the new events.
 
         Raises: AudioError for other shapes, for samples that are neither float32 nor
             int16 nor int32, and for NaN or infinite ones; the session stays usable.
@@ -75,9 +75,9 @@ class STTSession(Keeping):
         return await self.stt.owner.arun(lambda: self._feed(given))
 
     def flush(self) -> list[Event]:
-        """Make the model write all that was said so far; then more may come.
+        """Transcribe everything that was said so far; afterwards more may be fed.
 
-        It is given silence for that, which takes no time in the words' times.
+        The model hears silence for that, which does not count in the words' times.
         """
         self._check_open("flush")
         return self.stt.owner.run(self._flush)
@@ -88,7 +88,7 @@ class STTSession(Keeping):
         return await self.stt.owner.arun(self._flush)
 
     def listen(self, blocks: Iterable[Pcm]) -> Iterator[Event]:
-        """What is noticed in blocks of sound, to the last word of the last one."""
+        """Events of blocks of sound, up to the last word of the last block."""
         for block in blocks:
             yield from self.feed(block)
         yield from self.flush()

@@ -1,4 +1,4 @@
-"""What was said, as words and as turns."""
+"""Transcripts: words and turns."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from .events import EndOfTurn, Event
 
 @dataclass(frozen=True)
 class Turn:
-    """What was said until the speaker paused."""
+    """The words that were said until the speaker paused."""
 
     words: list[Word]
 
@@ -31,7 +31,7 @@ class Turn:
 
 @dataclass(frozen=True, repr=False)
 class Transcript:
-    """What was said in a sound of ``duration_s`` seconds."""
+    """The words and turns of a sound of ``duration_s`` seconds."""
 
     words: list[Word]
     turns: list[Turn]
@@ -67,7 +67,7 @@ class Transcript:
 
     @classmethod
     def of(cls, events: Sequence[Event], duration_s: float) -> "Transcript":
-        """Words, and the turns that they make, from what was reported."""
+        """A transcript made of events."""
         words = [event for event in events if isinstance(event, Word)]
         ends = [event.time_s for event in events if isinstance(event, EndOfTurn)]
         turns: list[list[Word]] = [[] for _ in range(len(ends) + 1)]

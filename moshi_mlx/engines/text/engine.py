@@ -1,4 +1,4 @@
-"""TextModel: a text in, its continuation out."""
+"""TextModel: continues texts."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -15,17 +15,17 @@ from .session import TextSession
 
 
 class TextModel(BaseEngine):
-    """A model that continues texts; it knows no chat.
+    """A model that continues texts; it is not a chat model.
 
     Args:
-        lm: weights.
+        lm: the language model.
         tokenizer: of the same checkpoint.
         name: shown by ``repr``.
         owner: where it computes; on the caller's thread by default.
 
     All methods may be called from any thread.
 
-    Raises: ConfigError for a model that hears.
+    Raises: ConfigError if the model needs sound.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class TextModel(BaseEngine):
         seed: int | None = None,
         sampler: TokenSampler | None = None,
     ) -> TextSession:
-        """A text with state of its own, to be written bit by bit.
+        """Start a text with its own state, to be written piece by piece.
 
         Args:
             temp: temperature; 0 takes the likeliest token.
             top_p: probability mass to draw from, unless ``top_k`` is given.
             top_k: number of tokens to draw from.
-            seed: of the randomness; random by default.
-            sampler: draws tokens instead of the settings above.
+            seed: of its random numbers; random by default.
+            sampler: your own sampler instead of the settings above.
 
         Raises: ConfigError for an empty prompt.
         """
@@ -84,7 +84,7 @@ class TextModel(BaseEngine):
     def complete(
         self, prompt: str, max_tokens: int = 100, **options: Any
     ) -> Iterator[str]:
-        """What may follow ``prompt``, in pieces as they are found.
+        """Continue ``prompt``; yields pieces of text as they are generated.
 
         Stops after ``max_tokens``, or when the model ends the text. The options are
         those of ``session``.

@@ -18,7 +18,7 @@ REMEMBERED = ("tokens", "ended", "_ahead", "_token")
 
 
 class TextSession(Keeping):
-    """A text with state of its own; ``TextModel.session`` begins one.
+    """A text with its own state; ``TextModel.session`` starts one.
 
     Any number may run on the same weights. The methods may be called from any thread,
     one at a time.
@@ -26,7 +26,7 @@ class TextSession(Keeping):
     Attributes:
         tokens: written so far.
         ended: whether the model has ended the text.
-        seed: of the randomness.
+        seed: of its random numbers.
     """
 
     def __init__(
@@ -57,7 +57,8 @@ class TextSession(Keeping):
         return f"<TextSession: {state}, {self.tokens} tokens written>"
 
     def write(self, max_tokens: int) -> Iterator[str]:
-        """The next pieces of the text, at most ``max_tokens``; may be called again."""
+        """Yield the next pieces of text, at most ``max_tokens``; may be called
+        again."""
         self._check_open("write")
         return self._write(max_tokens)
 

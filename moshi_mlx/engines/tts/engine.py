@@ -1,4 +1,4 @@
-"""TTSModel: scripts and voices in, codes out."""
+"""TTSModel: speaks texts and scripts."""
 
 import asyncio
 from collections.abc import (
@@ -42,11 +42,11 @@ __all__ = [
 
 @dataclass
 class TTSResult:
-    """What a batch of speeches came to.
+    """The result of a batch of speeches.
 
     Attributes:
         frames: codes ``[B, K, 1]``, delays undone, from the first frame of sound on:
-            frame i is said with text step i.
+            frame i belongs to text step i.
         logged_text_tokens: per row, (predicted, read) of each step.
         end_steps: per row, the step after the last word; None if the budget ended
             before the text.
@@ -62,7 +62,7 @@ class TTSResult:
 
 
 class TTSModel(SpeechModel):
-    """A speaking model: see ``SpeechModel`` for its arguments and settings.
+    """A model that speaks; see ``SpeechModel`` for its arguments and settings.
 
     All methods may be called from any thread.
     """
@@ -83,12 +83,13 @@ class TTSModel(SpeechModel):
         *,
         seed: int | Sequence[int] | None = None,
     ) -> TTSResult:
-        """Say a batch of scripts; each row's tokens are those of the row alone.
+        """Speak a batch of scripts; each row's tokens are the same as for the row
+        alone.
 
         Args:
             all_entries: per row, from ``prepare_script``.
             attributes: per row, from ``make_condition_attributes``; may be empty.
-            on_frame: is given each frame's codes ``[B, K, 1]`` as they come.
+            on_frame: called with each frame's codes ``[B, K, 1]``.
 
         See ``SpeechRun`` for the rest.
         """
@@ -130,10 +131,10 @@ class TTSModel(SpeechModel):
         return SpeechRun(self, *args, **options)
 
     def warmup(self, guidance: float = 2.0) -> None:
-        """Run a few steps, so that the first real one does not wait for set-up.
+        """Run a few steps, so that the first real one is not slow.
 
         Args:
-            guidance: that will be used; one that the model has learnt needs no warming.
+            guidance: the guidance that will be used.
         """
         self.owner.run(lambda: self._warm(guidance))
 
@@ -153,7 +154,7 @@ class TTSModel(SpeechModel):
         padding_between: int = 1,
         seed: int | None = None,
     ) -> SpeechSession:
-        """A speech whose text comes bit by bit: see ``SpeechSession``.
+        """Start a speech whose text arrives piece by piece, see ``SpeechSession``.
 
         Args:
             voice: a name or file, or several for several speakers; by default the
@@ -173,7 +174,7 @@ class TTSModel(SpeechModel):
         voice: Voice | Sequence[Voice] | None = None,
         **options: Any,
     ) -> Iterator[Pcm]:
-        """Frames ``[1920]`` of sound, as early as the pieces of ``text`` allow.
+        """Yield frames ``[1920]`` of sound as soon as the pieces of ``text`` allow.
 
         Args:
             text: pieces of one text, cut anywhere; ``options`` are ``session``'s.
@@ -204,7 +205,7 @@ class TTSModel(SpeechModel):
         voice: Voice | Sequence[Voice] | None = None,
         **options: Any,
     ) -> Audio:
-        """Speech of a text, or of turns that two speakers take; ``session``'s options.
+        """Speak a text, or a list of turns of two speakers; options as in ``session``.
 
         Raises: ConfigError for a text without words.
         """
@@ -243,14 +244,14 @@ class TTSModel(SpeechModel):
         on_frame: Callable[[Pcm], None] = lambda _: None,
         **options: Any,
     ) -> SpokenText:
-        """Say a text as it comes, into files or to ``on_frame``.
+        """Speak a text as it arrives, into files or to ``on_frame``.
 
         ``moshi-mlx speak`` as a function. With several voices each line of the text is
         another speaker's turn.
 
         Args:
             source: a text, the name of a text file, or "-" for standard input.
-            out: sound file to write; its name says the format.
+            out: sound file to write; its name sets the format.
             words: file for the words with their times: .json, .srt, .txt or .vtt.
             layout: of subtitles.
             on_frame: called with each frame ``[1920]`` of sound.
@@ -283,17 +284,17 @@ class TTSModel(SpeechModel):
         about: Mapping[str, Any] | None = None,
         on_result: Callable[[Path | Failure], None] = lambda _: None,
     ) -> list[Path | Failure]:
-        """Say many scripts, ``batch_size`` at once, and write a sound file for each.
+        """Speak many scripts, ``batch_size`` at once, and write a sound file for each.
 
-        Each becomes what it would be alone; one that cannot be said leaves the others
-        alone.
+        Each result is the same as if its script were spoken alone, and a script that
+        fails does not affect the others.
 
         Args:
             scripts: see ``read_scripts``.
             folder: gets ``ID.wav`` and, unless ``only_wav``, ``ID.safetensors`` (codes)
                 and ``ID.json`` (words, times, settings).
-            about: what else the JSON files say.
-            on_result: called with each file or failure, as it is there.
+            about: further content of the JSON files.
+            on_result: called with each file or failure as soon as it is ready.
         """
         scripts = list(scripts)
         writer = ScriptWriter(

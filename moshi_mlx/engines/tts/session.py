@@ -1,4 +1,4 @@
-"""Speech while the text is still coming: words in, frames of sound out."""
+"""Speech while the text is still arriving."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
@@ -49,21 +49,21 @@ class Audio:
 
 
 class SpeechSession(Keeping):
-    """One speech. What it says does not depend on how its text is cut into pieces.
+    """One speech; the result does not depend on how its text is cut into pieces.
 
-    The model reads ``second_stream_ahead`` words ahead, so a word is said when that
-    many more have come, or after ``finish``. When text is missing the session waits
-    instead of making the model pause: the sound goes on where it stopped.
+    The model reads ``second_stream_ahead`` words ahead, so a word is spoken once that
+    many more have arrived, or after ``finish``. If text is missing, the session waits
+    instead of making the model pause, and the sound continues where it stopped.
 
     Its methods may be called from any thread, one at a time.
 
     Args:
         tts: the model and its settings.
-        voices: of the speakers, the main one's first; a recording, for models that
-            continue one.
+        voices: one per speaker, the main speaker's first; for models that continue a
+            recording, that recording.
         guidance: how closely to follow voice and text, 1 to 4.
         padding_between: see ``ScriptReader``.
-        seed: of the randomness.
+        seed: of its random numbers.
     """
 
     def __init__(
@@ -108,17 +108,17 @@ class SpeechSession(Keeping):
 
     @property
     def steps_to_sound(self) -> int:
-        """Steps of the model before the first frame of new speech."""
+        """Model steps before the first frame of new speech."""
         return self.tts.delay_steps + self.run.gen.max_delay + self._prefix_steps
 
     @property
     def has_words(self) -> bool:
-        """Whether a word has been taken."""
+        """Whether any word has been read."""
         return bool(self._state.transcript)
 
     @property
     def words(self) -> list[Word]:
-        """The words taken so far; the last one ends where the next will start."""
+        """The words read so far; the last one ends where the next will start."""
         if self.closed:
             return self._said
         words = self._wording.words(self._state, self.run.offset, self._prefix_steps)
@@ -130,24 +130,25 @@ class SpeechSession(Keeping):
         return self._wording.finished
 
     def feed(self, text: str) -> Iterator[Pcm]:
-        """Take more text; returns the frames ``[1920]`` that can be said now.
+        """Add text; yields the frames ``[1920]`` that can be spoken now.
 
-        A word ends at white space: a piece may end within one. The frames are made as
-        they are asked for; those left over come with the next call's. Characters that
-        the model has no tokens for are left out, with a warning that names them.
+        A word ends at white space, and a piece may end within a word. Frames are
+        computed as you iterate; those that you leave come with the next call's.
+        Characters that the model has no tokens for are left out, with a warning that
+        names them.
 
-        Raises: ConfigError for a tag that is not understood, and for half characters.
+        Raises: ConfigError for an unknown tag, and for half a surrogate pair.
         """
         self._feed("feed", text)
         return self._speak()
 
     def turn(self, index: int) -> Iterator[Pcm]:
-        """Begin turn ``index``; odd ones are the other speaker's."""
+        """Start turn ``index``; odd turns are the second speaker's."""
         self._turn("turn", index)
         return self._speak()
 
     def finish(self) -> Iterator[Pcm]:
-        """No more text will come; returns the frames of the rest."""
+        """End the text; yields the frames of the rest."""
         self._finish("finish")
         return self._speak()
 

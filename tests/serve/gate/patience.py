@@ -15,6 +15,20 @@ UPGRADE_AND_MORE = (
 )
 
 
+def push(raw: socket.socket, data: bytearray) -> None:
+    """Send what a socket takes at once; the rest stays in ``data``.
+
+    ``sendall`` with a timeout would leave half a frame on the way, and what comes next
+    would be read as the other half.
+
+    Raises: ConnectionError if the other side has closed it.
+    """
+    raw.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while data:
+            del data[: raw.send(data)]
+
+
 def answer(raw: socket.socket) -> bytes:
     """Everything up to the end of the connection, which must come soon."""
     raw.settimeout(SOON_S)
