@@ -1,4 +1,4 @@
-"""What can go wrong for a reason that the user can mend.
+"""Errors that the user can fix.
 
 Every message is one sentence: what came, what was wanted, what to do. The command
 line prints it as one line; any other exception keeps its traceback.
@@ -26,7 +26,7 @@ class MoshiError(Exception):
 
 
 class CheckpointError(MoshiError):
-    """Files of a model that are missing, damaged, foreign or cannot be fetched."""
+    """Files of a model that are missing, damaged, unknown or cannot be downloaded."""
 
 
 class ConfigError(MoshiError, ValueError):
@@ -42,7 +42,7 @@ class AudioError(MoshiError):
 
 
 class ImageError(MoshiError):
-    """An image that is none, damaged or too large."""
+    """An image that cannot be read, is damaged or too large."""
 
 
 class ProtocolError(MoshiError):
@@ -50,7 +50,7 @@ class ProtocolError(MoshiError):
 
 
 class NoPlace(MoshiError):
-    """All places of a model are taken: the same may work a little later."""
+    """All places of a model are taken: try again a little later."""
 
 
 class NotServed(MoshiError):

@@ -181,7 +181,7 @@ def _run_tests(folder: Path, tests: list[str], writes: bool) -> None:
     sys.dont_write_bytecode = not writes  # what is changed has none
     sys.path.insert(0, str(folder))
     quick = "not slow and not network and not clients"
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:rerunfailures"]
+    options = ["-x", "-q", "-p", "no:cacheprovider"]
     code = 1
     try:
         code = int(pytest.main([*options, "-m", quick, *tests]))

@@ -29,7 +29,7 @@ class Closing(ABC):
 
     @abstractmethod
     def _computed_by(self) -> Owner:
-        """Whoever computes for the session."""
+        """The thread that computes for the session."""
 
     @abstractmethod
     def _drop(self) -> None:

@@ -34,7 +34,7 @@ class LiveRow(Closing, Generic[B]):
         self.inbox = deque()
 
     def step(self, tick: Pcm) -> Any:
-        """One step of this row alone; returns what its batch tells of it."""
+        """Step this row alone; returns its result."""
         return self.batch.step([self], [tick])[0]
 
     def _computed_by(self) -> Owner:
@@ -82,7 +82,7 @@ class LiveBatch(Closing, Generic[Row, Told]):
             self._rest(row.row)
 
     def step(self, rows: Sequence[Row], ticks: Sequence[object]) -> list[Told]:
-        """One step of some rows, and what is to be told of each."""
+        """Step some rows together; returns the result of each."""
         del ticks
         return self.owner.run(lambda: self._step(rows))
 

@@ -72,7 +72,7 @@ Full = Literal["drop", "wait"]
 
 
 class FrameQueue:
-    """Frames waiting for the model, never more than a stated time of them.
+    """Frames that wait for the model, never more than ``limit_ms`` of them.
 
     Not thread-safe: the model thread's lock guards it.
 
@@ -82,8 +82,8 @@ class FrameQueue:
         full: what happens to a full queue. "drop" suits live sound: up to ``calm_ms``
             may wait, so a short hiccup costs nothing; beyond that the oldest silent
             frames go, and beyond ``limit_ms`` the oldest frames, whatever is in them.
-            "wait" suits files and uploads: nothing is dropped, whoever brings the next
-            frame has to wait for room.
+            "wait"suits files and uploads: nothing is dropped, and the next frame has to
+            wait for room.
     """
 
     def __init__(

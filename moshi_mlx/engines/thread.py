@@ -218,7 +218,7 @@ class ModelThread:
         return stop
 
     def close(self, timeout: float | None = 10) -> None:
-        """Finish the step at hand, then end; what still waits is told so."""
+        """Finish the current step, then end; work that still waits gets an error."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -298,7 +298,7 @@ class ModelThread:
         )
 
     def _end(self) -> None:
-        """Nothing will run any more: say so to whoever waits."""
+        """Nothing will run any more: give everything that waits an error."""
         with self._wake:
             self._lines.end()
             calls = [*self._calls, *self._later]

@@ -45,7 +45,7 @@ def sample_frame(
         noise: Gumbel values of all steps ``[B, 1, steps * size]``, None if greedy.
         given: codes ``[B, steps]`` that are known, taken instead of what is drawn; -2
             leaves a code to the model.
-        spoken: codes of late that become less likely.
+        spoken: recent codes, which become less likely.
     """
     sampled: list[mx.array] = []
     size = 0 if noise is None else noise.shape[-1] // steps

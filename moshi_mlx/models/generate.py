@@ -18,20 +18,20 @@ from .prefill import Prefill
 class LmGen(LmGenOf030, Prefill):
     """A conversation, or a batch of independent ones, over an ``Lm``'s weights.
 
-    The frame given in a call is used in that call, its streams delayed by d steps in
-    the d-th call after; in the very first call initial tokens stand in the place of
-    every stream, so that frame 0 is never heard (feed it twice when it matters). The
-    text that a call returns was sampled in it; the audio that ``last_audio_tokens``
-    returns has its delays undone and is complete ``max_delay`` calls later.
+    The frame given in a call is used in that call; streams with a delay of d steps are
+    used d calls later. In the very first call every stream holds its initial token, so
+    frame 0 is never heard (give it twice if it matters). The text that a call returns
+    was sampled in that call. The audio that ``last_audio_tokens`` returns is without
+    delays, and is complete ``max_delay`` calls later.
 
-    All state is this object's: several on one model never touch. Storage is bounded and
-    there is no step limit.
+    All state belongs to this object, so several generators may share a model. Memory is
+    bounded, and there is no limit of steps.
 
     Args:
         model: the weights.
-        max_steps: accepted for moshi_mlx 0.3.0's programs; limits nothing.
+        max_steps: accepted for programs of moshi_mlx 0.3.0; has no effect.
         text_sampler, audio_sampler: how tokens are drawn: a ``Sampler`` by default.
-        batch_size: rows B.
+        batch_size: number of rows B.
         cfg_coef: classifier-free guidance: logits are ``null + coef * (cond - null)``.
         check: validate the tokens of every call (waits for the device).
         on_text_hook: may edit the sampled text ``[B, 1]`` in place.
@@ -39,17 +39,20 @@ class LmGen(LmGenOf030, Prefill):
         on_text_logits_hook: may edit the text logits ``[B, 1, V]`` in place.
         cfg_is_masked_until: per row, hide the null half's input until this step.
         cfg_is_no_text: hide text from the null half, and do not guide the text.
-        seed: of every row, or one per row; by default drawn from MLX's generator.
-        repetition_penalty: above 1 makes words of the last ``repetition_context`` text
-            tokens less likely (padding excepted).
-        audio_repetition_penalty: above 1 makes codes of the last
-            ``audio_repetition_context`` frames less likely, in their own codebook.
-        audio_steps: own codebooks to generate, the first ones; the others are -1.
-        kv_bits: 8 or 4 keeps keys and values so; by default as the model's config says.
-        reserve: allocate keys and values of the whole context now, for live use: no
-            step waits for them to grow.
-        both_sides: generate the other side's codes too, where the model foresees them
-            (PersonaPlex): they follow its own, and are given by ``force`` like them.
+        seed: one for all rows, or one per row; by default drawn from MLX's generator.
+        repetition_penalty: above 1, the last ``repetition_context`` text tokens (except
+            padding) become less likely.
+        audio_repetition_penalty: above 1, codes of the last
+            ``audio_repetition_context`` frames become less likely, each in its own
+            codebook.
+        audio_steps: how many of the model's own codebooks to generate; the others are
+            -1.
+        kv_bits: bits of the key-value cache, 8 or 4; by default as the model's config
+            says.
+        reserve: allocate the key-value cache of the whole context now, so that no step
+            of a live conversation waits for it to grow.
+        both_sides: also generate the other side's codes, if the model predicts them
+            (PersonaPlex). They follow its own, and ``force`` may give them too.
 
     Source: kyutai-labs/moshi, models/lm.py:LMGen.
     """
@@ -116,7 +119,7 @@ class LmGen(LmGenOf030, Prefill):
         active: Sequence[bool] | None = None,
         own_audio_tokens: mx.array | None = None,
     ) -> tuple[mx.array, mx.array]:
-        """Hear one frame and say one.
+        """Take one frame of the other side, and generate one.
 
         Args:
             other_audio_tokens: ``[B, other]``, the other side's frame (codebooks beyond
@@ -125,7 +128,7 @@ class LmGen(LmGenOf030, Prefill):
                 ``[condition; null]``, or B rows and the null half is made.
             cross_attention_src: condition to attend to, ``[B, S, D]``, likewise.
             active: rows that take part; the others pause.
-            own_audio_tokens: ``[B, own]`` taken instead of running the depth
+            own_audio_tokens: ``[B, own]``, used instead of running the depth
                 transformer.
 
         Returns: text ``[B, 1]`` sampled in this call, after hooks, and the temporal
@@ -205,8 +208,8 @@ class LmGen(LmGenOf030, Prefill):
     def last_audio_tokens(self) -> mx.array | None:
         """Own audio ``[B, own]`` that the newest call completed, delays undone.
 
-        None before call ``max_delay``, and where a value is the initial token. Rows of
-        a batch that are not there yet, or stood still, are -2.
+        None before call ``max_delay``, and if a value is the initial token. Rows of a
+        batch that have not got so far, or that paused, are -2.
         """
         tokens = self._completed
         if tokens is None:
@@ -219,7 +222,8 @@ class LmGen(LmGenOf030, Prefill):
 
     @property
     def tokens(self) -> mx.array:
-        """The newest columns of all streams, delayed: for waiting and inspection."""
+        """The newest columns of all streams, with delays: for evaluation and
+        inspection."""
         return self.streams.tokens
 
     def _noise(

@@ -1,4 +1,4 @@
-"""What a generator remembers, and how it is kept and brought back."""
+"""The state of a generator, and how it is saved and restored."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,11 +27,12 @@ class GenerationState:
         batch_size: rows B.
         guidance: how conditions guide.
         seed: of every row, or one per row; by default drawn from MLX's generator.
-        repetition_penalty: above 1 makes words said lately less likely.
-        repetition_context: text tokens that count as lately.
-        kv_bits: 8 or 4 keeps keys and values so; by default as the model's config says.
-        reserve: allocate keys and values of the whole context now.
-        both_sides: streams of the other side that the model foresees are its own.
+        repetition_penalty: above 1, recent words become less likely.
+        repetition_context: number of text tokens that count as recent.
+        kv_bits: bits of the key-value cache, 8 or 4; by default as the model's config
+            says.
+        reserve: allocate the key-value cache of the whole context now.
+        both_sides: treat the other side's streams that the model predicts as its own.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class GenerationState:
 
     @property
     def gate(self) -> mx.array | None:
-        """How much of its condition each row let in during the newest call, ``[B]``.
+        """How much each row used its condition in the newest call, ``[B]``.
 
         0 to 1, the mean over the last ten layers; None if there was no condition, or
         the model has no gates.
@@ -97,7 +98,7 @@ class GenerationState:
         """Start all rows, or the given ones, as new conversations.
 
         Args:
-            seed: of their noise; without one their generators run on.
+            seed: of their noise; if None, their generators continue.
         """
         rows = range(self.batch_size) if rows is None else rows
         self.streams.reset(rows)
@@ -113,7 +114,7 @@ class GenerationState:
 
     @property
     def fits(self) -> Fits:
-        """What must be alike where a snapshot is continued."""
+        """What must be equal for a snapshot to be continued."""
         cache = self.cache[0].self_attn
         return {
             "weights": fingerprint(self.model),
@@ -125,7 +126,7 @@ class GenerationState:
 
     @property
     def state(self) -> dict[str, Any]:
-        """All that is remembered; may be set to what another generator remembered."""
+        """The whole state; may be set to the state of another generator."""
         return self._state_of(None)
 
     @state.setter
@@ -174,16 +175,16 @@ class GenerationState:
         return [row, row + self.batch_size] if self.guidance.doubles else [row]
 
     def snapshot(self, row: int | None = None) -> Snapshot:
-        """The state as it is now, of all rows or of one.
+        """The current state, of all rows or of one.
 
-        Samplers, hooks and conditions are not part of it: whoever continues gives the
-        same again.
+        Samplers, hooks and conditions are not part of it: use the same ones to
+        continue.
         """
         fits = self.fits if row is None else {**self.fits, "rows": 1}
         return Snapshot("generation", fits, kept(self._state_of(row)))
 
     def restore(self, snapshot: Snapshot, row: int | None = None) -> None:
-        """Continue from a snapshot: the same tokens follow as after it was taken.
+        """Continue from a snapshot: the same tokens follow as after the snapshot.
 
         Args:
             row: continue a snapshot of one row in this row, while the others continue.
@@ -244,7 +245,7 @@ class GenerationState:
 
     @property
     def step_idx(self) -> int:
-        """Calls so far, of the row that has had most; set to 0, it is ``reset()``."""
+        """Number of calls so far, of the oldest row; setting it to 0 is ``reset()``."""
         return max(self.streams.offsets)
 
     @step_idx.setter
@@ -255,10 +256,10 @@ class GenerationState:
 
     @property
     def zero_token(self) -> int:
-        """Given as input: no input. In a hook's output: not sampled, fed as zero."""
+        """As input: no input. In a hook's output: not sampled, and read as zero."""
         return -1
 
     @property
     def ungenerated_token(self) -> int:
-        """Stands where nothing has been generated yet."""
+        """Marks what has not been generated yet."""
         return -2

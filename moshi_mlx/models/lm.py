@@ -65,8 +65,8 @@ class LmOutput:
 class Lm(LmOf030, nn.Module):
     """Moshi's language model: weights only; streams live in caches and ``LmGen``.
 
-    Its methods are the reference, and differentiable. What generates asks ``ready()``
-    for the same network in its fast form.
+    Its methods are the reference, and differentiable. Generation uses ``ready()``, the
+    same network in its fast form.
 
     Args:
         cfg: what ``LmConfig.from_config_dict`` reads, or a preset.
@@ -167,8 +167,8 @@ class Lm(LmOf030, nn.Module):
         """Output of the temporal transformer after its norm, ``[B, T, D]``.
 
         Args:
-            text: ``[B, T]``, and ``audio [B, n_q, T]``: delayed streams.
-            cache: the stream so far, changed in place; None for a whole sequence.
+            text: ``[B, T]``, and ``audio [B, n_q, T]``: streams with their delays.
+            cache: the stream so far, updated in place; None for a whole sequence.
             ct: summed condition, ``[B, D]`` or ``[B, 1, D]``.
             cross_attention_src: condition to attend to, ``[B, S, D]``.
             active: rows that advance; the output of the others is meaningless.

@@ -18,7 +18,7 @@ HALF_MAX = 65504.0  # the largest float16
 def set_decoder_dtype(mimi: Mimi, dtype: mx.Dtype) -> Mimi:
     """Make sound from codes in ``dtype``: float16, or float32 as before.
 
-    Streams that have begun must begin anew.
+    Streams that have begun must be restarted.
 
     Raises: ConfigError for another type, and for weights that are too large for it.
     """

@@ -1,7 +1,8 @@
-"""Frames that are known ahead of time, taken one by one or many calls at once.
+"""Frames that are known ahead of time, read one by one or many at once.
 
-A voice to imitate, a persona in words, a text that was said before, a recording to go
-on from: what the model would otherwise generate is given, and the transformer reads it.
+A voice to imitate, a persona in words, a text that was said before, a recording to
+continue: what the model would otherwise generate is given, and the transformer reads
+it.
 """
 
 from abc import abstractmethod
@@ -43,19 +44,19 @@ class Prefill(GenerationState):
         own: ArrayLike | mx.array | None = None,
         rows: Sequence[int] | None = None,
     ) -> None:
-        """Give the frames that will be said, from the next call on.
+        """Give frames that the model would otherwise generate, from the next call on.
 
-        They follow those that were given before. Each stream is as late as its delay:
-        a code of stream k that is given for the next call is said ``delay_k`` calls
-        after it. Where all own codes of a call are known the depth transformer rests;
-        hooks see only what is drawn.
+        They follow those that were given before. Each stream keeps its delay: a code of
+        stream k given for the next call is used ``delay_k`` calls after it. If all own
+        codes of a call are given, the depth transformer does not run. Hooks see only
+        what is sampled.
 
         Args:
             text: ``[B, T]``; None leaves it to the model.
             own: own codes ``[B, own, T]``, not delayed; None leaves them to the model.
-            rows: of the batch, if not all; text and codes are of these rows alone.
+            rows: rows of the batch that text and codes are for; by default all.
 
-        A token of -1 is none (read as zero), and -2 leaves that token to the model.
+        A token of -1 means no token (read as zero), and -2 leaves it to the model.
 
         Raises: ValueError for tokens of another shape or outside the vocabulary.
         """
@@ -65,7 +66,7 @@ class Prefill(GenerationState):
             self.streams.given.add(row, mine)
 
     def stop_forcing(self, rows: Sequence[int] | None = None) -> None:
-        """Leave to the model what was given and has not been said."""
+        """Drop what was given and not used yet: the model generates it instead."""
         for row in range(self.batch_size) if rows is None else rows:
             self.streams.given.clear(row)
 
@@ -78,10 +79,10 @@ class Prefill(GenerationState):
         active: Sequence[bool] | None = None,
         embedded: mx.array | None = None,
     ) -> None:
-        """Take T calls of ``step`` at once, as far as what they say was forced.
+        """Run T calls of ``step`` at once, as far as their tokens were forced.
 
-        Where it was not, calls are stepped one by one. State, random state included,
-        is afterwards what stepping would have left, keys and values up to rounding.
+        Other calls are stepped one by one. The state afterwards, random state included,
+        is the same as after stepping; keys and values may differ by rounding.
 
         Args:
             other_audio_tokens: ``[B, other, T]``.

@@ -1,8 +1,8 @@
-"""State of a conversation, kept in memory or in a file, and brought back.
+"""State of a conversation, kept in memory or in a file, and restored.
 
-A snapshot holds what a stream remembers and nothing else: keys and values of the
+A snapshot holds the state of a stream and nothing else: keys and values of the
 positions that attention may still look at, token streams, random state. It says which
-weights and settings it fits, and whatever does not fit is refused.
+weights and settings it fits; others are refused.
 
 The file is a safetensors file: arrays by name, and in its metadata the format's
 version, what the snapshot fits, and the rest of the state as JSON.
@@ -44,7 +44,7 @@ MUST_FIT = {  # what differs, and what to do
 
 @dataclass(frozen=True)
 class Snapshot:
-    """State that was kept.
+    """A state that was saved.
 
     Attributes:
         kind: of what ("generation", "codec", "conversation", "transcription",
@@ -134,7 +134,7 @@ class Snapshot:
 
 
 def kept(state: Tree) -> Tree:
-    """The same tree with arrays of its own, computed: later changes do not reach it."""
+    """A copy of the tree with evaluated arrays: later changes do not affect it."""
     if isinstance(state, mx.array):
         return mx.array(state)
     if isinstance(state, Mapping):

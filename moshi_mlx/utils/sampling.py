@@ -40,7 +40,7 @@ def penalise_repeats(
     factor: float | mx.array,
     exempt: Sequence[int] = (),
 ) -> mx.array:
-    """Make tokens that were said lately less likely.
+    """Make recent tokens less likely.
 
     Args:
         logits: ``[B, 1, V]``.
@@ -64,14 +64,14 @@ def penalise_repeats(
 
 
 class TokenSampler(Protocol):
-    """What everything that draws tokens is: write these two methods for a new sampler.
+    """The protocol of samplers: write these two methods for a new one.
 
     Greedy decoding needs no noise. A callable without ``noise_size``, as programs of
     moshi_mlx 0.3.0 may have, is given logits alone and draws as it likes.
     """
 
     def noise_size(self, vocab: int) -> int:
-        """How many Gumbel values a draw from ``vocab`` tokens needs; 0 for none."""
+        """Number of Gumbel values that a draw from ``vocab`` tokens needs; may be 0."""
         ...
 
     def __call__(
@@ -114,7 +114,7 @@ class Sampler:
         min_tokens_to_keep: what ``min_p`` leaves at least.
         logit_bias: added to the logits of the given tokens.
 
-    Raises: ValueError for a value below 0 and for fractions above 1.
+    Raises: ValueError for negative values, and for fractions above 1.
     """
 
     temp: float = 0.8
@@ -199,14 +199,14 @@ class Sampler:
 
 
 def new_seed() -> int:
-    """A seed that nobody can foresee, for a conversation that was given none."""
+    """A random seed, for a conversation that was given none."""
     return secrets.randbelow(2**31)
 
 
 def row_seeds(seed: int | Sequence[int] | None, rows: int) -> list[int]:
     """A seed per row: the same for all, one each, or drawn from MLX's generator.
 
-    Raises: ValueError for another number of seeds, or a number that is no seed.
+    Raises: ValueError for another number of seeds, or an invalid seed.
     """
     if seed is None:
         drawn = mx.random.randint(0, 2**31 - 1, (rows,)).tolist()
@@ -228,7 +228,7 @@ def _gumbel(shape: tuple[int, ...], key: mx.array) -> mx.array:
 
 
 class RowNoise:
-    """Noise for the draws of a batch: a generator per row, blind to its neighbours.
+    """Noise for the draws of a batch: an independent generator per row.
 
     Args:
         seeds: one per row.
@@ -259,7 +259,7 @@ class RowNoise:
         return {"keys": mx.stack(keys), "used": used}
 
     def restore(self, state: Mapping[str, Any], rows: Sequence[int]) -> None:
-        """Go on as the snapshot's rows would."""
+        """Continue as the snapshot's rows would."""
         for i, (row, used) in enumerate(zip(rows, state["used"], strict=True)):
             self._next[row] = state["keys"][i]
             self._split(row)
@@ -280,7 +280,7 @@ class RowNoise:
         """The next ``size`` Gumbel values of a row, ``[size]``.
 
         Args:
-            use: if false, the same come again.
+            use: if false, the next call gives the same values.
         """
         if self._used[row] >= self.BLOCK:
             self._split(row)

@@ -126,7 +126,7 @@ def _safetensors(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _fact(array: NDArray[Any] | None) -> float | None:
-    """A number that a file tells, if it tells one that can be."""
+    """A number in a file, if it is there and possible."""
     if array is None or array.size != 1 or array.dtype.kind not in "iuf":
         return None
     value = float(array.reshape(()))

@@ -131,7 +131,7 @@ class STTRow(LiveRow["STTBatch"]):
         self.waiting.append(Frame(codes, start_s, end_s, is_loud(pcm)))
 
     def heard(self, events: list[Event]) -> Heard:
-        """What is to be told after a step, whose events these are."""
+        """The result of a step, made of its events."""
         told: list[Event | Marker] = list(events)
         ended = self._ending and not self.waiting
         if ended:

@@ -71,9 +71,9 @@ class Prompts:
         logits[:] = mx.where(mx.array(refused), -mx.inf, logits)
 
     def wrote(self, row: int, token: int) -> int:
-        """Take a step's token; returns what is to be told of it.
+        """Read a step's token; returns what to report of it.
 
-        The text of a recording that was given before the sound is not told.
+        The text of a recording that was given before the sound is not reported.
         """
         left = self._left[row]
         aside = bool(self._before) and (bool(left) or self._steps[row] < self._before)

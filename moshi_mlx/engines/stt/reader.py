@@ -62,7 +62,7 @@ class WordReader:
         return self._start_s if self.open else self.end_s
 
     def read(self, token: int, time_s: float) -> list[Event]:
-        """Take a token; ``time_s`` is the end of the sound that it tells of."""
+        """Read a token; ``time_s`` is the end of the sound that it describes."""
         if token == BOUNDARY:
             events = self.close(time_s)
             self._boundary_s = time_s

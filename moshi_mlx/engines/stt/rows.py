@@ -73,7 +73,7 @@ class Rows:
         phrases: words to expect, see ``WordBias``.
         lead: codes to be heard first when listening afresh: silence, a prompt's sound.
         prompt: text that is known to be said first, see ``Prompts``.
-        aside: whether ``lead`` holds the prompt's sound, so that it is not told.
+        aside: whether ``lead`` holds the prompt's sound, which is not reported.
     """
 
     def __init__(
@@ -246,7 +246,7 @@ class Rows:
     def _turn(
         self, row: SoundRow, scores: NDArray[np.float32], time_s: float
     ) -> list[Event]:
-        """Pauses, which are told at once, unlike words."""
+        """Pauses, which are reported at once, unlike words."""
         if not len(scores):
             ended = row.turns.pause(time_s)
             return [EndOfTurn(time_s)] if ended else []
@@ -257,7 +257,7 @@ class Rows:
         return [pauses, EndOfTurn(now_s)] if ended else [pauses]
 
     def _time_s(self, row: SoundRow) -> float:
-        """Up to where the newest token tells of the sound."""
+        """The time of the sound that the newest token describes."""
         if row.steps <= self._delay:
             return row.given[0].start_s
         told = row.given[-1 - self._delay].end_s + self._rounded_s

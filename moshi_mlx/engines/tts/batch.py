@@ -76,7 +76,7 @@ class TTSRow(LiveRow["TTSBatch"]):
         self._told = 0  # words
 
     def take(self) -> None:
-        """Take all text that has come; what is wrong with it is told by ``said``."""
+        """Read all text that has arrived; ``said`` reports its errors."""
         while self.inbox and self.error is None:
             text = self.inbox.popleft()
             if self.wording.finished:
@@ -97,7 +97,7 @@ class TTSRow(LiveRow["TTSBatch"]):
         return self.wording.may_step(self._speech.state)
 
     def said(self, pcm: Pcm | None) -> Spoken:
-        """What is to be told after a step."""
+        """The result of a step."""
         if self.error is not None:
             return Spoken(ended=True, error=self.error)
         ended = self.wording.finished and self.batch.run.ended(self.row)
