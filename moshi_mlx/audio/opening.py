@@ -70,7 +70,7 @@ class OpenedSound:
     def blocks(self) -> Iterator[tuple[np.ndarray, int]]:
         """Samples, float32 ``[C, S]`` with any S, and their rate in Hz.
 
-        What is missing is told in the log when the end has come.
+        At the end a warning in the log says what is missing.
         """
         got_s = 0.0
         for span in self._spans:

@@ -65,7 +65,7 @@ class Comparison:
         """Each kind of layer quantised alone, the rest in full precision.
 
         Args:
-            told: the kind that is next.
+            told: called with the kind that is next.
         """
         found = []
         for kind in KINDS:

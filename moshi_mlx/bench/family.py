@@ -153,7 +153,7 @@ def measure(
     """Time a stream's steps after a warm-up; with ``hour`` go on for 45,000 steps.
 
     Args:
-        tell: is told how far the hour is.
+        tell: called with the progress of the hour.
     """
     warm = begin(model)
     while not warm.step():

@@ -68,7 +68,7 @@ def synthetic_lm(size: str, bits: str = FULL, kv_bits: int | None = None) -> Lm:
 
     Args:
         bits: "16", or a recipe ("q4", "mixed"), or a number of bits.
-        kv_bits: of keys and values; None: as computed.
+        kv_bits: bits of the key-value cache; None for unquantised.
 
     Raises: ConfigError for an unknown size, CheckpointError for one that does not fit.
     """

@@ -114,7 +114,7 @@ def load_lm(
             16-bit products are ten times slower) and for GGUF, else bfloat16, or
             float16 where the file has it.
         as_stored: keep the file's types, and Hibiki's row for EOS: to be saved again.
-        progress: told the share that is loaded, 0 to 1.
+        progress: called with the share that is loaded, 0 to 1.
 
     Raises:
         CheckpointError: files that are missing, damaged, foreign or too large.

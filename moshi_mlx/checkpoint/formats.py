@@ -1,6 +1,7 @@
 """The formats that language models are published in: one table.
 
-A format is told by what is in the files, never by their names: by its tensors, and in
+A format is recognised by what is in the files, never by their
+names: by its tensors, and in
 the layouts of the transformers library by what config.json calls the architecture.
 """
 

@@ -1,7 +1,7 @@
 """Licences of weights that not everybody may use for everything.
 
 Most of Kyutai's weights are CC BY 4.0, and nothing is said of them. The licences of
-others are told once in a process, when they are loaded, and by ``info``.
+others are shown once per process, when they are loaded, and by ``info``.
 """
 
 import logging

@@ -235,7 +235,7 @@ def quantize(
     Args:
         bits: 2, 3, 4, 5, 6 or 8; ``group_size`` and ``mode`` as in ``mx.quantize``.
         recipe: what to do with each layer, instead of the same with all.
-        progress: told the share that is done, 0 to 1.
+        progress: called with the share that is done, 0 to 1.
 
     Returns: what was done, for config.json and for the user.
     Raises: ConfigError for a quantised model and for what MLX cannot do.

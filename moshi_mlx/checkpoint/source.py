@@ -77,7 +77,7 @@ class Source:
     def sibling(self, kind: str) -> "Source":
         """The model of a kind ("stt", "tts") in a family's folder.
 
-        Itself where there is none, or where it already is one of a family.
+        Itself if there is none, or if it already is one of a family.
         """
         file = f"{kind}.json"
         if self.folder is None or self.config != CONFIG:

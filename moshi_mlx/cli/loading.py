@@ -41,7 +41,7 @@ def choose_moshi(
 
 
 def read_image(image: Path | None) -> "Image | None":
-    """The picture, so that one that is none is told before anything is loaded."""
+    """The picture; an invalid one is refused before anything is loaded."""
     if image is None:
         return None
     from ..utils.images import open_image

@@ -110,7 +110,8 @@ def translate(
 ) -> None:
     """Translate speech with Hibiki while it is spoken.
 
-    After a recording the model is told that it has ended, and the translation goes on
+    After a recording the model gets a sign that it has ended, and the translation goes
+    on
     until the model ends it. --cfg-coef above 1 steers it away from bad translations.
     """
     from ..audio import frames

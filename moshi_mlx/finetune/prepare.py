@@ -59,7 +59,7 @@ class PreparedTraining:
 
     Attributes:
         windows: of each source, to train on; ``valid`` to evaluate on.
-        conditions: what the model is told beside its streams.
+        conditions: the model's conditions, beside its streams.
     """
 
     info: CheckpointInfo
@@ -232,7 +232,7 @@ def read_data(
 
 
 def conditions_of(info: CheckpointInfo, lm: Lm) -> tuple[Any, ...]:
-    """What a model is told while it is trained: what it is told when it runs."""
+    """A model's conditions in training: the same as when it runs."""
     told = info.kind.conditions
     if told is None or lm.condition_provider is None:
         return ()

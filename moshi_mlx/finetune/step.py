@@ -42,7 +42,7 @@ class TrainingStep:
     Args:
         trainable: arrays of ``lm``; they are changed in place.
         weights: of the losses.
-        conditions: what the network is told beside its streams.
+        conditions: the network's conditions, beside its streams.
         max_norm: to which gradients are clipped.
         compiled: compile gradients and update. On a CPU this costs minutes.
         add: sums over the processes that share each micro-batch.

@@ -1,6 +1,6 @@
 """The schema of config.json: each field's type and range, and what bounds it.
 
-A config edited by hand, of another program or of a stranger is told in one sentence
+A config edited by hand, by another program or by a stranger is refused in one sentence
 instead of failing, or filling the memory, deep inside the network. The ranges are some
 times wider than any released model.
 """

@@ -74,9 +74,9 @@ class DepFormer(nn.Module):
         Args:
             hidden: the temporal transformer's output ``[B, 1, D]``.
             text: text token of the frame ``[B, 1]``.
-            choose: given the step and its logits ``[B, 1, card]``, the token ``[B, 1]``
-                that the next step is told.
-            drawn: whether those are all drawn, so that none is -1.
+            choose: returns the token ``[B, 1]`` that the next step reads, given the
+                step and its logits ``[B, 1, card]``.
+            drawn: whether all of those are sampled, so that none is -1.
 
         Returns: what ``choose`` returned, per step.
         """
@@ -97,8 +97,8 @@ class DepFormer(nn.Module):
 
         Args:
             hidden: the temporal transformer's output ``[B, T, D]``.
-            codes: what each step is told, ``[B, K, T]``: the text of the frame, then
-                its own codes but the last; -1 adds nothing.
+            codes: what each step reads, ``[B, K, T]``: the text of the frame, then its
+                own codes except the last; -1 adds nothing.
         """
         b, t, d = hidden.shape
         frames = codes.swapaxes(1, 2).reshape(b * t, -1)

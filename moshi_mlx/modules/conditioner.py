@@ -1,4 +1,4 @@
-"""Conditions: what a model is told beside its streams, and their null values.
+"""Conditions: a model's inputs beside its streams, and their null values.
 
 A condition of text comes from a look-up table, a condition of arrays (a voice) from a
 matrix. Both are computed in float32, as in PyTorch, and cast where they are used. The

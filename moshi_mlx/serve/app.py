@@ -69,7 +69,7 @@ def make_app(
 
 
 def _add_reports(app: "FastAPI", service: Service) -> None:
-    """What the server tells of itself."""
+    """What the server says about itself."""
     from fastapi import Response
     from fastapi.responses import PlainTextResponse
 

@@ -57,7 +57,7 @@ class Eyes:
         return None if self._shown is None else Sight(self._shown, look.start)
 
     def show(self, image: ImageLike | None) -> None:
-        """Show a picture to whoever brings none."""
+        """Show a picture to clients that send none."""
         if image is not None and self._moshi is not None:
             self._shown = self._moshi.encode_image(image)
 

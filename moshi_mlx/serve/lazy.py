@@ -28,7 +28,7 @@ class Lazy(Generic[T]):
         self.value: T | None = None
 
     async def get(self) -> T:
-        """The thing; raises what ``make`` raises, each time anew."""
+        """The thing itself; raises what ``make`` raises, at every call."""
         if self.value is None:
             self._making = self._making or asyncio.Lock()
             async with self._making:

@@ -7,7 +7,7 @@ STEP_BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.
 
 
 class Counter:
-    """Something that only grows, told apart by one label."""
+    """Counters that only grow, one for each value of a label."""
 
     def __init__(self, name: str, what: str, label: str, values: tuple[str, ...]):
         self.name, self.what, self.label = name, what, label

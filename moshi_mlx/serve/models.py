@@ -1,4 +1,4 @@
-"""The models that a server is told to serve: found now, loaded on first need."""
+"""The models that a server serves: found now, loaded when they are first needed."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -15,7 +15,7 @@ T = TypeVar("T")
 async def begun(pieces: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
     """The same pieces, the first of which is made now.
 
-    What fails before it can still be told with a status. And what ``pieces`` holds is
+    Errors before that can still be sent as a status. And what ``pieces`` holds is
     given back even where nobody ever asks for one: only a generator that has begun is
     closed when it is forgotten.
     """

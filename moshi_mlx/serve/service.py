@@ -52,7 +52,7 @@ def build_info(model: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class About:
-    """What clients are told of the model.
+    """What clients learn about the model.
 
     Attributes:
         model: name or folder of the checkpoint.
@@ -73,7 +73,7 @@ class About:
         }
 
     def metadata(self, wishes: Sampling) -> dict[str, object]:
-        """What a client is told before the handshake, in the keys of Kyutai's page."""
+        """What a client gets before the handshake, with the keys of Kyutai's page."""
         return {
             "text_temperature": _first(wishes.temp_text, self.wishes.temp_text),
             "text_topk": _first(wishes.top_k_text, self.wishes.top_k_text),
@@ -100,7 +100,7 @@ class Service:
     Attributes:
         thread: owns the model.
         batch: the conversations that share it; None where there are none.
-        about: what clients of conversations are told.
+        about: what clients of conversations learn about the model.
         places: conversations at a time, the rows of the model's batch.
         limits: of each connection.
         record: folder for recordings, None for none.
@@ -214,7 +214,7 @@ def limits_of(batch: Batch | None, session_s: float | None) -> Limits:
 
 
 def describe(batch: Batch) -> About:
-    """What clients are told of a batch's model."""
+    """What clients learn about a batch's model."""
     moshi = batch.moshi
     return About(moshi.name, Sampling(seed=0).filled(moshi.kind.sampling))
 

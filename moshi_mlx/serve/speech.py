@@ -92,12 +92,12 @@ class SpeechService:
 
     @property
     def hears(self) -> Offer | None:
-        """The model that listens, None where there is none."""
+        """The model that listens, or None."""
         return None if self.stt is None else Offer(self.stt.name)
 
     @property
     def says(self) -> Offer | None:
-        """The model that speaks, None where there is none."""
+        """The model that speaks, or None."""
         return None if self.tts is None else Offer(self.tts.name)
 
     async def listening(self) -> STTBatch:

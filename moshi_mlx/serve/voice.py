@@ -14,7 +14,7 @@ from .tally import Tally
 
 class Voice(LiveStream[Spoken]):
     """One speech: iterating gives its frames ``[1920]`` as they can be said, faster
-    than real time; 30 seconds may wait for whoever reads them.
+    than real time; 30 seconds may wait to be read.
 
     Attributes:
         sample_rate: Hz of the frames.

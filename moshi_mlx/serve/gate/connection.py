@@ -263,7 +263,7 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def _overflow(self, error: ProtocolError) -> None:
-        """Stop listening; whoever receives behind is told, and then it is over."""
+        """Stop listening; the application is told that the connection is gone."""
         if not self.flood.done():
             self.flood.set_exception(error.with_traceback(None))
             self.flood.exception()  # may be that nobody asks

@@ -65,8 +65,9 @@ class Gate:
         work.add_done_callback(self._tasks.discard)
 
     def admit(self, new: Connection) -> bool:
-        """Let a new connection in; those that have not asked for anything yet, or not
-        wholly, make room for it."""
+        """Let a new connection in.
+
+        If there is no room, one that has not sent a complete request yet is closed."""
         if self.count >= self.limits.connections and not self._make_room(None):
             return False
         account = self.accounts.account(new.address)
@@ -116,8 +117,8 @@ class Gate:
         self._by_client.pop(connection.key, None)
 
     def _make_room(self, account: Account | None) -> bool:
-        """End the oldest connection, of an account if one is given, that is asking for
-        nothing: whoever stalls holds no place against others."""
+        """Close the oldest connection without a request, of an account if one is given:
+        a stalled connection takes no place from others."""
         for connection in self._open:
             if account in (None, connection.account) and connection.idle:
                 connection.abort()

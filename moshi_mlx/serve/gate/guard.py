@@ -33,7 +33,7 @@ class Guard:
     """ASGI middleware: refuses by ``Policy``, adds the security headers to the rest.
 
     What is behind finds its connection in ``scope["gate"]``, where there is a gate, and
-    is told by an error of ``receive`` when too much comes on it.
+    gets an error from ``receive`` if too much comes on it.
 
     Args:
         manners: of the protocols behind; other paths are refused in plain text.

@@ -1,4 +1,4 @@
-"""How much one client may send, and how long it may keep a place."""
+"""Limits on what a client may send, and on how long it may keep a place."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from ...errors import ProtocolError
 IMAGE_BYTES = 16 << 20  # Kyutai's page takes files of up to 15 MB
 _FRAME_COST = 1024  # bytes that handling a frame costs, however short it is
 # Of its rate, what a connection may save up beside its address's store, and what it
-# begins with: little, or whoever comes again and again would have it again and again.
+# begins with: little, or a client that reconnects often would get it each time.
 _OWN_S, _FIRST_S = 2.0, 0.25
 
 Clock = Callable[[], float]
@@ -18,7 +18,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on clients; nobody who talks in real time meets them.
+    """Limits for clients; a client that talks in real time never meets them.
 
     Attributes:
         message_bytes: the longest message.
@@ -75,13 +75,13 @@ class Limits:
 
 
 class Allowance:
-    """Something that refills with time; spending more than is there is a flood.
+    """A budget that refills with time; spending more than it holds is a flood.
 
     Args:
         per_s: how fast it refills.
-        burst: how much can be saved up.
+        burst: how much it can hold.
         what: what is spent, for the message.
-        first: what is there at the beginning; by default the burst.
+        first: what it holds at the beginning; by default the burst.
     """
 
     def __init__(
@@ -106,17 +106,17 @@ class Allowance:
 
     @property
     def full(self) -> bool:
-        """Whether nothing is missing, so that a new one would be the same."""
+        """Whether it is full, so that a new one would be the same."""
         return self.left >= self._burst
 
     def take(self, amount: float) -> float:
-        """Spend what is there of ``amount``; returns what was not."""
+        """Spend up to ``amount``; returns the part that it did not hold."""
         taken = max(0.0, min(amount, self.left))
         self._left -= taken
         return amount - taken
 
     def spend(self, amount: float) -> None:
-        """Raises ProtocolError where ``amount`` is more than is left."""
+        """Raises ProtocolError if ``amount`` is more than it holds."""
         if self.take(amount) > 0:
             raise ProtocolError(
                 f"too much {self._what} came at once: at most {self.per_s:g} a second "
@@ -124,12 +124,12 @@ class Allowance:
             )
 
     def wait_s(self, amount: float) -> float:
-        """Seconds until ``amount`` is there."""
+        """Seconds until it holds ``amount``."""
         return max(0.0, min(amount, self._burst) - self.left) / self.per_s
 
 
 class Account:
-    """What the connections of one address may do beyond real time, together."""
+    """What all connections of one address together may do beyond real time."""
 
     def __init__(self, limits: Limits, clock: Clock = time.monotonic):
         self.data = Allowance(
@@ -155,11 +155,11 @@ def _own(per_s: float, what: str, clock: Clock) -> Allowance:
 
 
 class Inflow:
-    """Everything that one client sends.
+    """Counts everything that one client sends.
 
-    A connection lives on its own rate, so that nobody who talks in real time depends on
-    what others of the same address do; what goes beyond comes out of the address's
-    store, which a new connection does not fill up again.
+    Each connection has a rate of its own, so a client that talks in real time does not
+    depend on others with the same address. What goes beyond that rate comes out of the
+    address's budget, which a new connection does not refill.
     """
 
     def __init__(
@@ -187,12 +187,12 @@ class Inflow:
         return missing / self._bytes.per_s
 
     def sound(self, seconds: float) -> None:
-        """Charge sound; raises ProtocolError where it is too fast."""
+        """Charge sound; raises ProtocolError if it comes too fast."""
         self.account.sound.spend(self._sound.take(seconds))
 
     async def paced(self, seconds: float) -> None:
-        """Charge sound, and wait where it comes too fast: who does not read meanwhile
-        slows the sender down instead of refusing it."""
+        """Charge sound, and wait if it comes too fast. Since nothing is read meanwhile,
+        the sender is slowed down instead of refused."""
         while (seconds := self.account.sound.take(self._sound.take(seconds))) > 0:
             await asyncio.sleep(min(1.0, self._sound.wait_s(seconds)) + 0.01)
 

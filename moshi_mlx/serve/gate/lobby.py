@@ -1,4 +1,4 @@
-"""Who may talk now, and who waits for it."""
+"""Which clients may talk now, and which wait in a queue."""
 
 import asyncio
 from collections import Counter
@@ -9,7 +9,7 @@ MAX_WAITING_EACH = 8  # of one address
 
 
 class Lobby:
-    """A number of places, taken in the order in which people came.
+    """A number of places, given to clients in the order of their arrival.
 
     Args:
         places: conversations at a time.
@@ -23,27 +23,27 @@ class Lobby:
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """Number of clients that wait."""
         return len(self._line)
 
     @property
     def busy(self) -> bool:
-        """Whether whoever comes now has to wait."""
+        """Whether a new client has to wait."""
         return self.taken >= self.places or self.waiting > 0
 
     def full(self, address: str = "") -> bool:
-        """Whether nobody more of this address may even wait."""
+        """Whether no further client of this address may even wait."""
         each = self._from[address] if address else 0
         return self.waiting >= MAX_WAITING or each >= MAX_WAITING_EACH
 
     async def enter(
         self, tell: Callable[[int], Awaitable[None]], address: str = ""
     ) -> None:
-        """Take a place as soon as it is there; give it back with ``leave``.
+        """Take a place as soon as there is one; give it back with ``leave``.
 
         Args:
-            tell: is called with one's place in the queue, from 1, when it changes.
-            address: who waits.
+            tell: called with the client's place in the queue, from 1, when it changes.
+            address: of the client.
         """
         if not self.busy:
             self.taken += 1

@@ -32,7 +32,7 @@ def without_secrets(text: str) -> str:
 
 
 class Bounded(logging.Filter):
-    """Lets some lines of each kind through, and tells how many it left out."""
+    """Lets some lines of each kind through, and says how many it left out."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         super().__init__()

@@ -50,7 +50,7 @@ def sound_reader(wanted: str, target_hz: int) -> SoundReader:
 
 
 class Flushes:
-    """The client's names of its flushes, by our numbers, until they are told."""
+    """The client's names of its flushes, by our numbers, until they are reported."""
 
     def __init__(self) -> None:
         self._names: dict[int, object] = {}

@@ -39,7 +39,7 @@ def string(fields: Fields, *names: str) -> str | None:
 
 
 def is_rate(text: str) -> bool:
-    """Whether a format ends in a sample rate; which ones there are is told later."""
+    """Whether a format ends in a sample rate, which is checked later."""
     return text.isascii() and text.isdigit() and len(text) <= 6
 
 

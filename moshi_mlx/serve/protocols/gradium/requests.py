@@ -1,4 +1,4 @@
-"""Requests on a socket of Gradium's: several may overlap, told apart by an id."""
+"""Requests on a socket of Gradium's: several may overlap, each with an id."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ class SpeechRequest:
         id: the client's name for it; None where a socket carries a single one.
         setup: the client's first message.
         closes: whether the socket closes behind it.
-        told: what the client tells, in order.
+        told: the client's messages, in order.
     """
 
     def __init__(self, service: Service, socket: "WebSocket", setup: Fields):
@@ -81,11 +81,11 @@ class RequestSocket:
             for job in (read, closing, *running):
                 job.cancel()
             await asyncio.gather(read, closing, *running, return_exceptions=True)
-        with contextlib.suppress(Exception):  # whoever has gone hears no goodbye
+        with contextlib.suppress(Exception):  # a client that has gone gets no goodbye
             await asyncio.wait_for(self._socket.close(code), 2.0)
 
     def _alone(self) -> SpeechRequest:
-        """Whom an error of the socket itself is told as."""
+        """The request that errors of the socket itself name."""
         return SpeechRequest(self._service, self._socket, {})
 
     async def _read(self) -> None:

@@ -43,7 +43,7 @@ async def serve_connection(service: Service, socket: "WebSocket") -> None:
         time.monotonic() - began_at,
         ending.words[:200],
     )
-    with contextlib.suppress(Exception):  # whoever has gone hears no goodbye
+    with contextlib.suppress(Exception):  # a client that has gone gets no goodbye
         await asyncio.wait_for(_say_goodbye(socket, ending), _GOODBYE_S)
 
 

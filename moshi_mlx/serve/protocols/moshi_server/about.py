@@ -1,4 +1,4 @@
-"""What moshi-server tells of itself, and voices made of a recording."""
+"""What moshi-server says about itself, and voices made from a recording."""
 
 import asyncio
 from typing import TYPE_CHECKING

@@ -57,8 +57,8 @@ async def together(service: Service, *jobs: Coroutine[Any, Any, None]) -> None:
 async def say_goodbye(
     socket: "WebSocket", error: Exception | None, packed: bool
 ) -> None:
-    """Tell why the connection ends, where that can be told, and close it."""
-    with contextlib.suppress(Exception):  # whoever has gone hears no goodbye
+    """Say why the connection ends, if that is still possible, and close it."""
+    with contextlib.suppress(Exception):  # a client that has gone gets no goodbye
         if error is not None and packed:
             words = str(error) if isinstance(error, MoshiError) else "the server failed"
             if isinstance(error, NoPlace):

@@ -75,10 +75,10 @@ def _chosen(
 
 
 async def speak(service: Service, request: "Request") -> "Response":
-    """Answer a request; the sound leaves as it is made.
+    """Answer a request; the sound is sent while it is generated.
 
-    The first sound is made before the answer begins, so that a text or voice that
-    cannot be said is told with its status.
+    The first sound is generated before the answer begins, so that an impossible text or
+    voice gets an error status.
     """
     from fastapi.responses import StreamingResponse
 

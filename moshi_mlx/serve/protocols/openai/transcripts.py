@@ -66,7 +66,7 @@ def _segment(number: int, words: list[Word]) -> dict[str, Any]:
 
 
 def _spoken_by(turn: Any, number: int) -> dict[str, Any]:
-    """A turn; all of them are one speaker's, because the model tells none apart."""
+    """A turn; all have one speaker, because the model does not distinguish voices."""
     return {
         "type": "transcript.text.segment",
         "id": f"seg_{number}",

@@ -55,7 +55,7 @@ class RealtimeSocket:
             code = await self._fail(error)
         finally:
             await asyncio.shield(self.end())
-        with contextlib.suppress(Exception):  # whoever has gone hears no goodbye
+        with contextlib.suppress(Exception):  # a client that has gone gets no goodbye
             await asyncio.wait_for(self._socket.close(code), 2.0)
 
     async def begin(self) -> None:

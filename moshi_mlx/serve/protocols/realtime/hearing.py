@@ -53,7 +53,7 @@ class UserSide:
         detection: how turns are found; None if the client commits them.
         sample_rate: Hz of what is put.
         on_speech: called when the user begins to speak.
-        silent: whether the words are not to be told.
+        silent: whether the words are not reported.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class UserSide:
         self._since = 0.0  # seconds: begin of what is not committed
         self._now_s = 0.0  # up to where the model has heard
         self._speaking = False
-        self._begun = ""  # the newest word, as far as it was told
+        self._begun = ""  # the newest word, as far as it was reported
         self.detect(detection)
 
     def detect(self, detection: EventFields | None) -> None:

@@ -63,7 +63,7 @@ def coded(data: bytes) -> str:
 
 
 def error_fields(error: Exception, event_id: object = None) -> dict[str, Any]:
-    """What an ``error`` event tells of an error."""
+    """The contents of an ``error`` event."""
     kind, code, param = "invalid_request_error", None, None
     words = str(error)
     if isinstance(error, BadEvent):

@@ -40,7 +40,7 @@ class WyomingPort:
         return f"Home Assistant finds Wyoming at {self.host}:{self.port}"
 
     def warning(self) -> str | None:
-        """What to tell whoever opens the port beyond this machine."""
+        """A warning for opening the port to other machines."""
         if is_local(self.host):
             return None
         return NO_PASSWORD.format(host=self.host, port=self.port)
