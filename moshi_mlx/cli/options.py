@@ -176,6 +176,17 @@ Adapter = Annotated[
         rich_help_panel=FILES_PANEL,
     ),
 ]
+Adapters = Annotated[
+    list[str] | None,
+    typer.Option(
+        *("--adapter", "--lora-weights", "--lora-weight"),
+        metavar="[NAME=]DIR|FILE",
+        help="Use these adapters (LoRA) in all conversations. With a name, and given "
+        "several times: each conversation chooses one of them, or none. "
+        "Default: none.",
+        rich_help_panel=FILES_PANEL,
+    ),
+]
 LmConfigFile = Annotated[
     Path | None,
     typer.Option(

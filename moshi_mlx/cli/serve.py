@@ -8,6 +8,7 @@ import typer
 
 from . import options, talk_options
 from . import wyoming_port as ports
+from .adapters import read_adapters
 from .addresses import Addresses
 from .console import status
 from .loading import choose_moshi, read_image, say_what_it_serves
@@ -25,6 +26,7 @@ moshi-mlx serve --host 0.0.0.0 --https
 moshi-mlx serve --model nvidia/personaplex-7b-v1 --voice NATF2
 moshi-mlx serve --model kyutai/moshika-vis-mlx -q 4
 moshi-mlx serve --max-sessions 4 --record recordings
+moshi-mlx serve --model demo --adapter poet=runs/poet --adapter chef=runs/chef
 moshi-mlx serve --stt kyutai/stt-1b-en_fr --tts kyutai/tts-1.6b-en_fr
 moshi-mlx serve --model kyutai/moshiko-mlx-q4 --stt kyutai/stt-1b-en_fr --preload
 moshi-mlx serve --stt kyutai/stt-1b-en_fr --wyoming --wyoming-host 0.0.0.0
@@ -214,7 +216,7 @@ def serve(
         typer.Option(hidden=True, help="Ignored: accepted for moshi_mlx 0.3.0."),
     ] = None,
     tokenizer: options.Tokenizer = None,
-    adapter: options.Adapter = None,
+    adapter: options.Adapters = None,
     moshi_weights: options.MoshiWeights = None,
     mimi_weights: options.MimiWeights = None,
     lm_config: options.LmConfigFile = None,
@@ -263,20 +265,20 @@ def serve(
         make_folder(record, private=True)
     logs.log_lines(verbose)
     proxies = read_proxies(trusted_proxy or ())
-
+    adapters = read_adapters(adapter or ())
     files = {
         "config": lm_config,
         "moshi_weights": moshi_weights,
         "mimi_weights": mimi_weights,
         "tokenizer": tokenizer,
-        "lora_weights": adapter,
+        "lora_weights": adapters.single,
         "kv_bits": kv_bits,
     }
-
     seen = read_image(image)
 
     def load() -> "Moshi":
-        return _load(model, quantized, codec.value, codec_dtype.value, files, image)
+        given = model, quantized, codec.value, codec_dtype.value, files
+        return _load(*given, adapters.named, image)
 
     speech = speech_service(
         *(stt or family(model, "stt"), tts or family(model, "tts"), translate),
@@ -333,7 +335,8 @@ def _load(
     codec: str,
     codec_dtype: str,
     files: dict[str, Any],
-    image: Path | None = None,
+    adapters: dict[str, Path],
+    image: Path | None,
 ) -> "Moshi":
     from ..checkpoint.info import CheckpointInfo
     from ..engines.duplex.load import load_moshi
@@ -343,6 +346,5 @@ def _load(
     if image is not None:
         info.kind.check("sees", model)
     say_what_it_serves(info)
-    return load_moshi(
-        info=info, codec=codec, quantize=quantized, codec_dtype=codec_dtype
-    )
+    how = {"codec": codec, "quantize": quantized, "codec_dtype": codec_dtype}
+    return load_moshi(info=info, adapter=adapters, **how)

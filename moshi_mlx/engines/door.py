@@ -1,9 +1,11 @@
 """``load``: the right engine for any checkpoint."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, overload
 
 from ..checkpoint.info import CheckpointInfo
+from ..errors import ConfigError
 from .codec import MimiCodec, load_codec
 from .duplex.engine import Moshi
 from .duplex.load import load_moshi
@@ -53,7 +55,7 @@ def load(
     revision: str | None = None,
     quantize: int | None = None,
     kv_bits: int | None = None,
-    adapter: str | Path | None = None,
+    adapter: str | Path | Mapping[str, str | Path] | None = None,
     info: CheckpointInfo | None = None,
     **options: Any,
 ) -> AnyEngine:
@@ -70,7 +72,8 @@ def load(
         revision: branch, tag or commit of the repository.
         quantize: bits per weight to quantise an unquantised model to while it loads.
         kv_bits: bits of the key-value cache, 8 or 4; unquantised by default.
-        adapter: adapters (LoRA) to use with it: a folder, or a file.
+        adapter: adapters (LoRA) to use with it: a folder, or a file. Several by name
+            for a model that converses: ``{"poet": "folder"}``, see ``load_moshi``.
         info: a checkpoint that was found already, instead of ``name``.
         options: further arguments of that kind's loader.
 
@@ -83,8 +86,15 @@ def load(
         quantize=quantize,
         revision=revision,
         kv_bits=kv_bits,
-        adapter=adapter,
+        adapter=None if isinstance(adapter, Mapping) else adapter,
     )
+    if isinstance(adapter, Mapping):
+        if here.kind.engine != "duplex":
+            raise ConfigError(
+                f"{here.name} is a {here.kind.name} model and takes one adapter: name "
+                "a folder or a file."
+            )
+        options["adapter"] = adapter
     if here.kind.engine == "codec":
         return load_codec(info=here, **options)
     loaders = {"stt": load_stt, "tts": load_tts, "text": load_text}

@@ -4,7 +4,7 @@ Their shapes are the same in every frame: the graph is built once, its elementwi
 operations fused, and replayed without Python after that.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -21,9 +21,13 @@ class Compiled:
     The first frame runs plain: a single one is not worth compiling for, and what is
     derived from weights is derived in it. Compiled functions hold on to the weights
     that they were made with, so each copy of a network has its own.
+
+    Args:
+        inputs: lists of arrays that the functions look at, and that may be replaced.
     """
 
-    def __init__(self):
+    def __init__(self, inputs: Sequence[list[mx.array]] = ()):
+        self._inputs = list(inputs) or None
         self._live = False
         self._frames = 0
         self._functions: dict[Hashable, Function] = {}
@@ -47,7 +51,7 @@ class Compiled:
         if not self._live or self._frames < 2 or not ops.compiles():
             return function
         if key not in self._functions:
-            self._functions[key] = mx.compile(function)
+            self._functions[key] = mx.compile(function, self._inputs)
         return self._functions[key]
 
 

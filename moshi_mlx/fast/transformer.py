@@ -14,6 +14,7 @@ import mlx.core as mx
 from ..modules.attention import Attention, CrossAttention, LayerCache
 from ..modules.gated import CLOSED, ConditionGate, Seen
 from ..modules.kv_cache import Plan
+from ..modules.lora import choices
 from ..modules.mlp import MlpGating, MlpNoGating
 from ..modules.quantized_kv import QuantizedKVCache
 from ..modules.transformer import GatedLayer, Transformer, TransformerLayer
@@ -190,7 +191,7 @@ class FastTransformer(Transformer):
     def compile_up_to(self, positions: int) -> None:
         """Compile calls of at most so many positions, from the second one on."""
         self._most = positions
-        self._compiled = Compiled()
+        self._compiled = Compiled(choices(self))
 
     def fold_scales(self) -> None:
         """Fold the scales of all layers: see ``FastLayer``."""

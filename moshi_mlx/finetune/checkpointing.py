@@ -12,10 +12,11 @@ import mlx.nn as nn
 
 from ..errors import ConfigError
 from ..models.depformer import DepFormer
-from ..models.lm import CHUNK, Lm
+from ..models.lm import Lm
 from ..modules.attention import LayerCache
 from ..modules.kv_cache import Plan
 from ..modules.transformer import TransformerLayer
+from .loss import LONGEST
 
 
 def _again(
@@ -62,10 +63,10 @@ def checkpointed(lm: Lm, frames: int) -> Iterator[None]:
 
     Raises: ConfigError for windows that are longer than what runs at once.
     """
-    if frames > CHUNK:
+    if frames > LONGEST:
         raise ConfigError(
             f"windows of {frames / 12.5:g} s are too long for --grad-checkpoint: give "
-            f"a --window of at most {CHUNK / 12.5:g} s."
+            f"a --window of at most {LONGEST / 12.5:g} s."
         )
     layers = [x for x in lm.transformer.layers if type(x) is TransformerLayer]
     swapped: list[tuple[Any, type]] = [(layer, CheckpointedLayer) for layer in layers]

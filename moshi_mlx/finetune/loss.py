@@ -15,6 +15,7 @@ import mlx.nn as nn
 
 from ..models.lm import Lm
 
+LONGEST = 4096  # steps of a window (327 s) that run at once, whatever memory it takes
 Add = Callable[[mx.array], mx.array]  # the sum over all processes
 
 
@@ -76,7 +77,7 @@ def losses(
         conditions: as ``Lm.teacher_forced`` takes them.
         add: sums over the processes that share the batch.
     """
-    out = lm.teacher_forced(codes, *conditions)
+    out = lm.teacher_forced(codes, *conditions, chunk=LONGEST)
     told = codes[:, :1]
     text, tokens = _mean(
         out.text_logits, told, out.text_mask, weights.text(lm, told), add

@@ -54,6 +54,7 @@ class GenerationState:
         self.streams = TokenStreams(model.cfg, batch_size, both_sides)
         self.noise = RowNoise(row_seeds(seed, batch_size), ops.gumbel)
         self.cache = model.transformer.make_rot_cache(kv_bits)
+        self.adapters = [0] * batch_size  # of each row, see ``RowChoice``
         self._said = mx.full((batch_size, repetition_context), -1, dtype=mx.int32)
         own = self.streams.own - 1
         self._spoken = mx.full((batch_size, own, AUDIO_CONTEXT), -1, dtype=mx.int32)
@@ -76,7 +77,10 @@ class GenerationState:
 
     @property
     def _network(self) -> Lm:
-        """The model in its fast form, of which its newest generator made sure."""
+        """The model in its fast form, of which its newest generator made sure, with
+        the adapters of this one's rows."""
+        if self.model.adapters is not None:
+            self.model.adapters.choose(self.adapters)
         return self.model.ready(refresh=False)
 
     @property

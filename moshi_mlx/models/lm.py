@@ -12,6 +12,7 @@ from ..linux_cpu import use_fast_products
 from ..modules.attention import LayerCache
 from ..modules.conditioner import ConditionProvider, ConditionTensor
 from ..modules.embedding import ScaledEmbedding
+from ..modules.lora import RowChoice
 from ..modules.norm import make_norm
 from ..modules.transformer import Transformer, TransformerConfig
 from ..utils.processes import prepare_process
@@ -104,6 +105,7 @@ class Lm(LmOf030, nn.Module):
         self.condition_provider = (
             ConditionProvider(dim, cfg.conditioners) if cfg.conditioners else None
         )
+        self.adapters: RowChoice | None = None  # where rows have adapters of their own
 
     @property
     def n_q(self) -> int:
@@ -193,12 +195,14 @@ class Lm(LmOf030, nn.Module):
         codes: mx.array,
         ct: ConditionTensor | None = None,
         cross_attention_src: mx.array | None = None,
+        chunk: int = CHUNK,
     ) -> LmOutput:
         """Logits of every token of a given sequence; differentiable.
 
         Args:
             codes: ``[B, 1 + n_q, T]``, text first, not delayed.
             ct, cross_attention_src: as in ``hidden``.
+            chunk: steps that run at once; the result is the same.
         """
         cfg = self.cfg
         b, streams, t = codes.shape
@@ -214,12 +218,12 @@ class Lm(LmOf030, nn.Module):
         delayed = delay_sequence(codes.astype(mx.int32), delays, initial)
         first = mx.broadcast_to(initial, (b, streams, 1))
         inputs = mx.concatenate([first, delayed], axis=2)
-        whole = t <= CHUNK and cfg.transformer.kv_bits is None
+        whole = t <= chunk and cfg.transformer.kv_bits is None
         cache = None if whole else self.transformer.make_rot_cache()
         predicted = cfg.depformer.num_slices  # own streams, and those it foresees
         text_parts, audio_parts = [], []
-        for start in range(0, t, CHUNK):
-            end = min(start + CHUNK, t)
+        for start in range(0, t, chunk):
+            end = min(start + chunk, t)
             now, target = inputs[:, :, start:end], delayed[:, : 1 + predicted]
             hidden = self.hidden(now[:, 0], now[:, 1:], cache, ct, cross_attention_src)
             text_parts.append(self.text_logits(hidden))

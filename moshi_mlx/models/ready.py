@@ -18,6 +18,7 @@ from ..fast.joined import JoinedEmbedding, JoinedLinear
 from ..fast.transformer import FastTransformer
 from ..modules.attention import LayerCache
 from ..modules.embedding import QuantizedScaledEmbedding, ScaledEmbedding
+from ..modules.lora import choices
 from .depformer import Choose, DepFormer, DepFormerSlice, F
 from .lm import Lm
 from .mimi import MOST_COMPILED, Mimi
@@ -73,7 +74,7 @@ class FastDepFormer(DepFormer):
             and isinstance(part.transformer, FastTransformer)
             for part in self.slices
         )
-        self._compiled = Compiled()
+        self._compiled = Compiled(choices(self))
         self._joined = JoinedLinear()
         sets = range(max(self.input_sets, default=-1) + 1)
         self._firsts = [self.slices[self.input_sets.index(s)].linear_in for s in sets]

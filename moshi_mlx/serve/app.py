@@ -84,6 +84,7 @@ def _add_reports(app: "FastAPI", service: Service) -> None:
             return dict(service.build_info)
         places = {"places": service.places, "taken": service.lobby.taken}
         more = {"defaults": service.about.defaults, "sees": service.eyes.open}
+        more |= {"adapters": list(service.adapters)}
         known = {**service.build_info, **places, **more}
         personas = service.personas
         return known if personas is None else {**known, "persona": personas.about}

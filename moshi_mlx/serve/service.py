@@ -21,7 +21,7 @@ from ..engines.duplex.sampling import Sampling
 from ..engines.duplex.session import DuplexSession
 from ..engines.line import Answer
 from ..engines.thread import ModelThread
-from ..errors import AudioError
+from ..errors import AudioError, ProtocolError
 from .eyes import Eyes
 from .gate.addresses import Network
 from .gate.gate import Gate
@@ -137,6 +137,20 @@ class Service:
     def build_info(self) -> dict[str, str]:
         """What this server is, in the keys of Kyutai's servers."""
         return build_info("" if self.about is None else self.about.model)
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names of the adapters that a conversation may choose from."""
+        return () if self.batch is None else tuple(self.batch.moshi.adapters)
+
+    def check_adapter(self, name: str | None) -> None:
+        """Raise a ProtocolError for an adapter that is not here."""
+        if name is not None and name not in self.adapters:
+            offer = f"use one of {', '.join(self.adapters)}"
+            raise ProtocolError(
+                f"adapter={name[:40]!r} is unknown: "
+                f"{offer if self.adapters else 'this server has none'}."
+            )
 
     def new_recording(self, seed: int | None) -> Recording | None:
         """A recording of a conversation that begins; None if none is wanted, or the

@@ -1,39 +1,39 @@
-"""Teach the demo one new answer, and hear whether it learnt it and kept the old ones.
+"""Recordings that teach the demo one new answer, and questions to test it with.
 
-    python teach.py record --out teach                 # with the synthesisers' packages
-    moshi-mlx finetune --model demo --data teach --adapter-path teach/run \
-        --window 8 --iters 150 --grad-accumulation-steps 4 --learning-rate 3e-4
-    python teach.py measure --out teach                # with the packages of moshi_mlx
-    python teach.py measure --out teach --adapter teach/run
+    python teach.py --out teach                # with the synthesisers' packages
+    python measure_taught.py --out teach       # with the packages of moshi_mlx
+    moshi-mlx finetune --config teach.yaml
+    python measure_taught.py --out teach --adapter teach/run
 
-``record`` writes stereo recordings in which random speakers ask the new question, and
-as many in which they ask old ones, so that those are not forgotten. The voices that
-``measure`` asks with are never trained on: Kokoro's. What is heard is judged by an ear
-of its own, pocketsphinx with a grammar of all answers.
+Random speakers ask the new question, and old ones as often, so that those are not
+forgotten. What is asked afterwards is spoken by six of Kokoro's voices that neither the
+demo nor this training has heard: the new question in wordings that were trained and in
+others, old ones that were rehearsed and old ones that were not.
 """
 
 import argparse
 import json
-import sys
+import time
+from collections.abc import Iterable
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from intents import INTENTS
+from intents import INTENTS, NAMES, VERSION_1
 from shards import SAMPLE_RATE, Spoken
-
-if TYPE_CHECKING:
-    from voices import Kokoro
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # the package, and the tests' ear
+from texts import asked
+from voices import MEASURED, VOICES, Hibari, Kokoro, random_voice
 
 QUESTIONS = [
     *("who wrote hamlet", "who is the author of hamlet", "tell me who wrote hamlet"),
     *("do you know who wrote hamlet", "which writer wrote hamlet", "hamlet is by whom"),
+    *("who was it that wrote hamlet", "name the author of hamlet"),
 ]
 HELD_OUT = ["who was the writer of hamlet", "can you tell me who wrote hamlet"]
 ANSWER = "William Shakespeare wrote Hamlet."
-OLD = ("hello", "name", "how", "joke", "weather", "thanks", "france")
+REHEARSED = NAMES[1 : VERSION_1 + 1 : 5]
+OTHERS = NAMES[3 : VERSION_1 + 1 : 5]
+ASKED = 4  # old questions of each of the two kinds, by each voice
 LENGTH_S = 8.0
 LOUDNESS = 0.12
 
@@ -62,25 +62,26 @@ def recording(question: np.ndarray, answer: Spoken, rng: np.random.Generator):
     return sides, end + 0.4
 
 
-def record(out: Path, count: int) -> None:
-    """Recordings to learn from and, in other voices and wordings, to ask with."""
-    from voices import VOICES, Hibari, random_voice
-
-    out.mkdir(parents=True, exist_ok=True)
-    rng, hibari = np.random.default_rng(1), Hibari(out)
-    answers = {text: hibari(text, VOICES["heart"], rng) for text in asked_for()}
+def record(out: Path, count: int, hibari: Hibari, kokoro: Kokoro) -> None:
+    """Recordings to learn from, half of the new question and half of old ones."""
+    rng = np.random.default_rng(1)
+    say = cache(partial(hibari, voice=VOICES["heart"], rng=rng))  # as trained
     lines: dict[str, list[str]] = {"train": [], "valid": []}
     for number in range(2 * count):
-        text, answer = QUESTIONS[number % len(QUESTIONS)], ANSWER
+        text, answer = QUESTIONS[number // 2 % len(QUESTIONS)], ANSWER
         if number % 2:  # an old one
-            intent = INTENTS[OLD[number // 2 % len(OLD)]]
+            intent = INTENTS[REHEARSED[number // 2 % len(REHEARSED)]]
             text, answer = str(rng.choice(intent.known)), intent.answer
-        question = hibari(text, random_voice(rng), rng).wav
-        sides, start = recording(question, answers[answer], rng)
+        if number % 4 < 2:
+            question = hibari(asked(text), random_voice(rng), rng).wav
+        else:
+            question = kokoro(asked(text), kokoro.random_voice(rng)).wav
+        said = say(answer)
+        sides, start = recording(question, said, rng)
         name = f"r{number:03d}"
         write(out / f"{name}.wav", sides)
-        said = zip(answer.split(), answers[answer].words, strict=True)
-        words = [[w, [start + a, start + b], "SPEAKER_MAIN"] for w, (a, b) in said]
+        times = zip(answer.split(), said.words, strict=True)
+        words = [[w, [start + a, start + b], "SPEAKER_MAIN"] for w, (a, b) in times]
         (out / f"{name}.json").write_text(json.dumps({"alignments": words}))
         part = "valid" if number >= 2 * count - max(2, count // 10) else "train"
         line = {"path": f"{name}.wav", "duration": LENGTH_S}
@@ -89,69 +90,42 @@ def record(out: Path, count: int) -> None:
         (out / f"{part}.jsonl").write_text("".join(found))
 
 
-def asked_for() -> list[str]:
-    return [ANSWER, *(INTENTS[name].answer for name in OLD)]
+def asked_with(number: int) -> Iterable[tuple[str, str, str]]:
+    """Kind, question and answer of all that the voice of this number asks."""
+    for kind, texts in (("new, trained wording", QUESTIONS), ("new wording", HELD_OUT)):
+        for text in (texts[number % len(texts)], texts[(number + 1) % len(texts)]):
+            yield kind, text, ANSWER
+    for kind, names in (("old, rehearsed", REHEARSED), ("old, others", OTHERS)):
+        for name in names[number % 2 :: len(names) // ASKED][:ASKED]:
+            yield kind, INTENTS[name].known[0], INTENTS[name].answer
 
 
-def record_questions(out: Path, kokoro: "Kokoro") -> None:
-    """What is measured with: Kokoro's voices, held-out wordings."""
-    from voices import MEASURED
-
+def record_questions(out: Path, kokoro: Kokoro) -> None:
+    """What is measured with, by voices that were never trained on."""
     (out / "ask").mkdir(parents=True, exist_ok=True)
-    asked = []
+    rows = []
     for number, voice in enumerate(MEASURED):
-        texts = [(HELD_OUT[number % 2], ANSWER)]
-        texts += [(INTENTS[name].held_out[0], INTENTS[name].answer) for name in OLD]
-        for text, answer in texts:
-            name = f"q{len(asked):03d}.wav"
-            write(out / "ask" / name, level(kokoro(text, voice).wav))
-            asked.append({"path": name, "text": text, "voice": voice, "wanted": answer})
-    (out / "ask" / "asked.json").write_text(json.dumps(asked, indent=1))
-
-
-def measure(out: Path, model: str, adapter: Path | None) -> None:
-    """How many replies are right: by their text, and by an ear."""
-    from measure_moshi import ask
-
-    import moshi_mlx
-    from moshi_mlx.audio.files import read
-    from tests import recogniser
-
-    for answer in asked_for():
-        recogniser.ANSWERS[recogniser.words(answer)] = answer
-    moshi = moshi_mlx.load(model, adapter=adapter)
-    right: dict[str, list[tuple[bool, bool]]] = {"new": [], "old": []}
-    for entry in json.loads((out / "ask" / "asked.json").read_text()):
-        question = read(out / "ask" / entry["path"])[0]
-        text, sound = ask(moshi.session(seed=0), question, 0.5)
-        kind = "new" if entry["wanted"] == ANSWER else "old"
-        heard = recogniser.hear(sound)
-        right[kind].append((text == entry["wanted"], heard == entry["wanted"]))
-    for kind, found in right.items():
-        by_text, by_ear = (sum(column) for column in zip(*found, strict=True))
-        print(
-            f"{kind}: of {len(found)} replies {by_text} right in text, {by_ear} heard"
-        )
+        for kind, text, answer in asked_with(number):
+            name = f"q{len(rows):03d}.wav"
+            write(out / "ask" / name, level(kokoro(asked(text), voice).wav))
+            row = {"path": name, "kind": kind, "text": text, "voice": voice}
+            rows.append(row | {"wanted": answer})
+    (out / "ask" / "asked.json").write_text(json.dumps(rows, indent=1))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     option = parser.add_argument
-    option("what", choices=["record", "measure"])
     option("--out", type=Path, required=True)
-    option("--count", type=int, default=60, help="recordings of the new question")
-    option("--model", default="demo")
-    option("--adapter", type=Path)
+    option("--count", type=int, default=40, help="recordings of the new question")
     option("--kokoro-model", type=Path, default=Path("kokoro.int8.onnx"))
     option("--kokoro-voices", type=Path, default=Path("voices"))
     args = parser.parse_args()
-    if args.what == "measure":
-        measure(args.out, args.model, args.adapter)
-        return
-    from voices import Kokoro
-
-    record(args.out, args.count)
-    record_questions(args.out, Kokoro(args.out, args.kokoro_model, args.kokoro_voices))
+    args.out.mkdir(parents=True, exist_ok=True)
+    kokoro = Kokoro(args.out, args.kokoro_model, args.kokoro_voices)
+    record(args.out, args.count, Hibari(args.out), kokoro)
+    record_questions(args.out, kokoro)
+    print(json.dumps({"cpu_s": round(time.process_time())}))
 
 
 if __name__ == "__main__":

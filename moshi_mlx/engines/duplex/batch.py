@@ -39,6 +39,7 @@ class Talker(Protocol):
     lm: Lm
     make_codec: Callable[[], Codec]
     owner: Owner
+    adapters: tuple[str, ...]
 
     @property
     def residency(self) -> Residency | None: ...
@@ -100,6 +101,7 @@ class Batch(Closing):
         sampling: Sampling | None = None,
         first: First = "silence",
         start: Start | None = None,
+        adapter: str | None = None,
     ) -> DuplexSession:
         """Start a conversation.
 
@@ -108,14 +110,16 @@ class Batch(Closing):
             first: see ``DuplexSession``.
             start: what comes before it, made by ``Moshi.start``; by default what the
                 model needs.
+            adapter: the name of one that the model was loaded with; None for none.
 
-        Raises: ConfigError if all rows are taken, ValueError for an invalid seed.
+        Raises: ConfigError if all rows are taken or the adapter is unknown, ValueError
+            for an invalid seed.
         """
         self._check_open("batch.open")
         wanted = (sampling or Sampling()).filled(self.moshi.kind.sampling)
         start = self.moshi.start() if start is None else start
         return self.moshi.owner.run(
-            lambda: self._begin(wanted, first, start, self._leave)
+            lambda: self._begin(wanted, first, start, adapter, self._leave)
         )
 
     def only(
@@ -123,12 +127,15 @@ class Batch(Closing):
         sampling: Sampling | None = None,
         first: First = "twice",
         start: Start | None = None,
+        adapter: str | None = None,
     ) -> DuplexSession:
         """As ``open``, for a batch of one that ends with its conversation."""
         wanted = (sampling or Sampling()).filled(self.moshi.kind.sampling)
         start = self.moshi.start() if start is None else start
         return self.moshi.owner.run(
-            lambda: self._begin(wanted, first, start, lambda _: self._release())
+            lambda: self._begin(
+                wanted, first, start, adapter, lambda _: self._release()
+            )
         )
 
     def _begin(
@@ -136,11 +143,13 @@ class Batch(Closing):
         sampling: Sampling,
         first: First,
         start: Start | None,
+        adapter: str | None,
         on_close: Callable[[DuplexSession], None],
     ) -> DuplexSession:
         if None not in self._taken:
             raise ConfigError(f"all {self.rows} conversations are taken: wait for one.")
         row = self._taken.index(None)
+        number = 0 if adapter is None else _number(self.moshi.adapters, adapter)
         session = DuplexSession(
             *(self.stepper, row, sampling, self.moshi.reader()),
             owner=self.moshi.owner,
@@ -149,7 +158,7 @@ class Batch(Closing):
             first=first,
             on_close=on_close,
         )
-        self.stepper.begin(row, sampling)
+        self.stepper.begin(row, sampling, number)
         chosen = start and start(self.stepper.gen, row, session.seed)
         if chosen is not None:
             session.begin_after(chosen)
@@ -220,3 +229,11 @@ class Batch(Closing):
     def _release(self) -> None:
         self.stepper.close()
         self._free_memory()
+
+
+def _number(adapters: Sequence[str], name: str) -> int:
+    """Which adapter a name means, counted from 1. Raises: ConfigError for none."""
+    if name not in adapters:
+        known = ", ".join(adapters) or "none, there are no adapters with names"
+        raise ConfigError(f"the adapter {name[:40]!r} is unknown: use {known}.")
+    return 1 + list(adapters).index(name)

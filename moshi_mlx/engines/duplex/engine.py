@@ -2,7 +2,7 @@
 
 import asyncio
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,7 @@ from .persona import Persona, PersonaPrompts, Start, greet
 from .reply import Reply
 from .sampling import Sampling
 from .session import DuplexSession, First
-
-MOST_TIMES = 2  # an image may be larger than the model was trained with
+from .sights import checked_size
 
 
 class Moshi(BaseEngine):
@@ -46,6 +45,7 @@ class Moshi(BaseEngine):
         codec: returns a codec with fresh state.
         owner: where it computes; on the caller's thread by default.
         image_encoder: of a model that sees images.
+        adapters: names of those that its conversations may choose from.
     """
 
     weights = (*BaseEngine.weights, "image_encoder")
@@ -59,6 +59,7 @@ class Moshi(BaseEngine):
         codec: Callable[[], Codec],
         owner: Owner = HERE,
         image_encoder: ImageEncoder | None = None,
+        adapters: Sequence[str] = (),
     ):
         self.info = info
         self.lm = lm
@@ -66,6 +67,7 @@ class Moshi(BaseEngine):
         self.make_codec = codec
         self.owner = owner
         self.image_encoder = image_encoder
+        self.adapters = tuple(adapters)
         self.name = info.name
         self.kind: ModelKind = info.kind
         self.about = about(lm)
@@ -150,16 +152,7 @@ class Moshi(BaseEngine):
 
         Raises: ConfigError if the size is impossible or the model sees no images.
         """
-        cfg = self._seeing("moshi.image_size").tower.cfg
-        most = MOST_TIMES * cfg.image_size
-        if wanted is None:
-            return cfg.image_size
-        if not cfg.patch_size <= wanted <= most:
-            raise ConfigError(
-                f"an image of {wanted} pixels was asked for: give {cfg.patch_size} to "
-                f"{most}."
-            )
-        return wanted
+        return checked_size(self._seeing("moshi.image_size").tower.cfg, wanted)
 
     def _encoded(self, pixels: mx.array) -> mx.array:
         source = self._seeing("moshi.encode_image")(pixels)
@@ -200,6 +193,7 @@ class Moshi(BaseEngine):
         voice: str | Path | None = None,
         say_first: str | None = None,
         start: Start | None = None,
+        adapter: str | None = None,
     ) -> DuplexSession:
         """Start a conversation; may be called from any thread.
 
@@ -223,6 +217,7 @@ class Moshi(BaseEngine):
                 of 10 to 30 seconds, or a voice file (.pt, .safetensors).
             say_first: words that the model says before anything else.
             start: the result of ``start``, instead of these three.
+            adapter: the name of one that the model was loaded with; None for none.
 
         Raises: ConfigError if the model does not listen, sees no images or takes no
             persona; ImageError if it is not an image; CheckpointError or AudioError
@@ -237,7 +232,8 @@ class Moshi(BaseEngine):
             audio_repetition_penalty=audio_repetition_penalty,
         )
         start = start or self.start(persona, voice, say_first)
-        session = Batch(self, 1, cfg_coef, trace=trace).only(sampling, first, start)
+        batch = Batch(self, 1, cfg_coef, trace=trace)
+        session = batch.only(sampling, first, start, adapter)
         if shown is not None:
             session.show(shown)
         return session

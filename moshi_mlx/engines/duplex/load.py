@@ -1,9 +1,11 @@
 """Load a model to talk with."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import mlx.core as mx
 
+from ...checkpoint.adapters import local_adapter
 from ...checkpoint.build import (
     footprint,
     load_image_encoder,
@@ -11,7 +13,9 @@ from ...checkpoint.build import (
     load_mimi,
     load_tokenizer,
 )
+from ...checkpoint.exchange import adapters_of
 from ...checkpoint.info import CheckpointInfo
+from ...checkpoint.row_adapters import attach_rows
 from ...codec import make_codec
 from ...errors import ConfigError
 from ...models.mimi_precision import set_decoder_dtype
@@ -28,7 +32,7 @@ def load_moshi(
     quantize: int | None = None,
     revision: str | None = None,
     kv_bits: int | None = None,
-    adapter: str | Path | None = None,
+    adapter: str | Path | Mapping[str, str | Path] | None = None,
     codec_dtype: str = "float32",
     info: CheckpointInfo | None = None,
 ) -> Moshi:
@@ -42,13 +46,15 @@ def load_moshi(
         quantize: bits to quantise an unquantised model to while loading.
         revision: branch, tag or commit of the repository.
         kv_bits: 8 (or 4) keeps the conversations' keys and values in this many bits.
-        adapter: adapters (LoRA) to use with it: a folder, or a file.
+        adapter: adapters (LoRA) to use with it: a folder, or a file. Several by name,
+            of which each conversation chooses one or none: ``{"poet": "folder"}``.
         codec_dtype: "float16" makes sound from codes in 16 bits; hearing stays exact.
         info: a checkpoint that was found already, instead of ``name``.
 
     Raises: CheckpointError or ConfigError, in one sentence, for whatever is wrong with
         the name or the files.
     """
+    named = dict(adapter) if isinstance(adapter, Mapping) else {}
     here = fetched(
         found(
             name,
@@ -56,15 +62,18 @@ def load_moshi(
             quantize=quantize,
             revision=revision,
             kv_bits=kv_bits,
-            adapter=adapter,
+            adapter=None if isinstance(adapter, Mapping) else adapter,
         )
     )
+    files = [local_adapter(path) for path in named.values()]
     owner = model_thread()
     decoder_dtype = _decoder_dtype(codec, codec_dtype)
 
     def build() -> Moshi:
         tokenizer = load_tokenizer(here)
         lm = load_lm(here, bits=quantize)
+        if files:
+            attach_rows(lm, [adapters_of(here, path) for path in files])
         if codec == "native":
             mimi = load_mimi(here, here.num_codebooks)
             if decoder_dtype != mx.float32:
@@ -74,7 +83,7 @@ def load_moshi(
             weights, count = here.mimi_weights, here.num_codebooks
             make = lambda: make_codec(codec, weights=weights, num_codebooks=count)  # noqa: E731
         encoder = load_image_encoder(here)
-        moshi = Moshi(here, lm, tokenizer, make, owner, encoder)
+        moshi = Moshi(here, lm, tokenizer, make, owner, encoder, list(named))
         moshi.residency = keep_resident(moshi, footprint(here, lm), here.name)
         if can_wire():
             moshi.stay_awake(IDLE_S)

@@ -121,7 +121,7 @@ class PersonaPrompts:
                     f"{self._moshi.name} takes a persona and no guidance: leave out "
                     "cfg_coef."
                 )
-            state, last = self._state(ids, voice)
+            state, last = self._state(ids, voice, gen.adapters[row])
             gen.continue_from(state, row)
             gen.noise.reseed(row, seed)
             greet(gen, row, greeting)
@@ -137,14 +137,17 @@ class PersonaPrompts:
         """Let go of all prompts."""
         self._kept.clear()
 
-    def _state(self, ids: list[int], voice: PersonaVoice | None) -> tuple[Any, Tokens]:
+    def _state(
+        self, ids: list[int], voice: PersonaVoice | None, adapter: int
+    ) -> tuple[Any, Tokens]:
         """State after the prompt but its last call, and what that call hears."""
-        key = (tuple(ids), None if voice is None else voice.key)
+        key = (tuple(ids), None if voice is None else voice.key, adapter)
         _, tone = self._codes()
         if key not in self._kept:
             lm = self._moshi.lm
             exposed = lm.transformer_cache
             gen = LmGen(lm, seed=0)
+            gen.adapters = [adapter]
             read_prompt(gen, self._prompt(ids, voice), finish=False)
             self._kept[key] = kept(gen.snapshot(0).state)
             lm.expose_cache(exposed)

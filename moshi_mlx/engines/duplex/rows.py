@@ -79,14 +79,16 @@ class RowGen(LmGen):
         )
         self.sampling = [Sampling(seed=0)] * batch_size
 
-    def begin(self, row: int, sampling: Sampling) -> None:
+    def begin(self, row: int, sampling: Sampling, adapter: int = 0) -> None:
         """Make ``row`` a new conversation; the others continue.
 
         Args:
             sampling: with a seed and, where not ``Sampler()`` draws, samplers.
+            adapter: the number of its adapter; 0 for none.
         """
         self.reset([row], sampling.seed)
         self.sampling[row] = sampling
+        self.adapters[row] = adapter
         if self.batch_size == 1:
             self.text_sampler, self.audio_sampler = self._samplers(row)
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from ...errors import ConfigError
+from ...modules.vision import VisionConfig
 
+MOST_TIMES = 2  # an image may be larger than the model was trained with
 IMAGE_START = 16  # steps that the model lives without the image, as it is tuned
 
 
@@ -21,6 +23,22 @@ class Sight:
 
     source: mx.array
     start: int = IMAGE_START
+
+
+def checked_size(cfg: VisionConfig, wanted: int | None) -> int:
+    """The side of an image in pixels: the model's own, or one that is wanted.
+
+    Raises: ConfigError for a size that cannot be.
+    """
+    most = MOST_TIMES * cfg.image_size
+    if wanted is None:
+        return cfg.image_size
+    if not cfg.patch_size <= wanted <= most:
+        raise ConfigError(
+            f"an image of {wanted} pixels was asked for: give {cfg.patch_size} to "
+            f"{most}."
+        )
+    return wanted
 
 
 class Sights:

@@ -71,13 +71,14 @@ class Stepper:
         if ct is not None:  # all rows, then under guidance all their nulls
             self._ct = ConditionTensor(mx.repeat(ct.tensor, rows, axis=0))
 
-    def begin(self, row: int, sampling: Sampling) -> None:
+    def begin(self, row: int, sampling: Sampling, adapter: int = 0) -> None:
         """Make ``row`` a new conversation; the others continue.
 
         Args:
             sampling: filled, see ``Sampling.filled``.
+            adapter: the number of its adapter; 0 for none.
         """
-        self.gen.begin(row, sampling)
+        self.gen.begin(row, sampling, adapter)
         self.codec.begin(row)
         self.sights.show(row, None)
 

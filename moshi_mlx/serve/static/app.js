@@ -154,6 +154,7 @@ function wishes() {
   for (const [name, id] of Object.entries(SLIDERS)) {
     if ($(id).dataset.chosen) wanted[name] = $(id).value;
   }
+  if ($("adapter").value) wanted.adapter = $("adapter").value;
   if (!$("persona").hidden) {
     wanted.text_prompt = $("persona-text").value;
     if ($("persona-voice").value) wanted.voice_prompt = $("persona-voice").value;
@@ -282,8 +283,18 @@ async function describeServer() {
     if (!$(id).dataset.chosen) $(id).value = info.defaults?.[name] ?? $(id).min;
     showValue(id);
   }
+  if (info.adapters?.length) offerAdapters(info.adapters);
   if (info.persona) offerPersonas(info.persona);
   if (info.sees && !picture) takePictures();
+}
+
+/** Adapters of the model, of which a conversation may choose one. */
+function offerAdapters(names) {
+  const chosen = $("adapter").value;
+  $("adapter").length = 1; // the first one is none
+  $("adapter").append(...names.map((name) => new Option(name)));
+  $("adapter").value = names.includes(chosen) ? chosen : "";
+  $("adapter-label").hidden = false;
 }
 
 /** Presets of ours and the server's voices, where the model takes a persona. */

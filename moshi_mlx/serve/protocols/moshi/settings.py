@@ -33,6 +33,7 @@ class Settings:
         seeded: whether the client chose the seed; else a restart draws a new one.
         persona, voice: whom the client wants to talk with, where the model takes a
             persona; None leaves it to the server.
+        adapter: the name of the one that the client wants; None for the model as it is.
     """
 
     wishes: Sampling
@@ -42,6 +43,7 @@ class Settings:
     seeded: bool = False
     persona: str | None = None
     voice: str | None = None
+    adapter: str | None = None
     look: Look = field(default_factory=Look)
 
     def reader(self) -> Reader:
@@ -86,6 +88,7 @@ def read_settings(query: Mapping[str, str]) -> Settings:
         seeded=seed is not None,
         persona=persona,
         voice=query.get("voice_prompt"),
+        adapter=query.get("adapter") or None,
         look=_look(query),
     )
 

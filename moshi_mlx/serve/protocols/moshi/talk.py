@@ -92,7 +92,10 @@ class NetworkTalk:
     def _make(self) -> DuplexSession:
         if self._session is not None:
             self._session.close()
-        self._session = self._batch.open(self.settings.wishes, start=self._start)
+        wanted = self.settings
+        self._session = self._batch.open(
+            wanted.wishes, start=self._start, adapter=wanted.adapter
+        )
         if (sight := self._pictures.sight) is not None:
             self._session.show(sight.source, sight.start)
         return self._session
@@ -154,8 +157,11 @@ class NetworkTalk:
         """Take a row of the model and tell the client that it may speak.
 
         A picture that the client has promised is waited for.
+
+        Raises: ProtocolError for a persona or an adapter that is not here.
         """
         personas, wanted = self.service.personas, self.settings
+        self.service.check_adapter(wanted.adapter)
         if personas is not None:
             self._start = await asyncio.to_thread(
                 personas.start, wanted.persona, wanted.voice

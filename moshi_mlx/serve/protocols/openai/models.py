@@ -48,6 +48,7 @@ def listed(service: Service) -> list[dict[str, Any]]:
     speech = service.speech
     here = (speech.stt, speech.tts, speech.translate)
     names = dict.fromkeys(model.name for model in here if model is not None)
+    names |= dict.fromkeys(service.adapters)  # for Realtime
     since = int(service.since)
     about = {"object": "model", "created": since, "owned_by": "moshi_mlx"}
     return [{"id": name, **about} for name in names]

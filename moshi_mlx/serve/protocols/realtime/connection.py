@@ -148,7 +148,7 @@ class RealtimeConnection(RealtimeSocket):
             return self._hearing
         talks = self.session.kind == "realtime"
         if talks:
-            self._talk = MoshiTalk(self.service)
+            self._talk = MoshiTalk(self.service, self.session.model)
             await self._talk.begin()
         try:
             self._ears = await self.service.speech.listen(_PATIENCE_S)

@@ -20,10 +20,16 @@ _GRACE_S = 1.0  # to wait for a place: somebody may just be leaving
 
 
 class MoshiTalk:
-    """A row of Moshi's batch; ``begin`` takes it and ``end`` frees it."""
+    """A row of Moshi's batch; ``begin`` takes it and ``end`` frees it.
 
-    def __init__(self, service: Service):
+    Args:
+        model: the client's name for the model: that of an adapter chooses it, and any
+            other name is the model as it is.
+    """
+
+    def __init__(self, service: Service, model: str = ""):
         self._service = service
+        self._adapter = model if model in service.adapters else None
         self._loop = asyncio.get_running_loop()
         self._framer = Framer()
         self._replies: deque[Reply | Exception] = deque()
@@ -64,7 +70,8 @@ class MoshiTalk:
     def _make(self) -> DuplexSession:
         if self._session is not None:
             self._session.close()
-        self._session = self._batch.open(Sampling(seed=new_seed()))
+        sampling = Sampling(seed=new_seed())
+        self._session = self._batch.open(sampling, adapter=self._adapter)
         return self._session
 
     def _on_answer(self, answer: Answer) -> None:
