@@ -33,7 +33,7 @@ def export_voice(voice: str, out: Path, info: "CheckpointInfo") -> None:
     """Write a voice as safetensors, of a recording as codes."""
     from ..checkpoint.build import load_mimi
     from ..codec import make_codec
-    from ..engines.duplex.persona import encoded
+    from ..engines.duplex.persona_frames import encoded
     from ..engines.duplex.persona_voices import load_voice, save_voice
 
     loaded = load_voice(voice, info)

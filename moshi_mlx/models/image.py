@@ -18,6 +18,8 @@ Kyutai published three backends that differ in details. Followed here:
 Source: arXiv:2503.15633; kyutai-labs/moshivis, kyuteye_pt.
 """
 
+from collections.abc import Iterator
+
 import mlx.core as mx
 import mlx.nn as nn
 
@@ -52,6 +54,16 @@ class ImageEncoder(nn.Module):
 
     def __call__(self, pixels: mx.array) -> mx.array:
         return self.norm(self.proj(self.tower(pixels.astype(self.dtype))))
+
+    def layerwise(self, pixels: mx.array) -> Iterator[mx.array]:
+        """What each layer gives; the last is the condition. Whoever evaluates them one
+        by one can do other work in between."""
+        features = self.tower.layerwise(pixels.astype(self.dtype))
+        x = next(features)
+        yield x
+        for x in features:
+            yield x
+        yield self.norm(self.proj(x))
 
 
 def _image_rules() -> list[Rule]:

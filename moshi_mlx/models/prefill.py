@@ -6,7 +6,7 @@ it.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import mlx.core as mx
 import numpy as np
@@ -91,6 +91,25 @@ class Prefill(GenerationState):
                 all of them forced, instead of their tokens: a voice that is known by
                 its embeddings. Without guidance.
         """
+        for _ in self.prefilling(
+            other_audio_tokens,
+            ct,
+            cross_attention_src,
+            active=active,
+            embedded=embedded,
+        ):
+            pass
+
+    def prefilling(
+        self,
+        other_audio_tokens: ArrayLike | mx.array,
+        ct: ConditionTensor | None = None,
+        cross_attention_src: mx.array | None = None,
+        *,
+        active: Sequence[bool] | None = None,
+        embedded: mx.array | None = None,
+    ) -> Iterator[None]:
+        """``prefill`` in steps, one a layer: other generators may run between them."""
         other = np.array(other_audio_tokens, dtype=np.int32)
         wanted = self.batch_size, self.streams.other
         if other.ndim != 3 or other.shape[:2] != wanted:
@@ -115,19 +134,20 @@ class Prefill(GenerationState):
             if embedded is not None and pending > 0:
                 here = embedded[:, start : start + count]
             if count > 1 or here is not None:
-                self._read(now, ct, cross_attention_src, active, here)
+                yield from self._reading(now, ct, cross_attention_src, active, here)
             else:
                 self.step(mx.array(now[..., 0]), ct, cross_attention_src, active=active)
+                yield
             start += now.shape[2]
 
-    def _read(
+    def _reading(
         self,
         other: Tokens,
         ct: ConditionTensor | None,
         cross_attention_src: mx.array | None,
         active: list[bool] | None,
         embedded: mx.array | None,
-    ) -> None:
+    ) -> Iterator[None]:
         """Calls that say nothing new: the temporal transformer reads, nothing else."""
         offsets = list(self.streams.offsets)
         said, text, audio = self.streams.read_ahead(other, active)
@@ -143,4 +163,7 @@ class Prefill(GenerationState):
         self._remember(said, active)
         completed = self.streams.output()
         self._completed = None if completed is None else completed[:, 1:]
-        mx.eval([layer.self_attn.state for layer in self.cache], self.streams.tokens)
+        mx.eval(self.streams.tokens)
+        for layer in self.cache:  # each needs those before it, and nothing after it
+            mx.eval(layer.self_attn.state)
+            yield

@@ -13,7 +13,7 @@ Source: NVIDIA/personaplex, moshi/models/lm.py (``step_system_prompts``); its ca
 our call c - 1, because its call 0 runs no network.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -48,22 +48,27 @@ def joined(parts: Sequence[Frames]) -> Frames:
     return Frames(tokens, parts[0].embedded)
 
 
-def read_prompt(gen: LmGen, prompt: Frames, *, finish: bool = True) -> None:
+def read_prompt(gen: LmGen, prompt: Frames) -> None:
     """Begin a new ``LmGen`` of one row after a prompt.
 
     All calls in which every token is known are taken at once, while the depth
-    transformer rests.
+    transformer rests. The last one hears the prompt's last frame; in it the model
+    chooses text and the first of its codes.
+    """
+    for _ in reading_prompt(gen, prompt):
+        pass
+    gen.step(mx.array(prompt.tokens[None, gen.streams.own :, -1]))
 
-    Args:
-        finish: also take the call that hears the prompt's last frame, in which the
-            model chooses text and the first of its codes. Without it, that call is
-            the next ``step``, to be given the last frame's codes of the other side.
+
+def reading_prompt(gen: LmGen, prompt: Frames) -> Iterator[None]:
+    """``read_prompt`` in steps, one a layer: other generators may run between them.
+
+    Its last call is left out: it is the next ``step``, to be given the last frame's
+    codes of the other side.
     """
     own = gen.streams.own
     mine, theirs = prompt.tokens[:own], prompt.tokens[own:]
     if len(prompt) > 1:
         gen.force(mine[:1, 1:], mine[None, 1:, 1:])
         embedded = None if prompt.embedded is None else prompt.embedded[None]
-        gen.prefill(theirs[None, :, :-1], embedded=embedded)
-    if finish:
-        gen.step(mx.array(theirs[None, :, -1]))
+        yield from gen.prefilling(theirs[None, :, :-1], embedded=embedded)

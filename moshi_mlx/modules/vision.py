@@ -4,6 +4,8 @@ The image is cut into square patches, each a vector with a learnt position; laye
 let every patch look at every other.
 """
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -92,12 +94,18 @@ class VisionTower(nn.Module):
         self.post_norm = nn.LayerNorm(dim, EPS)
 
     def __call__(self, pixels: mx.array) -> mx.array:
+        return deque(self.layerwise(pixels), maxlen=1).pop()
+
+    def layerwise(self, pixels: mx.array) -> Iterator[mx.array]:
+        """What each layer gives ``[B, S, D]``; the last is the whole network's."""
         x = self.patch_embedding(pixels)
         _, rows, columns, _ = x.shape
         x = x.flatten(1, 2) + self.positions(rows, columns)
+        yield x
         for layer in self.layers:
             x = layer(x)
-        return self.post_norm(x)
+            yield x
+        yield self.post_norm(x)
 
     def positions(self, rows: int, columns: int) -> mx.array:
         """The learnt positions ``[rows * columns, D]``, resampled to another grid."""

@@ -4,6 +4,7 @@ A step of a large model costs little more for four conversations than for one: m
 it is reading the weights. Rows of the batch begin, pause and end on their own.
 """
 
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -89,11 +90,12 @@ class Batch(Closing):
                 *(moshi.conditions(coef), joint_codec, timed),
             )
         )
-        self._taken: list[DuplexSession | None] = [None] * rows
+        # weak: a session holds its batch, and one that nobody holds frees its row
+        self._rows: list[weakref.ref[DuplexSession] | None] = [None] * rows
         self._free_memory = count_sessions(moshi.residency, self, rows)
 
     def __repr__(self) -> str:
-        taken = sum(session is not None for session in self._taken)
+        taken = sum(session is not None for session in self._taken())
         return f"<Batch of {self.moshi.name}: {taken} of {self.rows} rows taken>"
 
     def open(
@@ -146,9 +148,10 @@ class Batch(Closing):
         adapter: str | None,
         on_close: Callable[[DuplexSession], None],
     ) -> DuplexSession:
-        if None not in self._taken:
+        taken = self._taken()
+        if None not in taken:
             raise ConfigError(f"all {self.rows} conversations are taken: wait for one.")
-        row = self._taken.index(None)
+        row = taken.index(None)
         number = 0 if adapter is None else _number(self.moshi.adapters, adapter)
         session = DuplexSession(
             *(self.stepper, row, sampling, self.moshi.reader()),
@@ -162,12 +165,16 @@ class Batch(Closing):
         chosen = start and start(self.stepper.gen, row, session.seed)
         if chosen is not None:
             session.begin_after(chosen)
-        self._taken[row] = session
+        self._rows[row] = weakref.ref(session)
         return session
 
+    def _taken(self) -> list[DuplexSession | None]:
+        """The conversation of each row."""
+        return [None if row is None else row() for row in self._rows]
+
     def _leave(self, session: DuplexSession) -> None:
-        if self._taken[session.row] is session:
-            self._taken[session.row] = None
+        if self._taken()[session.row] is session:
+            self._rows[session.row] = None
 
     def step(
         self, sessions: Sequence[DuplexSession], frames: Sequence[Pcm]
@@ -221,7 +228,7 @@ class Batch(Closing):
         return self.moshi.owner
 
     def _drop(self) -> None:
-        for session in self._taken:
+        for session in self._taken():
             if session is not None:
                 session.close()
         self._release()

@@ -2,6 +2,7 @@
 
 import asyncio
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from .persona import Persona, PersonaPrompts, Start, greet
 from .reply import Reply
 from .sampling import Sampling
 from .session import DuplexSession, First
-from .sights import checked_size
+from .sights import checked_size, evaluated
 
 
 class Moshi(BaseEngine):
@@ -132,7 +133,8 @@ class Moshi(BaseEngine):
     ) -> mx.array:
         """Encode an image as the model sees it, ``[1, S, D]``, for ``session.show``.
 
-        An image has to be encoded only once for any number of conversations.
+        An image has to be encoded only once for any number of conversations. Those that
+        are going on get their frames between its layers.
 
         Args:
             image: a JPEG, PNG, WebP, GIF or BMP file, its bytes, an array uint8
@@ -145,7 +147,7 @@ class Moshi(BaseEngine):
             images or the size is impossible, MissingExtra without Pillow.
         """
         pixels = read_pixels(image, self.image_size(size), centre_crop)
-        return self.owner.run(lambda: self._encoded(mx.array(pixels[None])))
+        return self._encoded(mx.array(pixels[None]))
 
     def image_size(self, wanted: int | None = None) -> int:
         """The side of an image in pixels: ``wanted``, or the model's own size.
@@ -155,9 +157,9 @@ class Moshi(BaseEngine):
         return checked_size(self._seeing("moshi.image_size").tower.cfg, wanted)
 
     def _encoded(self, pixels: mx.array) -> mx.array:
-        source = self._seeing("moshi.encode_image")(pixels)
-        mx.eval(source)
-        return source
+        encoder = self._seeing("moshi.encode_image")
+        layers = self.owner.iterate(lambda: evaluated(encoder.layerwise(pixels)))
+        return deque(layers, maxlen=1).pop()
 
     def _seeing(self, called: str) -> ImageEncoder:
         self._check_open(called)
@@ -169,8 +171,7 @@ class Moshi(BaseEngine):
         """An encoded grey image; None if the model sees no images."""
         if self.image_encoder is None:
             return None
-        size = self.image_encoder.tower.cfg.image_size
-        return self._encoded(mx.zeros((1, size, size, 3)))
+        return self._encoded(mx.zeros((1, *[self.image_size()] * 2, 3)))
 
     def session(
         self,

@@ -10,7 +10,7 @@ import tarfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import mlx.core as mx
 import numpy as np
@@ -25,11 +25,13 @@ from ...errors import AudioError, CheckpointError, MoshiError
 from ...models.given import Tokens
 from ...utils.loaders import NotInRepoError
 from ...utils.tensor_files import read_tensors
+from ...utils.whole_files import whole_file
 
 ARCHIVE, FOLDER = "voices.tgz", "voices"
 TORCH, TENSORS = ".pt", ".safetensors"
 LUFS = -24.0  # of NVIDIA's training
 SHORTEST_S, LONGEST_S, ENOUGH_S = 1.0, 30.0, 10.0
+MOST_FRAMES = 1500  # of a voice that is no recording: two minutes
 _MAX_MEMBERS = 10_000
 _log = logging.getLogger(__name__)
 
@@ -104,7 +106,8 @@ def save_voice(voice: PersonaVoice, codes: Tokens | None, path: Path) -> None:
         assert codes is not None
         arrays = {"codes": mx.array(codes)}
     try:
-        mx.save_safetensors(str(path), arrays)
+        with whole_file(path) as begun, begun.open("wb") as file:
+            mx.save_safetensors(file, arrays)
     except (OSError, RuntimeError, ValueError) as error:
         raise CheckpointError(
             f"the voice {path} cannot be written: {error}."
@@ -186,26 +189,38 @@ def _recording(path: Path) -> NDArray[np.float32]:
 def _of_tensors(name: str, key: tuple[Any, ...], tensors: Any) -> PersonaVoice:
     """A voice of embeddings and cache, or of codes."""
     tensors = tensors if isinstance(tensors, dict) else {}
-    codes = tensors.get("codes")
-    if isinstance(codes, mx.array) and codes.ndim == 2 and codes.size:
+    codes, embeddings, cache = (
+        found if isinstance(found := tensors.get(part), mx.array) else None
+        for part in ("codes", "embeddings", "cache")
+    )
+    if _fits(codes, mx.integer, 2):
+        _check_length(name, codes.shape[1])
         return PersonaVoice(name, key, codes=np.array(codes).astype(np.int32))
-    embeddings, cache = tensors.get("embeddings"), tensors.get("cache")
-    if (
-        not isinstance(embeddings, mx.array)
-        or not isinstance(cache, mx.array)
-        or embeddings.ndim != 4
-        or embeddings.shape[1:3] != (1, 1)
-        or not embeddings.shape[0]
-        or not mx.issubdtype(embeddings.dtype, mx.floating)
-        or cache.ndim != 3
-        or cache.shape[0] != 1
-        or not mx.issubdtype(cache.dtype, mx.integer)
+    if not (_fits(embeddings, mx.floating, 4) and _fits(cache, mx.integer, 3)) or (
+        embeddings.shape[1:3] != (1, 1) or len(cache) != 1
     ):
         raise CheckpointError(
             f"{name} is not a voice of PersonaPlex: it holds no embeddings and cache "
             "as NVIDIA's, and no codes."
         )
+    _check_length(name, len(embeddings))
     embeddings = embeddings[:, 0, 0]
     if not mx.isfinite(embeddings).all().item():
         raise CheckpointError(f"the voice {name} holds numbers that are not finite.")
     return PersonaVoice(name, key, embeddings, np.array(cache[0]).astype(np.int64))
+
+
+def _fits(
+    array: mx.array | None, kind: mx.DtypeCategory, axes: int
+) -> TypeGuard[mx.array]:
+    """Whether an array is there, holds such numbers, and has so many axes."""
+    found = array is not None and mx.issubdtype(array.dtype, kind)
+    return found and array.ndim == axes and array.size > 0
+
+
+def _check_length(name: str, frames: int) -> None:
+    if frames > MOST_FRAMES:
+        raise CheckpointError(
+            f"the voice {name} has {frames} frames: use one of up to {MOST_FRAMES}, "
+            "which is two minutes."
+        )

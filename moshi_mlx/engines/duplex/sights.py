@@ -1,6 +1,6 @@
 """What the conversations of a batch look at, as one condition of the language model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -95,3 +95,10 @@ def _together(seen: Sequence[Sight | None]) -> mx.array | None:
         return None
     nothing = mx.zeros_like(there[0])
     return mx.concatenate([nothing if s is None else s.source for s in seen])
+
+
+def evaluated(layers: Iterator[mx.array]) -> Iterator[mx.array]:
+    """What each layer of an encoder gives, computed before the next one begins."""
+    for x in layers:
+        mx.eval(x)
+        yield x

@@ -1,5 +1,8 @@
 """Conversations that share a model's steps are each as if alone."""
 
+import gc
+import weakref
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -164,3 +167,24 @@ def test_a_conversation_moves_between_batches_and_sessions(moshi, spoken, joint_
     second.restore(session.snapshot())
     heard = [other.step([beside, second], [f, f])[1] for f in frames[10:]]
     assert_same(heard, whole[10:])
+
+
+def test_sessions_and_batches_are_freed_with_their_last_user(moshi):
+    """At once, as their keys and values are large: closed or not, in a batch or not."""
+    frame = np.zeros(1920, np.float32)
+    gc.collect()
+    gc.disable()
+    try:
+        sessions = [moshi.session(1), moshi.session(2)]
+        for session in sessions:
+            session.step(frame)
+        sessions[0].close()
+        batch = moshi.batch(2)
+        sessions.append(batch.open())
+        gone = [weakref.ref(one) for one in (*sessions, sessions[1].stepper, batch)]
+        del session, sessions
+        assert batch.open().row == 0, "a row that nobody holds is free"
+        del batch
+        assert [one() for one in gone] == [None] * 5
+    finally:
+        gc.enable()

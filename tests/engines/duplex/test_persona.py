@@ -4,6 +4,7 @@ import gc
 import shutil
 import tarfile
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from moshi_mlx.audio import FRAME, write_wav
 from moshi_mlx.engines.duplex import persona as prompts
 from moshi_mlx.engines.duplex.engine import Moshi
 from moshi_mlx.engines.duplex.persona import persona_tokens
+from moshi_mlx.engines.duplex.persona_frames import encoded
 from moshi_mlx.engines.duplex.persona_voices import (
     load_voice,
     save_voice,
@@ -71,13 +73,13 @@ def test_voice_and_persona_change_what_is_said(moshi, recording):
 
 def test_a_prompt_is_read_once_and_few_are_kept(moshi, monkeypatch):
     calls = []
-    real = LmGen.prefill
+    real = LmGen.prefilling
 
-    def counted(self: LmGen, *args: Any, **options: Any) -> None:
+    def counted(self: LmGen, *args: Any, **options: Any) -> Iterator[None]:
         calls.append(1)
-        real(self, *args, **options)
+        return real(self, *args, **options)
 
-    monkeypatch.setattr(LmGen, "prefill", counted)
+    monkeypatch.setattr(LmGen, "prefilling", counted)
     said(moshi.session(1, persona="You wait."))
     said(moshi.session(1, persona="You wait."))
     assert len(calls) == 1
@@ -147,7 +149,7 @@ def test_voices_come_from_files_folders_and_archives(
 
 def test_a_voice_that_is_exported_sounds_the_same(moshi, recording, tmp_path):
     voice = load_voice(recording, moshi.info)
-    codes = moshi.prompts.codes_of(voice)
+    codes = encoded(moshi.make_codec, voice.pcm)
     save_voice(voice, codes, tmp_path / "me.safetensors")
     found = [
         said(moshi.session(1, voice=file))
