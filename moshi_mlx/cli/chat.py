@@ -197,12 +197,15 @@ def chat(
             buffer_ms=device_buffer,
         )
         # Said before gigabytes are loaded.
-        check_outputs(None, {"--trace": trace})
+        check_outputs(None, {"--trace": trace, "--save-state": save_state})
         if record is not None:
             from ..audio.files import make_folder
 
             make_folder(record)
-        resuming = Resuming(resume, save_state)
+        engine = codec.value if codec else None
+        resuming = Resuming(resume, save_state, engine, say_first)
+        if resuming.wanted:
+            engine = "native"  # rust would be used where only that is fast enough
         seen = read_image(image)
         check_devices(sound)
         name, bits = choose_moshi(model, quantized, image, persona, voice)
@@ -216,7 +219,6 @@ def chat(
             "kv_bits": kv_bits,
         }
         ability = "listens" if image is None else "sees"
-        engine = codec.value if codec else None
         loader = Loader(name, engine, files, ability, codec_dtype.value)
         thread = model_thread()
         try:

@@ -107,9 +107,10 @@ def respond(
     from ..audio import frames
 
     sound, wav = {"OUT.wav": outfile}, {"--recording": recording}
-    check_outputs(infile, {"--report": report}, sound, wav)
+    written = {"--report": report, "--save-state": save_state}
+    check_outputs(infile, written, sound, wav)
     heard = frames(infile)  # a file that is none is said before anything is loaded
-    resuming = Resuming(resume, save_state)
+    resuming = Resuming(resume, save_state, codec.value, say_first)
     seen = read_image(image)
     model, bits = choose_moshi(model, quantized, image, persona, voice)
     if verbose:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import CheckpointError
+from ..errors import ConfigError
 
 if TYPE_CHECKING:
     from ..engines.duplex.session import DuplexSession
@@ -16,12 +16,31 @@ class Resuming:
     Args:
         resume: a file that ``--save-state`` wrote.
         save: the file to write; only its owner may read it.
+        codec: that the user asked for, if any.
+        say_first: what a new conversation begins with.
 
-    Raises: CheckpointError for a file that cannot be read, or a place that is none;
-        both before a model is loaded.
+    Raises: CheckpointError for a file that cannot be read; ConfigError for options that
+        do not go together. Both before a model is loaded.
     """
 
-    def __init__(self, resume: Path | None, save: Path | None):
+    def __init__(
+        self,
+        resume: Path | None,
+        save: Path | None,
+        codec: str | None = None,
+        say_first: str | None = None,
+    ):
+        self.wanted = resume is not None or save is not None
+        if self.wanted and codec == "rust":
+            raise ConfigError(
+                "the rust codec cannot tell its state, which --save-state keeps and "
+                "--resume continues: use --codec native."
+            )
+        if resume is not None and say_first:
+            raise ConfigError(
+                "--say-first begins a new conversation, and --resume continues one: "
+                "leave one of them out."
+            )
         self._save = save
         self._snapshot: Snapshot | None = None
         self._session: DuplexSession | None = None
@@ -29,11 +48,6 @@ class Resuming:
             from ..models import snapshot
 
             self._snapshot = snapshot.Snapshot.load(resume)
-        if save is not None and not save.expanduser().absolute().parent.is_dir():
-            raise CheckpointError(
-                f"--save-state {save} cannot be written: there is no folder "
-                f"{save.parent}."
-            )
 
     def begin(self, session: "DuplexSession") -> "DuplexSession":
         """The same session, which goes on from the file if it is the first one."""

@@ -24,6 +24,7 @@ moshi-mlx serve
 moshi-mlx serve --model demo --port 9000 --no-browser
 moshi-mlx serve --host 0.0.0.0 --https
 moshi-mlx serve --model nvidia/personaplex-7b-v1 --voice NATF2
+moshi-mlx serve --say-first "Hello, how can I help?"
 moshi-mlx serve --model kyutai/moshika-vis-mlx -q 4
 moshi-mlx serve --max-sessions 4 --record recordings
 moshi-mlx serve --model demo --adapter poet=runs/poet --adapter chef=runs/chef
@@ -42,6 +43,7 @@ def serve(
     model: options.Model = None,
     persona: talk_options.Persona = None,
     voice: talk_options.PersonaVoice = None,
+    say_first: talk_options.SayFirst = None,
     stt: Annotated[
         str | None,
         typer.Option(
@@ -288,7 +290,7 @@ def serve(
         thread, batch = model_thread(), None
         if talks:
             batch = load_batch(thread, load, max_sessions or 1, cfg_coef)
-        personas = personas_of(batch, persona, voice)
+        personas = personas_of(batch, persona, voice, say_first)
         if preload:
             speech.load()
     service = Service(

@@ -86,8 +86,8 @@ def _add_reports(app: "FastAPI", service: Service) -> None:
         more = {"defaults": service.about.defaults, "sees": service.eyes.open}
         more |= {"adapters": list(service.adapters)}
         known = {**service.build_info, **places, **more}
-        personas = service.personas
-        return known if personas is None else {**known, "persona": personas.about}
+        persona = service.personas and service.personas.about
+        return {**known, "persona": persona} if persona else known
 
     async def metrics() -> PlainTextResponse:
         text = service.metrics_text()

@@ -106,7 +106,7 @@ class Service:
         record: folder for recordings, None for none.
         proxies: whose X-Forwarded-For is believed.
         speech: what listens, speaks, translates and writes beside it.
-        personas: whom clients talk with, where the model takes a persona.
+        personas: what conversations begin with; None where nothing comes before them.
     """
 
     thread: ModelThread

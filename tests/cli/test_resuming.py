@@ -81,3 +81,19 @@ def test_a_file_that_is_none_is_told_before_a_model_is_loaded(
     assert "there is no snapshot" in capsys.readouterr().err
     assert main([*asked, "--save-state", str(tmp_path / "no" / "file")]) == 1
     assert "there is no folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["respond", "chat"])
+def test_options_that_do_not_go_together_are_told_before_a_model_is_loaded(
+    capsys, silence, tmp_path, command
+):
+    asked = [command, "--model", "no/such"]
+    asked += [str(silence)] if command == "respond" else []
+    kept = tmp_path / "talk.safetensors"
+    for option in ("--save-state", "--resume"):
+        assert main([*asked, "--codec", "rust", option, str(kept)]) == 1
+        assert "the rust codec cannot tell its state" in capsys.readouterr().err
+    assert main([*asked, "--say-first", "hello", "--resume", str(kept)]) == 1
+    assert "--say-first begins a new conversation" in capsys.readouterr().err
+    assert main([*asked, "--save-state", str(tmp_path)]) == 1
+    assert "is a folder: name a file in it" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import asyncio
 import json
 import urllib.parse
 import urllib.request
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ import pytest
 import moshi_mlx
 from moshi_mlx.engines.duplex.engine import Moshi
 from moshi_mlx.engines.owner import model_thread
-from moshi_mlx.errors import ProtocolError
-from moshi_mlx.serve.personas import MAX_TEXT, Personas
+from moshi_mlx.errors import ConfigError, ProtocolError
+from moshi_mlx.serve.personas import MAX_TEXT, Personas, personas_of
 from moshi_mlx.serve.protocols.moshi.settings import read_settings
-from moshi_mlx.serve.service import load_batch
+from moshi_mlx.serve.protocols.realtime.talking import MoshiTalk
+from moshi_mlx.serve.service import Service, load_batch
 from tests.persona import personaplex_folder
 from tests.serve.client import AUDIO, HANDSHAKE, arrived
 
@@ -75,3 +77,46 @@ def test_the_page_and_the_prompt_go_over_the_wire(moshi, serve, tmp_path):
     assert first == again != other
     _, errors = asyncio.run(heard(voice_prompt="NATX.pt"))
     assert errors == ["voice_prompt='NATX' is unknown: there are none."]
+
+
+def test_a_server_s_moshi_says_its_words_first(serve, batch):
+    """Of a model that takes no persona, whose page is offered none."""
+    personas = personas_of(batch, None, None, "good morning.")
+    assert personas is not None and personas.about is None
+    running = serve(personas=personas)
+    with urllib.request.urlopen(running.url("/api/build_info")) as answer:
+        assert "persona" not in json.load(answer)
+
+    async def said(query: str) -> str:
+        async with arrived(running.chat(query)) as client:
+            await client.until(HANDSHAKE)
+            for _ in range(10):
+                await client.say(np.full(1920, 0.1, np.float32))
+                await client.until(AUDIO)
+            return client.text.strip()
+
+    for asked in ("format=pcm&seed=1", "format=pcm&text_prompt=x&voice_prompt=y"):
+        assert asyncio.run(said(asked)).startswith("good morning.")
+    assert personas_of(batch, None, None) is None
+    with pytest.raises(ConfigError, match="--say-first need a --model"):
+        personas_of(None, None, None, "hello")
+
+
+def test_a_realtime_client_s_instructions_are_the_persona(moshi):
+    """And its voice, where the model knows it: OpenAI's default is the server's."""
+    asked = []
+
+    class Noted(Personas):
+        voices: ClassVar = ["NATF2"]  # type: ignore[assignment]
+
+        def start(self, text=None, voice=None):
+            asked.append((text, voice))
+
+    async def begin(instructions: str, voice: str) -> None:
+        service = Service(model_thread(), personas=Noted(moshi))
+        MoshiTalk(service, "", instructions, voice)._beginning()
+
+    for given in (("", "marin"), ("You teach.", "NATF2"), ("x" * 9000, "")):
+        asyncio.run(begin(*given))
+    wanted = [(None, None), ("You teach.", "NATF2"), ("x" * MAX_TEXT, None)]
+    assert asked == wanted

@@ -48,7 +48,10 @@ class Talker(Protocol):
     def conditions(self, cfg_coef: float) -> ConditionTensor | None: ...
     def blank_image(self) -> mx.array | None: ...
     def start(
-        self, persona: str | None = None, voice: str | Path | None = None
+        self,
+        persona: str | None = None,
+        voice: str | Path | None = None,
+        say_first: str | None = None,
     ) -> Start | None: ...
 
 

@@ -71,7 +71,7 @@ class NetworkTalk:
         self._something_unsent = asyncio.Event()
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._session: DuplexSession | None = None
-        self._start: Start | None = None  # a persona, read before it
+        self._start: Start | None = None  # a persona, words to begin with
         self._pictures = Pictures(service, socket, settings.look, self._send)
         self._recording: Recording | None = None
         self._to_record = False

@@ -148,7 +148,10 @@ class RealtimeConnection(RealtimeSocket):
             return self._hearing
         talks = self.session.kind == "realtime"
         if talks:
-            self._talk = MoshiTalk(self.service, self.session.model)
+            asked = self.session
+            self._talk = MoshiTalk(
+                self.service, asked.model, asked.instructions, asked.voice
+            )
             await self._talk.begin()
         try:
             self._ears = await self.service.speech.listen(_PATIENCE_S)

@@ -91,6 +91,18 @@ class RealtimeSession:
         return shown | ({"model": self.model} if talks else {})
 
     @property
+    def instructions(self) -> str:
+        """Whom the client wants the model to be; "" leaves it to the server."""
+        wanted = self.others.get("instructions")
+        return wanted if isinstance(wanted, str) else ""
+
+    @property
+    def voice(self) -> str:
+        """The voice that the client names."""
+        wanted = self.output["voice"]
+        return wanted if isinstance(wanted, str) else ""
+
+    @property
     def turn_detection(self) -> EventFields | None:
         """How turns are found; None if the client commits them itself."""
         return self.input["turn_detection"]

@@ -7,12 +7,14 @@ from collections import deque
 from ....audio.framing import Framer
 from ....audio.samples import Pcm
 from ....engines.duplex.batch import Batch
+from ....engines.duplex.persona import Start
 from ....engines.duplex.reply import Reply
 from ....engines.duplex.sampling import Sampling
 from ....engines.duplex.session import DuplexSession
 from ....engines.line import Answer
 from ....errors import MoshiError, NoPlace, NotServed, ProtocolError
 from ....utils.sampling import new_seed
+from ...personas import MAX_TEXT
 from ...service import Service
 from ..moshi.talk import CALM_MS
 
@@ -23,13 +25,24 @@ class MoshiTalk:
     """A row of Moshi's batch; ``begin`` takes it and ``end`` frees it.
 
     Args:
+        service: whose batch it is.
         model: the client's name for the model: that of an adapter chooses it, and any
             other name is the model as it is.
+        instructions: the persona that the client wants, if the model takes one.
+        voice: likewise; the server chooses if the model does not know it.
     """
 
-    def __init__(self, service: Service, model: str = ""):
+    def __init__(
+        self,
+        service: Service,
+        model: str = "",
+        instructions: str = "",
+        voice: str = "",
+    ):
         self._service = service
         self._adapter = model if model in service.adapters else None
+        self._instructions, self._voice = instructions, voice
+        self._start: Start | None = None
         self._loop = asyncio.get_running_loop()
         self._framer = Framer()
         self._replies: deque[Reply | Exception] = deque()
@@ -57,6 +70,7 @@ class MoshiTalk:
             words = f"all {lobby.places} places are taken: try again later."
             raise NoPlace(words) from None
         self._placed = True
+        self._start = await asyncio.to_thread(self._beginning)
         self._line = self._service.thread.open(
             *(self._make, self._on_answer, self._on_error),
             limit_ms=self._service.limits.waiting_ms,
@@ -65,13 +79,24 @@ class MoshiTalk:
         )
         await asyncio.wrap_future(self._line.restart())
 
+    def _beginning(self) -> Start | None:
+        """What comes before the conversation. Raises: ProtocolError."""
+        personas = self._service.personas
+        if personas is None:
+            return None
+        known = self._voice in personas.voices
+        return personas.start(
+            self._instructions[:MAX_TEXT] or None, self._voice if known else None
+        )
+
     # On the model's thread
 
     def _make(self) -> DuplexSession:
         if self._session is not None:
             self._session.close()
-        sampling = Sampling(seed=new_seed())
-        self._session = self._batch.open(sampling, adapter=self._adapter)
+        self._session = self._batch.open(
+            Sampling(seed=new_seed()), start=self._start, adapter=self._adapter
+        )
         return self._session
 
     def _on_answer(self, answer: Answer) -> None:
