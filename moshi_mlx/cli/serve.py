@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 moshi-mlx serve
-moshi-mlx serve --model demo --port 9000 --no-browser
+moshi-mlx serve --model demo --port 9000 --no-browser --say-first "Hello."
 moshi-mlx serve --host 0.0.0.0 --https
 moshi-mlx serve --model nvidia/personaplex-7b-v1 --voice NATF2
-moshi-mlx serve --say-first "Hello, how can I help?"
 moshi-mlx serve --model kyutai/moshika-vis-mlx -q 4
 moshi-mlx serve --max-sessions 4 --record recordings
 moshi-mlx serve --model demo --adapter poet=runs/poet --adapter chef=runs/chef
