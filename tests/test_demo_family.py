@@ -74,6 +74,16 @@ def test_a_model_speaks_with_a_voice_of_its_own(folder):
     assert not np.array_equal(usual, tts.say(TEXT, "voice_b.wav", seed=1).pcm)
 
 
+def test_a_model_speaks_at_the_temperature_that_its_config_names(tmp_path):
+    folder = trio(tmp_path / "trio")
+    assert moshi_mlx.load_tts(folder).temp == 0.6
+    config = json.loads((folder / "tts.json").read_text())
+    config["lm_gen_config"] = {"temp": 0.25}
+    (folder / "tts.json").write_text(json.dumps(config))
+    assert moshi_mlx.load_tts(folder).temp == 0.25
+    assert moshi_mlx.load_tts(folder, temp=1.0).temp == 1.0
+
+
 @pytest.mark.usefixtures("built_in")
 def test_the_commands_take_the_model_that_they_need(tmp_path, capsys):
     said, answer = tmp_path / "said.wav", tmp_path / "answer.wav"

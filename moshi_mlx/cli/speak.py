@@ -252,7 +252,7 @@ def speak(
         tts = load_tts(
             info=info,
             quantize=quantize,
-            temp=0.6 if temp is None else temp,
+            **({} if temp is None else {"temp": temp}),
             top_p=top_p,
             n_q=nq,
             final_padding=final_padding,

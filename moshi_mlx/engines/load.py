@@ -42,7 +42,8 @@ def load_tts(
         adapter: adapters (LoRA) to use with it: a folder, or a file.
         info: a checkpoint that was found already, instead of ``name``.
         settings: of ``TTSModel``: ``temp``, ``n_q``, ``voice_repo`` ... A model that
-            brings voices of its own looks for them in its folder by default.
+            brings voices of its own looks for them in its folder by default; the
+            temperature is that of its config's ``lm_gen_config``, where it has one.
 
     Raises: CheckpointError or ConfigError, in one sentence, if the files are wrong.
     """
@@ -57,6 +58,8 @@ def load_tts(
     here.kind.check("speaks", here.name)
     if here.own_voices is not None:
         settings = {"voice_repo": here.own_voices} | settings
+    if "temp" in here.lm_gen_config:
+        settings = {"temp": float(here.lm_gen_config["temp"])} | settings
     owner = model_thread()
     return _built(
         here,

@@ -16,30 +16,9 @@ from torch.nn import functional as F
 DIM = 128
 FRAME_RATE = SAMPLE_RATE / FRAME
 KINDS = 98  # phones of the synthesisers' alphabet, 0 for silence
-CONFIG = {
-    "sample_rate": SAMPLE_RATE,
-    "channels": 1,
-    "frame_rate": FRAME_RATE,
-    "seanet": {**loaders._seanet_kwargs, "dimension": DIM, "n_filters": 16},
-    "quantizer": {
-        "dimension": 64,
-        "n_q": 8,
-        "bins": 512,
-        "input_dimension": DIM,
-        "output_dimension": DIM,
-    },
-    "transformer": {
-        **loaders._transformer_kwargs,
-        "d_model": DIM,
-        "num_heads": 4,
-        "num_layers": 6,
-        "context": 40,
-        "layer_scale": 0.1,
-        "dim_feedforward": 4 * DIM,
-        "input_dimension": DIM,
-        "output_dimensions": [DIM],
-    },
-}
+CONFIG = json.loads(
+    (Path(__file__).parent / "checkpoints/codec/mimi_config.json").read_text()
+)
 
 
 class Heads(nn.Module):

@@ -18,27 +18,18 @@ SPOKEN = {"further": 0.1, "other": 0.35, "kokoro": 0.45, "old": 0.1}
 HEARD = {"kokoro": 0.5, "other": 0.32, "old": 0.1, "heart": 0.08}
 
 
-class Pools:
+def pools(folder: Path) -> dict[str, list[Utterance]]:
     """Utterances of all whole shards of a folder, by kind of speaker."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.seen = folder, set()
-        self.pools: dict[str, list[Utterance]] = {}
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Find new shards."""
-        for shard in sorted(self.folder.iterdir()):
-            if shard in self.seen or not whole(shard):
-                continue
-            self.seen.add(shard)
-            for utterance in utterances(shard):
-                pool = utterance.about["voice"]
-                if "answer" in utterance.about:
-                    pool = "answer" if pool == "heart" else "further"
-                elif pool not in ("heart", "other", "old"):
-                    pool = "kokoro"
-                self.pools.setdefault(pool, []).append(utterance)
+    found: dict[str, list[Utterance]] = {}
+    for shard in filter(whole, sorted(folder.iterdir())):
+        for utterance in utterances(shard):
+            pool = utterance.about["voice"]
+            if "answer" in utterance.about:
+                pool = "answer" if pool == "heart" else "further"
+            elif pool not in ("heart", "other", "old"):
+                pool = "kokoro"
+            found.setdefault(pool, []).append(utterance)
+    return found
 
 
 class Speech:
@@ -54,7 +45,7 @@ class Speech:
 
     def __init__(self, folder: Path, seed: int, others: float):
         self.rng, self.others = np.random.default_rng(seed), others
-        self.shards = Pools(folder)
+        self.pools = pools(folder)
 
     def _pool(self, spoken: bool) -> str:
         if spoken and self.rng.random() > self.others:
@@ -62,11 +53,11 @@ class Speech:
         else:
             shares = SPOKEN if spoken else HEARD
             name = str(self.rng.choice(list(shares), p=list(shares.values())))
-        return name if name in self.shards.pools else "other"
+        return name if name in self.pools else "other"
 
     def _draw(self, pool: str, tempo: float) -> tuple[np.ndarray, np.ndarray]:
         """Sound and phones, one per 20 ms, faster (and higher) by ``tempo``."""
-        rows = self.shards.pools[pool]
+        rows = self.pools[pool]
         utterance = rows[self.rng.integers(len(rows))]
         x, kinds = utterance.pcm, utterance.phones
         if tempo != 1:

@@ -1,14 +1,15 @@
 """Codes of everything that the language models learn from, and their tokenizer.
 
-    python corpus.py questions --codec codec --out codes    # what Moshi needs
-    python corpus.py free --codec codec --out codes         # what STT and TTS need too
+    python corpus.py tokenizer background answers questions     # what Moshi needs
+    python corpus.py speech heard lines                         # what STT and TTS need
+    python corpus.py heard --count 3000 --seed 117 --part _a    # more, in its own file
 
-``tokenizer.model``; ``answers.npz`` (three voices), ``background.npz``;
-``questions.npz`` (of intents, by anybody, damaged); ``speech.npz`` (free sentences by
-the three voices, clean) and ``heard.npz`` (by anybody, damaged). Each holds ``codes
+``answers`` (three voices), ``background``; ``questions`` (of intents, by anybody,
+damaged); ``speech`` (free sentences by the three voices, clean), ``lines`` (questions
+and answers by them) and ``heard`` (free, by anybody, damaged). Each file holds ``codes
 [8, T]`` of all utterances, their ``bounds``, ``phones [4, T]`` and ``meta`` as JSON:
 text, words (start, end in seconds from the first frame), voice, intent, and the frame
-in which the speech ends.
+in which the speech ends. What is there already is left as it is.
 """
 
 import argparse
@@ -20,8 +21,8 @@ import sentencepiece
 import torch
 from codec import encode_all, load_mimi
 from codec_data import GRID, UNKNOWN
-from compare import plain
 from damage import damage
+from ear import plain
 from intents import INTENTS, NAMES, TEXTS
 from shards import FRAME, IGNORE, LOUDNESS, SAMPLE_RATE, UNIT, Spoken, utterances, whole
 from texts import QUESTIONS, Sentences, asked
@@ -110,10 +111,10 @@ class Builder:
 
 
 class Corpus:
-    """Makes the files, one after the other; one that is there is left as it is."""
+    """Makes the files; each method says what belongs into one."""
 
     def __init__(self, args: argparse.Namespace):
-        self.args, self.out = args, args.out
+        self.args = args
         self.hibari, self.builder = Hibari(args.speech), Builder(args.codec, args.seed)
         self.rng = self.builder.rng
         known = ((n, asked(q)) for n, i in INTENTS.items() for q in i.known)
@@ -137,10 +138,9 @@ class Corpus:
         """Silence, then noise of several colours and levels."""
         for i in range(30):
             level = 10 ** self.rng.uniform(-4.5, -2) * (i > 0)
-            noise = (self.rng.standard_normal(10 * SAMPLE_RATE) * level).astype(
-                np.float32
-            )
-            self.builder.add(Spoken(noise, np.zeros(0), []), i > 5, text="")
+            noise = self.rng.standard_normal(10 * SAMPLE_RATE) * level
+            said = Spoken(noise.astype(np.float32), np.zeros(0), [])
+            self.builder.add(said, i > 5, text="")
 
     def answers(self) -> None:
         for name in VOICES:
@@ -150,7 +150,7 @@ class Corpus:
     def questions(self) -> None:
         """Every known wording equally often, some with a word around; then Kokoro's."""
         kinds, shares = ["other", "old", "espeak"], [0.74, 0.1, 0.16]
-        for i in range(self.args.questions):
+        for i in range(self.args.count):
             text = QUESTIONS[i % len(QUESTIONS)]
             voice = str(self.rng.choice(kinds, p=shares))
             self.say(self._around(text), voice, True, intent=self.intent[text])
@@ -167,18 +167,28 @@ class Corpus:
 
     def speech(self) -> None:
         sentences = Sentences(10 * self.args.seed + 6)
-        for i in range(self.args.sentences):
+        for i in range(self.args.count):
             self.say(sentences(), ["heart", "heart", "low", "high"][i % 4], False)
+
+    def lines(self) -> None:
+        """What the domain says: every known wording once, every answer eight times."""
+        voices = ["heart", "heart", "heart", "low", "heart", "heart", "heart", "high"]
+        for i, text in enumerate(QUESTIONS):
+            self.say(self._around(text) if i % 3 == 0 else text, voices[i % 8], False)
+        for voice in voices:
+            for text in TEXTS:
+                self.say(text, voice, False)
 
     def heard(self) -> None:
         sentences = Sentences(10 * self.args.seed + 7)
-        for _ in range(self.args.sentences):
+        for _ in range(self.args.count):
             self.say(sentences(), "other", True)
         self._natural("ko*_*")
 
     def _natural(self, shards: str) -> None:
+        """Kokoro's, in the first file only: further parts are of new sentences."""
         for shard in filter(whole, sorted(self.args.speech.glob(shards))):
-            for utterance in utterances(shard):
+            for utterance in () if self.args.part else utterances(shard):
                 about = utterance.about
                 said = Spoken(utterance.pcm, utterance.phones, about["words"])
                 more = {"text": about["text"], "voice": about["voice"]}
@@ -186,35 +196,32 @@ class Corpus:
                 for _ in range(TIMES):
                     self.builder.add(said, True, **more)
 
-    def make(self, *names: str) -> None:
-        for name in names:
-            if not (path := self.out / f"{name}{self.args.part}.npz").exists():
-                getattr(self, name)()
-                self.builder.save(path)
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     option = parser.add_argument
-    option("what", choices=["questions", "free"])
+    files = ["background", "answers", "questions", "speech", "heard", "lines"]
+    option("what", nargs="+", choices=["tokenizer", *files])
     option("--codec", type=Path, default=Path("codec"))
     option("--speech", type=Path, default=Path("speech"), help="folder of shards")
     option("--out", type=Path, default=Path("codes"))
     option("--vocabulary", type=int, default=1500)
-    option("--sentences", type=int, default=12_000, help="in each of speech and heard")
-    option("--questions", type=int, default=8000, help="besides Kokoro's")
+    option("--count", type=int, default=4000, help="sentences, besides Kokoro's")
     option("--seed", type=int, default=5)
-    option("--part", default="", help="ending of the files' names, for more of a kind")
+    option("--part", default="", help="ending of the file's name, for more of a kind")
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.out.mkdir(exist_ok=True)
-    if not (args.out / "tokenizer.model").exists():
-        train_tokenizer(args.out, args.vocabulary)
-    files = {"questions": ("questions",), "free": ("speech", "heard")}
-    names = (
-        files[args.what] if args.part else ("background", "answers", *files[args.what])
-    )
-    Corpus(args).make(*names)
+    corpus = Corpus(args)
+    for name in args.what:
+        ending = "tokenizer.model" if name == "tokenizer" else f"{name}{args.part}.npz"
+        if (args.out / ending).exists():
+            continue
+        if name == "tokenizer":
+            train_tokenizer(args.out, args.vocabulary)
+        else:
+            getattr(corpus, name)()
+            corpus.builder.save(args.out / ending)
 
 
 if __name__ == "__main__":

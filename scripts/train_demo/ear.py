@@ -1,16 +1,26 @@
-"""An independent listener: Whisper tiny.en by CTranslate2, for measuring only."""
+"""What was heard: Whisper tiny.en as an independent ear, and word errors."""
 
 import hashlib
+import re
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from scipy.signal import resample_poly
 
 SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
+SAME = dict(
+    pair.split("=")
+    for pair in """it's=it is|i'm=i am|what's=what is|let's=let us|favourite=favorite|
+    colour=color|colours=colors|neighbour=neighbor|nanomoshi=nano moshi|1st=first|
+    $20=twenty dollars|0=zero|1=one|2=two|3=three|4=four|5=five|6=six|7=seven|8=eight|
+    9=nine|10=ten|12=twelve|24=twenty four|42=forty two|100=one hundred""".replace(
+        "\n    ", ""
+    ).split("|")
+)
 
 
 class Ear:
-    """Float sound ``[S]`` at 24 kHz to text."""
+    """Float sound ``[S]`` at 24 kHz to text, by CTranslate2."""
 
     def __init__(self) -> None:
         from faster_whisper import WhisperModel
@@ -21,17 +31,58 @@ class Ear:
         assert found == SHA256, f"another Whisper: {found}"
         options = {"device": "cpu", "compute_type": "int8", "cpu_threads": 1}
         self.model = WhisperModel(str(path), **options)
+        self.how = {"language": "en", "beam_size": 1, "temperature": 0.0}
+        self.how |= {"condition_on_previous_text": False, "without_timestamps": True}
 
     def __call__(self, x: np.ndarray) -> str:
+        from scipy.signal import resample_poly
+
         x = resample_poly(x, 2, 3)
-        x = x / (np.abs(x).max() + 1e-6) * 0.5
-        x = np.pad(x, (4000, 8000)).astype(np.float32)
-        segments, _ = self.model.transcribe(
-            x,
-            language="en",
-            beam_size=1,
-            condition_on_previous_text=False,
-            without_timestamps=True,
-            temperature=0.0,
-        )
+        x = np.pad(x / (np.abs(x).max() + 1e-6) * 0.5, (4000, 8000))
+        segments, _ = self.model.transcribe(x.astype(np.float32), **self.how)
         return " ".join(segment.text.strip() for segment in segments)
+
+
+def plain(text: str) -> list[str]:
+    """Words to compare, numbers spelt."""
+    text = text.lower().replace("\u2019", "'").replace("+", " plus ")
+    words = re.sub(r"[^a-z0-9'$ ]", " ", text.replace("\u00b0", " degrees ")).split()
+    return " ".join(SAME.get(word, word) for word in words).replace("'", "").split()
+
+
+def distance(a: list, b: list) -> int:
+    """Edits from one sequence to the other."""
+    row = np.arange(len(b) + 1)
+    for i, item in enumerate(a):
+        last, row[0] = row.copy(), i + 1
+        for j, other in enumerate(b):
+            row[j + 1] = min(last[j + 1] + 1, row[j] + 1, last[j] + (item != other))
+    return int(row[-1])
+
+
+class Errors:
+    """Word errors by kind, each utterance's at most its words (an ear can babble)."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[tuple[int, int]]] = defaultdict(list)
+
+    def add(self, wanted: str, heard: str, *kinds: str) -> float:
+        """Count under each of ``kinds``; the share of the words that are wrong."""
+        goal = plain(wanted)
+        wrong = min(distance(goal, plain(heard)), len(goal))
+        for kind in kinds:
+            self.rows[kind].append((wrong, len(goal)))
+        return wrong / len(goal)
+
+    def share(self, kind: str) -> float:
+        """Of the words of a kind, 0 to 1."""
+        wrong, words = np.sum(self.rows[kind], axis=0)
+        return float(wrong / words)
+
+    def __str__(self) -> str:
+        lines = []
+        for kind, rows in self.rows.items():
+            exact = sum(not wrong for wrong, _ in rows) / len(rows)
+            words = f"{self.share(kind):.1%} word errors, {exact:.1%} without any"
+            lines.append(f"{kind}: {words}, n {len(rows)}")
+        return "\n".join(lines)

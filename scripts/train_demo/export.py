@@ -21,7 +21,10 @@ NAMES = {  # key of config.json: name in the folder
     "mimi_config_name": "mimi_config.json",
     "tokenizer_name": "tokenizer_nano.model",
 }
-SAMPLING = {"temp": 0.5, "temp_text": 0.3, "top_k": 250, "top_k_text": 25}
+SAMPLING = {
+    "moshi": {"temp": 0.5, "temp_text": 0.3, "top_k": 250, "top_k_text": 25},
+    "tts": {"temp": 0.3},
+}
 
 
 def export_codec(codec: Path, out: Path) -> None:
@@ -43,9 +46,9 @@ def export_lm(what: str, lm: Path, codec: Path, codes: Path, out: Path) -> None:
     weights = {name: tensor.bfloat16() for name, tensor in weights.items()}
     save_file(weights, out / NAMES["moshi_name"])
     config = json.loads((lm / "config.json").read_text()) | NAMES
-    if what == "moshi":
-        config["lm_gen_config"] = SAMPLING
-    elif what == "tts":
+    if what in SAMPLING:
+        config["lm_gen_config"] = SAMPLING[what]
+    if what == "tts":
         config["tts_config"]["voice"] = "heart"  # the usual one
     (out / "config.json").write_text(json.dumps(config, indent=1))
     for voice in lm.glob("*@*.safetensors"):

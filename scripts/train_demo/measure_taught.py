@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from intents import TEXTS
-from measure_moshi import ask
+from measure import ask
 
 import moshi_mlx
 from moshi_mlx.audio.files import read

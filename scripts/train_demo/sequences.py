@@ -13,12 +13,16 @@ from voices import VOICES
 
 FRAME_S = 0.08
 ZERO = -1  # a token that embeds to zero
-STT_DELAY = 6  # frames of the text after the sound: 0.5 s
+STT_DELAY = 12  # frames of the text after the sound: 0.96 s
 TTS_DELAY = 16  # frames of the sound after the text: 1.28 s
-PHONE_DELAY = 2  # frames in which the helper may think about a phone
+PHONE_DELAY = {"moshi": 2, "stt": 4}  # frames in which to think about a phone
 AHEAD = 2  # words that the second text stream looks ahead
 PAUSES_S = (0.5, 1.0, 2.0, 3.0)
 MAIN_SPEAKER, MAX_PADDING, INITIAL_PADDING = 1, 8, 2
+# How often a file is drawn from; kokoro and asked: the natural voices of two of them.
+HEARD = {"speech": 0.1, "lines": 0.14, "heard": 0.36, "kokoro": 0.18}
+HEARD |= {"questions": 0.08, "asked": 0.14}
+SPOKEN = {"answers": 0.1, "speech": 0.55, "lines": 0.35}
 GREETS = (34, 38)  # frames, after which a silent user is greeted
 
 
@@ -43,7 +47,16 @@ def rows(path: Path) -> list[Row]:
     return [Row(*row) for row in zip(codes, phones, meta, strict=True)]
 
 
+def late(phones: np.ndarray, frames: int) -> np.ndarray:
+    """``[4, T]``, so many frames later."""
+    moved = np.roll(phones, frames, 1)
+    moved[:, :frames] = UNKNOWN
+    return moved
+
+
 class Corpus:
+    """What all sequences are drawn from."""
+
     FILES: tuple[str, ...] = ()
 
     def __init__(self, folder: Path, seed: int):
@@ -55,14 +68,9 @@ class Corpus:
         self.silence = background[0].codes[:, -1:]
         self.background = [row.codes for row in background]
 
-    def draw(self, *names: str) -> Row:
-        """Of all utterances in some files."""
-        i = self.rng.integers(sum(len(self.rows[name]) for name in names))
-        for name in names:
-            if i < len(self.rows[name]):
-                return self.rows[name][i]
-            i -= len(self.rows[name])
-        raise AssertionError
+    def draw(self, shares: dict[str, float]) -> Row:
+        name = str(self.rng.choice(list(shares), p=list(shares.values())))
+        return self.rows[name][self.rng.integers(len(self.rows[name]))]
 
     def noise(self, frames: int) -> np.ndarray:
         codes = self.background[self.rng.integers(len(self.background))]
@@ -101,7 +109,7 @@ class Dialogues(Corpus):
         if not first:  # nobody asks at first
             t = self._answer(int(rng.integers(*GREETS)), 0) + int(rng.integers(4, 30))
         while t < frames - 14:
-            row = self.draw("questions")
+            row = self.draw({"questions": 1.0})
             if row.about["fresh"] and not first:
                 continue
             start = 0 if row.about["fresh"] else max(0, t - LEAD)
@@ -123,9 +131,7 @@ class Dialogues(Corpus):
                 self._stop(t + int(rng.integers(4, 7)))
             else:
                 t = end + int(rng.integers(6, 30))
-        late = np.roll(phones, PHONE_DELAY, 1)
-        late[:, :PHONE_DELAY] = UNKNOWN
-        return self.tokens, asked, self.speaking, late
+        return self.tokens, asked, self.speaking, late(phones, PHONE_DELAY["moshi"])
 
     def _answer(self, t: int, intent: int) -> int:
         """Speak from frame ``t`` on; returns the frame in which it ends."""
@@ -149,7 +155,16 @@ class Dictation(Corpus):
     """STT: 9 streams; for each pause head and frame whether such a pause is under way;
     the phones, for the helper."""
 
-    FILES = ("speech", "heard", "questions")
+    FILES = ("speech", "lines", "heard", "questions")
+
+    def __init__(self, folder: Path, seed: int):
+        super().__init__(folder, seed)
+        for name, natural in (("heard", "kokoro"), ("questions", "asked")):
+            ours, theirs = [], []
+            for row in self.rows[name]:
+                own = row.about["voice"] in ("other", "old", "espeak")
+                (ours if own else theirs).append(row)
+            self.rows[name], self.rows[natural] = ours, theirs
 
     def one(self, frames: int) -> tuple[np.ndarray, ...]:
         rng = self.rng
@@ -157,8 +172,7 @@ class Dictation(Corpus):
         spoken, phones = np.zeros(frames, bool), np.zeros((4, frames), np.int64)
         t, free = int(rng.integers(0, 13)), 0
         while t < frames - 8:
-            bad = rng.random() < 0.75
-            codes, kinds, about = self.draw(*(self.FILES[1:] if bad else ("speech",)))
+            codes, kinds, about = self.draw(HEARD)
             n = min(codes.shape[1], frames - t)
             tokens[1:, t : t + n] = codes[:, :n]
             phones[:, t : t + n] = kinds[:, :n]
@@ -177,21 +191,21 @@ class Dictation(Corpus):
             for head, seconds in enumerate(PAUSES_S):
                 if (end - start) * FRAME_S >= seconds or end == frames:
                     pauses[head, start + int(seconds / FRAME_S) : end] = 0
-        return tokens, pauses, phones
+        return tokens, pauses, late(phones, PHONE_DELAY["stt"])
 
 
 class Script(Corpus):
-    """TTS: 9 streams as the state machine of DSM feeds them; what it should ask for."""
+    """TTS: 9 streams as the state machine of DSM feeds them; what it asks for; the
+    voice; the phones that are spoken, for the helper."""
 
-    FILES = ("answers", "speech")
+    FILES = ("answers", "speech", "lines")
 
     def one(self, frames: int) -> tuple[np.ndarray, ...]:
-        name = "speech" if self.rng.random() < 0.9 else "answers"
-        codes, _, about = self.draw(name)
+        codes, kinds, about = self.draw(SPOKEN)
         card = self.tokenizer.get_piece_size() + 1
         starts = [int(a / FRAME_S) for a, _ in about["words"]]
         cut = max(0, starts[0] - INITIAL_PADDING - 1)
-        codes = codes[:, cut:]
+        codes, kinds = codes[:, cut:], kinds[:, cut:]
         starts = [s - cut for s in starts]
         pieces = [self.tokenizer.encode(word) for word in about["text"].split()]
         pieces[0].insert(0, MAIN_SPEAKER)
@@ -224,4 +238,7 @@ class Script(Corpus):
         n = min(codes.shape[1], frames - TTS_DELAY)
         tokens[1:, TTS_DELAY : TTS_DELAY + n] = codes[:, :n]
         tokens[1:, TTS_DELAY + n :] = self.silence
-        return tokens, goal, np.array(list(VOICES).index(about["voice"]))
+        phones = np.zeros((4, frames), np.int64)
+        phones[:, TTS_DELAY : TTS_DELAY + n] = kinds[:, :n]
+        voice = np.array(list(VOICES).index(about["voice"]))
+        return tokens, goal, voice, phones

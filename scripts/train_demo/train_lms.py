@@ -4,8 +4,10 @@
     python train_lms.py stt --minutes 60 --moshi moshi
     python train_lms.py tts --minutes 60 --moshi moshi
 
-Helpers that are dropped afterwards make the first two understand early: the intent,
-from the frames between a question and its answer, and the user's phones.
+Helpers that are dropped afterwards make them understand early: the phones that are
+heard, or to be said; and the intent, between a question and its answer. What went
+before is spoiled, or a model would learn by heart how its sentences go on, and not
+listen to the sound or read the text.
 """
 
 import argparse
@@ -18,13 +20,13 @@ import torch
 from codec import KINDS, phone_loss
 from codec_data import UNKNOWN
 from intents import NAMES
+from loop import Run, options, save_weights
 from moshi.conditioners import ConditionAttributes, TensorCondition
 from moshi.models import loaders
 from moshi.models.lm import LMModel
 from moshi.models.lm_utils import _delay_sequence
 from safetensors.torch import load_file, save_file
-from sequences import Dialogues, Dictation, Script
-from team import Run, Team, launch, options, save_weights
+from sequences import NEW_WORD, PAD, Dialogues, Dictation, Script
 from torch import Tensor, nn
 from torch.nn import functional as F
 from voices import VOICES
@@ -32,7 +34,10 @@ from voices import VOICES
 SPEAKER_DIM, SPEAKER_FRAMES, MAX_SPEAKERS = 16, 4, 5
 DATA = {"moshi": Dialogues, "stt": Dictation, "tts": Script}
 FRAMES = {"moshi": 160, "stt": 160, "tts": 90}
-PHONES = 0.3  # weight of the helper of the phones
+PHONES = {"moshi": 0.3, "stt": 0.3, "tts": 1.0}  # weight of the helper
+# Of a sequence, at most: frames hidden in what the TTS has said, pieces that stand for
+# others in what the STT has written. In how many it is differs from one to the other.
+UNHEARD, MISREAD = 0.9, 0.15
 GUIDANCE = [f"{x / 2:.1f}" for x in range(2, 9)]  # accepted by the TTS, without effect
 
 
@@ -79,18 +84,30 @@ def conditions(lm: LMModel, who: Tensor) -> dict:
     return lm.condition_provider.prepare_and_provide(attributes)
 
 
-def spoil(
-    inputs: Tensor, streams: slice, lm: LMModel, noise: float, drop: float
-) -> None:
+def spoil(what: str, inputs: Tensor, lm: LMModel) -> None:
+    """Make what went before less reliable, in place."""
+    share = torch.rand(len(inputs), 1, 1)
+    if what == "tts":
+        hide = torch.rand(len(inputs), 1, inputs.shape[2]) < share * UNHEARD
+        inputs[:, 1:9][hide.expand(-1, 8, -1)] = lm.zero_token_id
+    elif what == "stt":
+        text = inputs[:, :1]
+        written = (text != PAD) & (text != NEW_WORD)
+        others = text[written]
+        hit = written & (torch.rand(text.shape) < share * MISREAD)
+        text[hit] = others[torch.randint(len(others), (int(hit.sum()),))]
+    spoil_codes(inputs[:, 1:9], lm, 0.03, 0.1 if what == "stt" else 0.0)
+    if what == "moshi":
+        spoil_codes(inputs[:, 9:17], lm, 0.06, 0.3)
+
+
+def spoil_codes(codes: Tensor, lm: LMModel, noise: float, drop: float) -> None:
     """Random codes here and there; acoustic codebooks hidden for a whole sequence."""
-    codes = inputs[:, streams]
     hit = (torch.rand(codes.shape) < noise) & (codes >= 0) & (codes < lm.card)
     codes[hit] = torch.randint(0, lm.card, (int(hit.sum()),))
-    if drop:
-        hide = torch.rand(len(codes), codes.shape[1], 1) < drop
-        hide[:, 0] = False
-        codes = torch.where(hide, lm.zero_token_id, codes)
-    inputs[:, streams] = codes
+    hide = torch.rand(len(codes), codes.shape[1], 1) < drop
+    hide[:, 0] = False
+    codes[hide.expand_as(codes)] = lm.zero_token_id
 
 
 def audio_loss(lm: LMModel, hidden: Tensor, goal: Tensor, chosen: Tensor) -> Tensor:
@@ -116,17 +133,13 @@ def losses(
     lm: LMModel,
     helpers: nn.ModuleDict,
     batch: list[Tensor],
-    train: bool = True,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Losses to add up, and what else to log."""
     tokens = batch[0]
     initial = lm._get_initial_token().expand(len(tokens), -1, -1)
     delayed = torch.cat([initial, _delay_sequence(lm.delays, tokens, initial)], 2)
     inputs, goal = delayed[:, :, :-1].clone(), delayed[:, :, 1:]
-    if train:
-        spoil(inputs, slice(1, 9), lm, 0.03, 0.2 if what == "stt" else 0.0)
-        if what == "moshi":
-            spoil(inputs, slice(9, 17), lm, 0.06, 0.3)
+    spoil(what, inputs, lm)
     summed = cross = None
     if what == "tts":
         known = conditions(lm, batch[2])
@@ -136,11 +149,11 @@ def losses(
     ce = F.cross_entropy(
         logits.flatten(0, 1), wanted.flatten(), ignore_index=UNKNOWN, reduction="none"
     )
-    weight = torch.where(wanted.flatten() == 3, 0.3, 1.0) * (
+    weight = torch.where(wanted.flatten() == PAD, 0.3, 1.0) * (
         wanted.flatten() != UNKNOWN
     )
     found = {"text": (ce * weight).sum() / weight.sum()}
-    said = (wanted != 3) & (wanted != UNKNOWN)
+    said = (wanted != PAD) & (wanted != UNKNOWN)
     extra = {"text_acc": (logits.argmax(-1) == wanted)[said].float().mean()}
     if what == "moshi":
         asked, speaking = batch[1], batch[2]
@@ -151,24 +164,22 @@ def losses(
         found["intent"] = F.cross_entropy(guess, asked[there])
         extra["intent_acc"] = (guess.argmax(-1) == asked[there]).float().mean()
     elif what == "tts":
-        found["audio"] = audio_loss(lm, hidden, goal, torch.rand(wanted.shape) < 0.5)
+        found["audio"] = audio_loss(lm, hidden, goal, torch.rand(wanted.shape) < 0.25)
     else:
         pauses = torch.stack([head(hidden) for head in lm.extra_heads], 1).float()
         found["pause"] = F.cross_entropy(pauses.permute(0, 3, 1, 2), batch[1])
-    if what != "tts":
-        late = batch[-1].transpose(1, 2).flatten(1)
-        guess = helpers["phones"](hidden).float().transpose(1, 2)
-        loss, extra["phone_acc"] = phone_loss(guess, late)
-        found["phones"] = PHONES * loss
+    phones = batch[-1].transpose(1, 2).flatten(1)
+    guess = helpers["phones"](hidden).float().transpose(1, 2)
+    loss, extra["phone_acc"] = phone_loss(guess, phones)
+    found["phones"] = PHONES[what] * loss
     return found, extra
 
 
-def train(rank: int, args: argparse.Namespace) -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(args.seed + rank)
+def train(args: argparse.Namespace) -> None:
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
     args.out = args.out or Path(args.what)
-    team = Team(rank, args.procs, args.port)
-    data = DATA[args.what](args.codes, args.seed * 100 + rank)
+    data = DATA[args.what](args.codes, args.seed * 100)
     text_card = data.tokenizer.get_piece_size()
     lm = make(args.what, text_card).train()
     heads = {"intent": nn.Linear(lm.dim, len(NAMES))}
@@ -182,10 +193,8 @@ def train(rank: int, args: argparse.Namespace) -> None:
         count = begin_from(args.moshi, args.what, lm)
         print(count, "tensors are Moshi's", flush=True)
     parameters = [*lm.parameters(), *helpers.parameters()]
-    team.share(parameters)
-    if team.leads:
-        size = sum(p.numel() for p in lm.parameters()) / 1e6
-        print(args.what, round(size, 2), "M parameters", flush=True)
+    size = sum(p.numel() for p in lm.parameters()) / 1e6
+    print(args.what, round(size, 2), "M parameters", flush=True)
     adam = {"lr": args.lr, "betas": (0.9, 0.95), "weight_decay": 0.05}
 
     def save(out: Path) -> None:
@@ -198,8 +207,8 @@ def train(rank: int, args: argparse.Namespace) -> None:
                 path = out / f"{name}.nano2@1.safetensors"
                 save_file({"speaker_wavs": voice.T[None].contiguous()}, path)
 
-    run = Run(team, args, parameters, torch.optim.AdamW(parameters, **adam), save)
-    data.rng = np.random.default_rng([args.seed, rank, run.steps])
+    run = Run(args, parameters, torch.optim.AdamW(parameters, **adam), save)
+    data.rng = np.random.default_rng([args.seed, run.steps])
     for fraction in run.fractions():
         rows = [data.one(FRAMES[args.what]) for _ in range(args.batch)]
         parts = zip(*rows, strict=True)
@@ -212,14 +221,14 @@ def train(rank: int, args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=list(DATA))
-    options(parser, port=29566)
+    options(parser)
     parser.set_defaults(log_every=50)
     option = parser.add_argument
     option("--codes", type=Path, default=Path("codes"))
     option("--moshi", type=Path, help="trained Moshi, for the others to begin from")
     option("--lr", type=float, default=1.2e-3)
-    option("--batch", type=int, default=8, help="sequences per process")
-    launch(train, parser.parse_args())
+    option("--batch", type=int, default=8, help="sequences")
+    train(parser.parse_args())
 
 
 if __name__ == "__main__":
