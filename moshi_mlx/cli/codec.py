@@ -41,12 +41,15 @@ def codec(
         Action,
         typer.Argument(
             metavar="encode|decode",
-            help="'encode' makes codes of sound, 'decode' sound of codes.",
+            help="'encode' turns sound into codes, 'decode' codes into sound.",
         ),
     ],
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="Sound files, or files of codes."),
+        typer.Argument(
+            metavar="FILE...",
+            help="Sound files (- is standard input), or files of codes.",
+        ),
     ],
     out_folder: Annotated[
         Path | None,
@@ -94,19 +97,21 @@ def codec(
     only the codec that made them.
     """
     from ..audio.files import make_folder
+    from ..audio.inputs import exists, name_of
     from ..engines.codec import load_codec
     from ..engines.codec.files import form_of
 
     suffix = form.value if action is Action.to_codes else sound.removeprefix(".")
     for file in files:
-        if not file.is_file():
+        if not (exists(file) if action is Action.to_codes else file.is_file()):
             raise ConfigError(f"there is no file {str(file)!r}: check its path.")
         if action is Action.to_sound:
             form_of(file)
     if out_folder is not None:
         make_folder(out_folder)
     results = {
-        file: (out_folder or file.parent) / f"{file.stem}.{suffix}" for file in files
+        file: (out_folder or name_of(file).parent) / f"{name_of(file).stem}.{suffix}"
+        for file in files
     }
     named = {f"the result of {file}": path for file, path in results.items()}
     if action is Action.to_codes:

@@ -1,6 +1,8 @@
 """`moshi-mlx codec`: files of sound to files of codes, and back."""
 
 import json
+import os
+import threading
 
 import mlx.core as mx
 import numpy as np
@@ -53,6 +55,24 @@ def test_fewer_codebooks_are_kept_and_used(tmp_path, sound, capsys):
     expected = moshi_mlx.load_codec(MIMI).decode(read_codes(path).codes[:1])[:20_000]
     heard = read(tmp_path / "out" / "speech.wav")[0]
     np.testing.assert_allclose(heard, expected.clip(-1, 1), atol=2 / 2**15)
+
+
+def test_pipes_and_standard_input_are_encoded(tmp_path, sound, monkeypatch, capsys):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(sound.read_bytes()))
+    writer.start()
+    standard = sound.open()
+    monkeypatch.setattr("sys.stdin", standard)
+    out = ["--out-folder", str(tmp_path / "out")]
+    assert main(["codec", "encode", str(pipe), "-", *out, *CODEC]) == 0
+    writer.join()
+    standard.close()
+    one, other = (read_codes(tmp_path / "out" / f"{n}.npz") for n in ("pipe", "stdin"))
+    np.testing.assert_array_equal(one.codes, other.codes)
+    assert one.codes.shape == (4, 11)
+    assert main(["codec", "decode", "-", *CODEC]) == 1
+    assert "there is no file '-'" in capsys.readouterr().err
 
 
 def test_files_of_the_transformers_library_are_decoded(tmp_path):

@@ -95,7 +95,8 @@ def _json(line: bytes) -> Any:
             f"is not UTF-8 (byte {byte:#x} at {error.start + 1})"
         ) from None
     except json.JSONDecodeError as error:
-        raise ConfigError(f"is not JSON ({error.msg} at {error.colno})") from None
+        what = f"{error.msg.removesuffix(' at')} at character {error.colno}"
+        raise ConfigError(f"is not JSON ({what})") from None
     except ValueError:  # Python refuses to read them
         raise ConfigError("holds a number of thousands of digits") from None
     except RecursionError:
