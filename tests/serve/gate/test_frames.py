@@ -34,6 +34,16 @@ def test_every_frame_is_counted_once_however_the_bytes_are_cut(most):
     assert found == sizes
 
 
+def test_frames_may_come_byte_by_byte():
+    data, sizes = stream(random.Random(5), 3)
+    counter, found = FrameCounter(), []
+    for byte in data:
+        used, seen = counter.cut(bytes([byte]), 10)
+        assert used == 1
+        found += seen
+    assert found == sizes
+
+
 def test_no_more_frames_than_asked_for_are_cut_off():
     data = Frame(Opcode.PING, b"").serialize(mask=True) * 10
     used, seen = FrameCounter().cut(data, 4)
@@ -49,7 +59,7 @@ def test_parts_of_a_message_are_counted_and_control_frames_between_are_none():
 
     assert take(Opcode.TEXT) == 1
     assert [take(Opcode.CONT) for _ in range(3)] == [2, 3, 4]
-    assert take(Opcode.PING, True) == 4
+    assert take(Opcode.PING, True) == take(Opcode.CLOSE, True) == 4
     assert take(Opcode.CONT, True) == 5
     assert take(Opcode.BINARY, True) == 1
 

@@ -55,7 +55,9 @@ def test_addresses_of_proxies_come_in_order():
         (UPGRADE + b"Content-Length: 1\r\n\r\n", "has no body"),
         (UPGRADE + b"Transfer-Encoding: chunked\r\n\r\n", "has no body"),
         (UPGRADE.replace(b"GET", b"POST") + b"\r\n", "asked for with GET"),
+        (UPGRADE.replace(b"GET", b"DELETE") + b"\r\n", "asked for with GET"),
         (UPGRADE.replace(b"1.1", b"1.0") + b"\r\n", r"HTTP/1\.1"),
+        (b"\n\nGET", "no HTTP request"),
         (b"GET / HTTP/2.0\r\n\r\n", "no HTTP request"),
         (b"\x16\x03\x01\x02\0\r\n\r\n", "no HTTP request"),
         (b"GET /\xc3\xa9 HTTP/1.1\r\n\r\n", "no HTTP request"),
@@ -79,6 +81,7 @@ def test_what_is_no_request_of_ours_is_refused_with_its_reason(data, words):
 
 
 def test_a_head_of_the_largest_size_passes():
+    assert (MAX_HEAD, MAX_LINE, MAX_HEADERS) == (16_384, 8000, 100)
     lines = b"".join(b"X-%d: 1\r\n" % n for n in range(MAX_HEADERS - 1))
     head = read_head(GET + lines + b"\r\n")
     assert head is not None

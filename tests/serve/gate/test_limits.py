@@ -1,6 +1,7 @@
 """The small parts: places, allowances, settings, counters."""
 
 import asyncio
+from dataclasses import asdict
 
 import pytest
 
@@ -30,6 +31,35 @@ def test_an_allowance_refills_with_time_up_to_its_burst():
     allowance.spend(9)
     with pytest.raises(ProtocolError):
         allowance.spend(2)
+
+
+def test_the_limits_are_those_of_the_documentation():
+    assert asdict(Limits()) == {
+        "message_bytes": 1_048_576,
+        "bytes_per_s": 400_000,
+        "burst_bytes": 4_000_000,
+        "sound_per_s": 1.5,
+        "burst_s": 20,
+        "restarts_per_s": 0.2,
+        "burst_restarts": 10,
+        "idle_s": 30,
+        "paused_s": 600,
+        "send_s": 10,
+        "read_s": 60,
+        "ping_s": 5,
+        "unsent_frames": 50,
+        "waiting_ms": 960,
+        "session_s": None,
+        "connections": 128,
+        "per_address": 48,
+        "opening_s": 8,
+        "stall_s": 10,
+        "linger_s": 3,
+        "unsent_bytes": 1_048_576,
+        "upload_bytes": 268_435_456,
+    }
+    seeing = Limits().with_images()
+    assert (seeing.message_bytes, seeing.burst_bytes) == (16_777_216, 20_132_659.2)
 
 
 def test_speech_in_real_time_never_meets_the_limits():
@@ -218,6 +248,45 @@ def test_a_connection_begins_with_little_of_its_own_and_saves_two_seconds():
         inflow.message(0)
     with pytest.raises(ProtocolError):
         inflow.sound(0.001)
+
+
+def test_a_frame_of_a_patient_protocol_costs_a_quarter_and_a_little():
+    inflow = Inflow(Limits(bytes_per_s=10_000, burst_bytes=1000), Clock())
+    assert inflow.owed_s(4 * 1476) == 0  # 1,024 + 1,476: what a connection begins with
+    assert inflow.owed_s(4 * 976) == pytest.approx(0.1)  # 2,000, and a store of 1,000
+
+
+def test_sound_that_comes_too_fast_waits_for_what_is_missing(monkeypatch):
+    clock, waits = Clock(), []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        clock.now += seconds
+
+    monkeypatch.setattr("asyncio.sleep", sleep)
+    inflow = Inflow(Limits(sound_per_s=2, burst_s=1), clock)
+    asyncio.run(inflow.paced(1.5))  # half a second of its own, one of the address
+    assert waits == []
+    asyncio.run(inflow.paced(0.4))  # both refill: at 4 a second
+    assert waits == [pytest.approx(0.21)]
+    asyncio.run(inflow.paced(8))
+    # a second at most; meanwhile its own rate brings 2, the address's store holds 1
+    assert waits[1:] == pytest.approx([1.01, 1.01, 0.77])
+
+
+@pytest.mark.parametrize("spend", [Inflow.image, Inflow.restart])
+def test_pictures_and_restarts_share_ten_at_once_and_then_one_in_five_seconds(spend):
+    clock = Clock()
+    inflow = Inflow(Limits(), clock)
+    for _ in range(5):
+        inflow.image()
+        inflow.restart()
+    with pytest.raises(ProtocolError, match="too many"):
+        spend(inflow)
+    clock.now += 5
+    spend(inflow)
+    with pytest.raises(ProtocolError, match="too many"):
+        spend(inflow)
 
 
 def test_an_account_is_kept_while_it_owes_or_has_connections():
