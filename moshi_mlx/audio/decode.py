@@ -76,6 +76,7 @@ class Plain:
         try:
             self._file = Forwards(window, **how)  # type: ignore[arg-type]
         except (soundfile.SoundFileError, ValueError, OverflowError) as error:
+            file.close()  # now: the error's traceback would keep it open for long
             raise Unreadable(str(error).split(": ", 1)[-1].rstrip(".")) from error
         self.sample_rate = check_rate(self._file.samplerate)
         known = 0 < self._file.frames < 2**62

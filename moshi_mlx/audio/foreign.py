@@ -98,6 +98,7 @@ class ByPyAV:
                 raise Unreadable("it holds no sound of a kind that FFmpeg knows")
             self.sample_rate = check_rate(self._stream.codec_context.sample_rate)
         except (FFmpegError, OSError, ValueError) as error:
+            self._file.close()  # now: the error's traceback would keep it open for long
             raise Unreadable(getattr(error, "strerror", None) or str(error)) from error
         stream, self.exact = self._stream, True
         self.lost, self.lost_at_s = 0, 0.0

@@ -29,6 +29,7 @@ def bench_serve(
     from ..errors import ConfigError
     from ..serve.measure import waits
     from ..serve.models import family, speech_service
+    from ..serve.places import LISTENS, SPEAKS, FrameTime
 
     stt, tts, voices = models
     stt, tts = stt or family(model, "stt"), tts or family(model, "tts")
@@ -36,7 +37,9 @@ def bench_serve(
         raise ConfigError(
             "bench --serve needs a model that listens or speaks: add --stt or --tts."
         )
-    speech = speech_service(stt, tts, None, max(counts), voices)
+    speech = speech_service(
+        max(counts), FrameTime((LISTENS, SPEAKS)), stt=stt, tts=tts, voice_repo=voices
+    )
     sound = read(DEMO_FOLDER / "questions" / "planet.wav")[0]
     with status("timing"):
         found = asyncio.run(waits(speech, counts, sound))

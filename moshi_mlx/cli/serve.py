@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options, talk_options
+from . import serve_programs as programs
 from . import wyoming_port as ports
 from .adapters import read_adapters
 from .addresses import Addresses
@@ -33,7 +34,6 @@ moshi-mlx serve --stt kyutai/stt-1b-en_fr --wyoming --wyoming-host 0.0.0.0
 """
 PORT = 8998  # of every Moshi server
 WEB_PANEL = "Server"
-API_PANEL = "Speech for programs"
 SAFETY_PANEL = "Safety"
 SPEECH_ROWS = 4  # sounds and speeches at a time, unless --max-sessions says otherwise
 
@@ -43,57 +43,17 @@ def serve(
     persona: talk_options.Persona = None,
     voice: talk_options.PersonaVoice = None,
     say_first: talk_options.SayFirst = None,
-    stt: Annotated[
-        str | None,
-        typer.Option(
-            "--stt",
-            metavar="REPO|FOLDER",
-            help="Transcribe, with this model. Default: the one that comes with "
-            "--model, if there is one (as with demo).",
-            rich_help_panel=API_PANEL,
-        ),
-    ] = None,
-    tts: Annotated[
-        str | None,
-        typer.Option(
-            "--tts",
-            metavar="REPO|FOLDER",
-            help="Speak, with this model. Default: the one that comes with --model, if "
-            "there is one (as with demo).",
-            rich_help_panel=API_PANEL,
-        ),
-    ] = None,
-    translate: Annotated[
-        str | None,
-        typer.Option(
-            "--translate",
-            metavar="REPO|FOLDER",
-            help="Translate sound files, with this Hibiki. Default: none.",
-            rich_help_panel=API_PANEL,
-        ),
-    ] = None,
-    preload: Annotated[
-        bool,
-        typer.Option(
-            "--preload",
-            help="Load these models at once, not when they are first needed.",
-            rich_help_panel=API_PANEL,
-        ),
-    ] = False,
+    stt: programs.STT = None,
+    tts: programs.TTS = None,
+    translate: programs.Translate = None,
+    text: programs.Text = None,
+    preload: programs.Preload = False,
     voice_repo: Annotated[
         str | None,
-        options.voice_repo(API_PANEL, "--tts looks"),
+        options.voice_repo(programs.API_PANEL, "--tts looks"),
     ] = None,
-    voice_map: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--voice-map",
-            metavar="NAME=VOICE",
-            help="Let a client's name of a voice mean this one, as in "
-            "alloy=expresso/ex01-ex02_default_001_channel1_168s.wav.",
-            rich_help_panel=API_PANEL,
-        ),
-    ] = None,
+    voice_map: programs.VoiceMap = None,
+    voice_folder: programs.VoiceFolder = None,
     wyoming: ports.Wyoming = False,
     wyoming_host: ports.WyomingHost = "127.0.0.1",
     wyoming_port: ports.WyomingPortNumber = ports.WYOMING_PORT,
@@ -226,10 +186,11 @@ def serve(
     """Talk with Moshi in the browser, and give programs speech.
 
     Open the page and press the button. Kyutai's web client, python -m moshi.client and
-    the Rust client can connect to /api/chat too. With --stt, --tts and --translate,
-    programs can transcribe, speak and translate: those that know OpenAI's audio API at
-    /v1, those that know Kyutai's moshi-server (Unmute, Kyutai's scripts) at /api. Then
-    there is a Moshi only if --model names one. --model demo serves the whole demo.
+    the Rust client can connect to /api/chat too. With --stt, --tts, --translate and
+    --text, programs can transcribe, speak, translate and complete texts: those that
+    know OpenAI's API at /v1, those that know Kyutai's moshi-server (Unmute, Kyutai's
+    scripts) at /api. Then there is a Moshi only if --model names one. --model demo
+    serves the whole demo.
     """
     del steps
     from ..utils.extras import require
@@ -239,8 +200,10 @@ def serve(
     from ..serve import app, server
     from ..serve.gate import logs, security
     from ..serve.gate.addresses import read_proxies
+    from ..serve.kept_voices import KeptVoices, default_folder
     from ..serve.models import family, speech_service
     from ..serve.personas import personas_of
+    from ..serve.places import CONVERSES, LISTENS, SPEAKS, FrameTime
     from ..serve.protocols.openai.models import read_voice_map
     from ..serve.service import Service, describe, limits_of, load_batch
 
@@ -248,7 +211,7 @@ def serve(
     local = security.is_local(host)
     if token is None and not local:
         token = security.new_token()
-    talks = bool(model or image) or not (stt or tts or translate)
+    talks = bool(model or image) or not (stt or tts or translate or text)
     folder = None
     if static != "none" and (talks or static is not None):
         folder = app.page_folder() if static is None else app.check_static(static)
@@ -281,19 +244,29 @@ def serve(
         given = model, quantized, codec.value, codec_dtype.value, files
         return _load(*given, adapters.named, image)
 
+    stt, tts = stt or family(model, "stt"), tts or family(model, "tts")
+    steps = {CONVERSES: talks, LISTENS: stt, SPEAKS: tts}
+    time = FrameTime(name for name, there in steps.items() if there)
     speech = speech_service(
-        *(stt or family(model, "stt"), tts or family(model, "tts"), translate),
-        *(max_sessions or SPEECH_ROWS, voice_repo, read_voice_map(voice_map or ())),
+        max_sessions or SPEECH_ROWS,
+        time,
+        stt=stt,
+        tts=tts,
+        translate=translate,
+        text=text,
+        voice_repo=voice_repo,
+        voice_map=read_voice_map(voice_map or ()),
+        kept=KeptVoices(voice_folder or default_folder()),
     )
     with status("loading the model"):
         thread, batch = model_thread(), None
         if talks:
-            batch = load_batch(thread, load, max_sessions or 1, cfg_coef)
+            batch = load_batch(thread, load, max_sessions or 1, cfg_coef, time)
         personas = personas_of(batch, persona, voice, say_first)
         if preload:
             speech.load()
     service = Service(
-        *(thread, batch, batch and describe(batch), max_sessions or 1),
+        *(thread, batch, batch and describe(batch), batch.rows if batch else 1),
         *(limits_of(batch, max_seconds), record, proxies, speech, personas),
     )
     service.eyes.show(seen)
@@ -326,6 +299,7 @@ def _served(service: "Service") -> list[str]:
         "transcription": speech.stt and speech.stt.name,
         "speech": speech.tts and speech.tts.name,
         "translation": speech.translate and speech.translate.name,
+        "completions": speech.text and speech.text.name,
     }
     return [f"  {what}: {name}" for what, name in served.items() if name]
 

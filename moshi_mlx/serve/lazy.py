@@ -1,16 +1,10 @@
-"""Engines that are loaded on first need, and how many live rows this machine holds."""
+"""Engines that are loaded on first need."""
 
 import asyncio
-import logging
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
-
-from ..audio.framing import FRAME_MS
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
-_log = logging.getLogger(__name__)
-
-BUDGET_S = 0.8 * FRAME_MS / 1000  # for a full step: the rest is for everything else
 
 
 class Lazy(Generic[T]):
@@ -41,34 +35,3 @@ class Lazy(Generic[T]):
         if self.value is None:
             self.value = self._make()
         return self.value
-
-
-class Warmable(Protocol):
-    """A batch of live rows."""
-
-    rows: int
-
-    def warmup(self) -> float: ...
-    def close(self) -> None: ...
-
-
-B = TypeVar("B", bound=Warmable)
-
-
-def fitting(make: Callable[[int], B], most: int, what: str) -> B:
-    """The largest batch, of at most ``most`` rows, whose full step fits a frame.
-
-    A batch of one row is kept even where it does not, with a warning.
-    """
-    rows = max(most, 1)
-    while True:
-        batch = make(rows)
-        step_s = batch.warmup()
-        if step_s <= BUDGET_S or rows == 1:
-            break
-        batch.close()
-        rows = max(1, min(rows - 1, int(rows * BUDGET_S / step_s)))
-    words = "%s: %d places, a full step takes %.0f ms"
-    level = logging.INFO if 1000 * step_s <= FRAME_MS else logging.WARNING
-    _log.log(level, words, what, rows, 1000 * step_s)
-    return batch

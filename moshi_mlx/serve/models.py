@@ -7,11 +7,14 @@ from ..checkpoint.info import CheckpointInfo
 from ..checkpoint.source import DEMO, Source
 from ..engines.duplex.engine import Moshi
 from ..engines.duplex.load import load_moshi
-from ..engines.load import load_stt, load_tts
+from ..engines.load import load_stt, load_text, load_tts
 from ..engines.owner import model_thread
 from ..engines.stt.batch import STTBatch
+from ..engines.text import TextModel
 from ..engines.tts.batch import TTSBatch
-from .lazy import Lazy, fitting
+from .kept_voices import KeptVoices
+from .lazy import Lazy
+from .places import LISTENS, SPEAKS, FrameTime, fitting
 from .speech import SpeechService
 
 
@@ -26,49 +29,59 @@ def family(model: str | None, kind: str) -> str | None:
 
 
 def speech_service(
-    stt: str | None,
-    tts: str | None,
-    translate: str | None,
     rows: int,
+    time: FrameTime,
+    *,
+    stt: str | None = None,
+    tts: str | None = None,
+    translate: str | None = None,
+    text: str | None = None,
     voice_repo: str | None = None,
     voice_map: Mapping[str, str] | None = None,
+    kept: KeptVoices | None = None,
 ) -> SpeechService:
-    """What listens, speaks and translates.
+    """What listens, speaks, translates and writes.
 
     Args:
-        stt, tts, translate: names or folders of models, None for none.
         rows: most live clients of each.
+        time: that their steps may take, by ``LISTENS`` and ``SPEAKS``.
+        stt, tts, translate, text: names or folders of models, None for none.
+        kept: see ``SpeechService``.
 
     Raises: CheckpointError for a model that there is not, or that does something else.
     """
     return SpeechService(
         model_thread(),
-        None if stt is None else _listening(stt, rows),
-        None if tts is None else _speaking(tts, rows, voice_repo),
+        None if stt is None else _listening(stt, rows, time),
+        None if tts is None else _speaking(tts, rows, time, voice_repo),
         None if translate is None else _translating(translate),
+        None if text is None else _writing(text),
         voice_map,
+        kept=kept,
     )
 
 
-def _listening(name: str, rows: int) -> Lazy[STTBatch]:
+def _listening(name: str, rows: int, time: FrameTime) -> Lazy[STTBatch]:
     info = CheckpointInfo.find(name, kind="stt")
     info.kind.check("transcribes", info.name)
 
     def make() -> STTBatch:
         stt = load_stt(info=info)
-        return fitting(lambda n: STTBatch(stt, n), rows, info.name)
+        return fitting(lambda n: STTBatch(stt, n), rows, LISTENS, time)
 
     return Lazy(info.name, make)
 
 
-def _speaking(name: str, rows: int, voice_repo: str | None) -> Lazy[TTSBatch]:
+def _speaking(
+    name: str, rows: int, time: FrameTime, voice_repo: str | None
+) -> Lazy[TTSBatch]:
     info = CheckpointInfo.find(name, kind="tts")
     info.kind.check("speaks", info.name)
     voices: dict[str, Any] = {} if voice_repo is None else {"voice_repo": voice_repo}
 
     def make() -> TTSBatch:
         tts = load_tts(info=info, **voices)
-        return fitting(lambda n: TTSBatch(tts, n), rows, info.name)
+        return fitting(lambda n: TTSBatch(tts, n), rows, SPEAKS, time)
 
     return Lazy(info.name, make)
 
@@ -77,3 +90,9 @@ def _translating(name: str) -> Lazy[Moshi]:
     info = CheckpointInfo.find(name)
     info.kind.check("translates", info.name)
     return Lazy(info.name, lambda: load_moshi(info=info))
+
+
+def _writing(name: str) -> Lazy[TextModel]:
+    info = CheckpointInfo.find(name)
+    info.kind.check("writes", info.name)
+    return Lazy(info.name, lambda: load_text(info=info))

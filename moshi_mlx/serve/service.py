@@ -20,15 +20,19 @@ from ..engines.duplex.engine import Moshi
 from ..engines.duplex.sampling import Sampling
 from ..engines.duplex.session import DuplexSession
 from ..engines.line import Answer
+from ..engines.stt.batch import STTBatch
 from ..engines.thread import ModelThread
+from ..engines.tts.batch import TTSBatch
 from ..errors import AudioError, ProtocolError
 from .eyes import Eyes
 from .gate.addresses import Network
 from .gate.gate import Gate
 from .gate.limits import Limits
 from .gate.lobby import Lobby
+from .lazy import Lazy
 from .metrics import Metrics
 from .personas import Personas
+from .places import CONVERSES, FrameTime, fitting
 from .speech import SpeechService
 
 log = logging.getLogger(__name__)
@@ -186,6 +190,14 @@ class Service:
         gauges = {
             "moshi_sessions": ("Conversations now.", lambda: self.lobby.taken),
             "moshi_places": ("Conversations at most.", lambda: self.places),
+            "moshi_stt_places": (
+                "Live transcriptions at most; 0 until the model is loaded.",
+                lambda: places_of(self.speech.stt),
+            ),
+            "moshi_tts_places": (
+                "Live speeches at most; 0 until the model is loaded.",
+                lambda: places_of(self.speech.tts),
+            ),
             "moshi_waiting": ("Connections in the queue.", lambda: self.lobby.waiting),
             "moshi_memory_bytes": ("Memory of this process.", _resident_bytes),
             "moshi_model_memory_bytes": ("Memory held by MLX.", _mlx_bytes),
@@ -194,13 +206,24 @@ class Service:
         return self.metrics.text(gauges) + counted
 
 
+def places_of(model: "Lazy[STTBatch] | Lazy[TTSBatch] | None") -> int:
+    """How many live clients a model takes; 0 before it is loaded."""
+    return 0 if model is None or model.value is None else model.value.rows
+
+
 def load_batch(
     thread: ModelThread,
     load: Callable[[], Moshi],
     places: int,
     cfg_coef: float | None = None,
+    time: FrameTime | None = None,
 ) -> Batch:
     """A warmed-up batch on ``load()``'s model, made on ``thread``.
+
+    Args:
+        places: most conversations at a time.
+        time: that their steps may take, by ``CONVERSES``: fewer places are made where
+            so many would take longer. Without it they are not timed.
 
     Raises: ConfigError, with the number that fits, if the memory does not hold so many
         conversations.
@@ -209,6 +232,10 @@ def load_batch(
     def make() -> Batch:
         moshi = load()
         check_sessions(footprint(moshi.info, moshi.lm), places, moshi.name)
+        if time is not None:
+            return fitting(
+                lambda rows: Batch(moshi, rows, cfg_coef), places, CONVERSES, time
+            )
         batch = Batch(moshi, places, cfg_coef)
         batch.warmup()
         return batch

@@ -6,6 +6,7 @@ steps; closing frees the row within a step. A protocol knows nothing else of mod
 """
 
 import asyncio
+import logging
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -20,8 +21,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
-import mlx.core as mx
-
 from ..audio.long import LongSound
 from ..audio.samples import Pcm
 from ..engines.duplex.engine import Moshi
@@ -30,18 +29,20 @@ from ..engines.stt.events import Event
 from ..engines.stt.files import alisten
 from ..engines.stt.model import Sound
 from ..engines.stt.transcript import Transcript
+from ..engines.text import TextModel
 from ..engines.thread import ModelThread
 from ..engines.tts.batch import Spoken, TTSBatch
-from ..engines.tts.live_voice import LiveVoice
-from ..errors import NoPlace, NotServed
+from ..errors import MoshiError, NoPlace, NotServed
 from .ears import Ears
+from .kept_voices import KeptVoices
 from .lazy import Lazy
 from .tally import Tally
 from .voice import Voice
+from .voices import VoiceName, Voices
 
+_log = logging.getLogger(__name__)
 _RETRY_S = 0.1
 MOST_JOBS = 4  # files at a time; they take turns on the model's thread
-VoiceName = str | LiveVoice
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,13 @@ class SpeechService:
     Args:
         stt, tts: batches of live rows.
         translate: a Hibiki.
+        text: a model that continues texts.
         voice_map: names that clients use, and the voices that they mean.
         jobs: files that may be worked on at a time.
+        kept: where voices are kept that clients make and name; None keeps none.
 
     Attributes:
+        voices: of the model that speaks.
         heard, said: counts of what the batches did.
     """
 
@@ -79,15 +83,16 @@ class SpeechService:
         stt: Lazy[STTBatch] | None = None,
         tts: Lazy[TTSBatch] | None = None,
         translate: Lazy[Moshi] | None = None,
+        text: Lazy[TextModel] | None = None,
         voice_map: Mapping[str, str] | None = None,
         jobs: int = MOST_JOBS,
+        kept: KeptVoices | None = None,
     ):
         self._thread = thread
-        self.stt, self.tts, self.translate = stt, tts, translate
+        self.stt, self.tts, self.translate, self.text = stt, tts, translate, text
         self.voice_map = dict(voice_map or {})
         self.heard, self.said = Tally("asr"), Tally("py")
-        self._voices: dict[str, LiveVoice] = {}
-        self.known_voices: list[str] = []  # as they were listed last
+        self.voices = Voices(self.speaking, kept)
         self._jobs, self._busy = jobs, 0
 
     @property
@@ -98,7 +103,9 @@ class SpeechService:
     @property
     def says(self) -> Offer | None:
         """The model that speaks, or None."""
-        return None if self.tts is None else Offer(self.tts.name)
+        if self.tts is None:
+            return None
+        return Offer(self.tts.name, voices=self.voices.known)
 
     async def listening(self) -> STTBatch:
         """The model that listens. Raises: NotServed if there is none."""
@@ -112,11 +119,20 @@ class SpeechService:
         """The model that translates. Raises: NotServed if there is none."""
         return await _needed(self.translate, "translates", "--translate").get()
 
+    async def writing(self) -> TextModel:
+        """The model that writes. Raises: NotServed if there is none."""
+        return await _needed(self.text, "writes", "--text").get()
+
     def load(self) -> None:
         """Load every model now, before the server runs."""
-        for model in (self.stt, self.tts, self.translate):
+        for model in (self.stt, self.tts, self.translate, self.text):
             if model is not None:
                 model.load()
+        if self.tts is not None:
+            try:
+                asyncio.run(self.voices.find())
+            except MoshiError as error:  # each client is told of it, in its own words
+                _log.warning("the usual voice cannot be loaded: %s", error)
 
     async def listen(self, wait_s: float = 0.0) -> Ears:
         """Ears for a sound that is being said.
@@ -143,66 +159,11 @@ class SpeechService:
             that cannot be had.
         """
         batch = await self.speaking()
-        ready = await self.voice(voice)
+        ready = await self.voices.find(voice)
         owner = batch.tts.owner
         row = await _tried(lambda: owner.arun(lambda: batch.open(ready)), wait_s)
         assert self._thread is not None
         return Voice(self._thread, batch, row, self.said)
-
-    async def voice(self, voice: VoiceName | None = None) -> LiveVoice:
-        """A voice, ready to speak. Raises as ``speak``."""
-        if isinstance(voice, LiveVoice):
-            return voice
-        batch = await self.speaking()
-        name = voice or await self.default_voice()
-        if name not in self._voices:
-            if name not in self.known_voices and name not in await self.voices():
-                raise NotServed(
-                    f"there is no voice {name[:80]!r}: choose one by its name, see the "
-                    "list of voices."
-                )
-            self._voices[name] = await asyncio.to_thread(batch.voice, name)
-        return self._voices[name]
-
-    async def default_voice(self) -> str:
-        """The name of the usual voice. Raises: NotServed where there is no voice."""
-        tts = (await self.speaking()).tts
-        voices = self.known_voices or await self.voices()
-        if not voices:
-            raise NotServed(
-                f"{tts.voice_repo} has no voices for this model: start the server with "
-                "--voice-repo."
-            )
-        return tts.usual_voice if tts.usual_voice in voices else voices[0]
-
-    async def voices(self) -> list[str]:
-        """Names of the voices that can be asked for; listing them may ask the hub."""
-        batch = await self.speaking()
-        self.known_voices = await asyncio.to_thread(batch.tts.voices)
-        return self.known_voices
-
-    async def embedding(self, numbers: Pcm, shape: Sequence[int]) -> LiveVoice:
-        """A voice as ``/api/voice`` gave it, or as Kyutai's servers do.
-
-        Raises: CheckpointError or ConfigError for one of another model.
-        """
-        batch = await self.speaking()
-        tts = batch.tts
-
-        def make() -> LiveVoice:
-            array = mx.array(numbers).reshape(tuple(shape))
-            array = array.reshape((1,) * (3 - array.ndim) + array.shape)
-            if tts.multi_speaker:
-                return batch.voice_of_embedding(array)
-            codes = array[0].astype(mx.int32)
-            if codes.shape[0] != 1 + tts.lm.n_q or codes.shape[1] < 1:
-                raise NotServed("the voice was made for another model.")
-            card = tts.mimi.cfg.quantizer_bins
-            if not bool(mx.all((codes[1:] >= 0) & (codes[1:] < card)).item()):
-                raise NotServed("the voice is damaged.")
-            return batch.voice_of_codes(codes)
-
-        return await tts.owner.arun(make)
 
     @contextmanager
     def job(self) -> Iterator[None]:
@@ -239,6 +200,26 @@ class SpeechService:
         async with aclosing(self.transcribing(sound, **options)) as heard:
             events = [event async for event in heard]
         return Transcript.of(events, len(sound) / rate)
+
+    async def written(
+        self, prompt: str, max_tokens: int, **options: Any
+    ) -> AsyncGenerator[str, None]:
+        """How a text goes on, a piece for every token, while live streams go first.
+
+        Args:
+            options: ``temp``, ``top_p``, ``seed``, see ``TextModel.session``.
+        """
+        model = await self.writing()
+
+        def steps() -> Iterator[str]:
+            with model.session(prompt, **options) as session:
+                while session.read():
+                    yield ""
+                yield from session.write(max_tokens)
+
+        async with aclosing(model.owner.aiterate(steps)) as pieces:  # type: ignore[type-var]
+            async for piece in pieces:
+                yield piece
 
     async def spoken(
         self, text: str, voice: VoiceName | None = None, wait_s: float = 0.0

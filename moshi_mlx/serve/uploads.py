@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MOST_BODY = 1 << 20  # bytes of a posted text, in its JSON
 SPARE_DISK = 256 << 20  # bytes to leave free: no file is taken with less
-_LOOK = 16 << 20  # bytes of a file between two looks at the disk
+LOOK = 16 << 20  # bytes of a file between two looks at the disk
 
 
 async def body_of(request: "Request", most: int = MOST_BODY) -> bytes:
@@ -51,15 +51,15 @@ async def uploaded(
     path = Path(name)
     try:
         size = looked = 0
-        _check_disk()
+        check_disk()
         with os.fdopen(handle, "wb") as file:
             async for part in request.stream():
                 size += len(part)
                 if size > most:
                     raise too_much
-                if size - looked > _LOOK:
+                if size - looked > LOOK:
                     looked = size
-                    _check_disk()
+                    check_disk()
                 file.write(part)
         if not size:
             raise Refused(400, "the body is empty: send a sound file.")
@@ -69,7 +69,7 @@ async def uploaded(
             path.unlink()
 
 
-def _check_disk() -> None:
+def check_disk() -> None:
     """Many files at once must not fill the disk of everything else."""
     if shutil.disk_usage(tempfile.gettempdir()).free < SPARE_DISK:
         raise Refused(507, "the server's disk is nearly full: try later.")

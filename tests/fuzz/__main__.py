@@ -9,7 +9,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from tests.fuzz import checkpoints, sounds
+from tests.fuzz import checkpoints, protocols, sounds
 from tests.fuzz.harness import Try, fuzz
 from tests.fuzz.streams import StreamTarget
 
@@ -17,6 +17,7 @@ from tests.fuzz.streams import StreamTarget
 KINDS: dict[str, tuple[Try, int]] = {
     kind: (attempt, 10_000) for kind, attempt in checkpoints.KINDS.items()
 }
+KINDS |= {kind: (attempt, 10_000) for kind, attempt in protocols.PARSERS.items()}
 KINDS |= {kind: (attempt, 2_000) for kind, attempt in sounds.SOUNDS.items()}
 
 

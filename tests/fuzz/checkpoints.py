@@ -65,6 +65,8 @@ def mutated(data: Mapping[str, Any], rng: random.Random) -> str:
     """JSON text of ``data`` with one to three hostile values."""
     changed = copy.deepcopy(dict(data))
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        if not changed:
+            break
         inside, key = rng.choice(values(changed))
         old = inside[key]
         if rng.random() < 0.2 and isinstance(old, int | float) and old:

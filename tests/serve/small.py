@@ -1,6 +1,7 @@
 """A server's ears and voice of the small random models, on the model's thread."""
 
 from functools import cache
+from typing import Any
 
 import mlx.core as mx
 
@@ -36,12 +37,13 @@ def _tts(rows: int, prefix: bool) -> TTSBatch:
     return model_thread().run(make)
 
 
-def small(rows: int = 2, prefix: bool = False) -> SpeechService:
+def small(rows: int = 2, prefix: bool = False, **options: Any) -> SpeechService:
     """Both, with so many places each.
 
     Args:
         prefix: whether the voice continues recordings.
+        options: of ``SpeechService``.
     """
     stt = Lazy("small-stt", lambda: _stt(rows))
     tts = Lazy("small-tts", lambda: _tts(rows, prefix))
-    return SpeechService(model_thread(), stt, tts)
+    return SpeechService(model_thread(), stt, tts, **options)

@@ -7,13 +7,16 @@ import pytest
 
 from moshi_mlx.errors import CheckpointError, ConfigError
 from moshi_mlx.serve.models import family, speech_service
+from moshi_mlx.serve.places import FrameTime
 from tests.family import listening
 from tests.speech import TTS
+
+TIME = FrameTime(("transcription", "speech"))
 
 
 def test_models_are_found_at_once_and_loaded_on_first_need(tmp_path):
     folder = listening(tmp_path / "stt")
-    speech = speech_service(str(folder), str(TTS), None, 2, str(TTS))
+    speech = speech_service(2, TIME, stt=str(folder), tts=str(TTS), voice_repo=str(TTS))
     assert speech.stt is not None and speech.tts is not None
     assert (speech.stt.name, speech.tts.name) == (str(folder), str(TTS))
     assert speech.stt.value is speech.tts.value is None
@@ -24,11 +27,11 @@ def test_models_are_found_at_once_and_loaded_on_first_need(tmp_path):
 
 def test_a_model_that_does_something_else_is_refused_at_the_start(tmp_path):
     with pytest.raises(ConfigError, match="does not transcribe"):
-        speech_service(str(TTS), None, None, 2)
+        speech_service(2, TIME, stt=str(TTS))
     with pytest.raises(ConfigError, match="does not translate"):
-        speech_service(None, None, str(TTS), 2)
+        speech_service(2, TIME, translate=str(TTS))
     with pytest.raises(CheckpointError, match="/nowhere"):
-        speech_service("/nowhere", None, None, 2)
+        speech_service(2, TIME, stt="/nowhere")
 
 
 def test_a_familys_ear_and_mouth_come_with_its_moshi(tmp_path):

@@ -10,7 +10,6 @@ from moshi_mlx.engines.tts import TTSModel
 from moshi_mlx.errors import AudioError, ConfigError, NoPlace, NotServed
 from moshi_mlx.serve import live_stream
 from moshi_mlx.serve.ears import Flushed
-from moshi_mlx.serve.lazy import BUDGET_S, fitting
 from moshi_mlx.serve.speech import SpeechService
 from tests.listening import noise
 from tests.serve.small import VOICE, small
@@ -140,13 +139,13 @@ def test_the_usual_voice_is_the_models_own_and_no_voices_are_said(monkeypatch):
     speech = small()
 
     async def ask() -> str:
-        return await speech.default_voice()
+        return await speech.voices.usual()
 
     assert asyncio.run(ask()) == "voice_a.wav"
     tts = speech.tts.load().tts  # type: ignore[union-attr]
     monkeypatch.setattr(tts, "usual_voice", "voice_b.wav")
     assert asyncio.run(ask()) == "voice_b.wav"
-    speech.known_voices = []
+    speech.voices.known = []
     monkeypatch.setattr(tts, "voices", list)
     with pytest.raises(NotServed, match="start the server with --voice-repo"):
         asyncio.run(ask())
@@ -159,18 +158,3 @@ def test_a_voice_is_a_name_and_no_path(name: str):
             await small().speak(name)
 
     asyncio.run(ask())
-
-
-def test_as_many_places_as_fit_into_a_frame():
-    class Batch:
-        def __init__(self, rows: int):
-            self.rows = rows
-
-        def warmup(self) -> float:
-            return BUDGET_S / 5 * self.rows
-
-        def close(self) -> None:
-            pass
-
-    assert fitting(Batch, 8, "a model").rows == 5
-    assert fitting(Batch, 3, "a model").rows == 3

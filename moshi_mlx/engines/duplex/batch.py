@@ -7,6 +7,8 @@ it is reading the weights. Rows of the batch begin, pause and end on their own.
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
+from time import perf_counter
 from typing import Protocol
 
 import mlx.core as mx
@@ -200,32 +202,40 @@ class Batch(Closing):
         self._check_open(called)
         return [s.checked(f, called) for s, f in zip(sessions, frames, strict=True)]
 
-    def warmup(self) -> None:
-        """Run some frames and discard them, so that the first real one is not slow.
+    def warmup(self) -> float:
+        """Run some frames and discard them, so that the first real one is not slow;
+        returns the seconds of a full step, at the beginning of conversations.
 
         They use every operation that a long batch uses, since a GPU prepares each when
         it first comes: rows alone and together, at positions and with settings of their
         own, with and without a penalty, with and without an image.
         """
-        self.moshi.owner.run(self._warm)
+        return self.moshi.owner.run(self._warm)
 
-    def _warm(self) -> None:
+    def _warm(self) -> float:
+        times: list[float] = []
         frame = np.zeros(self.stepper.codec.frame_size, np.float32)
         frames = self.stepper.gen.max_delay + 2
         penalised = Sampling(seed=0, temp=0.9, temp_text=0.9, repetition_penalty=1.1)
         for other in (Sampling(seed=0), penalised)[: 1 if self.rows == 1 else 2]:
             sessions = [self.open(Sampling(seed=0))]
             for _ in range(frames):
-                sessions[0].step(frame)
+                times.append(self._timed(sessions, frame))
             if (blank := self.moshi.blank_image()) is not None:
                 sessions[0].show(blank, start=0)
                 sessions[0].step(frame)
             sessions += [self.open(other) for _ in range(self.rows - 1)]
             for _ in range(frames if self.rows > 1 else 0):
-                self.step(sessions, [frame] * self.rows)
+                times.append(self._timed(sessions, frame))
             sessions[-1].step(frame)
             for session in sessions:
                 session.close()
+        return median(times[-3:])
+
+    def _timed(self, sessions: Sequence[DuplexSession], frame: Pcm) -> float:
+        began = perf_counter()
+        self.step(sessions, [frame] * len(sessions))
+        return perf_counter() - began
 
     def _computed_by(self) -> Owner:
         return self.moshi.owner

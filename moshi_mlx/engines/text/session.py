@@ -56,6 +56,14 @@ class TextSession(Keeping):
         state = "closed" if self.closed else "ended" if self.ended else "open"
         return f"<TextSession: {state}, {self.tokens} tokens written>"
 
+    def read(self) -> bool:
+        """Read at most 256 tokens of the prompt; returns whether more are left.
+
+        ``write`` reads what is left at once, before the first piece.
+        """
+        self._check_open("read")
+        return self._owner.run(self._read_some)
+
     def write(self, max_tokens: int) -> Iterator[str]:
         """Yield the next pieces of text, at most ``max_tokens``; may be called
         again."""
@@ -116,14 +124,17 @@ class TextSession(Keeping):
         self._token = self._choose(token) if more else None
         return self._reader.read(value)
 
+    def _read_some(self) -> bool:
+        if len(self._ahead) > CHUNK:
+            part, self._ahead = self._ahead[:CHUNK], self._ahead[CHUNK:]
+            mx.eval(self._network.hidden(mx.array([part]), None, self._cache))
+        return len(self._ahead) > CHUNK
+
     def _read_ahead(self) -> mx.array:
         """Read what the model has not read yet; the token after it."""
-        tokens = mx.array([self._ahead])
-        last = (tokens.shape[1] - 1) // CHUNK * CHUNK
-        for start in range(0, last, CHUNK):
-            part = tokens[:, start : start + CHUNK]
-            mx.eval(self._network.hidden(part, None, self._cache))
-        return self._choose(tokens[:, last:])
+        while self._read_some():
+            pass
+        return self._choose(mx.array([self._ahead]))
 
     def _choose(self, tokens: mx.array) -> mx.array:
         """The token after ``tokens [1, T]``, ``[1, 1]``; computed from here on."""

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 
 import mlx.core as mx
 import numpy as np
@@ -332,9 +331,7 @@ class TTSBatch(LiveBatch[TTSRow, Spoken]):
             row.inbox.extend(["a a a a a a a a", None])
         times = []
         for _ in range(self.tts.delay_steps + self.run.gen.max_delay + 6):
-            began = perf_counter()
-            self.step(rows, ())
-            times.append(perf_counter() - began)
+            times.append(self.timed_step(rows))
         for row in rows:
             row.close()
         self.steps = 0

@@ -200,13 +200,19 @@ class SpeechModel(BaseEngine):
         )
         return ConditionAttributes(text=text, tensor={SPEAKER: voice})
 
-    def get_prefix(self, audio_path: Path) -> mx.array:
+    def get_prefix(self, audio_path: Path, most_s: float | None = None) -> mx.array:
         """A recording as a prefix, codes ``[1 + n_q, P]`` without text.
 
         Its last two frames, which the encoder could not hear to their end, are left
         out.
+
+        Args:
+            most_s: seconds after which the rest is left out.
         """
-        pcm = short_sound(audio_path, int(self.mimi.sample_rate))[None]
+        rate = int(self.mimi.sample_rate)
+        pcm = short_sound(audio_path, rate)[None]
+        if most_s is not None:
+            pcm = pcm[:, : round(most_s * rate)]
         prefix = self.owner.run(lambda: self._prefix(pcm))
         if not prefix.shape[1]:
             raise AudioError(

@@ -12,14 +12,14 @@ import pytest
 from moshi_mlx.audio.encode import FORMATS, encoded
 from moshi_mlx.errors import ConfigError, MissingExtra
 from moshi_mlx.serve.gate.refusal import Refused
-from moshi_mlx.serve.protocols.openai import transcriptions
+from moshi_mlx.serve.protocols.openai import forms
 from moshi_mlx.serve.protocols.openai.errors import refused
 from moshi_mlx.serve.protocols.openai.models import read_voice_map
 from moshi_mlx.serve.protocols.openai.speech import read_request
 
 
 def test_what_is_wrong_is_told_in_openais_shape(client, monkeypatch):
-    monkeypatch.setattr(transcriptions, "MOST_UPLOAD", 100_000)
+    monkeypatch.setattr(forms, "MOST_UPLOAD", 100_000)
     file = ("a.wav", b"RIFF")
     form = {"file": file}
     json_, many = "application/json", [("prompt", "x" * 70_000)]

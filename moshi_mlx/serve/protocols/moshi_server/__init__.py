@@ -2,9 +2,10 @@
 
 from ...gate.refusal import Manners, Refused
 from ..base import Protocol, Route
-from .about import clone, modules_info
+from .about import modules_info
 from .asr import serve_asr, transcribe
 from .tts import serve_tts, speak
+from .voice import clone, delete, listed
 
 
 def _shape(refused: Refused) -> tuple[str, bytes]:
@@ -25,6 +26,8 @@ PROTOCOL = Protocol(
         Route("POST", "/api/asr-streaming", transcribe),
         Route("POST", "/api/tts_streaming", speak),
         Route("POST", "/api/voice", clone),
+        Route("GET", "/api/voice", listed),
+        Route("DELETE", "/api/voice/{name}", delete),
         Route("GET", "/api/modules_info", modules_info),
     ],
     manners=Manners((*_SPEECH, *_REPORTS), _shape, _OPEN),

@@ -114,3 +114,14 @@ def text_of(value: object) -> str:
     if isinstance(value, str):
         return value
     raise ProtocolError("a text was expected.")
+
+
+def voice_numbers(fields: Mapping[str, Any]) -> tuple[Pcm, list[int]]:
+    """The numbers and the shape of a voice. Raises: ProtocolError."""
+    numbers, shape = samples(fields.get("embeddings")), fields.get("shape")
+    if not isinstance(shape, list) or not 1 <= len(shape) <= 3:
+        raise ProtocolError("a voice has a shape of one to three numbers.")
+    sizes = [integer(size) for size in shape]
+    if min(sizes) < 1 or int(np.prod(sizes, dtype=object)) != len(numbers):
+        raise ProtocolError("a voice has as many numbers as its shape says.")
+    return numbers, sizes

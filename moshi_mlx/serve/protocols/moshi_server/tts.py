@@ -5,14 +5,15 @@ Source: kyutai-labs/moshi, rust/moshi-server/src/py_module.rs.
 
 import json
 import logging
-from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Awaitable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ....audio.encode import Wav
 from ....audio.samples import Pcm
-from ....errors import MoshiError, NoPlace, ProtocolError
+from ....engines.tts.live_voice import LiveVoice
+from ....errors import MoshiError, ProtocolError
 from ...gate.refusal import Refused
 from ...opus import OpusWriter
 from ...replies import begun
@@ -20,7 +21,7 @@ from ...service import Service
 from ...uploads import body_of
 from ...voice import Voice
 from . import socket as ws
-from .messages import Singles, integer, message, read_message, samples, text_of
+from .messages import Singles, message, read_message, text_of, voice_numbers
 
 if TYPE_CHECKING:
     from fastapi import Request, Response, WebSocket
@@ -47,33 +48,26 @@ async def serve_tts(service: Service, socket: "WebSocket") -> None:
     packed, failure = wanted.endswith("MessagePack"), None
     try:
         name = socket.query_params.get("voice")
-        async with await _opened(service, name, 0.0) as voice:
+        # Ready at once: clients wait half a second for it, and a voice that is not here
+        # yet may take longer. It is loaded before the first word is said.
+        ready = service.speech.voices.ready(name)
+        async with await service.speech.speak(ready) as voice:
             if packed:
                 await socket.send_bytes(message("Ready"))
-            sending = _Sending(socket, wanted)
-            await ws.together(
-                service, _read(service, socket, voice), sending.all(voice)
-            )
+            asked = None if ready is not None else name
+            reading = _read(service, socket, voice, asked)
+            await ws.together(service, reading, _Sending(socket, wanted).all(voice))
     except Exception as error:
         failure = error
         ws.note(error)
     await ws.say_goodbye(socket, failure, packed)
 
 
-async def _opened(service: Service, name: str | None, wait_s: float) -> Voice:
-    """A voice of this name, the usual one for a name that is unknown."""
-    try:
-        return await service.speech.speak(name, wait_s)
-    except NoPlace:
-        raise
-    except MoshiError as error:
-        if service.speech.tts is None or not name:
-            raise
-        _log.warning("the usual voice speaks instead: %s", error)
-        return await service.speech.speak(None, wait_s)
-
-
-async def _read(service: Service, socket: "WebSocket", voice: Voice) -> None:
+async def _read(
+    service: Service, socket: "WebSocket", voice: Voice, name: str | None
+) -> None:
+    if name:
+        await _change(voice, service.speech.voices.find(name))
     began = False
     while True:
         data = await ws.receive(socket, SILENT_S)
@@ -85,8 +79,9 @@ async def _read(service: Service, socket: "WebSocket", voice: Voice) -> None:
             began = began or bool(words.strip())
             await voice.put(f"{words} ")
         elif kind == "Voice":
+            numbers, shape = voice_numbers(fields)
             if not began:
-                await _take_voice(service, voice, fields)
+                await _change(voice, service.speech.voices.of_numbers(numbers, shape))
         elif kind == "Eos":
             if not began:
                 raise ws.Ended
@@ -97,17 +92,10 @@ async def _read(service: Service, socket: "WebSocket", voice: Voice) -> None:
             raise ProtocolError(f"a message has the unknown type {kind[:40]!r}.")
 
 
-async def _take_voice(service: Service, voice: Voice, fields: Any) -> None:
-    """Speak with the voice that was sent; with the usual one where it will not do."""
-    numbers = samples(fields.get("embeddings"))
-    shape = fields.get("shape")
-    if not isinstance(shape, list) or not 1 <= len(shape) <= 3:
-        raise ProtocolError("a voice has a shape of one to three numbers.")
-    sizes = [integer(size) for size in shape]
-    if min(sizes) < 1 or int(np.prod(sizes, dtype=object)) != len(numbers):
-        raise ProtocolError("a voice has as many numbers as its shape says.")
+async def _change(voice: Voice, wanted: Awaitable[LiveVoice]) -> None:
+    """Speak with another voice; with the usual one where it cannot be had."""
     try:
-        await voice.change(await service.speech.embedding(numbers, sizes))
+        await voice.change(await wanted)
     except MoshiError as error:
         _log.warning("the usual voice speaks instead: %s", error)
 
@@ -164,8 +152,21 @@ async def speak(service: Service, request: "Request") -> "Response":
     return StreamingResponse(await begun(sound), media_type="audio/wav")
 
 
+async def _found(service: Service, name: str) -> LiveVoice:
+    """A voice of this name, the usual one for a name that is unknown."""
+    voices = service.speech.voices
+    try:
+        return await voices.find(name)
+    except MoshiError as error:
+        if service.speech.tts is None or not name:
+            raise
+        _log.warning("the usual voice speaks instead: %s", error)
+        return await voices.find(None)
+
+
 async def _wav(service: Service, name: str, text: str) -> AsyncGenerator[bytes, None]:
-    async with await _opened(service, name, PATIENCE_S) as voice:
+    found = await _found(service, name)
+    async with await service.speech.speak(found, PATIENCE_S) as voice:
         wav = Wav(voice.sample_rate)
         yield wav.push(np.zeros(0, np.float32))
         await voice.put(text)

@@ -26,18 +26,18 @@ async def voice_for(speech: SpeechService, asked: object) -> str:
         raise Refused(400, "voice must be a name.", "voice")
     if asked is not None and asked in speech.voice_map:
         return speech.voice_map[asked]
-    usual = await speech.default_voice()
+    usual = await speech.voices.usual()
     name = "" if speech.tts is None else speech.tts.name
     if not asked or asked in ("default", name):
         return usual
-    own = speech.known_voices
+    own = speech.voices.known
     if asked in own:
         return asked
     if asked.lower() in THEIR_VOICES:
         if usual == DEFAULT_VOICE:
             return usual
         return own[THEIR_VOICES.index(asked.lower()) % len(own)]
-    if asked in await speech.voices():  # it has come since
+    if asked in await speech.voices.names():  # it has come since
         return asked
     words = f"there is no voice {asked[:80]!r}: see /v1/audio/voices."
     raise Refused(400, words, "voice", "voice_not_found")
@@ -46,7 +46,7 @@ async def voice_for(speech: SpeechService, asked: object) -> str:
 def listed(service: Service) -> list[dict[str, Any]]:
     """The models as /v1/models lists them."""
     speech = service.speech
-    here = (speech.stt, speech.tts, speech.translate)
+    here = (speech.stt, speech.tts, speech.translate, speech.text)
     names = dict.fromkeys(model.name for model in here if model is not None)
     names |= dict.fromkeys(service.adapters)  # for Realtime
     since = int(service.since)

@@ -1,11 +1,10 @@
 """POST /v1/audio/transcriptions and translations: a sound file in, words back."""
 
-import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ....engines.stt import Transcript
 from ....engines.stt.events import Event, Piece
@@ -14,15 +13,12 @@ from ...replies import begun, unless_gone
 from ...service import Service
 from ...speech import SpeechService
 from .errors import error_event, event, refused
+from .forms import posted
 from .transcripts import FORMS, TEXTS, as_json, as_text
 
 if TYPE_CHECKING:
     from fastapi import Request, Response
     from starlette.datastructures import FormData
-
-MOST_UPLOAD = 256 << 20  # bytes
-_COPY = 1 << 20
-_MOST_FIELD = 64 << 10  # bytes of a field that is no file
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,7 @@ def read_fields(fields: "FormData", path: Path) -> Asked:
     lists = ("timestamp_granularities[]", "timestamp_granularities")
     wanted = [value for name in lists for value in fields.getlist(name)]
     if bad := [value for value in wanted if value not in ("word", "segment")]:
-        words = f"timestamp_granularities are word and segment, not {bad[0]!s:.40}."
+        words = f"timestamp_granularities are word and segment, not {bad[0]!r:.40}."
         raise Refused(400, words, "timestamp_granularities")
     stream = text("stream", "false").lower()
     if stream not in ("true", "false", "1", "0", ""):
@@ -79,63 +75,8 @@ def read_fields(fields: "FormData", path: Path) -> Asked:
 @asynccontextmanager
 async def uploaded(request: "Request") -> AsyncIterator[Asked]:
     """A request's file, on disk until this ends. Raises: Refused."""
-
-    from starlette.exceptions import HTTPException
-    from starlette.requests import ClientDisconnect, Request
-
-    kind = request.headers.get("content-type", "")
-    if not kind.lower().startswith("multipart/form-data"):
-        words = "send the file as multipart/form-data, in the field file."
-        raise Refused(400, words, "file")
-    counted = Request(request.scope, _counted(request.receive, request.headers))
-    try:
-        form = await counted.form(max_files=1, max_fields=64, max_part_size=_MOST_FIELD)
-    except HTTPException as error:
-        raise Refused(400, f"the form cannot be read: {error.detail}") from error
-    except ClientDisconnect as error:
-        raise Refused(400, "the upload ended early.") from error
-    with tempfile.TemporaryDirectory(prefix="moshi-mlx-") as folder:
-        try:
-            asked = await _kept(form, Path(folder) / "sound")
-        finally:
-            await form.close()  # here: a client that hangs up later would cancel it
-        yield asked
-
-
-async def _kept(form: "FormData", path: Path) -> Asked:
-    """What a form asks for, once its file has been written to ``path``."""
-    sent = form.get("file")
-    if sent is None or isinstance(sent, str):
-        raise Refused(400, "the form has no file: send one in file.", "file")
-    with path.open("wb") as file:
-        while block := await sent.read(_COPY):
-            file.write(block)
-    if not path.stat().st_size:
-        raise Refused(400, "the file is empty.", "file")
-    return read_fields(form, path)
-
-
-def _counted(receive: Callable[[], Any], headers: Any) -> Callable[[], Any]:
-    """The same, ended by a refusal of what is too long."""
-    length = headers.get("content-length", "0")
-    size = int(length) if length.isdigit() else 0
-
-    def check(size: int) -> None:
-        if size > MOST_UPLOAD:
-            words = f"a file may have {MOST_UPLOAD >> 20} MiB at most."
-            raise Refused(413, words, "file", "file_too_large")
-
-    check(size)
-    got = 0
-
-    async def receiving() -> Any:
-        nonlocal got
-        message = await receive()
-        got += len(message.get("body", b""))
-        check(got)
-        return message
-
-    return receiving
+    async with posted(request, "file") as (path, fields):
+        yield read_fields(fields, path)
 
 
 async def transcribe(service: Service, request: "Request") -> "Response":

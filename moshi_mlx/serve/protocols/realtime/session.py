@@ -168,7 +168,7 @@ def _object(fields: EventFields, name: str, where: str) -> EventFields:
 
 def _format(value: object, where: str) -> dict[str, Any]:
     kind = value.get("type") if isinstance(value, dict) else None
-    if kind in _LAWS:
+    if isinstance(kind, str) and kind in _LAWS:
         return {"type": kind}
     rate = value.get("rate", 24000) if isinstance(value, dict) else None
     usable = type(rate) is int and 8000 <= rate <= 48000

@@ -28,7 +28,7 @@ async def describe(speech: SpeechService) -> "Info":
     voices: Sequence[str] = () if says is None else says.voices
     if says is not None and not voices and speech.tts is not None and speech.tts.value:
         try:
-            voices = await asyncio.wait_for(speech.voices(), _LISTING_S)
+            voices = await asyncio.wait_for(speech.voices.names(), _LISTING_S)
         except (asyncio.TimeoutError, MoshiError):
             voices = ()
     return Info(

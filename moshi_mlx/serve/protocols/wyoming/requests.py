@@ -192,5 +192,5 @@ def plain_text(event: "Event") -> str:
 def _whole(shape: Mapping[str, Any], key: str, usual: int) -> int:
     value = shape.get(key, usual)
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ProtocolError(f"the sound's {key} is {value!r}, not a whole number.")
+        raise ProtocolError(f"the sound's {key} is {value!r:.40}, not a whole number.")
     return value
