@@ -12,6 +12,7 @@ from .gate.refusal import Refused
 from .gate.security import Policy
 from .protocols import PROTOCOLS, Protocol
 from .protocols.base import Answer, ServeSocket
+from .replies import has_gone
 from .service import Service
 
 if TYPE_CHECKING:
@@ -134,9 +135,12 @@ def _answer(
             refused = error
         except MoshiError as error:
             refused = protocol.manners.refused(error)
-        except Exception:  # its words may name files of the server
-            _log.exception("a request failed: %s", request.url.path)
-            refused = Refused(500, "the server failed: see its log.")
+        except Exception as error:  # its words may name files of the server
+            if has_gone(error):
+                refused = Refused(499, "the client has gone.")
+            else:
+                _log.exception("a request failed: %s", request.url.path)
+                refused = Refused(500, "the server failed: see its log.")
         media_type, body = protocol.manners.shape(refused)
         return Response(body, refused.status, refused.headers, media_type or None)
 

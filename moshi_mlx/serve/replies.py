@@ -1,15 +1,35 @@
 """Answers that take time: sent while they are made, or given up with their client."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..errors import ProtocolError
 from .gate.refusal import Refused
 
 if TYPE_CHECKING:
     from fastapi import Request
 
 T = TypeVar("T")
+
+
+def has_gone(error: BaseException) -> bool:
+    """Whether an error only says that the client has gone."""
+    from starlette.requests import ClientDisconnect
+    from starlette.websockets import WebSocketDisconnect
+
+    return isinstance(error, ConnectionError | ClientDisconnect | WebSocketDisconnect)
+
+
+async def read_within(sending: Awaitable[None], seconds: float) -> None:
+    """Wait until a message is sent.
+
+    Raises: ProtocolError where the client reads nothing for so long.
+    """
+    try:
+        await asyncio.wait_for(sending, seconds)
+    except asyncio.TimeoutError:
+        raise ProtocolError(f"the client read nothing for {seconds:g} s.") from None
 
 
 async def begun(pieces: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:

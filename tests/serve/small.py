@@ -4,6 +4,7 @@ from functools import cache
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from moshi_mlx.engines.owner import model_thread
 from moshi_mlx.engines.stt.batch import STTBatch
@@ -47,3 +48,22 @@ def small(rows: int = 2, prefix: bool = False, **options: Any) -> SpeechService:
     stt = Lazy("small-stt", lambda: _stt(rows))
     tts = Lazy("small-tts", lambda: _tts(rows, prefix))
     return SpeechService(model_thread(), stt, tts, **options)
+
+
+async def hear(speech: SpeechService, pcm: np.ndarray) -> list:
+    """What is noticed in a sound that comes in pieces."""
+    async with await speech.listen(wait_s=20) as ears:
+        for start in range(0, len(pcm), 3000):
+            await ears.put(pcm[start : start + 3000])
+        await ears.flush(5)
+        await ears.end()
+        return [event async for event in ears]
+
+
+async def say(speech: SpeechService, text: str) -> np.ndarray:
+    """The sound of a text that comes word by word."""
+    async with await speech.speak(VOICE, wait_s=20) as voice:
+        for word in text.split(" "):
+            await voice.put(f"{word} ")
+        await voice.finish()
+        return np.concatenate([pcm async for pcm in voice])

@@ -12,27 +12,10 @@ from moshi_mlx.serve import live_stream
 from moshi_mlx.serve.ears import Flushed
 from moshi_mlx.serve.speech import SpeechService
 from tests.listening import noise
-from tests.serve.small import VOICE, small
+from tests.serve.small import VOICE, hear, say, small
 from tests.speech import VOICES
 
 TEXT = "hello there how are you today in paris"
-
-
-async def hear(speech: SpeechService, pcm: np.ndarray) -> list:
-    async with await speech.listen(wait_s=20) as ears:
-        for start in range(0, len(pcm), 3000):
-            await ears.put(pcm[start : start + 3000])
-        await ears.flush(5)
-        await ears.end()
-        return [event async for event in ears]
-
-
-async def say(speech: SpeechService, text: str) -> np.ndarray:
-    async with await speech.speak(VOICE, wait_s=20) as voice:
-        for word in text.split(" "):
-            await voice.put(f"{word} ")
-        await voice.finish()
-        return np.concatenate([pcm async for pcm in voice])
 
 
 def test_eight_clients_get_what_they_would_get_alone():

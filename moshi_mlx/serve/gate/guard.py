@@ -134,7 +134,7 @@ class Guard:
 
         async def sending(message: Message) -> None:
             if connection is not None and connection.leaving:
-                raise OSError("the connection is being closed")  # as if it had gone
+                raise ConnectionResetError("the connection is being closed")
             if message["type"] == "http.response.start":
                 # One request a connection: the gate sees the head of each.
                 extra["connection"] = "close"

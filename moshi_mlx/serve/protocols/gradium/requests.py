@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from ....errors import MoshiError, ProtocolError
+from ...replies import has_gone, read_within
 from ...service import Service
 from .messages import Fields, read_message, string
 
@@ -45,7 +46,7 @@ class SpeechRequest:
         if self.id is not None:
             fields["client_req_id"] = self.id
         text = json.dumps(fields, ensure_ascii=False)
-        await asyncio.wait_for(self._socket.send_text(text), self.service.limits.read_s)
+        await read_within(self._socket.send_text(text), self.service.limits.read_s)
 
 
 Handle = Callable[[SpeechRequest], Awaitable[None]]
@@ -139,8 +140,9 @@ class RequestSocket:
     async def _tell(self, request: SpeechRequest, error: BaseException) -> int:
         """Tell of an error; returns the code of the close that follows."""
         expected = isinstance(error, MoshiError)
-        level = logging.INFO if expected else logging.ERROR
-        _log.log(level, "a request failed: %s", error, exc_info=not expected and error)
+        quiet = expected or has_gone(error)
+        level = logging.INFO if quiet else logging.ERROR
+        _log.log(level, "a request failed: %s", error, exc_info=not quiet and error)
         code = MISUSED if expected else FAILED
         words = str(error) if expected else "the server failed: see its log."
         with contextlib.suppress(Exception):

@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ....errors import MoshiError, NoPlace
+from ...replies import has_gone
 from ...service import Service
 from .messages import message
 
@@ -69,5 +70,6 @@ async def say_goodbye(
 
 def note(error: Exception) -> None:
     """Log an error of a connection; those of the client in one line."""
-    expected = isinstance(error, MoshiError)
-    _log.error("a connection ended: %s", error, exc_info=not expected)
+    expected = isinstance(error, MoshiError) or has_gone(error)
+    level = logging.INFO if expected else logging.ERROR
+    _log.log(level, "a connection ended: %s", error, exc_info=not expected)

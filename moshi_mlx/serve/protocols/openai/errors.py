@@ -6,6 +6,7 @@ from typing import Any
 
 from ....errors import MissingExtra, MoshiError, NoPlace, NotServed
 from ...gate.refusal import RETRY, Refused
+from ...replies import has_gone
 
 _log = logging.getLogger(__name__)
 _KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
@@ -41,6 +42,8 @@ def refused(error: Exception, hidden: str = "") -> Refused:
             words = words.replace(hidden, "the file")
         code = "missing_extra" if isinstance(error, MissingExtra) else None
         return Refused(400, words, code=code)
+    if has_gone(error):
+        return Refused(499, "the client has gone.")
     _log.error("a request failed", exc_info=error)
     return Refused(500, "the server failed: its log says why.")
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from ....errors import MoshiError, NoPlace, NotServed
+from ...replies import has_gone, read_within
 from ...service import Service
 from ...sounds import SoundReader
 from ...speech import Ears
@@ -39,9 +40,7 @@ class RealtimeSocket:
         event = {"type": kind, "event_id": new_id("event"), **fields}
         text = json.dumps(event, ensure_ascii=False)
         async with self._sending:
-            await asyncio.wait_for(
-                self._socket.send_text(text), self.service.limits.read_s
-            )
+            await read_within(self._socket.send_text(text), self.service.limits.read_s)
 
     async def serve(self) -> None:
         """Serve the socket until its end."""
@@ -103,7 +102,7 @@ class RealtimeSocket:
                 await self.tell("error", error=fields)
 
     async def _fail(self, error: Exception) -> int:
-        expected = isinstance(error, MoshiError)
+        expected = isinstance(error, MoshiError) or has_gone(error)
         level = logging.INFO if expected else logging.ERROR
         _log.log(level, "a session failed: %s", error, exc_info=not expected)
         with contextlib.suppress(Exception):
@@ -132,12 +131,10 @@ class RealtimeConnection(RealtimeSocket):
         return [self._hear(), self._answer()]
 
     async def end(self) -> None:
+        held = [self._ears and self._ears.aclose(), self._talk and self._talk.end()]
+        await asyncio.gather(*(ending for ending in held if ending is not None))
         with contextlib.suppress(Exception):
             await self._responses.close()
-        if self._ears is not None:
-            await self._ears.aclose()
-        if self._talk is not None:
-            await self._talk.end()
 
     async def _start(self) -> UserSide:
         """Take rows of the models, when the first sound comes.

@@ -1,0 +1,37 @@
+"""Whoever hangs up gives the place back, in every protocol; `scripts/hangups` tries 500
+of each."""
+
+import os
+
+import pytest
+
+from tests.serve.hangups import KINDS, Target, hang_up, held, target
+
+NO_PROC = not os.path.exists("/proc/self/statm")
+
+
+@pytest.fixture(scope="module")
+def there():
+    with target() as made:
+        yield made
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_only_place_is_free_again_when_its_client_has_gone(there: Target, kind):
+    for rudely in (False, True):
+        hang_up(there, kind, rudely)
+        assert there.taken == 0
+    assert there.service.ready
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(NO_PROC, reason="not on systems without /proc")
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_hang_ups_leave_memory_and_handles_as_they_were(there: Target, kind):
+    for n in range(6):
+        hang_up(there, kind, n % 2 > 0)
+    memory, handles = held()
+    for n in range(40):
+        hang_up(there, kind, n % 2 > 0)
+    after = held()
+    assert after[0] - memory < 15 and after[1] <= handles + 2
