@@ -17,7 +17,7 @@ from ..models.lm import Lm
 
 KERNEL_US = (4.0, 6.0)  # from one kernel's start to the next's, fast and slow; assumed
 WAIT_MS = (0.1, 0.3)  # of the processor for the GPU; assumed
-WAITS = 3  # a frame: codes, text, sound
+WAITS = 1  # a frame: all of it is started before anything is waited for
 CODEC = 187 + 159  # encode and decode
 TEMPORAL = 29  # embeddings, head, draw, streams
 TEMPORAL_LAYER = 11

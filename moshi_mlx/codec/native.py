@@ -41,9 +41,7 @@ class NativeCodec:
         self, pcm: np.ndarray, active: Sequence[bool] | None = None
     ) -> np.ndarray:
         """As ``Codec``; streams that are not ``active`` pause."""
-        codes = self.mimi.encode_step(mx.array(pcm), self.state, active=active)
-        mx.eval(codes, self.state.encoder.arrays)
-        return np.array(codes)
+        return np.array(self.start_encode(pcm, active))
 
     def decode_step(
         self, codes: np.ndarray, active: Sequence[bool] | None = None
@@ -51,10 +49,25 @@ class NativeCodec:
         """As ``Codec``; any K from 1 to ``num_codebooks`` will do, and streams that are
         not ``active`` pause."""
         check_codes(codes, self.mimi.cfg.quantizer_bins)
-        pcm = self.mimi.decode_step(mx.array(codes), self.state, active=active)
+        return np.array(self.start_decode(mx.array(codes), active))
+
+    def start_encode(
+        self, pcm: np.ndarray, active: Sequence[bool] | None = None
+    ) -> mx.array:
+        """As ``encode_step``, but does not wait for the codes."""
+        codes = self.mimi.encode_step(mx.array(pcm), self.state, active=active)
+        mx.async_eval(codes, self.state.encoder.arrays)
+        return codes
+
+    def start_decode(
+        self, codes: mx.array, active: Sequence[bool] | None = None
+    ) -> mx.array:
+        """As ``decode_step``, but does not wait for the sound, nor for codes that are
+        still being computed. They are not checked: give a model's own."""
+        pcm = self.mimi.decode_step(codes, self.state, active=active)
         pcm = pcm.astype(mx.float32)
-        mx.eval(pcm, self.state.decoder.arrays)
-        return np.array(pcm)
+        mx.async_eval(pcm, self.state.decoder.arrays)
+        return pcm
 
     @property
     def fits(self) -> Fits:

@@ -1,6 +1,10 @@
-"""One codec for a batch of streams whose rows come and go."""
+"""One codec for a batch of streams whose rows come and go.
 
-from collections.abc import Callable, Mapping
+Sound and codes are MLX arrays that may still be computed: a model's step can be built
+on codes, and the decoder on the step's codes, before anything is waited for.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import mlx.core as mx
@@ -8,7 +12,6 @@ import numpy as np
 
 from ..audio.samples import Pcm
 from ..codec import Codec, NativeCodec
-from ..codec.base import Codes
 from ..models.snapshot import Snapshot
 
 
@@ -43,12 +46,13 @@ class RowCodec(Protocol):
         """
         ...
 
-    def encode(self, frames: Mapping[int, Pcm]) -> dict[int, Codes]:
-        """Codes ``[K]`` of the next frame ``[S]`` of some rows."""
+    def encode(self, frames: Mapping[int, Pcm]) -> mx.array:
+        """Codes ``[rows, K]`` of the next frame ``[S]`` of some rows; those of the
+        other rows mean nothing."""
         ...
 
-    def decode(self, codes: Mapping[int, Codes]) -> dict[int, Pcm]:
-        """Sound ``[S]`` of the next codes ``[K]`` of some rows."""
+    def decode(self, codes: mx.array, rows: Sequence[int]) -> dict[int, mx.array]:
+        """Sound ``[S]`` of the next codes of some rows, out of ``[rows, K]``."""
         ...
 
 
@@ -81,16 +85,21 @@ class SeparateCodecs:
     def restore(self, row: int, snapshot: Snapshot) -> None:
         self.codecs[row].restore(snapshot)
 
-    def encode(self, frames: Mapping[int, Pcm]) -> dict[int, Codes]:
-        return {
-            row: self.codecs[row].encode_step(frame[None, None])[0, :, 0]
+    def encode(self, frames: Mapping[int, Pcm]) -> mx.array:
+        codes = {
+            row: _start_encode(self.codecs[row], frame[None, None])[..., 0]
             for row, frame in frames.items()
         }
+        if len(self.codecs) == 1:
+            return codes[0]
+        nothing = mx.zeros_like(next(iter(codes.values())))
+        rows = range(len(self.codecs))
+        return mx.concatenate([codes.get(row, nothing) for row in rows])
 
-    def decode(self, codes: Mapping[int, Codes]) -> dict[int, Pcm]:
+    def decode(self, codes: mx.array, rows: Sequence[int]) -> dict[int, mx.array]:
         return {
-            row: self.codecs[row].decode_step(mine[None, :, None])[0, 0]
-            for row, mine in codes.items()
+            row: _start_decode(self.codecs[row], codes[row : row + 1, :, None])[0, 0]
+            for row in rows
         }
 
 
@@ -117,24 +126,35 @@ class JointCodec:
     def restore(self, row: int, snapshot: Snapshot) -> None:
         self._codec.restore(snapshot, row)
 
-    def encode(self, frames: Mapping[int, Pcm]) -> dict[int, Codes]:
+    def encode(self, frames: Mapping[int, Pcm]) -> mx.array:
         pcm = np.zeros((self._codec.batch_size, 1, self.frame_size), np.float32)
         for row, frame in frames.items():
             pcm[row, 0] = frame
-        codes = self._codec.encode_step(pcm, self._active(frames))
-        return {row: codes[row, :, 0] for row in frames}
+        return self._codec.start_encode(pcm, self._active(frames))[..., 0]
 
-    def decode(self, codes: Mapping[int, Codes]) -> dict[int, Pcm]:
-        num_codebooks = len(next(iter(codes.values())))
-        joined = np.zeros((self._codec.batch_size, num_codebooks, 1), np.int32)
-        for row, mine in codes.items():
-            joined[row, :, 0] = mine
-        pcm = self._codec.decode_step(joined, self._active(codes))
-        return {row: pcm[row, 0] for row in codes}
+    def decode(self, codes: mx.array, rows: Sequence[int]) -> dict[int, mx.array]:
+        # rows that pause may hold anything, which is no place to look codes up with
+        known = mx.maximum(codes, 0)[..., None]
+        pcm = self._codec.start_decode(known, self._active(rows))
+        return {row: pcm[row, 0] for row in rows}
 
-    def _active(self, rows: Mapping[int, object]) -> list[bool] | None:
+    def _active(self, rows: Collection[int]) -> list[bool] | None:
         active = [row in rows for row in range(self._codec.batch_size)]
         return None if all(active) else active
+
+
+def _start_encode(codec: Codec, pcm: Pcm) -> mx.array:
+    """Codes ``[B, K, T]``, not waited for where the codec computes in MLX."""
+    if isinstance(codec, NativeCodec):
+        return codec.start_encode(pcm)
+    return mx.array(codec.encode_step(pcm))
+
+
+def _start_decode(codec: Codec, codes: mx.array) -> mx.array:
+    """Sound ``[B, 1, S]``, likewise; another codec has to wait for the codes."""
+    if isinstance(codec, NativeCodec):
+        return codec.start_decode(codes)
+    return mx.array(codec.decode_step(np.array(codes, np.int32)))
 
 
 def make_row_codec(

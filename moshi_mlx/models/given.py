@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Tokens = NDArray[np.int32]
+NONE = -1  # no token
 UNKNOWN = -2  # a token that is left to the model
 
 

@@ -22,8 +22,6 @@ import numpy as np
 from .generate import LmGen
 from .given import Tokens
 
-NONE = -1  # a code that nobody reads: its place is taken by an embedding
-
 
 @dataclass(frozen=True)
 class Frames:

@@ -12,7 +12,7 @@ import mlx.core as mx
 import numpy as np
 
 from .config import LmConfig
-from .given import UNKNOWN, Given, GivenFrames, Tokens
+from .given import NONE, UNKNOWN, Given, GivenFrames, Tokens
 
 
 class TokenStreams:
@@ -32,6 +32,7 @@ class TokenStreams:
         self.other = cfg.other_codebooks - foreseen
         self.audio_card = cfg.audio_vocab_size
         self.offsets = [0] * batch_size
+        self._silent = [0] * batch_size  # newest column in which no code was given
         self._columns = self.max_delay + 2
         audio = [cfg.audio_padding_token] * cfg.audio_codebooks
         self._initial = mx.array([cfg.text_initial_token, *audio])[None]
@@ -58,14 +59,14 @@ class TokenStreams:
         """Go on as the snapshot's rows would."""
         self.tokens[mx.array(list(rows))] = state["tokens"]
         for row, offset in zip(rows, state["offsets"], strict=True):
-            self.offsets[row] = offset
+            self.offsets[row] = self._silent[row] = offset
         self.given.restore(state["given"], rows)
         self._last = None
 
     def reset(self, rows: Iterable[int]) -> None:
         """Start the given rows again."""
         for row in rows:
-            self.offsets[row] = 0
+            self.offsets[row] = self._silent[row] = 0
             self.given.clear(row)
         self._last = None
 
@@ -155,7 +156,7 @@ class TokenStreams:
         rows = self._taking_part(active)
         for row in rows:
             self.offsets[row] += 1
-            self.given.take(row, 1)
+            self._note_silence(row, self.given.take(row, 1))
         self._complete(rows)
 
     def _taking_part(self, active: Sequence[bool] | None) -> list[int]:
@@ -227,10 +228,30 @@ class TokenStreams:
             early = now + np.arange(count) <= delays
             read[row] = np.where(early, initial[:, None], np.concatenate(parts))
             self.offsets[row] += count
+            self._note_silence(row, said)
         self.tokens = mx.array(tokens)
         self._complete(rows)
         audio = mx.array(read[:, 1:]) if len(delays) > 1 else None
         return mx.array(words), mx.array(read[:, 0]), audio
+
+    def _note_silence(self, row: int, said: Tokens) -> None:
+        """Remember when a row was last given that it says no code: ``said [1 + own,
+        T]`` in its newest calls."""
+        columns = np.flatnonzero((said[1:] == NONE).any(axis=0))
+        if len(columns):
+            self._silent[row] = self.offsets[row] - said.shape[1] + int(columns[-1]) + 1
+
+    def completes(self, row: int) -> bool:
+        """Whether the row's newest call can have completed a frame of its own."""
+        return self.offsets[row] > self.max_delay
+
+    def is_spoken(self, row: int) -> bool:
+        """Whether each code of the frame that the newest call completed is known to be
+        one, and none of them -1: without asking the device.
+
+        It looks no further than at what was given, and not at what hooks did.
+        """
+        return self.offsets[row] - self.max_delay > self._silent[row]
 
     def output(self) -> mx.array | None:
         """Own streams ``[B, 1 + own]`` completed by the newest call; None before."""

@@ -81,6 +81,24 @@ class _Stage:
         self._trace.add(self._name, self._start_s, time.perf_counter())
 
 
+class Laps:
+    """Stages that follow one another: each lasts from the end of the one before it.
+
+    For work that was given to the device all at once. ``Trace.laps`` makes one, which
+    begins now.
+    """
+
+    def __init__(self, trace: "Trace"):
+        self._trace = trace
+        self._begun_s = time.perf_counter()
+
+    def until_now(self, name: str) -> None:
+        """Record the stage that ends now; the next one begins."""
+        now_s = time.perf_counter()
+        self._trace.add(name, self._begun_s, now_s)
+        self._begun_s = now_s
+
+
 class Trace:
     """Timings of named stages, from any thread.
 
@@ -99,6 +117,10 @@ class Trace:
     def stage(self, name: str) -> _Stage:
         """Time the body of a ``with`` statement."""
         return _Stage(self, name)
+
+    def laps(self) -> Laps:
+        """Time stages that follow one another from now on."""
+        return Laps(self)
 
     def add(self, name: str, start_s: float, end_s: float) -> None:
         """Record a call; times are of ``time.perf_counter``."""

@@ -14,7 +14,8 @@ import pytest
 from moshi_mlx.checkpoint.build import load_lm
 from moshi_mlx.checkpoint.info import CheckpointInfo
 from moshi_mlx.models import Lm, LmGen
-from moshi_mlx.models.prompt import NONE, Frames, joined, read_prompt
+from moshi_mlx.models.given import NONE
+from moshi_mlx.models.prompt import Frames, joined, read_prompt
 from tests.tiny import DATA, assert_close, greedy
 
 FOLDER = DATA / "personaplex"

@@ -1,7 +1,7 @@
 """One conversation: the user's frame in, Moshi's frame and text out."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from threading import Lock
 from typing import Literal, TypeVar
 
@@ -23,7 +23,7 @@ from .reply import Reply
 from .rows import RowGen
 from .sampling import Sampling
 from .sights import IMAGE_START, Sight
-from .stepper import Stepper
+from .stepper import EncodedFrame, Stepper
 
 R = TypeVar("R")
 First = Literal["twice", "silence"]
@@ -157,9 +157,7 @@ class DuplexSession(Keeping):
     def encode(self, frame: Pcm) -> Codes:
         """Encode a frame to codes ``[other]``, without giving it to the model."""
         given = self.checked(frame, "session.encode")
-        return self._alone(
-            "session.encode", lambda: self.stepper.encode({self.row: given})[self.row]
-        )
+        return self._alone("session.encode", lambda: self._heard(given))
 
     def flush(self, seconds: float = 10.0) -> Iterator[Reply]:
         """Let the model finish after the last frame of a recording.
@@ -241,9 +239,14 @@ class DuplexSession(Keeping):
         text, self._unsaid = self._unsaid + self.reader.read(text_token), ""
         return text
 
+    def _heard(self, frame: Pcm) -> Codes:
+        heard = self.stepper.encode({self.row: frame})
+        heard.wait()
+        return np.array(heard.codes)[self.row]
+
     def _say(self, codes: Codes) -> Reply:
         self.started = True
-        (reply,) = say([self], {self.row: codes})
+        (reply,) = say([self], self.stepper.given(self.row, codes))
         self.note(reply.text_token)
         return reply
 
@@ -326,9 +329,9 @@ def step_together(
     return replies
 
 
-def say(sessions: Sequence[DuplexSession], heard: Mapping[int, Codes]) -> list[Reply]:
-    """A single call of the model for some sessions: row -> codes ``[other]``."""
-    said = sessions[0].stepper.step({s.row: heard[s.row] for s in sessions})
+def say(sessions: Sequence[DuplexSession], heard: EncodedFrame) -> list[Reply]:
+    """A single call of the model, for some sessions of one batch."""
+    said = sessions[0].stepper.step([s.row for s in sessions], heard)
     return [
         Reply(
             said[session.row].pcm,

@@ -3,7 +3,7 @@
 Used on the model's thread only. It knows rows; sessions know when they begin and end.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -14,7 +14,7 @@ from ...codec import Codec
 from ...codec.base import Codes
 from ...models.lm import Lm
 from ...modules.conditioner import ConditionTensor
-from ...utils.trace import Trace
+from ...utils.trace import Laps, Trace
 from ..row_codec import make_row_codec
 from .rows import RowGen
 from .sampling import Sampling
@@ -35,6 +35,26 @@ class Said:
     codes: Codes | None = None
     pcm: Pcm | None = None
     gate: float | None = None
+
+
+@dataclass
+class EncodedFrame:
+    """A frame's codes ``[rows, other]``, which the device may still be computing.
+
+    Attributes:
+        laps: since its encoder was started, until somebody waits for the codes; None
+            for codes that were given.
+    """
+
+    codes: mx.array
+    laps: Laps | None = None
+
+    def wait(self) -> None:
+        """Wait for the codes, which ends the stage "encode"."""
+        if self.laps is not None:
+            mx.eval(self.codes)
+            self.laps.until_now("encode")
+            self.laps = None
 
 
 class Stepper:
@@ -86,46 +106,77 @@ class Stepper:
         """Let go of all state."""
         del self.gen, self.codec
 
-    def encode(self, frames: Mapping[int, Pcm]) -> dict[int, Codes]:
-        """Codes ``[other]`` of the next frame ``[1920]`` of some rows."""
-        with self.trace.stage("encode"):
-            heard = self.codec.encode(frames)
-        return {row: codes[: self._other] for row, codes in heard.items()}
+    def encode(self, frames: Mapping[int, Pcm]) -> EncodedFrame:
+        """Start to encode the next frame ``[1920]`` of some rows, without waiting."""
+        laps = self.trace.laps()
+        return EncodedFrame(self.codec.encode(frames)[:, : self._other], laps)
 
-    def step(self, heard: Mapping[int, Codes]) -> dict[int, Said]:
-        """What some rows say to the codes ``[other]`` that each has heard."""
-        with self.trace.stage("step"):
-            codes = np.zeros((self.rows, self._other), np.int32)
-            for row, mine in heard.items():
-                codes[row] = mine
-            active = [row in heard for row in range(self.rows)]
-            text, _ = self.gen.step(
-                mx.array(codes),
-                self._ct,
-                self.sights.now(self.gen.streams.offsets),
-                active=None if all(active) else active,
-            )
-            tokens = np.array(text)[:, 0]
-        gates = self._gates()
+    def given(self, row: int, codes: Codes) -> EncodedFrame:
+        """Codes ``[other]`` of one row."""
+        heard = np.zeros((self.rows, self._other), np.int32)
+        heard[row] = codes
+        return EncodedFrame(mx.array(heard))
+
+    def step(self, rows: Collection[int], heard: EncodedFrame) -> dict[int, Said]:
+        """What some rows say to what they have heard.
+
+        Everything is given to the device before anything is waited for: the step while
+        the encoder may still run, and the decoder before the text is known. Then codes,
+        tokens and sound are waited for in the order in which they come, and that is how
+        the stages are timed: "encode" lasts until the codes are there, "step" until the
+        tokens are, "decode" until the sound is. Together they are the frame.
+        """
+        laps = heard.laps or self.trace.laps()
+        active = [row in rows for row in range(self.rows)]
+        text, _ = self.gen.step(
+            heard.codes,
+            self._ct,
+            self.sights.now(self.gen.streams.offsets),
+            active=None if all(active) else active,
+        )
+        gate = self._start_gate()
         audio = self.gen.last_audio_tokens() if self.gen.main_codebooks else None
-        if audio is None:
-            return {row: Said(int(tokens[row]), gate=gates.get(row)) for row in heard}
-        own = np.array(audio, dtype=np.int32)
-        whole = {row: own[row] for row in heard if (own[row] >= 0).all()}
-        sound: dict[int, Pcm] = {}
-        if whole:
-            with self.trace.stage("decode"):
-                sound = self.codec.decode(whole)
+        speaking = [] if audio is None else self._speaking(rows, audio)
+        sound: dict[int, mx.array] = {}
+        if audio is not None and speaking:
+            sound = self.codec.decode(audio, speaking)
+        heard.wait()
+        mx.eval(text, audio, gate)
+        laps.until_now("step")
+        if sound:
+            mx.eval(sound)
+            laps.until_now("decode")
+        tokens = np.array(text)[:, 0]
+        own = None if audio is None else np.array(audio, dtype=np.int32)
+        gates = None if gate is None else np.array(gate)
         return {
-            row: Said(int(tokens[row]), own[row], sound.get(row), gates.get(row))
-            for row in heard
+            row: Said(
+                int(tokens[row]),
+                None if own is None else own[row],
+                np.array(sound[row]) if row in sound else None,
+                float(gates[row])
+                if gates is not None and self.sights.sees(row)
+                else None,
+            )
+            for row in rows
         }
 
-    def _gates(self) -> dict[int, float]:
-        """How much each row that sees an image let in of it."""
-        if self.gen.gate is None:
-            return {}
-        gates = np.array(self.gen.gate.astype(mx.float32))
-        return {
-            row: float(gates[row]) for row in range(self.rows) if self.sights.sees(row)
-        }
+    def _speaking(self, rows: Collection[int], audio: mx.array) -> list[int]:
+        """The rows whose newest codes ``[rows, own]`` are sound: none of them is -1.
+
+        Only after frames that were given does one have to look.
+        """
+        streams = self.gen.streams
+        complete = [row for row in rows if streams.completes(row)]
+        if all(streams.is_spoken(row) for row in complete):
+            return complete
+        known = np.array(audio)
+        return [row for row in complete if (known[row] >= 0).all()]
+
+    def _start_gate(self) -> mx.array | None:
+        """How much of its image each row let in ``[rows]``; None without images."""
+        if (gate := self.gen.gate) is None:
+            return None
+        gate = gate.astype(mx.float32)
+        mx.async_eval(gate)
+        return gate

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import ceil
 from statistics import median
 
+import mlx.core as mx
 import numpy as np
 
 from ...audio.samples import Pcm
@@ -120,7 +121,7 @@ class STTRow(LiveRow["STTBatch"]):
         self._heard += len(item)
         return list(self._cut(item))
 
-    def queue(self, pcm: Pcm, codes: np.ndarray) -> None:
+    def queue(self, pcm: Pcm, codes: mx.array) -> None:
         """Let a frame of sound wait for the model."""
         self._queued += 1
         self._at += len(pcm)
@@ -210,7 +211,7 @@ class STTBatch(LiveBatch[STTRow, Heard]):
         while now := {b: frames.popleft() for b, frames in ahead.items() if frames}:
             codes = self._codec.encode(now)
             for b, pcm in now.items():
-                rows_now[b].queue(pcm, codes[b][: self.stt.lm.n_q].astype(np.int32))
+                rows_now[b].queue(pcm, codes[b, : self.stt.lm.n_q])
         stepped = {b for b, row in rows_now.items() if row.waiting}
         events: list[list[Event]] = [[] for _ in range(self.rows)]
         if stepped:

@@ -157,8 +157,13 @@ class Recogniser(BaseEngine):
 
     def encode(self, pcm: Pcm, state: MimiState) -> NDArray[np.int32]:
         """The model's codes ``[B, K, T]`` of the next frames ``pcm [B, 1, S]``."""
-        codes = self.mimi.encode_step(mx.array(pcm), state)
-        return np.array(codes[:, : self.lm.n_q]).astype(np.int32)
+        return np.array(self.start_encode(pcm, state)).astype(np.int32)
+
+    def start_encode(self, pcm: Pcm, state: MimiState) -> mx.array:
+        """As ``encode``, but does not wait for the codes."""
+        codes = self.mimi.encode_step(mx.array(pcm), state)[:, : self.lm.n_q]
+        mx.async_eval(codes, state.encoder.arrays)
+        return codes
 
     def _codes(self, pcm: Pcm) -> list[Codes]:
         """Codes of ``pcm [S]``, as far as it fills frames."""

@@ -312,13 +312,12 @@ class TTSBatch(LiveBatch[TTSRow, Spoken]):
     ) -> dict[int, Pcm]:
         if codes is None:
             return {}
-        said = np.array(codes, dtype=np.int32)
-        heard = {b: said[b] for b in moving if self.run.sounds(b)}
-        sound = self._codec.decode(heard) if heard else {}
+        heard = [b for b in moving if self.run.sounds(b)]
+        sound = self._codec.decode(codes, heard) if heard else {}
         for b in heard:
             moving[b].frames += 1
         return {
-            b: np.clip(pcm, -1, 1)
+            b: np.clip(np.array(pcm), -1, 1)
             for b, pcm in sound.items()
             if moving[b].frames > moving[b].voice.steps
         }

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -13,10 +14,12 @@ from moshi_mlx.engines.duplex.batch import Batch
 from moshi_mlx.engines.duplex.engine import Moshi
 from moshi_mlx.engines.duplex.reply import Reply
 from moshi_mlx.engines.duplex.sampling import Sampling
+from moshi_mlx.engines.row_codec import SeparateCodecs
 from moshi_mlx.errors import ConfigError
 from tests import tiny
 from tests.first_uses import operations
 from tests.tiny_mimi import random_mimi
+from tests.waits import READ, START, WAIT, device_calls
 
 FRAMES = 18
 
@@ -149,6 +152,33 @@ def test_a_long_batch_uses_no_operation_that_its_warmup_did_not(
 
 
 @pytest.mark.parametrize("joint_codec", [False, True])
+def test_frames_that_overlap_write_keys_and_values_where_they_are(moshi, joint_codec):
+    """A copy of a ring would cost memory and time in every frame."""
+    mimi = random_mimi()
+    lm = tiny.lm(card=16, context=30, num_layers=1, depformer_num_layers=1)
+    small = Moshi(moshi.info, lm, moshi.tokenizer, lambda: NativeCodec(mimi))
+    batch = Batch(small, 2, joint_codec=joint_codec)
+    batch.warmup()
+    sessions = [batch.open(Sampling(seed=seed)) for seed in range(2)]
+    frame = np.ones(mimi.frame_size, np.float32)
+    codec = batch.stepper.codec
+    codecs: Any = codec
+    codecs = codec.codecs if isinstance(codec, SeparateCodecs) else [codecs._codec]
+    states = [each.state for each in codecs]
+    places = []
+    for _ in range(70):
+        batch.step(sessions, [frame] * 2)
+        caches = [*batch.stepper.gen.cache]
+        for state in states:
+            caches += [*state.encoder.caches, *state.decoder.caches]
+        rings = [array for cache in caches for array in cache.self_attn.state]
+        assert len(rings) >= 2 + 8 * len(states)
+        places.append([np.asarray(ring).ctypes.data for ring in rings])
+    assert places[5:] == [places[5]] * 65
+    batch.close()
+
+
+@pytest.mark.parametrize("joint_codec", [False, True])
 def test_a_conversation_moves_between_batches_and_sessions(moshi, spoken, joint_codec):
     """Kept in one batch, continued alone and in another, while a second one goes on."""
     wishes = Sampling(seed=1, temp=6.0, temp_text=3.0)
@@ -188,3 +218,18 @@ def test_sessions_and_batches_are_freed_with_their_last_user(moshi):
         assert [one() for one in gone] == [None] * 5
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("joint_codec", [False, True])
+def test_a_batch_s_frame_is_started_whole_too(moshi, spoken, joint_codec):
+    batch = Batch(moshi, 2, joint_codec=joint_codec)
+    sessions = [batch.open(Sampling(seed=seed)) for seed in range(2)]
+    first, second, *_ = zip(*spoken, strict=True)
+    batch.step(sessions, first)
+    with device_calls() as calls:
+        replies = batch.step(sessions, second)
+    assert all(reply.pcm is not None for reply in replies)
+    codecs = 1 if joint_codec else 2
+    starts = codecs + 1 + codecs  # encoders, step, decoders
+    assert calls == [START] * starts + [WAIT] * 3 + [READ] * 4
+    batch.close()

@@ -17,6 +17,7 @@ from moshi_mlx.models import LmGen
 from moshi_mlx.models.snapshot import Snapshot
 from moshi_mlx.utils import Sampler
 from tests.questions import QUESTIONS
+from tests.waits import READ, START, WAIT, device_calls
 
 SILENCE = np.zeros(FRAME, np.float32)
 
@@ -188,3 +189,24 @@ def test_a_scratch_frame_leaves_no_trace(moshi):
             assert moshi.lm.transformer_cache is exposed
         told.append([reply.text_token for reply in replies])
     assert told[0] == told[1]
+
+
+def test_a_frame_is_started_whole_before_anything_is_waited_for(moshi):
+    session = moshi.session()
+    for _ in range(3):
+        session.step(SILENCE)
+    with device_calls() as calls:
+        assert session.step(SILENCE).pcm is not None
+    # encoder, step, decoder; codes, tokens, sound; text, codes and sound are copied
+    assert calls == [START] * 3 + [WAIT] * 3 + [READ] * 3
+
+
+def test_the_first_frame_s_two_steps_run_one_after_the_other(moshi):
+    """A step that is started while another runs would copy all keys and values."""
+    moshi.session().step(SILENCE)  # derives what is derived from weights
+    session = moshi.session()
+    with device_calls() as calls:
+        session.step(SILENCE)
+    asked = [call for call in calls if call != READ]
+    first = [START] * 2 + [WAIT] * 2  # encoder and step, codes and tokens
+    assert asked == [*first, START, START, WAIT, WAIT]  # step and decoder

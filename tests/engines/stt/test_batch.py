@@ -7,6 +7,7 @@ from moshi_mlx.engines.stt import Pauses, Word
 from moshi_mlx.engines.stt.batch import Flush, Marker, STTBatch, STTRow
 from moshi_mlx.errors import NoPlace
 from tests.listening import listener, noise
+from tests.waits import READ, START, WAIT, device_calls
 
 FRAME = 1920
 
@@ -83,3 +84,23 @@ def test_places_come_back():
     row.close()
     batch.open()
     assert batch.taken == 1
+
+
+def test_a_frame_is_waited_for_once():
+    """Alone and in a batch: the step is started before the codes are there."""
+    stt, pcm = listener(), noise(0.24)
+    session = stt.session()
+    session.feed(pcm)
+    with device_calls() as calls:
+        session.feed(pcm[:FRAME])
+    # encoder, step; tokens with scores; tokens, scores and the frame's codes are copied
+    assert calls == [START, START, WAIT, READ, READ, READ]
+    batch = STTBatch(stt, 2)
+    rows = [batch.open(), batch.open()]
+    for _ in range(2):
+        for row in rows:
+            row.inbox.append(pcm[:FRAME])
+        with device_calls() as calls:
+            batch.step(rows, ())
+    assert [call for call in calls if call != READ] == [START] * 3 + [WAIT]
+    assert calls.index(WAIT) < calls.index(READ)

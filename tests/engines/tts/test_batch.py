@@ -7,6 +7,7 @@ import pytest
 from moshi_mlx.engines.tts.batch import TTSBatch, TTSRow
 from moshi_mlx.errors import CheckpointError, ConfigError, NoPlace
 from tests.speech import PREFIX, TTS, VOICES, golden, speaker
+from tests.waits import READ, START, WAIT, device_calls
 
 TEXT = 'hello there how are <break time="0.4s"/> you today in paris'
 RECORDING = TTS / "voice.wav"
@@ -164,3 +165,27 @@ def test_a_bad_tag_ends_its_row_and_no_other():
     assert words == whole.words
     bad.close()
     assert batch.open(voice).row == 0, "its place is free again"
+
+
+def test_the_decoder_is_started_before_its_codes_are_there():
+    """The text is waited for within a step, as the script says what is read instead;
+    then only the sound."""
+    tts = speaker()
+    batch = TTSBatch(tts, 2)
+    rows = [batch.open(batch.voice(VOICES[v]), 0) for v in "ab"]
+    for row in rows:
+        row.inbox.extend([TEXT, None])
+    for _ in range(tts.delay_steps + batch.run.gen.max_delay + 2):
+        batch.step(rows, ())
+    with device_calls() as calls:
+        said = batch.step(rows, ())
+    assert all(spoken.pcm is not None for spoken in said)
+    # text; step and a decoder for each; the sound of each
+    assert calls == [READ, START, START, START, READ, READ]
+    assert WAIT not in calls
+    with tts.session(VOICES["a"], seed=0) as session:
+        sound = iter(session.feed(TEXT))
+        next(sound)
+        with device_calls() as calls:
+            next(sound)
+        assert calls == [READ, START, READ]
