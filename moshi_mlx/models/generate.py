@@ -256,13 +256,7 @@ class LmGen(LmGenOf030, Prefill):
     ) -> mx.array:
         """Text ``[B, 1]``: drawn, unless it was given for all rows."""
         if given is None or not given.text_is_known:
-            logits = self._network.text_logits(hidden).astype(mx.float32)
-            logits = self.guidance.text_logits(logits)
-            if self._penalises:
-                logits = self._penalised(logits)
-            if self.on_text_logits_hook is not None:
-                self.on_text_logits_hook(logits)
-            text = draw(self.text_sampler, logits, noise)
+            text = self._drawn_text(hidden, noise)
             if self.on_text_hook is not None:
                 self.on_text_hook(text)
             text = text if given is None else given.text_or(text)
@@ -270,6 +264,19 @@ class LmGen(LmGenOf030, Prefill):
             text = given.text_or(mx.zeros((self.batch_size, 1), mx.int32))
         self._remember(text, active)
         return text
+
+    def _drawn_text(self, hidden: mx.array, noise: mx.array | None) -> mx.array:
+        logits = self._network.text_logits(hidden).astype(mx.float32)
+        logits = self.guidance.text_logits(logits)
+        if self._penalises:
+            logits = self._penalised(logits)
+        if self.on_text_logits_hook is not None:
+            self.on_text_logits_hook(logits)
+        return draw(self.text_sampler, logits, noise)
+
+    def _predict(self, hidden: mx.array, active: list[bool] | None) -> mx.array:
+        noise, _ = self._noise(active)
+        return self._drawn_text(hidden, noise)
 
     def _penalised(self, logits: mx.array) -> mx.array:
         silent = self.model.cfg.silent_text

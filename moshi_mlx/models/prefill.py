@@ -35,6 +35,10 @@ class Prefill(GenerationState):
         """One call."""
 
     @abstractmethod
+    def _predict(self, hidden: mx.array, active: list[bool] | None) -> mx.array:
+        """The text ``[B, 1]`` that a call would have chosen, with that call's noise."""
+
+    @abstractmethod
     def _sizes(self, row: int) -> tuple[int, int]:
         """How many noise values a row's text and each of its codebooks need."""
 
@@ -78,7 +82,8 @@ class Prefill(GenerationState):
         *,
         active: Sequence[bool] | None = None,
         embedded: mx.array | None = None,
-    ) -> None:
+        predict: bool = False,
+    ) -> mx.array | None:
         """Run T calls of ``step`` at once, as far as their tokens were forced.
 
         Other calls are stepped one by one. The state afterwards, random state included,
@@ -90,15 +95,22 @@ class Prefill(GenerationState):
             embedded: ``[B, N, D]``, what the transformer reads in the first N calls,
                 all of them forced, instead of their tokens: a voice that is known by
                 its embeddings. Without guidance.
+            predict: also find the text that the model would have chosen in each call.
+
+        Returns: that text ``[B, T]``, before ``on_text_hook``; None without
+            ``predict``.
         """
+        predicted = [mx.zeros((self.batch_size, 0), mx.int32)] if predict else None
         for _ in self.prefilling(
             other_audio_tokens,
             ct,
             cross_attention_src,
             active=active,
             embedded=embedded,
+            predicted=predicted,
         ):
             pass
+        return None if predicted is None else mx.concatenate(predicted, axis=1)
 
     def prefilling(
         self,
@@ -108,8 +120,13 @@ class Prefill(GenerationState):
         *,
         active: Sequence[bool] | None = None,
         embedded: mx.array | None = None,
+        predicted: list[mx.array] | None = None,
     ) -> Iterator[None]:
-        """``prefill`` in steps, one a layer: other generators may run between them."""
+        """``prefill`` in steps, one a layer: other generators may run between them.
+
+        Args:
+            predicted: gets the text ``[B, 1]`` that each call would have chosen.
+        """
         other = np.array(other_audio_tokens, dtype=np.int32)
         wanted = self.batch_size, self.streams.other
         if other.ndim != 3 or other.shape[:2] != wanted:
@@ -118,11 +135,10 @@ class Prefill(GenerationState):
                 "and frames, rows by codebooks of the other side by frames."
             )
         active = None if active is None else list(active)
-        rings = [layer.self_attn for layer in self.cache]
         start = 0
         while start < other.shape[2]:
             count = min(self.streams.known(active), other.shape[2] - start, CHUNK)
-            count = min([count, *(r.room for r in rings if isinstance(r, Ring))])
+            count = min(count, self.room)
             now = other[:, :, start : start + max(count, 1)]
             pending = 0 if embedded is None else embedded.shape[1] - start
             if pending > 0 and not count:
@@ -133,12 +149,23 @@ class Prefill(GenerationState):
             here = None
             if embedded is not None and pending > 0:
                 here = embedded[:, start : start + count]
-            if count > 1 or here is not None:
-                yield from self._reading(now, ct, cross_attention_src, active, here)
+            if count > 1 or here is not None or (count and predicted is not None):
+                yield from self._reading(
+                    now, ct, cross_attention_src, active, here, predicted
+                )
             else:
-                self.step(mx.array(now[..., 0]), ct, cross_attention_src, active=active)
+                heard = mx.array(now[..., 0])
+                text, _ = self.step(heard, ct, cross_attention_src, active=active)
+                if predicted is not None:
+                    predicted.append(text)
                 yield
             start += now.shape[2]
+
+    @property
+    def room(self) -> int:
+        """Calls that can be taken at once: until the keys and values are full."""
+        rings = [layer.self_attn for layer in self.cache]
+        return min([CHUNK, *(ring.room for ring in rings if isinstance(ring, Ring))])
 
     def _reading(
         self,
@@ -147,6 +174,7 @@ class Prefill(GenerationState):
         cross_attention_src: mx.array | None,
         active: list[bool] | None,
         embedded: mx.array | None,
+        predicted: list[mx.array] | None,
     ) -> Iterator[None]:
         """Calls that say nothing new: the temporal transformer reads, nothing else."""
         offsets = list(self.streams.offsets)
@@ -154,13 +182,18 @@ class Prefill(GenerationState):
         guide = self.guidance.prepare(ct, cross_attention_src, self.batch_size)
         text, audio = self.guidance.inputs(text, audio, offsets)
         rows = self.guidance.rows(active)
-        self._network.hidden(
+        hidden = self._network.hidden(
             text, audio, self.cache, guide.ct, guide.cross, rows, embedded
         )
-        for row in range(self.batch_size):
-            if (active is None or active[row]) and any(self._sizes(row)):
-                self.noise.skip(row, other.shape[2])
-        self._remember(said, active)
+        if predicted is not None:
+            for t in range(other.shape[2]):
+                predicted.append(self._predict(hidden[:, t : t + 1], active))
+                self._remember(said[:, t : t + 1], active)
+        else:
+            for row in range(self.batch_size):
+                if (active is None or active[row]) and any(self._sizes(row)):
+                    self.noise.skip(row, other.shape[2])
+            self._remember(said, active)
         completed = self.streams.output()
         self._completed = None if completed is None else completed[:, 1:]
         mx.eval(self.streams.tokens)

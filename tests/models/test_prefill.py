@@ -225,3 +225,69 @@ def test_frames_of_another_shape_or_vocabulary_are_refused():
         gen.force(own=[[[0], [-3], [0]]])
     with pytest.raises(ValueError, match="prefill got tokens of shape"):
         gen.prefill(np.zeros((1, 1, 5)))
+
+
+def test_what_prefill_predicts_is_what_stepping_would_have_said():
+    """In every call, with each call's noise."""
+    lm = tiny.lm()
+    text, own, other = split(lm, codes_for(lm, b=2))
+    said: list[Any] = []
+    stepped, at_once = (generator(lm, 2, {}) for _ in "ab")
+
+    def replace(tokens: mx.array) -> None:
+        said.append(tokens[:, 0].tolist())
+        tokens[:] = text[:, len(said) - 1 : len(said)]
+
+    stepped.on_text_hook = replace
+    stepped.force(own=own)
+    for t in range(T):
+        stepped.step(other[:, :, t])
+    at_once.force(text, own)
+    predicted = at_once.prefill(other, predict=True)
+    assert predicted is not None and predicted.shape == (2, T)
+    assert predicted.swapaxes(0, 1).tolist() == said
+    stepped.on_text_hook = None
+    for gen in (stepped, at_once):
+        gen.stop_forcing()
+    for _ in range(5):
+        a, b = (gen.step(other[:, :, 0])[0] for gen in (stepped, at_once))
+        assert a.tolist() == b.tolist()
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_frames_without_a_code_are_known_to_be_without_it(at_once: bool):
+    """Known on the host, and never too late: also while delays bring it out."""
+    lm = tiny.lm()
+    text, own, other = split(lm, codes_for(lm, t=12))
+    given = np.array(own)
+    given[:, 1, 4] = given[:, 2, 11] = -1
+    gen, missing = LmGen(lm, seed=0), []
+    gen.force(text, given)
+    if at_once:
+        gen.prefill(other)
+    for t in range(0 if at_once else 12):
+        gen.step(other[:, :, t])
+        missing.append(_misses_a_code(gen))
+    for _ in range(6):
+        gen.step(other[:, :, 0])
+        missing.append(_misses_a_code(gen))
+    assert any(missing) and not missing[-1]
+    other_gen = LmGen(lm, seed=0)
+    other_gen.restore(gen.snapshot())
+    other_gen.step(other[:, :, 0])
+    assert not other_gen.streams.is_spoken(0)  # it does not know what came before
+    for _ in range(lm.cfg.max_delay + 1):
+        other_gen.step(other[:, :, 0])
+    assert other_gen.streams.is_spoken(0)
+
+
+def _misses_a_code(gen: LmGen) -> bool:
+    """Whether the newest completed frame has a -1; then it is not called spoken."""
+    found = gen.last_audio_tokens()
+    if found is None:
+        assert not gen.streams.completes(0)
+        return False
+    misses = bool((np.array(found) < 0).any())
+    assert gen.streams.completes(0)
+    assert not (misses and gen.streams.is_spoken(0))
+    return misses

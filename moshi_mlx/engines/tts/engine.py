@@ -107,13 +107,21 @@ class TTSModel(SpeechModel):
         )
         frames: list[mx.array] = []
 
-        def step() -> None:
-            if (frame := run.step()) is None:
+        def take(said: mx.array | None) -> None:
+            """Frames ``[B, K, T]`` as they come."""
+            if said is None:
                 return
-            frames.append(frame[:, :, None])
-            if on_frame is not None:
-                on_frame(frames[-1])
+            for t in range(said.shape[2]):
+                frames.append(said[:, :, t : t + 1])
+                if on_frame is not None:
+                    on_frame(frames[-1])
 
+        def step() -> None:
+            if (frame := run.step()) is not None:
+                take(frame[:, :, None])
+
+        if run.reads_at_once():
+            self.owner.run(lambda: take(run.read_prefix()))
         while not run.done and run.offset < self.max_gen_length:
             self.owner.run(step)
         self.owner.run(lambda: mx.eval(frames))

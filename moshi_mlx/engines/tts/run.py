@@ -205,34 +205,56 @@ class SpeechRun:
         frame = self.gen.last_audio_tokens()
         return None if frame is None else frame[:, : tts.n_q]
 
-    def read_prefix(self) -> mx.array | None:
+    def read_prefix(self, rows: Sequence[int] | None = None) -> mx.array | None:
         """Take the first steps at once, as many as have their text in all prefixes.
 
-        Tokens are those of stepping. ``logged`` and hooks miss these steps, in which
-        nothing is predicted.
+        Tokens, and what is logged, are those of stepping; hooks miss these steps.
 
-        Returns: the frames of sound that they bring ``[B, K, T]``, which are the
+        Args:
+            rows: that take these steps, all by default; the others stand still.
+
+        Returns: the frames of sound that they bring ``[rows, K, T]``, which are the
             prefixes' own; None if there are none.
         """
         tts, gen = self.tts, self.gen
-        steps = min(len(row.text_prefix) for row in self.rows)
+        rows = range(len(self.rows)) if rows is None else rows
+        reading = [self.rows[b] for b in rows]
+        steps = min(len(row.text_prefix) for row in reading)
         silence = np.full((tts.lm.dep_q, steps), -1, np.int32)
         silent = np.arange(steps) < tts.delay_steps
         text, own = [], []
-        for row in self.rows:
+        for row in reading:
             text.append([row.text_prefix.popleft() for _ in range(steps)])
             delayed = np.array(row.audio_prefix)
             codes = [d + np.arange(steps) for d in tts.lm.delays[: tts.lm.dep_q]]
             aligned = np.take_along_axis(delayed, np.stack(codes), axis=1)
             own.append(np.where(silent, silence, aligned))
             row.offset = steps
-        gen.force(text, own)
-        gen.prefill(
-            mx.repeat(self._nothing_heard[..., None], steps, axis=2), *self._conditions
+        active = [b in rows for b in range(len(self.rows))]
+        gen.force(text, own, rows)
+        predicted = gen.prefill(
+            mx.repeat(self._nothing_heard[..., None], steps, axis=2),
+            *self._conditions,
+            active=None if all(active) else active,
+            predict=self._keep_log,
         )
-        gen.stop_forcing()
+        gen.stop_forcing(rows)
+        if predicted is not None:
+            for b, row, said in zip(rows, reading, text, strict=True):
+                row.logged += zip(_integers(predicted[b]), said, strict=True)
         frames = np.stack(own)[:, : tts.n_q, tts.delay_steps : steps - gen.max_delay]
         return mx.array(frames) if frames.shape[2] else None
+
+    def reads_at_once(self, rows: Sequence[int] | None = None) -> bool:
+        """Whether ``read_prefix`` may take the next steps of rows that begin: each has
+        a prefix, no hook of a program wants to see them, and they fit."""
+        rows = range(len(self.rows)) if rows is None else rows
+        lengths = [len(self.rows[b].text_prefix) for b in rows]
+        most = self.tts.max_gen_length
+        if self.offset:
+            most = min(most, self.gen.room)
+        fit = min(lengths) > 0 and max(lengths) <= most
+        return fit and self._hooks == (None, None)
 
     @property
     def in_prefix(self) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -152,6 +152,7 @@ class ScriptWriter:
             seed=[self._next_seed() for _ in rows],
         )
         said: list[list[mx.array]] = [[] for _ in rows]
+        _read_prefixes(run, range(len(rows)), said)
         while not all(row.resting for row in run.rows):
             codes = run.step()
             yield None
@@ -175,6 +176,7 @@ class ScriptWriter:
                     following.prefix,
                     self._next_seed(),
                 )
+                _read_prefixes(run, [b], said)
 
     def _check_links(self, script: Script) -> None:
         """Refuse to write through a link that lies in the folder."""
@@ -254,6 +256,16 @@ class ScriptWriter:
         }
         write_whole(_beside(path, ".json"), json.dumps(about, ensure_ascii=False))
         return path
+
+
+def _read_prefixes(
+    run: SpeechRun, rows: Sequence[int], said: list[list[mx.array]]
+) -> None:
+    """Take the recordings that rows continue at once, if that is possible."""
+    codes = run.read_prefix(rows) if run.reads_at_once(rows) else None
+    if codes is not None:
+        for b, mine in zip(rows, codes, strict=True):
+            said[b] += [mine[:, t] for t in range(mine.shape[1])]
 
 
 def found_voices(

@@ -285,6 +285,44 @@ def test_a_prefix_is_read_at_once_as_it_is_step_by_step(coef: float, length: int
     assert mx.array_equal(mx.stack(said[0]), mx.stack(said[1]))
 
 
+@pytest.mark.parametrize("temp", [0.0, 0.8])
+def test_files_read_their_recordings_at_once_and_log_the_same(monkeypatch, temp):
+    """Rows that begin together, and one that begins while another speaks."""
+    tts = speaker(PREFIX, temp=temp, cfg_coef=3.0)
+    long = tts.get_prefix(TTS / "voice.wav")
+    prefixes = [long, long[:, :6]]
+    entries = tts.prepare_script(SCRIPT, padding_between=1)
+    at_once = tts.generate([entries] * 2, [], prefixes, seed=4)
+    run = SpeechRun(tts, [entries] * 2, [], prefixes, seed=[4, 5])
+    for _ in range(2):
+        run.step()
+    run.begin(1, entries, prefix=prefixes[1], seed=4)
+    assert run.reads_at_once([1])
+    beside = run.rows[0].offset
+    run.read_prefix([1])
+    assert (run.rows[1].offset, run.rows[0].offset) == (6, beside)
+    while not run.ended(1):
+        run.step()
+    mine = run.rows[1].logged
+    run.begin(1, entries, prefix=prefixes[1], seed=4)
+    assert not run.reads_at_once([1])  # the other row's keys and values have no room
+    monkeypatch.setattr(SpeechRun, "reads_at_once", lambda *_: False)
+    monkeypatch.setattr(SpeechRun, "read_prefix", lambda *_: 1 / 0)
+    stepped = tts.generate([entries] * 2, [], prefixes, seed=4)
+    assert at_once.logged_text_tokens == stepped.logged_text_tokens
+    np.testing.assert_array_equal(codes(at_once), codes(stepped))
+    assert mine == stepped.logged_text_tokens[1][: len(mine)] and len(mine) > 20
+
+
+def test_hooks_see_every_step_of_a_recording():
+    tts, seen = speaker(PREFIX), []
+    prefix = tts.get_prefix(TTS / "voice.wav")
+    entries = tts.prepare_script(["hello"], padding_between=1)
+    hook = seen.append
+    tts.generate([entries], [], [prefix], on_text_hook=hook)
+    assert len(seen) > prefix.shape[1]
+
+
 def test_refuses_another_number_of_conditions_or_prefixes():
     tts = speaker()
     entries = tts.prepare_script(SCRIPT)
