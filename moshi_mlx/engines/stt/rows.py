@@ -6,8 +6,9 @@ state is renewed and those frames are given again.
 """
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from math import ceil
 from typing import Any
 
@@ -23,6 +24,7 @@ from ...utils.text import Tokenizer
 from ..keeping import as_tree, remember, remembered
 from .bias import WordBias
 from .events import EndOfTurn, Event, Pauses, Piece, Stalled
+from .lead import read_leads
 from .prompt import Prompts
 from .reader import FRAME_S, PAD, WordReader
 from .turns import TurnDetector
@@ -41,9 +43,10 @@ class Frame:
     """Codes ``[K]`` of a frame, which part of the sound it is, and whether it is loud.
 
     Silence that is only there for the model takes no time: it starts where it ends.
+    The codes of a live frame may still be computed: the model's step is built on them.
     """
 
-    codes: NDArray[np.int32]
+    codes: NDArray[np.int32] | mx.array
     start_s: float
     end_s: float
     loud: bool = False
@@ -182,19 +185,40 @@ class Rows:
         Args:
             only: rows that may take part; all by default.
         """
-        active = [
-            bool(row.waiting) and (only is None or b in only)
-            for b, row in enumerate(self.rows)
-        ]
-        pairs = zip(active, self.rows, strict=True)
-        fresh = [on and row.steps == 0 for on, row in pairs]
+        taking = range(len(self.rows)) if only is None else only
+        events = self._take_leads([b for b in taking if self._is_fresh(b)])
+        active = [bool(row.waiting) and b in taking for b, row in enumerate(self.rows)]
+        if not any(active):
+            return events
+        fresh = [on and self._is_fresh(b) for b, on in enumerate(active)]
         if any(fresh):  # the first frame counts only when it is given again
             self._run(fresh)
         tokens, scores = self._run(active)
-        events: list[list[Event]] = []
         for b, row in enumerate(self.rows):
-            events.append(self._took(b, row, tokens[b], scores[b]) if active[b] else [])
+            if active[b]:
+                events[b] += self._took(b, row, tokens[b], scores[b])
         return events
+
+    def _is_fresh(self, b: int) -> bool:
+        return bool(self.rows[b].waiting) and self.rows[b].steps == 0
+
+    def _take_leads(self, fresh: Sequence[int]) -> list[list[Event]]:
+        """Take what new rows hear before their sound at once: see ``read_leads``."""
+        leads = {b: self._silent(self.rows[b].waiting) for b in fresh}
+        if self._prompts is not None:  # its text is written where the model wants
+            leads = {}
+        right, count = read_leads(self._gen, {b: c for b, c in leads.items() if c})
+        events: list[list[Event]] = [[] for _ in self.rows]
+        none = np.zeros(0, np.float32)
+        for b in right:
+            for _ in range(count):
+                events[b] += self._took(b, self.rows[b], PAD, none)
+        return events
+
+    def _silent(self, waiting: Iterable[Frame]) -> list[NDArray[np.int32] | mx.array]:
+        """The codes of the first frames, as far as they are no part of a sound."""
+        apart = takewhile(lambda frame: frame.start_s == frame.end_s, waiting)
+        return [frame.codes for frame in apart]
 
     def _on_logits(self, logits: mx.array) -> None:
         if self._bias is not None:
@@ -205,7 +229,7 @@ class Rows:
     def _run(self, active: list[bool]) -> tuple[list[int], NDArray[np.float32]]:
         nothing = self._nothing
         codes = [r.waiting[0].codes if r.waiting else nothing for r in self.rows]
-        given = mx.array(np.stack(codes))
+        given = _stacked(codes)
         text, heads = self._gen.step_with_extra_heads(given, active=active)
         paused = [head[:, 0, :1].astype(mx.float32) for head in heads]
         none = mx.zeros((len(active), 0))
@@ -218,7 +242,7 @@ class Rows:
     ) -> list[Event]:
         """One row's events of a step."""
         frame = row.waiting.popleft()
-        row.given.append(frame)
+        row.given.append(replace(frame, codes=np.array(frame.codes, np.int32)))
         row.steps += 1
         while len(row.given) > self._kept and not self._begins(b):
             row.given.popleft()
@@ -305,6 +329,13 @@ class Rows:
             self._prompts.restart(b)
         self._gen.reset([b])
         self.refreshes += 1
+
+
+def _stacked(codes: Sequence[NDArray[np.int32] | mx.array]) -> mx.array:
+    """Codes ``[B, K]`` of rows ``[K]``."""
+    if any(isinstance(row, mx.array) for row in codes):
+        return mx.stack([mx.array(row) for row in codes])
+    return mx.array(np.stack(codes))
 
 
 def _frame(kept: Mapping[str, Any]) -> Frame:

@@ -162,7 +162,7 @@ class STTSession(Keeping):
             events += self._take(pcm)
         size = self.stt.mimi.frame_size
         if len(self._rest):
-            events += self._take(np.zeros(size - len(self._rest), np.float32))
+            events += self._take(np.zeros(-len(self._rest) % size, np.float32))
         self._at = self._heard
         for _ in range(self.stt.flush_frames):
             events += self._take(np.zeros(size, np.float32))
@@ -177,11 +177,11 @@ class STTSession(Keeping):
         events: list[Event] = []
         for start in range(0, whole, size):
             part = pcm[start : start + size]
-            codes = self.stt.encode(part[None, None], self._codec_state)[0, :, 0]
+            codes = self.stt.start_encode(part[None, None], self._codec_state)[0, :, 0]
             times = [min(max(at, 0), self._heard) / rate for at in self._span(size)]
             frame = Frame(codes, times[0], times[1], is_loud(part))
             self._rows.rows[0].waiting.append(frame)
-            while self._rows.waiting:
+            while self._rows.waiting and self._at > 0:  # what comes before it, at once
                 events += self._rows.step()[0]
         return events
 

@@ -156,3 +156,10 @@ def test_samples_that_are_no_numbers_are_refused_and_leave_no_trace(bad: float):
     events += [*session.feed(pcm[5000:]), *session.flush()]
     found = Transcript.of(events, session.time_s)
     assert found.words and found.text == stt.transcribe(pcm).text
+
+
+def test_a_session_that_heard_nothing_can_be_flushed():
+    session = listener(prefix_s=0.3).session()
+    session.flush()
+    assert session.time_s == 0
+    assert session.feed(noise(1.0))

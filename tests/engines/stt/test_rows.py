@@ -7,9 +7,18 @@ import numpy as np
 import pytest
 
 from moshi_mlx.engines.stt import EndOfTurn, Pauses, Stalled, Transcript, Word
-from moshi_mlx.engines.stt.rows import Rows
+from moshi_mlx.engines.stt import rows as stt_rows
+from moshi_mlx.engines.stt.rows import Frame, Rows
 from moshi_mlx.models import Lm, LmConfig
-from tests.listening import echo, frames, listen, long_talk, sentence, words
+from tests.listening import (
+    PAUSING,
+    echo,
+    frames,
+    listen,
+    long_talk,
+    sentence,
+    words,
+)
 from tests.speech import tokenizer
 from tests.tiny import DATA
 
@@ -40,6 +49,7 @@ def test_tokens_and_pause_scores_are_pytorchs():
     rows.rows[0].words.read = recorded
     sound = frames([0] * (heard.shape[1] - 1))
     for frame, codes in zip(sound, heard.T[1:], strict=True):
+        assert isinstance(frame.codes, np.ndarray)
         frame.codes.resize(len(codes), refcheck=False)
         frame.codes[:] = codes
     rows.rows[0].waiting.extend(sound)
@@ -124,3 +134,69 @@ def test_expected_names_win_where_the_model_is_unsure():
     hello = tokenizer().encode("hello")
     rows = Rows(echo(), tokenizer(), 0.0, phrases=["hello"])
     assert words(listen(rows, [0, 18, 13, 3, 0, *hello, 3, 0])[0])[-1] == "hello"
+
+
+def led(lead: list[int], sound: list[int]) -> list[Frame]:
+    """Frames of silence that take no time, and a sound."""
+    apart = [Frame(np.array([code, 0], np.int32), 0.0, 0.0) for code in lead]
+    return [*apart, *frames(sound)]
+
+
+@pytest.mark.parametrize("word", [False, True])
+def test_what_comes_before_a_sound_is_heard_at_once_where_nothing_is_written(
+    monkeypatch, word: bool
+):
+    """And call by call in a row whose model writes something."""
+    said = sentence("hello", "there")
+    lead = [PAUSING] * 12
+    leads = [lead, [*lead[:6], *sentence("paris", pause=0), *lead] if word else lead]
+    told, steps = [], []
+    for at_once in (True, False):
+        rows = Rows(echo(), tokenizer(), 0.0, 2)
+        step, calls = rows._gen.step_with_extra_heads, []
+
+        def counted(*args, step=step, calls=calls, **options):
+            calls.append(options["active"])
+            return step(*args, **options)
+
+        monkeypatch.setattr(rows._gen, "step_with_extra_heads", counted)
+        if not at_once:
+            monkeypatch.setattr(stt_rows, "read_leads", lambda *_: ([], 0))
+        for row, codes in zip(rows.rows, leads, strict=True):
+            row.waiting.extend(led(codes, said))
+        told.append(listen(rows, [], []))
+        steps.append([sum(row) for row in zip(*calls, strict=True)])
+    assert told[0] == told[1]
+    assert words(told[0][0]) == ["hello", "there"]
+    assert words(told[0][1]) == [*(["paris"] if word else []), "hello", "there"]
+    apart, each = [len(lead), len(leads[1])], len(said)
+    assert steps[1] == [1 + apart[0] + each, 1 + apart[1] + each]
+    assert steps[0][0] == each
+    assert steps[0][1] == (1 + apart[1] + each if word else each)
+
+
+def test_a_model_with_a_memory_hears_what_came_before_as_it_would_call_by_call(
+    monkeypatch,
+):
+    lm, tensors = golden()
+    lm.text_linear.weight = lm.text_linear.weight * 0.1
+    bias = mx.zeros(lm.cfg.text_out_vocab_size)
+    bias[3] = 1.0
+    lm.text_linear.bias = bias  # mostly padding
+    heard = np.array(tensors["user_codes"])[0].T.astype(np.int32)
+    told = []
+    for at_once in (True, False):
+        if not at_once:
+            monkeypatch.setattr(stt_rows, "read_leads", lambda *_: ([], 0))
+        rows = Rows(lm, tokenizer(), 0.0)
+        lead = [Frame(codes, 0.0, 0.0) for codes in heard[:5]]
+        sound = [
+            Frame(codes, i * 0.08, (i + 1) * 0.08) for i, codes in enumerate(heard[5:])
+        ]
+        rows.rows[0].waiting.extend([*lead, *sound])
+        scores = []
+        while rows.waiting:
+            scores += [e for e in rows.step()[0] if isinstance(e, Pauses)]
+        told.append(np.array([event.probabilities for event in scores]))
+    assert len(told[0]) == len(sound)
+    np.testing.assert_allclose(told[0], told[1], atol=1e-5)
