@@ -9,6 +9,7 @@ number is right.
 
     scripts/count_kernels.py                     # bf16, q8, q4 and --kv-bits 8
     scripts/count_kernels.py --kinds q4 --detail
+    scripts/count_kernels.py --metal-norm        # with our own kernel, off by default
 
 The layers are those of Moshi 7B in number, and narrow. What is counted is no time:
 ``moshi-mlx bench`` measures that.
@@ -32,7 +33,7 @@ import mlx.core as mx
 from moshi_mlx.bench.synthetic import synthetic_codec
 from moshi_mlx.checkpoint.quantize import materialise, quantize
 from moshi_mlx.codec import NativeCodec
-from moshi_mlx.fast import ops
+from moshi_mlx.fast import add_norm, ops
 from moshi_mlx.models.generate import LmGen
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.models.presets import config_v0_1
@@ -65,8 +66,15 @@ def count(*outputs: Any) -> Counter[str]:
 
 
 @contextmanager
-def as_on_metal() -> Iterator[None]:
-    """The forms of a GPU; its fused operations as single nodes."""
+def as_on_metal(metal_norm: bool = False) -> Iterator[None]:
+    """The forms of a GPU; its fused operations as single nodes.
+
+    Args:
+        metal_norm: count our own kernel for sums and norms, which is off by default.
+    """
+
+    def sum_and_norm(x: Any, residual: Any, *_: Any) -> Any:
+        return mx.divmod(x, residual)  # one node of two results as well
 
     def attention(q: Any, k: Any, v: Any, scale: float, mask: Any = None) -> Any:  # noqa: ARG001
         others = [x for x in (k, v, mask) if isinstance(x, mx.array)]
@@ -87,6 +95,9 @@ def as_on_metal() -> Iterator[None]:
         for name, function in stand_ins.items():
             stack.enter_context(patch.object(mx.fast, name, function))
         stack.enter_context(patch.object(mx, "dequantize", dequantize))
+        if metal_norm:
+            stack.enter_context(patch.object(add_norm, "is_on", lambda: True))
+            stack.enter_context(patch.object(add_norm, "kernel", sum_and_norm))
         yield
 
 
@@ -157,9 +168,11 @@ def count_codec() -> dict[str, Any]:
     return {"encode": encode, "decode": count(decoded, *state.decoder.arrays)}
 
 
-def table(kinds: list[str]) -> dict[str, dict[str, Counter[str]]]:
+def table(
+    kinds: list[str], metal_norm: bool = False
+) -> dict[str, dict[str, Counter[str]]]:
     """Kernels of every stage of a frame, for each kind of model."""
-    with as_on_metal():
+    with as_on_metal(metal_norm):
         codec = count_codec()
         return {kind: {**codec, **count_step(kind)} for kind in kinds}
 
@@ -168,9 +181,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--detail", action="store_true", help="primitive by primitive")
+    parser.add_argument(
+        "--metal-norm", action="store_true", help="with our kernel for sums and norms"
+    )
     args = parser.parse_args()
     told: dict[str, Any] = {}
-    for kind, stages in table(args.kinds).items():
+    for kind, stages in table(args.kinds, args.metal_norm).items():
         totals = {stage: found.total() for stage, found in stages.items()}
         told[kind] = {**totals, "frame": sum(totals.values())}
         if args.detail:

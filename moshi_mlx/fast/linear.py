@@ -99,6 +99,11 @@ def project(layer: nn.Module, x: mx.array, b: int, t: int) -> mx.array:
     return layer(x.reshape(b, t, -1)).reshape(b * t, -1)
 
 
+def adds(layer: nn.Module, x: mx.array) -> bool:
+    """Whether ``project_add`` of rows ``x`` is one kernel."""
+    return isinstance(layer, _Fast) and layer.factor(x) is not None
+
+
 def project_add(
     layer: nn.Module, x: mx.array, residual: mx.array, b: int, t: int
 ) -> mx.array:

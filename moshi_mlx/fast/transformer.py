@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 
 from ..modules.attention import Attention, CrossAttention, LayerCache
 from ..modules.gated import CLOSED, ConditionGate, Seen
@@ -18,12 +19,12 @@ from ..modules.lora import choices
 from ..modules.mlp import MlpGating, MlpNoGating
 from ..modules.quantized_kv import QuantizedKVCache
 from ..modules.transformer import GatedLayer, Transformer, TransformerLayer
-from . import ops
+from . import add_norm, ops
 from .attention import FastAttention, FastCrossAttention
 from .compiled import Compiled, Function
 from .frame import FrameCache
 from .heads import Table
-from .linear import FastLinear, project, project_add, with_weights
+from .linear import FastLinear, adds, project, project_add, with_weights
 from .twin import form
 
 FEW = 8  # positions that MLX's attention kernel for live frames takes on a GPU
@@ -31,12 +32,10 @@ FEW = 8  # positions that MLX's attention kernel for live frames takes on a GPU
 
 @form(MlpGating)
 class FastMlpGating(MlpGating):
-    def add(self, x: mx.array, residual: mx.array, b: int, t: int) -> mx.array:
-        """``residual + self(x)``, of rows."""
-        return project_add(self.linear_out, self.hidden(x, b, t), residual, b, t)
-
-    def rows(self, x: mx.array, b: int, t: int) -> mx.array:
-        return project(self.linear_out, self.hidden(x, b, t), b, t)
+    @property
+    def last(self) -> nn.Module:
+        """The layer that ``hidden`` goes through."""
+        return self.linear_out
 
     def hidden(self, x: mx.array, b: int, t: int) -> mx.array:
         gate, x = mx.split(project(self.linear_in, x, b, t), 2, axis=-1)
@@ -45,12 +44,10 @@ class FastMlpGating(MlpGating):
 
 @form(MlpNoGating)
 class FastMlpNoGating(MlpNoGating):
-    def add(self, x: mx.array, residual: mx.array, b: int, t: int) -> mx.array:
-        """``residual + self(x)``, of rows."""
-        return project_add(self.linear2, self.hidden(x, b, t), residual, b, t)
-
-    def rows(self, x: mx.array, b: int, t: int) -> mx.array:
-        return project(self.linear2, self.hidden(x, b, t), b, t)
+    @property
+    def last(self) -> nn.Module:
+        """The layer that ``hidden`` goes through."""
+        return self.linear2
 
     def hidden(self, x: mx.array, b: int, t: int) -> mx.array:
         return ops.gelu(project(self.linear1, x, b, t))
@@ -84,10 +81,11 @@ class FastLayer(TransformerLayer):
     gating: FastMlpGating | FastMlpNoGating
 
     def before(
-        self, x: mx.array, b: int, t: int, table: Table, together: bool
+        self, normed: mx.array, b: int, t: int, table: Table, together: bool
     ) -> tuple[mx.array, ...]:
-        """What self-attention is given: queries, keys and values."""
-        return self.self_attn.split(self.norm1(x), b, t, table, together)
+        """What self-attention is given, queries, keys and values, of the layer's input
+        after ``norm1``."""
+        return self.self_attn.split(normed, b, t, table, together)
 
     def after(
         self,
@@ -95,25 +93,31 @@ class FastLayer(TransformerLayer):
         y: mx.array,
         b: int,
         t: int,
+        norm: nn.Module | None,
         attention: FastCrossAttention | None,
         *condition: mx.array,
-    ) -> tuple[mx.array, mx.array | None]:
+    ) -> tuple[mx.array, mx.array | None, mx.array | None]:
         """The layer's output from its input ``x`` and what self-attention found.
 
         ``condition`` is the keys and values of what ``attention`` sees, if the layer
         attends to a condition.
 
-        Returns: rows ``[B * T, D]``, and what a gate let through, ``[B, T]``.
+        Returns: rows ``[B * T, D]``, what the next layer's ``norm`` makes of them, and
+            what a gate let through, ``[B, T]``.
         """
         gate: mx.array | None = None
-        x = self._add_projected(x, y, self.self_attn, "1", b, t)
-        if attention is not None:
-            y = attention.attend(self.norm_cross(x), *condition)
-            x, gate = self.add_seen(x, y, b, t, attention)
-        y = self.norm2(x)
-        if "layer_scale_2" in self:
-            return x + self.layer_scale_2(self.gating.rows(y, b, t)), gate
-        return self.gating.add(y, x, b, t), gate
+        out_proj = self.self_attn.out_proj
+        if attention is None:
+            x, y = self._add(x, y, out_proj, "1", self.norm2, b, t)
+        else:
+            x, y = self._add(x, y, out_proj, "1", self.norm_cross, b, t)
+            x, gate = self.add_seen(x, attention.attend(y, *condition), b, t, attention)
+            y = self.norm2(x)
+        hidden = self.gating.hidden(y, b, t)
+        if norm is None:
+            x = self._add_projected(x, hidden, self.gating.last, "2", b, t)
+            return x, None, gate
+        return *self._add(x, hidden, self.gating.last, "2", norm, b, t), gate
 
     def add_seen(
         self,
@@ -125,7 +129,7 @@ class FastLayer(TransformerLayer):
     ) -> tuple[mx.array, mx.array | None]:
         """``x`` with what attention to the condition found, and what a gate let
         through."""
-        return self._add_projected(x, y, attention, "cross", b, t), None
+        return self._add_projected(x, y, attention.out_proj, "cross", b, t), None
 
     def fold_scales(self) -> None:
         """Multiply the layer's scales into the matrices before them.
@@ -145,18 +149,29 @@ class FastLayer(TransformerLayer):
             del self[f"layer_scale_{which}"]
 
     def _add_projected(
-        self,
-        x: mx.array,
-        y: mx.array,
-        attention: FastAttention | FastCrossAttention,
-        which: str,
-        b: int,
-        t: int,
+        self, x: mx.array, y: mx.array, layer: nn.Module, which: str, b: int, t: int
     ) -> mx.array:
         name = f"layer_scale_{which}"
         if name in self:
-            return x + self[name](project(attention.out_proj, y, b, t))
-        return project_add(attention.out_proj, y, x, b, t)
+            return x + self[name](project(layer, y, b, t))
+        return project_add(layer, y, x, b, t)
+
+    def _add(
+        self,
+        x: mx.array,
+        y: mx.array,
+        layer: nn.Module,
+        which: str,
+        norm: nn.Module,
+        b: int,
+        t: int,
+    ) -> tuple[mx.array, mx.array]:
+        """``x`` with ``y`` through a layer, and ``norm`` of that."""
+        scaled = f"layer_scale_{which}" in self
+        if add_norm.is_on() and not scaled and not adds(layer, y):
+            return add_norm.add_norm(project(layer, y, b, t), x, norm)
+        x = self._add_projected(x, y, layer, which, b, t)
+        return x, norm(x)
 
 
 @form(GatedLayer, where=_can_be_cut)
@@ -295,8 +310,11 @@ def _between_attentions(
         one's queries, keys and values.
     """
     gate: mx.array | None = None
+    norm = None if following is None else following.norm1
     if last is not None and y is not None:
-        x, gate = last.after(x, y, b, t, attention, *condition)
-    if following is None:
+        x, normed, gate = last.after(x, y, b, t, norm, attention, *condition)
+    else:
+        normed = None if norm is None else norm(x)
+    if following is None or normed is None:
         return x, gate
-    return x, gate, *following.before(x, b, t, table, together)
+    return x, gate, *following.before(normed, b, t, table, together)

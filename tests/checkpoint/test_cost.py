@@ -36,6 +36,30 @@ def test_the_7b_weighs_what_its_published_files_do(bits, stored_gb, per_weight):
     assert mx.get_active_memory() - before < 1e6
 
 
+# Megabytes that a step of Moshi 7B reads, by stage; lower them with the code.
+STEP_MB = {
+    None: {"temporal transformer": 13154, "depth transformer": 1334, "text head": 262},
+    8: {"temporal transformer": 6988, "depth transformer": 709, "text head": 139},
+    4: {"temporal transformer": 4111, "depth transformer": 417, "text head": 82},
+}
+KV_MB = {None: 1573, 8: 836}  # of keys and values, once the window is full
+
+
+@pytest.mark.parametrize("bits", STEP_MB)
+def test_a_step_of_the_7b_reads_no_more_bytes_than_it_did(bits):
+    found = cost(seven_b(bits))
+    for stage, most in STEP_MB[bits].items():
+        assert found.parts[stage].step_bytes / 1e6 <= most + 1, stage
+    assert found.parts["embeddings"].step_bytes < 0.2e6
+
+
+@pytest.mark.parametrize("kv_bits", KV_MB)
+def test_a_step_of_the_7b_reads_no_more_keys_and_values_than_it_did(kv_bits):
+    lm = Lm(config_v0_1().with_kv_bits(kv_bits))
+    lm.set_dtype(mx.bfloat16)
+    assert cost(lm).cache_bytes / 1e6 <= KV_MB[kv_bits] + 1
+
+
 def test_a_step_reads_matrices_whole_and_tables_by_the_row():
     lm = tiny_lm()
     found = cost(lm)
