@@ -47,7 +47,7 @@ class LmGenOf030:
 
     @property
     def gen_sequence(self: Any) -> mx.array:
-        """Tokens ``[B, 1 + n_q, steps]``, delays undone; -2 where there are none.
+        """Tokens ``[B, 1 + n_q, steps]``, delays undone; -2 marks missing ones.
 
         Programs wait for it after a step. A conversation has no end here, so only the
         newest columns are kept, and writing into the table changes nothing.

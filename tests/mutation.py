@@ -59,7 +59,7 @@ TARGETS: dict[str, list[str]] = {
     "checkpoint/source.py": [
         *("tests/checkpoint/test_hostile.py", "tests/checkpoint/test_info.py"),
     ],
-    "checkpoint/shards.py": ["tests/checkpoint/test_formats.py"],
+    "checkpoint/shards.py": ["tests/checkpoint/test_shards.py"],
     "utils/sampling.py": ["tests/utils/test_sampling.py"],
     "modules/ring.py": ["tests/modules/test_kv_cache.py"],
     "modules/kv_cache.py": ["tests/modules/test_kv_cache.py"],

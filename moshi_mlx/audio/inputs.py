@@ -24,7 +24,7 @@ _BLOCK = 2**20
 class Input:
     """A sound in a regular file, which can be read several times and in any order.
 
-    What is none (a pipe, bytes) is kept in a temporary file until ``close``, or until
+    Anything else (a pipe, bytes) is kept in a temporary file until ``close``, or until
     nothing refers to it any more.
 
     Args:

@@ -34,7 +34,7 @@ def sequences(moshi: Moshi, recordings: Iterable[Path], seed: int = 0) -> list[S
         moshi: in full precision.
         recordings: sound files; the first minute of each counts.
 
-    Raises: AudioError for a file that is none, ConfigError for a model without audio.
+    Raises: AudioError if a file is not a sound, ConfigError for a model without audio.
     """
     if not moshi.lm.n_q:
         raise ConfigError(

@@ -48,7 +48,7 @@ SIZES = {
 
 
 def check_size(size: str) -> None:
-    """Raise a ConfigError for a size that is none of ``SIZES``."""
+    """Raise a ConfigError for a size that is not in ``SIZES``."""
     if size not in SIZES:
         raise ConfigError(f"size {size!r} is unknown: use one of {', '.join(SIZES)}.")
 

@@ -57,7 +57,7 @@ def time_training(
         bits: to quantise the weights to; 16 leaves them.
         window: seconds of an example.
 
-    Raises: ConfigError for a size that is none.
+    Raises: ConfigError for an unknown size.
     """
     for size in sizes:
         check_size(size)

@@ -65,7 +65,7 @@ def find_adapter(path: Path) -> AdapterFiles:
 
     A training's folder gives its best adapters, a checkpoint's its own.
 
-    Raises: CheckpointError where there are none, or two kinds.
+    Raises: CheckpointError if there are none, or files of two kinds.
     """
     if path.is_dir():
         path = _in_folder(path)

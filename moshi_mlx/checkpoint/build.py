@@ -221,7 +221,7 @@ def load_image_encoder(
 def load_tokenizer(info: CheckpointInfo) -> Tokenizer:
     """Load the SentencePiece model of the text stream.
 
-    Raises: CheckpointError if the file is missing or is none.
+    Raises: CheckpointError if the file is missing or not a tokenizer.
     """
     import sentencepiece
 

@@ -112,7 +112,7 @@ FOREIGN_NAMES = {  # tensors of other models
 def format_of(names: Collection[str], what: str) -> Format:
     """The format that a language model's tensors are in.
 
-    Raises: CheckpointError if it is none of ours, with what it seems to be.
+    Raises: CheckpointError if it is not one of ours; it says what it seems to be.
     """
     found = next(
         (f for f in FORMATS if all(_any(mark, names) for mark in f.marks)), None

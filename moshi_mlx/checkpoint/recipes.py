@@ -54,7 +54,7 @@ def kind_of(path: str) -> str:
 def recipe_named(name: str) -> Recipe:
     """The recipe of a name: ``mixed``, ``q4``, ``q6g128``, ``q4d8``, ``mxfp4`` ...
 
-    Raises: ConfigError for a name that is none.
+    Raises: ConfigError for an unknown name.
     """
     if name == "mixed":
         return mixed

@@ -49,7 +49,7 @@ class Source:
             filename: a path inside the checkpoint, or ``hf://OWNER/REPO/FILE``.
 
         Raises: CheckpointError for a name that leads out of the checkpoint;
-            ``NotInRepoError`` where there is no such file.
+            ``NotInRepoError`` if there is no such file.
         """
         if not stays_inside(filename):
             raise CheckpointError(

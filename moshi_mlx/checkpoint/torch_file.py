@@ -59,9 +59,9 @@ def read_torch(path: str | Path, data: bytes | None = None) -> Any:
     """What a file of ``torch.save`` holds: containers, strings, numbers and MLX arrays.
 
     Args:
-        data: its bytes, where it is no file of its own; ``path`` is then its name.
+        data: its bytes, if it is not a file of its own; ``path`` is then its name.
 
-    Raises: CheckpointError for a file that holds anything else, is damaged, or is none.
+    Raises: CheckpointError if the file holds anything else, is damaged or missing.
     """
     try:
         if data is None:

@@ -47,7 +47,7 @@ class Codec(Protocol):
     def decode_step(self, codes: np.ndarray) -> np.ndarray:
         """Sound of the streams' next code frames.
 
-        Raises: ValueError for codes that are none, or another batch size.
+        Raises: ValueError for invalid codes, or another batch size.
         """
         ...
 

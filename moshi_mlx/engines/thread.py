@@ -96,7 +96,7 @@ class ModelThread:
 
     @property
     def closing(self) -> bool:
-        """Whether no more work is taken."""
+        """Whether it takes no more work."""
         return self._closing
 
     def call(self, function: Callable[[], R], *, live: bool = True) -> "Future[R]":

@@ -89,7 +89,7 @@ class RunFolder:
             write_whole(path / "settings.json", text + "\n")
 
     def newest(self) -> Path | None:
-        """The newest checkpoint, None if there is none."""
+        """The newest checkpoint, or None."""
         found = [p for p in self.checkpoints.glob("*") if _NAME.fullmatch(p.name)]
         return max(found, default=None, key=lambda p: p.name)
 

@@ -77,7 +77,7 @@ def text_stream(
     """The text stream ``[frames]`` int32; all ``NOTHING`` without a transcript.
 
     Args:
-        words: in any order; None where there is no transcript.
+        words: in any order; None if there is no transcript.
         encode: a word to its pieces, see ``encoder``.
     """
     stream = np.full(frames, NOTHING if words is None else rules.padding, np.int32)

@@ -17,7 +17,7 @@ class SpokenCodes:
     """What was spoken lately, codebook by codebook, and how unlikely it becomes.
 
     Attributes:
-        codes: ``[B, own, n]``; those below 0 are none.
+        codes: ``[B, own, n]``; those below 0 do not count.
         factor: per row ``[B, 1, 1]``, 1 for no penalty.
     """
 

@@ -46,7 +46,7 @@ Schema = Mapping[str, Union[Kind, "Schema"]]
 
 
 def whole(least: int, most: int) -> Kind:
-    """An integer; true and false are none."""
+    """An integer; true and false are not."""
     return Kind(
         f"a whole number from {least} to {most}",
         lambda v: type(v) is int and least <= v <= most,
@@ -99,7 +99,7 @@ def either(*kinds: Kind) -> Kind:
 
 
 def bounded(kind: Kind, bound: str) -> Kind:
-    """The same, no more than the tensors of the checkpoint say."""
+    """The same, limited by the checkpoint's tensors."""
     return replace(kind, bound=bound)
 
 

@@ -29,7 +29,7 @@ def page_folder() -> Path:
 def check_static(folder: str | Path) -> Path:
     """A folder with an index.html in it.
 
-    Raises: ConfigError if it is none.
+    Raises: ConfigError if it is not such a folder.
     """
     folder = Path(folder)
     if not (folder / "index.html").is_file():

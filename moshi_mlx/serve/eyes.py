@@ -64,7 +64,7 @@ class Eyes:
     async def read(self, file: bytes, look: Look) -> NDArray[np.uint8]:
         """The pixels of a picture, as small as the model wants them.
 
-        Raises: ImageError for what is none; ProtocolError for a size that cannot be.
+        Raises: ImageError if it is not an image; ProtocolError for an impossible size.
         """
         assert self._moshi is not None
         try:

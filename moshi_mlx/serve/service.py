@@ -103,7 +103,7 @@ class Service:
 
     Attributes:
         thread: owns the model.
-        batch: the conversations that share it; None where there are none.
+        batch: the conversations that share it, or None.
         about: what clients of conversations learn about the model.
         places: conversations at a time, the rows of the model's batch.
         limits: of each connection.

@@ -36,7 +36,7 @@ def open_image(image: ImageLike) -> "Image":
         image: a file, its bytes, an array uint8 ``[H, W, 3]``, or an image of Pillow,
             which is taken as it is.
 
-    Raises: ImageError, in one sentence, for what is none, damaged or too large;
+    Raises: ImageError, in one sentence, if it is not an image, damaged or too large;
         MissingExtra without Pillow.
     """
     require("image", "an image")

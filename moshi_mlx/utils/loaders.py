@@ -108,7 +108,7 @@ def _metadata(url: str) -> Any:
 
 
 def _fetch_blob(repo: str, filename: str, url: str, meta: Any) -> None:
-    """Put a large file where the hub's cache keeps its content, going on if begun.
+    """Download a large file into the hub's cache, resuming an earlier download.
 
     The hub client (2.x) forgets a download that its process did not finish; here the
     part that came stays on disk. The client then only has to link the finished file.
@@ -164,5 +164,5 @@ def _check_disk(folder: Path, size: int, what: str) -> None:
 
 
 def _is_whole(path: Path, etag: str) -> bool:
-    """Whether a file has the checksum that is its etag (true if it is none)."""
+    """Whether a file matches its etag (true if the etag is not a checksum)."""
     return not re.fullmatch("[0-9a-f]{64}", etag) or sha256(path) == etag

@@ -32,6 +32,7 @@ def test_messages_are_these_bytes(made, golden):
 
 
 def test_every_kind_is_read_back():
+    assert sorted(MessageKind) == list(range(9))
     for kind in MessageKind:
         message = protocol.parse(bytes([kind]) + b"\x01xyz")
         assert message is not None

@@ -19,6 +19,8 @@ from moshi_mlx.utils.json_text import MAX_BYTES, MAX_DEPTH, parse_json, read_jso
         (b"[" * 200_000, "nested more than 32 levels"),
         (b'{"a":' * 40 + b"1" + b"}" * 40, "nested more than 32 levels"),
         (b'{"a": 1, "b": {"c": 1, "c": 2}}', "names 'c' twice"),
+        (b'{"' + b"n" * 99 + b'": 1, "' + b"n" * 99 + b'": 2}', "names 'n{80}' twice"),
+        (b"[" + b"1" * 400 + b".0]", "the number 1{40}, which"),
         (b'{"a": 1', "delimiter"),
         (b'"\xff"', "utf-8"),
         (b" " * (MAX_BYTES + 1), "longer than 16 MiB"),

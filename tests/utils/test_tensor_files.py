@@ -49,6 +49,47 @@ def test_headers_that_make_no_sense_are_damaged(tmp_path, entries, words):
             read(path)
 
 
+WIDTHS = {
+    8: ("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"),
+    16: ("U16", "I16", "F16", "BF16"),
+    32: ("U32", "I32", "F32"),
+    64: ("U64", "I64", "F64", "C64"),
+}
+
+
+@pytest.mark.parametrize(
+    "dtype, bits", [(name, bits) for bits, names in WIDTHS.items() for name in names]
+)
+def test_the_size_of_every_type_is_known(tmp_path, dtype, bits):
+    path = written(tmp_path / "w.safetensors", {"a": entry(0, bits, [2, 4], dtype)})
+    assert read_header(path)["a"].nbytes == bits
+    path = written(path, {"n" * 99: entry(0, bits - 1, [2, 4], dtype)})
+    with pytest.raises(CheckpointError, match=r"tensor 'n{80}' has another size"):
+        read_header(path)
+
+
+def test_eight_axes_are_the_most(tmp_path):
+    path = tmp_path / "w.safetensors"
+    assert read_header(written(path, {"a": entry(0, 4, [1] * 8)}))["a"].nbytes == 4
+
+
+def test_a_file_that_lacks_a_byte_is_cut_short(tmp_path):
+    path = written(tmp_path / "w.safetensors", {"a": entry(0, 2_560_000, [640_000])})
+    path.write_bytes(path.read_bytes()[:-64] + bytes(2_559_999))
+    with pytest.raises(CheckpointError, match=r"cut short, 2\.6 of 2\.6 MB are there"):
+        read_header(path)
+    path.write_bytes(path.read_bytes()[:900_000])
+    with pytest.raises(CheckpointError, match=r"cut short, 0\.9 of 2\.6 MB are there"):
+        read_header(path)
+
+
+def test_a_file_that_is_only_a_header_is_damaged(tmp_path):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes((1).to_bytes(8, "little") + b"{")
+    with pytest.raises(CheckpointError, match="damaged header"):
+        read_header(path)
+
+
 def test_a_name_that_stands_twice_is_damage(tmp_path):
     one = json.dumps(entry(0, 16, [4]))
     header = f'{{"a": {one}, "a": {one}}}'.encode()

@@ -67,7 +67,7 @@ def write_codes(path: Path, held: CodeFile) -> None:
 def read_codes(path: Path) -> CodeFile:
     """Read a file of codes, ours or one with a tensor ``codes`` or ``audio_codes``.
 
-    Raises: ConfigError for a file that is none.
+    Raises: ConfigError if it is not such a file.
     """
     form = form_of(path)
     if not path.is_file():

@@ -108,7 +108,7 @@ class PersonaPrompts:
             greeting: text tokens that it says first, one a frame.
 
         Raises: ConfigError for a text that is too long or a voice of another model;
-            CheckpointError or AudioError for a voice that is none.
+            CheckpointError or AudioError for an invalid voice.
         """
         ids = persona_tokens(self._moshi.tokenizer, persona.text)
         longest = self._moshi.lm.cfg.transformer.context // 2

@@ -36,7 +36,7 @@ class Spoken:
         words: that have ended, with their times in the sound.
         more: whether the row can go on without more text.
         ended: whether everything has been said.
-        error: what is wrong with its text; it says no more.
+        error: what is wrong with its text; the speech ends with it.
     """
 
     pcm: Pcm | None = None

@@ -1,4 +1,4 @@
-"""Scripts from a file of JSON lines; a line that is none never costs the others."""
+"""Scripts from a file of JSON lines; a bad line never affects the others."""
 
 import json
 import posixpath
@@ -42,7 +42,7 @@ class Failure:
 
 
 def read_scripts(data: bytes | str) -> Iterator[Script | Failure]:
-    """The scripts of a JSONL file, or what is wrong with each line that is none.
+    """The scripts of a JSONL file, and what is wrong with its bad lines.
 
     Lines end at newlines only: JSON may hold the other characters that end lines.
     """

@@ -275,7 +275,7 @@ class Connection(asyncio.Protocol):
         self._inner = inner
 
     def hold(self, paused: bool) -> None:
-        """The server behind wants no more for now, or more again."""
+        """The server behind wants to pause reading, or to resume it."""
         self._inner_paused = paused
         self._pace()
 

@@ -25,13 +25,13 @@ class Limits:
         bytes_per_s, burst_bytes: traffic; float32 samples need 96 kB/s. A rate is each
             connection's, a burst is what all connections of an address share.
         sound_per_s, burst_s: seconds of sound per second.
-        restarts_per_s, burst_restarts: conversations begun again.
+        restarts_per_s, burst_restarts: restarts of conversations.
         idle_s: a client that sends nothing for so long loses its place.
         paused_s: the same for one that has asked for a pause.
-        send_s: a client that takes nothing for so long is let go.
-        read_s: the same where the client plays what it takes, as fast as it is heard.
+        send_s: a client that reads nothing for so long is disconnected.
+        read_s: the same for a client that reads sound only as fast as it plays it.
         ping_s: silence of ours after which a ping is sent.
-        unsent_frames: replies that may wait for a slow reader; then the oldest go.
+        unsent_frames: replies that may wait for a slow reader; older ones are dropped.
         waiting_ms: frames that may wait for the model; then they are dropped.
         session_s: the longest conversation, None for no end.
         connections, per_address: open at a time, in all and from one address.
@@ -39,7 +39,7 @@ class Limits:
         stall_s: in which the next bytes of a request's body must come.
         linger_s: in which a connection that we close must have taken the last bytes.
         upload_bytes: of a file.
-        unsent_bytes: that may wait for a client to read them; then it is let go.
+        unsent_bytes: the most that may wait to be read; then it is disconnected.
     """
 
     message_bytes: int = 1 << 20

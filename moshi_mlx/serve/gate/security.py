@@ -63,7 +63,7 @@ class Policy:
             names are accepted as Host too (a proxy or tunnel passes it on).
         content_policy: of the page, with ``{host}`` for the Host.
 
-    Raises: ConfigError for an origin that is none, or a token that is too short.
+    Raises: ConfigError for an invalid origin, or a token that is too short.
     """
 
     def __init__(

@@ -1,6 +1,7 @@
 """The small parts: places, allowances, settings, counters."""
 
 import asyncio
+import re
 from dataclasses import asdict
 
 import pytest
@@ -9,6 +10,8 @@ from moshi_mlx.errors import ProtocolError
 from moshi_mlx.serve.gate.limits import Account, Allowance, Inflow, Limits
 from moshi_mlx.serve.gate.lobby import MAX_WAITING, MAX_WAITING_EACH, Lobby
 from moshi_mlx.serve.metrics import Histogram, Metrics
+from moshi_mlx.serve.opus import OpusReader, OpusWriter, PcmReader, PcmWriter
+from moshi_mlx.serve.personas import MAX_TEXT
 from moshi_mlx.serve.protocols.moshi.settings import read_settings
 
 
@@ -123,6 +126,9 @@ def test_one_address_cannot_fill_the_queue():
         waiting.pop().cancel()
         await asyncio.sleep(0)
         assert not lobby.full("a") and lobby.waiting == MAX_WAITING_EACH - 1
+        waiting.append(asyncio.ensure_future(lobby.enter(tell, "a")))
+        await asyncio.sleep(0)
+        assert lobby.full("a"), "one place in the queue was free, not more"
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
@@ -132,6 +138,8 @@ def test_one_address_cannot_fill_the_queue():
 
 
 def test_the_queue_has_an_end():
+    assert (MAX_WAITING, MAX_WAITING_EACH) == (16, 8)
+
     async def run():
         lobby = Lobby(0)
 
@@ -167,11 +175,63 @@ def test_settings_leave_to_the_model_what_nobody_asked_for():
         ({"audio_seed": "7"}, 7),
         ({"text_seed": "8", "audio_seed": "8"}, 8),
         ({"text_seed": "1", "audio_seed": "2"}, 1_000_005),
+        ({"text_seed": str(2**53), "audio_seed": "3"}, 3),
+        ({"text_seed": str(2**52), "audio_seed": "3"}, 2**52 + 3),
     ],
 )
 def test_two_seeds_become_one(query, seed):
     settings = read_settings(query)
     assert settings.wishes.seed == seed and settings.seeded
+
+
+RANGES = {
+    "text_temperature": (0, 5),
+    "audio_temperature": (0, 5),
+    "text_topk": (0, 100_000),
+    "audio_topk": (0, 100_000),
+    "repetition_penalty": (0.1, 10),
+    "audio_repetition_penalty": (0.1, 10),
+    "repetition_penalty_context": (0, 256),
+    "seed": (0, 2**53),
+    "text_seed": (0, 2**53),
+    "audio_seed": (0, 2**53),
+    "image_resolution": (1, 4096),
+    "xa_start": (0, 1_000_000),
+}
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_numbers_have_a_range_and_its_ends_are_in_it(name):
+    least, most = RANGES[name]
+    words = re.escape(f"must be a number from {least:g} to {most:g}.")
+    for value in (least, most):
+        read_settings({name: str(value)})
+    for value in (least - 1, most + most / 10, "nan", "x"):
+        with pytest.raises(ProtocolError, match=f"^{name}='.*' {words}$"):
+            read_settings({name: str(value)})
+
+
+def test_penalties_are_off_unless_they_are_asked_for():
+    wishes = read_settings({}).wishes
+    assert (wishes.repetition_penalty, wishes.audio_repetition_penalty) == (1, 1)
+    asked = {"repetition_penalty": "1.2", "audio_repetition_penalty": "1.1"}
+    wishes = read_settings(asked).wishes
+    assert (wishes.repetition_penalty, wishes.audio_repetition_penalty) == (1.2, 1.1)
+
+
+@pytest.mark.parametrize(
+    "name, reader, writer",
+    [("pcm", PcmReader, PcmWriter), ("opus", OpusReader, OpusWriter)],
+)
+def test_a_format_reads_and_writes(name, reader, writer):
+    settings = read_settings({"format": name.upper()})
+    assert type(settings.reader()) is reader and type(settings.writer()) is writer
+
+
+def test_a_persona_may_have_its_full_length():
+    assert read_settings({"text_prompt": "x" * MAX_TEXT}).persona == "x" * MAX_TEXT
+    with pytest.raises(ProtocolError, match=f"text_prompt has {MAX_TEXT + 2} char"):
+        read_settings({"text_prompt": "x" * (MAX_TEXT + 2)})
 
 
 def test_a_penalty_without_context_looks_nowhere():

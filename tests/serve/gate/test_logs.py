@@ -59,6 +59,72 @@ def test_tracebacks_are_rarer_and_shorter():
     assert sum("it failed" in line for line in lines) == 3
     assert sum(map(len, lines)) < 15_000
     assert "hunter22" not in "".join(lines)
+    body = len("\n".join(lines)) - sum(len(line) for line in lines if "failed" in line)
+    assert 3 * 3900 < body < 3 * 4100, "the last 4,000 characters of each"
+
+
+def test_a_traceback_is_written_again_after_a_minute():
+    def storm(logger, clock):
+        for second in range(3 + 62):
+            clock.now = float(max(0, second - 3))
+            try:
+                raise ValueError("no")
+            except ValueError:
+                logger.exception("it failed")
+
+    lines = [line for line in written(storm) if "it failed" in line]
+    assert len(lines) == 4
+    assert lines[3].endswith("it failed (60 more like it were left out)")
+
+
+def test_lines_left_out_are_counted_from_one_line_to_the_next():
+    def storm(logger, clock):
+        for _ in range(23):
+            logger.info("again")
+        for second in (5, 10):
+            clock.now = float(second)
+            logger.info("again")
+
+    lines = written(storm)
+    assert len(lines) == 22
+    assert lines[20].endswith("again (3 more like it were left out)")
+    assert lines[21].endswith("again")
+
+
+def test_only_so_many_kinds_are_remembered():
+    bounded = Bounded(Clock())
+
+    def passes(words: str) -> bool:
+        return bounded.filter(logging.LogRecord("x", 20, "", 0, words, None, None))
+
+    for _ in range(20):
+        assert passes("first")
+    assert not passes("first")
+    for number in range(499):
+        assert passes(f"another {number}")
+    assert not passes("first"), "500 kinds are remembered"
+    assert passes("one too many")
+    assert passes("first"), "all were forgotten"
+
+
+def test_kinds_are_told_apart_by_their_first_200_characters():
+    def storm(logger, _clock):
+        for n in range(30):
+            logger.info("x" * 200 + str(n))
+        for n in range(5):
+            logger.info("x" * 199 + "yz"[n % 2])
+
+    assert len(written(storm)) == 25
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_verbose_shows_the_servers_own_lines_alone(verbose, capsys):
+    log_lines(verbose)
+    logging.getLogger("moshi_mlx.serve").info("ours")
+    logging.getLogger("moshi_mlx.serve").warning("a warning")
+    logging.getLogger("uvicorn.error").info("theirs")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[-1] for line in lines] == ["ours"] * verbose + ["warning"]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +150,8 @@ def test_a_client_writes_no_line_of_its_own():
         lambda logger, _: logger.info("words=%s", "a\nb\x1b[2J" + "c" * 5000)
     )
     assert len(lines) == 1
-    assert r"a\nb\x1b[2J" in lines[0] and len(lines[0]) < 1100
+    words = lines[0].partition("words=")[2]
+    assert words.startswith(r"a\nb\x1b[2J") and len(words) == 1000 - len("words=")
 
 
 def test_a_refused_page_and_a_taken_port_are_no_errors(capsys):

@@ -57,7 +57,7 @@ class Flushes:
         self._count = 0
 
     def begun(self, name: object) -> int:
-        """The number of a flush. Raises: ProtocolError for a name that is none."""
+        """The number of a flush. Raises: ProtocolError for an invalid name."""
         if not isinstance(name, str | int | float | None) or len(str(name)) > MOST_NAME:
             words = f"flush_id must be a number, or up to {MOST_NAME} characters."
             raise ProtocolError(words)

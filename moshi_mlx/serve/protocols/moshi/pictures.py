@@ -59,7 +59,7 @@ class Pictures:
     async def first(self, early: Early) -> None:
         """Wait for the picture that the client has promised.
 
-        Raises: ImageError for one that is none; the Ending where nothing comes.
+        Raises: ImageError if it is not an image; the Ending if nothing comes.
         """
         if not self._eyes.open or not self._look.promised:
             return

@@ -62,7 +62,7 @@ class Responses:
         await self._begin()
 
     async def cancel(self) -> None:
-        """The client wants no more of it. Raises: BadEvent if none is open."""
+        """The client cancels it. Raises: BadEvent if none is open."""
         if not self.open:
             raise BadEvent("no response is open.", "response_cancel_not_active")
         self._muted = True
