@@ -54,10 +54,10 @@ TARGETS: dict[str, list[str]] = {
         *("tests/utils/test_tensor_files.py", "tests/checkpoint/test_formats.py"),
     ],
     "models/schema.py": [
-        *("tests/models/test_config_values.py", "tests/checkpoint/test_hostile.py"),
+        *("tests/models/test_schema.py", "tests/models/test_config_values.py"),
     ],
     "checkpoint/source.py": [
-        *("tests/checkpoint/test_hostile.py", "tests/checkpoint/test_info.py"),
+        *("tests/checkpoint/test_source.py", "tests/checkpoint/test_hostile.py"),
     ],
     "checkpoint/shards.py": ["tests/checkpoint/test_shards.py"],
     "utils/sampling.py": ["tests/utils/test_sampling.py"],
