@@ -23,7 +23,7 @@ moshi-mlx bench --size 100M --batch 1,2,4,8,16,32 --growth --json
 moshi-mlx bench --task stt,tts,translation,text
 moshi-mlx bench --task stt --size tiny --hour
 moshi-mlx bench --live --model demo --soak 600
-moshi-mlx bench --serve --stt kyutai/stt-1b-en_fr --tts kyutai/tts-1.6b-en_fr
+moshi-mlx bench --serve --stt kyutai/stt-1b-en_fr-candle --tts kyutai/tts-1.6b-en_fr
 """
 TASKS = ["stt", "tts", "translation", "text", "finetune"]
 

@@ -28,9 +28,9 @@ moshi-mlx serve --model nvidia/personaplex-7b-v1 --voice NATF2
 moshi-mlx serve --model kyutai/moshika-vis-mlx -q 4
 moshi-mlx serve --max-sessions 4 --record recordings
 moshi-mlx serve --model demo --adapter poet=runs/poet --adapter chef=runs/chef
-moshi-mlx serve --stt kyutai/stt-1b-en_fr --tts kyutai/tts-1.6b-en_fr
-moshi-mlx serve --model kyutai/moshiko-mlx-q4 --stt kyutai/stt-1b-en_fr --preload
-moshi-mlx serve --stt kyutai/stt-1b-en_fr --wyoming --wyoming-host 0.0.0.0
+moshi-mlx serve --stt kyutai/stt-1b-en_fr-candle --tts kyutai/tts-1.6b-en_fr
+moshi-mlx serve --model kyutai/moshiko-mlx-q4 --stt kyutai/stt-1b-en_fr-candle --preload
+moshi-mlx serve --stt kyutai/stt-1b-en_fr-candle --wyoming --wyoming-host 0.0.0.0
 """
 PORT = 8998  # of every Moshi server
 WEB_PANEL = "Server"
