@@ -1,58 +1,65 @@
-"""Kyutai's scripts for its Rust server, unchanged, against ours.
+"""Kyutai's scripts for its Rust server, unchanged.
 
 They come from kyutai-labs/delayed-streams-modeling (run at f6074cb). Where its checkout
 is, scripts/test_clients says.
 """
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+import re
+import signal
 
-import numpy as np
 import pytest
 
-from moshi_mlx.audio.encode import encoded
 from moshi_mlx.audio.files import read
-from tests.listening import noise
-from tests.serve.small import small
+from tests.serve.clients.conftest import output_of
+from tests.serve.clients.environments import program, python, source
+from tests.serve.clients.listening import QUESTION, TEXT, is_question, says
+from tests.sound_devices.pulse import Pulse, wait_for
 
-pytestmark = pytest.mark.clients
+pytestmark = pytest.mark.flaky(reruns=2)  # the demo mumbles now and then
+
+
+def script(name: str) -> list:
+    return [python("kyutai"), source(name)]
+
+
+@program("stt_from_file_rust_server.py f6074cb")
+def test_a_file_is_transcribed_with_the_times_of_its_words(server, folder):
+    command = script("stt_from_file_rust_server.py")
+    command += [folder / "sound.wav", "--rtf", 1000, "--url", server.ws]
+    timed = re.findall(r"\d - +\d+\.\d\d  (.+)", output_of(*command))
+    assert is_question(" ".join(timed))
+
+
+@program("tts_rust_server.py f6074cb")
+def test_a_text_is_spoken_into_a_file(server, folder):
+    command = script("tts_rust_server.py")
+    output_of(*command, folder / "text.txt", folder / "out.wav", "--url", server.ws)
+    assert says(folder / "out.wav") == TEXT
 
 
 @pytest.fixture
-def run(serve, tmp_path):
-    """Run a script of the checkout against a server; returns what it prints."""
-    server = serve(speech=small())
-    (tmp_path / "sounddevice.py").touch()  # imported, and not used
-
-    def script(name: str, *args: object) -> str:
-        checkout = Path(os.environ["MOSHI_CLIENTS"])
-        [path] = checkout.rglob(name)
-        command = [sys.executable, str(path), *map(str, args)]
-        done = subprocess.run(
-            [*command, "--url", f"ws://127.0.0.1:{server.port}"],
-            env={**os.environ, "PYTHONPATH": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return script
+def pulse():
+    pulse = Pulse()
+    yield pulse
+    pulse.close()
 
 
-def test_a_file_is_transcribed_with_the_times_of_its_words(run, tmp_path):
-    sound = tmp_path / "a.wav"
-    sound.write_bytes(encoded(noise(1.6), "wav"))
-    told = run("stt_from_file_rust_server.py", sound, "--rtf", 1000)
-    assert " - " in told and len(told.split()) > 5
+@program("stt_from_mic_rust_server.py f6074cb")
+def test_a_microphone_is_transcribed(server, folder, pulse):
+    interpreter, path = script("stt_from_mic_rust_server.py")
+    command = [interpreter, "-u", path, "--url", server.ws]  # -u: it prints at once
+    printed = folder / "printed"
+    with printed.open("w") as file:
+        process = pulse.run(*map(str, command), stdout=file.fileno())
+    wait_for(lambda: "Starting the transcription" in printed.read_text(), 60.0)
+    pulse.say(read(QUESTION)[0])
+    try:
+        wait_for(lambda: is_question(_heard(printed.read_text())), 60.0)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
 
 
-def test_a_text_is_spoken_into_a_file(run, tmp_path):
-    text, sound = tmp_path / "in.txt", tmp_path / "out.wav"
-    text.write_text("hello there how are you")
-    run("tts_rust_server.py", text, sound)
-    pcm = read(sound)[0]  # at 24 kHz
-    assert len(pcm) > 24000 and np.abs(pcm).max() > 0
+def _heard(printed: str) -> str:
+    heard = printed.rpartition("Starting the transcription")[2]
+    return heard.replace("Interrupted by user", "")

@@ -1,13 +1,11 @@
 """Unmute, unchanged, with our server for its ears and voice.
 
-Run at 84aa28d of kyutai-labs/unmute. ``scripts/test_clients`` says where its checkout
-and its Python are.
+Run at 84aa28d of kyutai-labs/unmute. Where its checkout is, scripts/test_clients says.
 """
 
 import asyncio
 import base64
 import json
-import os
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -22,11 +20,11 @@ from moshi_mlx.audio.encode import encoded
 from moshi_mlx.engines.owner import model_thread
 from moshi_mlx.serve.speech import SpeechService
 from tests.listening import noise
+from tests.serve.clients import environments
 from tests.serve.clients import unmute_backend as unmute
 from tests.serve.loud_ears import loud_ears
 from tests.serve.small import VOICE, small
 
-pytestmark = pytest.mark.clients
 FRAME = 1920
 DELTA = "conversation.item.input_audio_transcription.delta"
 LONG = "hello there how are you today " * 12
@@ -34,18 +32,12 @@ LONG = "hello there how are you today " * 12
 
 @pytest.fixture(scope="module")
 def checkout() -> Path:
-    for folder in (Path(os.environ["MOSHI_CLIENTS"]) / "unmute",):
-        if (folder / "unmute" / "main_websocket.py").exists():
-            return folder
-    pytest.skip("not without a checkout of kyutai-labs/unmute, in a folder unmute")
+    return environments.source("main_websocket.py").parents[1]
 
 
 @pytest.fixture(scope="module")
-def python(checkout) -> Path:
-    path = checkout / ".venv" / "bin" / "python"
-    if not path.exists():
-        pytest.skip(f"not without Unmute's packages: {path} is missing")
-    return path
+def python() -> Path:
+    return environments.python("unmute")
 
 
 def ears_and_voice(prefix: bool = False) -> SpeechService:
@@ -55,6 +47,7 @@ def ears_and_voice(prefix: bool = False) -> SpeechService:
     return speech
 
 
+@environments.program("Unmute's classes 84aa28d")
 @pytest.mark.parametrize("cloned", [False, True])
 def test_unmutes_classes_read_and_hear_what_they_need(
     serve, checkout, python, tmp_path, cloned
@@ -154,6 +147,7 @@ async def conversation(port: int, interrupt: bool) -> Browser:
         return browser
 
 
+@environments.program("Unmute's back end 84aa28d")
 @pytest.mark.parametrize("interrupt", [False, True])
 def test_unmutes_back_end_talks_through_us_and_can_be_interrupted(
     serve, checkout, python, tmp_path, interrupt
