@@ -19,8 +19,15 @@ from ..models.mimi import Mimi, MimiConfig, mimi_202407
 from ..models.mimi_transformers import is_transformers
 from ..models.schema import Room
 from ..utils.blobs import LFS_POINTER, damaged, is_lfs_pointer
+from ..utils.gguf import unpacked
 from ..utils.remap import check_names
-from ..utils.tensor_files import TensorInfo, Weights, read_header, read_tensors
+from ..utils.tensor_files import (
+    TensorInfo,
+    Weights,
+    is_gguf,
+    read_header,
+    read_tensors,
+)
 from ..utils.text import Tokenizer
 from . import moshivis
 from .codec import codec_tensors
@@ -206,11 +213,14 @@ def load_image_encoder(
     if cfg.vision is None:
         return None
     weights: Weights = {}
-    for path in info.moshi_weights:
-        weights |= read_tensors(path)
+    for path in info.image_weights:
+        held = read_tensors(path)
+        weights |= unpacked(held) if is_gguf(path) else held
     mine = moshivis.image_part(weights, what)
     if not as_stored:
-        mine = _cast(mine, dtype or _default_dtype(weights))
+        gguf = is_gguf(info.moshi_weights[0])  # which computes in float32
+        default = mx.float32 if gguf else _default_dtype(weights)
+        mine = _cast(mine, dtype or default)
     encoder = ImageEncoder(cfg.vision, cfg.transformer.d_model)
     apply(encoder, find_quantization(encoder, mine, {}, what))
     _fill(encoder, mine, what)
@@ -248,6 +258,8 @@ def _check_room(info: CheckpointInfo, what: str) -> None:
     for path in info.moshi_weights:
         headers |= read_header(path)
     format_of(headers, what)
+    for path in info.image_weights if info.kind.sees else ():
+        headers |= read_header(path)
     try:
         check_values(info.config, room_of(headers))
     except ConfigError as error:

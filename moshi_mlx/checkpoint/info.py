@@ -247,6 +247,18 @@ class CheckpointInfo:
             "file of candle's, or a config.json that names it as moshi_name."
         )
 
+    @cached_property
+    def image_weights(self) -> list[Path]:
+        """The files with the image encoder: the language model's, or candle's beside a
+        GGUF file."""
+        beside = moshivis.image_file(self.moshi_weights[0])
+        if beside is None:
+            return self.moshi_weights
+        here = self.moshi_weights[0].with_name(beside)
+        given = "moshi" in self.given
+        found = here if here.is_file() or given else self.source.first([beside])
+        return [found] if found and found.is_file() else self.moshi_weights
+
     def _lm_names(self) -> list[str]:
         if helium.is_helium(self.config):
             kinds = [f"q{self.bits}", "bf16"] if self.bits else ["bf16"]

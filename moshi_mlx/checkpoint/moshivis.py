@@ -1,9 +1,10 @@
 """MoshiVis, a Moshi that sees: its files, in which two networks lie.
 
 Three forms are published: PyTorch's (``llm.``, ``image_prefix.``), MLX's (bf16, or
-quantised but for the vision tower) and candle's. None has a config.json; all are Moshi
-7B with SigLIP-So400m at 448 pixels. The attention to the image is one for all layers:
-files hold it under layer 0, and some repeat it, or parts of it, under the others.
+quantised but for the vision tower) and candle's (bf16, or GGUF with the image encoder
+in a file beside it). None has a config.json; all are Moshi 7B with SigLIP-So400m at 448
+pixels. The attention to the image is one for all layers: files hold it under layer 0,
+and some repeat it, or parts of it, under the others.
 """
 
 import re
@@ -28,6 +29,9 @@ _SHARED = _LAYER.replace(r"(?P<l>\d+)", "0") + r"(?:\.mha)?"
 _REPEATED = _LAYER.replace(r"(?P<l>\d+)", r"[1-9]\d*") + r"(?:\.mha)?"
 _OURS = r"transformer.layers.\g<l>.cross_gate"
 _ATTENTION = "transformer.cross_attention"
+_HALF = re.compile(  # MLX's names, and candle's
+    rf"{_SHARED}\.(?:(?P<q>q|kv)_proj\.|in_proj_weight_(?P<theirs>q|kv)\.?)(?P<part>\w*)"
+)
 _RULES = [
     Rule(rf"{_LAYER}\.gate\.alpha\.(?:layers\.)?0\.(.+)", rf"{_OURS}.linear1.\2"),
     Rule(rf"{_LAYER}\.gate\.alpha\.(?:layers\.)?2\.(.+)", rf"{_OURS}.linear2.\2"),
@@ -39,13 +43,22 @@ _RULES = [
 ]
 
 
+def image_file(language_file: Path) -> str | None:
+    """What candle calls the image encoder's file beside a GGUF file; None beside any
+    other. Source: kyutai-labs/moshivis, kyuteye_rs, image_embedder.rs."""
+    if language_file.suffix != ".gguf":
+        return None
+    return f"{language_file.name.rsplit('.', 2)[0]}_vision_tower_unquant.safetensors"
+
+
 def is_named_so(name: str, folder: Path | None) -> bool:
     """Whether a checkpoint without config.json is a MoshiVis: by its tensors where it
     is a folder, else by its name."""
     if folder is None:
         return NAMED_SO.search(name) is not None
     try:
-        for file in sorted(folder.glob("model*.safetensors")):
+        files = [*folder.glob("model*.safetensors"), *folder.glob("model*.gguf")]
+        for file in sorted(files):
             if any(IMAGE.fullmatch(name) for name in read_header(file)):
                 return True
     except CheckpointError:  # damaged: whoever reads the weights says so
@@ -70,14 +83,19 @@ def language_part(weights: Mapping[str, mx.array], what: str) -> Weights:
 
 
 def _one_projection(weights: Mapping[str, mx.array]) -> Weights:
-    """MLX's projections of queries, and of keys and values, as one matrix of rows."""
-    joined = dict(weights)
-    mha = "transformer.layers.0.cross_attention.mha"
-    for part in ("weight", "scales", "biases"):
-        names = [f"{mha}.q_proj.{part}", f"{mha}.kv_proj.{part}"]
-        if all(name in joined for name in names):
-            halves = [joined.pop(name) for name in names]
-            joined[f"{mha}.in_proj.{part}"] = mx.concatenate(halves)
+    """The projections of queries, and of keys and values, as one matrix of rows."""
+    joined: Weights = {}
+    halves: dict[str, dict[str, mx.array]] = {}  # by the part of a matrix
+    for name, w in weights.items():
+        if match := _HALF.fullmatch(name):
+            part = match["part"] or "weight"
+            halves.setdefault(part, {})[match["q"] or match["theirs"]] = w
+        else:
+            joined[name] = w
+    for part, found in halves.items():
+        if found.keys() == {"q", "kv"}:
+            both = mx.concatenate([found["q"], found["kv"]])
+            joined[f"{_ATTENTION}.in_proj.{part}"] = both
     return joined
 
 

@@ -43,6 +43,8 @@ def fetched(info: CheckpointInfo) -> CheckpointInfo:
     kind = info.kind
     if kind.engine != "codec":
         _ = info.tokenizer, info.moshi_weights, info.lora_weights
+    if kind.sees:
+        _ = info.image_weights
     if kind.has_codec:
         _ = info.mimi_weights, info.mimi_config
     return info

@@ -120,6 +120,18 @@ def read_gguf(path: Path, shapes_only: bool = False) -> dict[str, mx.array]:
     return weights
 
 
+def unpacked(weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
+    """The tensors that ``read_gguf`` gave, quantised ones as float32 again."""
+    plain = dict(weights)
+    for name, scales in weights.items():
+        path = name.removesuffix(".scales")
+        if path != name:
+            packed, biases = plain.pop(f"{path}.weight"), plain.pop(f"{path}.biases")
+            bits = packed.shape[-1] // plain.pop(name).shape[-1]
+            plain[f"{path}.weight"] = mx.dequantize(packed, scales, biases, GROUP, bits)
+    return plain
+
+
 class _Header:
     """Reads the header of ``data``, the whole file."""
 
