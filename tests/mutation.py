@@ -39,7 +39,9 @@ GATE = "tests/serve/gate"
 # Files, and the tests that are to notice every change of what they do.
 TARGETS: dict[str, list[str]] = {
     "serve/gate/security.py": [f"{GATE}/test_guard.py", f"{GATE}/test_security.py"],
-    "serve/gate/guard.py": [f"{GATE}/test_guard.py", f"{GATE}/test_flood.py"],
+    "serve/gate/guard.py": [
+        *(f"{GATE}/test_guard.py", f"{GATE}/test_lists.py", f"{GATE}/test_flood.py"),
+    ],
     "serve/gate/limits.py": [f"{GATE}/test_limits.py", f"{GATE}/test_addresses.py"],
     "serve/gate/addresses.py": [f"{GATE}/test_addresses.py"],
     "serve/gate/lobby.py": [f"{GATE}/test_limits.py"],
@@ -48,7 +50,7 @@ TARGETS: dict[str, list[str]] = {
     "serve/gate/logs.py": [f"{GATE}/test_logs.py"],
     "serve/gate/gate.py": [f"{GATE}/test_gate.py", f"{GATE}/test_addresses.py"],
     "serve/protocols/moshi/messages.py": ["tests/serve/test_protocol.py"],
-    "serve/protocols/moshi/settings.py": [f"{GATE}/test_limits.py"],
+    "serve/protocols/moshi/settings.py": ["tests/serve/test_settings.py"],
     "utils/json_text.py": ["tests/utils/test_json_text.py"],
     "utils/tensor_files.py": [
         *("tests/utils/test_tensor_files.py", "tests/checkpoint/test_formats.py"),

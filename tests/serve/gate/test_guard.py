@@ -10,7 +10,6 @@ import pytest
 
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.serve.gate.guard import Guard
-from moshi_mlx.serve.gate.refusal import Manners
 from moshi_mlx.serve.gate.security import (
     COOKIE,
     MIN_TOKEN,
@@ -18,100 +17,7 @@ from moshi_mlx.serve.gate.security import (
     is_local,
     new_token,
 )
-
-TOKEN = "correct horse"
-
-
-class Answer:
-    """What a guard sends, and whether it asked the application behind it."""
-
-    def __init__(self) -> None:
-        self.passed = False
-        self.sent: list[Any] = []
-
-    @property
-    def status(self) -> int:
-        return self.sent[0]["status"]
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {k.decode(): v.decode() for k, v in self.sent[0]["headers"]}
-
-
-def asked(
-    policy: Policy,
-    query: str = "",
-    path: str = "/",
-    kind: str = "http",
-    scheme: str = "http",
-    extensions: tuple[str, ...] = ("websocket.http.response",),
-    client: tuple[str, int] | None = ("127.0.0.1", 5),
-    manners: tuple[Manners, ...] = (),
-    method: str = "GET",
-    **headers: str,
-) -> Answer:
-    """Ask for something; the application behind says 200 with a header of its own."""
-    answer = Answer()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        del scope, receive
-        answer.passed = True
-        own = [(b"cache-control", b"max-age=60")]
-        await send({"type": f"{kind}.response.start", "status": 200, "headers": own})
-
-    async def receive() -> Any:
-        return {"type": f"{kind}.connect"}
-
-    async def send(message: Any) -> None:
-        answer.sent.append(message)
-
-    given = {"host": "localhost:8998", **headers}
-    scope = {
-        "type": kind,
-        "path": path,
-        "query_string": query.encode(),
-        "headers": [
-            (k.replace("_", "-").encode(), v.encode()) for k, v in given.items()
-        ],
-        "scheme": scheme,
-        "client": client,
-        "method": method,
-        "extensions": {key: {} for key in extensions},
-    }
-    asyncio.run(Guard(app, policy, manners=manners)(scope, receive, send))
-    return answer
-
-
-LISTS = Manners(prefixes=("/v1",), open=(("GET", "/v1/models"),))
-
-
-@pytest.mark.parametrize(
-    "client, passes", [("127.0.0.1", True), ("::1", True), ("10.0.0.7", False)]
-)
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_lists_need_no_token_on_this_machine(client, passes, method):
-    policy = Policy(token=TOKEN)
-    listed = {"path": "/v1/models", "manners": (LISTS,), "method": method}
-    assert asked(policy, client=(client, 5), **listed).passed is passes
-
-
-@pytest.mark.parametrize(
-    "more",
-    [
-        {"x_forwarded_for": "127.0.0.1"},
-        {"forwarded": "for=127.0.0.1"},
-        {"x_real_ip": "127.0.0.1"},
-        {"via": "1.1 proxy"},
-        {"client": None},
-        {"method": "POST"},
-        {"path": "/v1/models/other"},
-        {"manners": ()},
-    ],
-)
-def test_lists_need_a_token_through_a_proxy_and_nothing_else_is_a_list(more):
-    listed = {"path": "/v1/models", "manners": (LISTS,), **more}
-    answer = asked(Policy(token=TOKEN), **listed)
-    assert not answer.passed and answer.status == 401
+from tests.serve.gate.guarded import TOKEN, Answer, asked
 
 
 def basic(password: str, user: str = "anybody") -> str:
