@@ -66,7 +66,9 @@ TARGETS: dict[str, list[str]] = {
     "modules/ring.py": ["tests/modules/test_kv_cache.py"],
     "modules/kv_cache.py": ["tests/modules/test_kv_cache.py"],
     "modules/quantized_kv.py": ["tests/modules/test_quantized_kv.py"],
-    "models/streams.py": ["tests/models/test_streams.py"],
+    "models/streams.py": [
+        *("tests/models/test_streams.py", "tests/models/test_prefill.py"),
+    ],
     "engines/tts/machine.py": ["tests/engines/tts/test_machine.py"],
     "engines/queue.py": ["tests/engines/test_queue.py"],
     "live/jitter.py": ["tests/live/test_jitter.py"],
