@@ -103,3 +103,21 @@ def test_takes_a_word_as_soon_as_the_model_wants_one_also_given_as_a_list():
     for step, token in enumerate([[PAD], [PAD], [NEW_WORD], [PAD], [NEW_WORD]]):
         m.process(step, state, token)
     assert state.transcript == [("a", 2), ("b", 4)]
+
+
+def test_special_tokens_and_paddings_are_those_of_kyutais_models():
+    """As in moshi 0.2.13, models/tts.py: TokenIds and StateMachine."""
+    ids = TokenIds(CARD)
+    assert (ids.new_word, ids.pad, ids.main, ids.other) == (0, 3, 1, 2)
+    assert (ids.zero, ids.ungenerated) == (-1, -2)
+    usual = StateMachine(ids)
+    assert (usual.second_stream_ahead, usual.max_padding) == (0, 6)
+    state = usual.new_state([])
+    assert (state.forced_padding, state.remaining_padding) == (2, 2)
+
+
+def test_words_ahead_are_counted_without_breaks():
+    words = [Entry([5], "a"), Entry([], "", 3), Entry([6, 7], "b"), Entry([8], "c")]
+    state = StateMachine(TokenIds(CARD), 2).new_state(words)
+    ahead = [state.get_tokens_ahead(n) for n in (1, 2, 3, 4)]
+    assert ahead == [[5], [6, 7], [8], []]
