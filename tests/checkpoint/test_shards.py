@@ -38,6 +38,16 @@ def test_a_part_that_is_missing_is_named(tmp_path, missing):
         shards_of(tmp_path)
 
 
+def test_the_first_of_several_missing_parts_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=f"lacks {part(2, 4)}, one of the 4"):
+        shards_of(folder_of(tmp_path, part(1, 4), part(4, 4)))
+
+
+def test_a_part_beyond_the_count_is_taken_too(tmp_path):
+    found = shards_of(folder_of(tmp_path, part(1, 2), part(2, 2), part(3, 2)))
+    assert [path.name for path in found] == [part(1, 2), part(2, 2), part(3, 2)]
+
+
 def test_of_two_models_the_first_by_name_is_taken(tmp_path):
     folder_of(tmp_path, *(part(n, 2, name) for n in (1, 2) for name in ("b", "a", "c")))
     assert [path.name for path in shards_of(tmp_path)] == [
