@@ -51,6 +51,7 @@ def planned(short: bool) -> list[Step]:
         Step("doctor", moshi("doctor", "--json", "--no-sound"), 300),
         Step("bench_demo", demo, 600),
         Step("bench_random", random, 1800),
+        Step("bench_random_paced", (*random, "--paced"), 1800),
         Step("metal_norm", (sys.executable, "-m", "scripts.metal_norm"), 600),
     ]
     if not short:

@@ -10,7 +10,7 @@ import pytest
 
 import moshi_mlx
 from moshi_mlx.audio import FRAME, frames
-from moshi_mlx.codec import RustCodec
+from moshi_mlx.codec import NativeCodec, RustCodec
 from moshi_mlx.engines.duplex.engine import Moshi
 from moshi_mlx.errors import AudioError, ConfigError
 from moshi_mlx.models import LmGen
@@ -210,3 +210,34 @@ def test_the_first_frame_s_two_steps_run_one_after_the_other(moshi):
     asked = [call for call in calls if call != READ]
     first = [START] * 2 + [WAIT] * 2  # encoder and step, codes and tokens
     assert asked == [*first, START, START, WAIT, WAIT]  # step and decoder
+
+
+class InNumPy:
+    """A codec that computes elsewhere, as the rust one does: it takes what is there."""
+
+    def __init__(self, codec: NativeCodec):
+        self._codec = codec
+
+    def __getattr__(self, name: str):
+        return getattr(self._codec, name)
+
+    def decode_step(self, codes: np.ndarray) -> np.ndarray:
+        assert isinstance(codes, np.ndarray)
+        return self._codec.decode_step(codes)
+
+
+def test_a_codec_that_computes_elsewhere_says_the_same(moshi):
+    other = Moshi(
+        moshi.info,
+        moshi.lm,
+        moshi.tokenizer,
+        lambda: InNumPy(moshi.make_codec()),
+        moshi.owner,
+    )
+    sessions = [one.session(3) for one in (moshi, other)]
+    for frame in list(frames(QUESTIONS[0].path))[:5]:
+        mine, its = (session.step(frame) for session in sessions)
+        assert mine.text_token == its.text_token
+        np.testing.assert_array_equal(mine.tokens, its.tokens)
+        np.testing.assert_array_equal(mine.pcm, its.pcm)
+    assert list(sessions[1].trace.summary()) == ["encode", "step", "decode", "frame"]
