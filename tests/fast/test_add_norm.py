@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.fast import add_norm
-from scripts.metal_norm import compare
+from scripts import metal_norm
 from tests.stacks import randomised
 
 WIDTH = 96
@@ -90,7 +90,7 @@ def test_it_names_what_its_source_uses():
 @pytest.mark.parametrize("width", [32, 96, 1024, 4096])
 def test_on_metal_the_kernel_is_the_plain_form(dtype, width):
     with mx.stream(mx.gpu):
-        assert compare(width, dtype)["steps_apart"] <= 1
+        assert metal_norm.compare(width, dtype)["steps_apart"] <= 1
 
 
 def test_it_is_off_until_somebody_turns_it_on(monkeypatch):
@@ -116,3 +116,40 @@ def test_another_norm_and_mixed_types_stay_plain(monkeypatch):
         assert mx.array_equal(normed, args[2](total))
     with pytest.raises(ZeroDivisionError):
         add_norm.add_norm(x, residual, norm)
+
+
+def as_plain(x: mx.array, residual: mx.array, weight: mx.array, eps: float):
+    total = residual + x
+    return total, mx.fast.rms_norm(total, weight, eps)
+
+
+def wrong(x: mx.array, residual: mx.array, weight: mx.array, eps: float):
+    return residual + x, weight * x * eps
+
+
+def broken(*_: object) -> None:
+    raise RuntimeError("no such kernel")
+
+
+@pytest.mark.parametrize(
+    "kernel, step_ms, verdict",
+    [
+        (as_plain, 9.0, "turn it on: it is right, and a step is 10.0 % faster"),
+        (as_plain, 10.0, "leave it off: it is right, and a step is no faster"),
+        (wrong, 9.0, "leave it off: it is"),
+        (broken, 9.0, "it does not run: RuntimeError: no such kernel"),
+    ],
+)
+def test_a_mac_s_report_says_what_to_do(monkeypatch, kernel, step_ms, verdict):
+    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
+    monkeypatch.setattr(add_norm, "kernel", kernel)
+    monkeypatch.setattr(metal_norm, "ROUNDS", 1)
+    said = {False: (10.0, [3]), True: (step_ms, [3])}
+    monkeypatch.setattr(metal_norm, "steps", said.get)
+    assert metal_norm.report()["verdict"].startswith(verdict)
+
+
+def test_where_there_is_no_metal_nothing_is_tried(monkeypatch, capsys):
+    monkeypatch.setattr(mx.metal, "is_available", lambda: False)
+    assert metal_norm.main() == 0
+    assert "there is no Metal here" in capsys.readouterr().out
