@@ -185,12 +185,12 @@ def serve(
 ) -> None:
     """Talk with Moshi in the browser, and give programs speech.
 
-    Open the page and press the button. Kyutai's web client, python -m moshi.client and
-    the Rust client can connect to /api/chat too. With --stt, --tts, --translate and
-    --text, programs can transcribe, speak, translate and complete texts: those that
-    know OpenAI's API at /v1, those that know Kyutai's moshi-server (Unmute, Kyutai's
-    scripts) at /api. Then there is a Moshi only if --model names one. --model demo
-    serves the whole demo.
+    Open the page and press the button; with --stt and --tts it has tabs for transcribing
+    and speaking. Kyutai's web client, python -m moshi.client and the Rust client can
+    connect to /api/chat too. With --stt, --tts, --translate and --text, programs can
+    transcribe, speak, translate and complete texts: those that know OpenAI's API at
+    /v1, those that know Kyutai's moshi-server (Unmute, Kyutai's scripts) at /api. Then
+    there is a Moshi only if --model names one. --model demo serves the whole demo.
     """
     del steps
     from ..utils.extras import require
@@ -213,7 +213,7 @@ def serve(
         token = security.new_token()
     talks = bool(model or image) or not (stt or tts or translate or text)
     folder = None
-    if static != "none" and (talks or static is not None):
+    if static != "none":
         folder = app.page_folder() if static is None else app.check_static(static)
     own_page = static is None
     policy = security.Policy(
@@ -274,7 +274,7 @@ def serve(
 
     def started(port: int) -> None:
         print(addresses.words(port, _served(service)), flush=True)
-        if not no_browser and folder is not None:
+        if not no_browser and folder is not None and (talks or static is not None):
             webbrowser.open(addresses.urls(port)[0])
 
     answers = app.make_app(service, policy, folder)
@@ -293,15 +293,7 @@ def _certificate(folder: Path | None, https: bool) -> "tuple[SSLContext | None, 
 
 def _served(service: "Service") -> list[str]:
     """What programs find here, in a line each."""
-    speech, about = service.speech, service.about
-    served = {
-        "conversations": about and about.model,
-        "transcription": speech.stt and speech.stt.name,
-        "speech": speech.tts and speech.tts.name,
-        "translation": speech.translate and speech.translate.name,
-        "completions": speech.text and speech.text.name,
-    }
-    return [f"  {what}: {name}" for what, name in served.items() if name]
+    return [f"  {what}: {name}" for what, name in service.offers.items()]
 
 
 def _load(

@@ -81,12 +81,13 @@ def _add_reports(app: "FastAPI", service: Service) -> None:
         return {"status": "the model has stopped"}
 
     async def build_info() -> dict[str, Any]:
+        known = {**service.build_info, "models": service.offers}
         if service.about is None:
-            return dict(service.build_info)
+            return known
         places = {"places": service.places, "taken": service.lobby.taken}
         more = {"defaults": service.about.defaults, "sees": service.eyes.open}
         more |= {"adapters": list(service.adapters)}
-        known = {**service.build_info, **places, **more}
+        known = {**known, **places, **more}
         persona = service.personas and service.personas.about
         return {**known, "persona": persona} if persona else known
 

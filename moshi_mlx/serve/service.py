@@ -138,6 +138,19 @@ class Service:
         return self.thread.is_alive
 
     @property
+    def offers(self) -> dict[str, str]:
+        """What clients find here, and the name of the model that does it."""
+        speech = self.speech
+        served = {
+            "conversations": None if self.about is None else self.about.model,
+            "transcription": speech.stt and speech.stt.name,
+            "speech": speech.tts and speech.tts.name,
+            "translation": speech.translate and speech.translate.name,
+            "completions": speech.text and speech.text.name,
+        }
+        return {what: name for what, name in served.items() if name}
+
+    @property
     def build_info(self) -> dict[str, str]:
         """What this server is, in the keys of Kyutai's servers."""
         return build_info("" if self.about is None else self.about.model)

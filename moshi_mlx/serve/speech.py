@@ -148,12 +148,18 @@ class SpeechService:
         assert self._thread is not None
         return Ears(self._thread, batch, row, self.heard)
 
-    async def speak(self, voice: VoiceName | None = None, wait_s: float = 0.0) -> Voice:
+    async def speak(
+        self,
+        voice: VoiceName | None = None,
+        wait_s: float = 0.0,
+        seed: int | None = None,
+    ) -> Voice:
         """A voice for a text that comes.
 
         Args:
             voice: its name; the usual one by default.
             wait_s: how long to wait for a place.
+            seed: the same gives the same speech; None draws one.
 
         Raises: as ``listen``; CheckpointError, AudioError or ConfigError for a voice
             that cannot be had.
@@ -161,7 +167,7 @@ class SpeechService:
         batch = await self.speaking()
         ready = await self.voices.find(voice)
         owner = batch.tts.owner
-        row = await _tried(lambda: owner.arun(lambda: batch.open(ready)), wait_s)
+        row = await _tried(lambda: owner.arun(lambda: batch.open(ready, seed)), wait_s)
         assert self._thread is not None
         return Voice(self._thread, batch, row, self.said)
 

@@ -2,6 +2,7 @@
 
 const RATE = 24000;
 const FRAME = 1920;
+const MINUTE = 750; // frames
 const LONGEST_S = 20 * 60; // 115 MB; then the oldest minute goes
 
 export class Recording {
@@ -11,16 +12,24 @@ export class Recording {
 
   clear() {
     this.sides = [[], []]; // frames of the user, frames of Moshi
-    this.words = []; // {at, text}
+    this.gone = 0; // frames of the oldest minutes
   }
 
   get seconds() {
     return (Math.max(...this.sides.map((s) => s.length)) * FRAME) / RATE;
   }
 
+  /** Seconds since the conversation began. */
+  get elapsed() {
+    return this.seconds + (this.gone * FRAME) / RATE;
+  }
+
   user(pcm) {
     this.sides[0].push(toInt16(pcm));
-    if (this.seconds > LONGEST_S) this.sides.forEach((side) => side.splice(0, 750));
+    if (this.seconds > LONGEST_S) {
+      this.sides.forEach((side) => side.splice(0, MINUTE));
+      this.gone += MINUTE;
+    }
   }
 
   /** Moshi's frame is heard at the present: silence fills what it did not say. */
@@ -30,53 +39,46 @@ export class Recording {
     moshi.push(toInt16(pcm));
   }
 
-  text(text) {
-    this.words.push({ at: this.seconds, text });
-  }
-
   /** A stereo WAV file: the user left, Moshi right. */
   wav() {
-    const frames = Math.max(...this.sides.map((s) => s.length));
-    const bytes = frames * FRAME * 4;
-    const view = new DataView(new ArrayBuffer(44 + bytes));
-    const ascii = (at, text) => {
-      [...text].forEach((c, i) => view.setUint8(at + i, c.charCodeAt(0)));
-    };
-    ascii(0, "RIFF");
-    view.setUint32(4, 36 + bytes, true);
-    ascii(8, "WAVEfmt ");
-    view.setUint32(16, 16, true);
-    view.setUint16(20, 1, true); // PCM
-    view.setUint16(22, 2, true);
-    view.setUint32(24, RATE, true);
-    view.setUint32(28, RATE * 4, true);
-    view.setUint16(32, 4, true);
-    view.setUint16(34, 16, true);
-    ascii(36, "data");
-    view.setUint32(40, bytes, true);
-    const samples = new Int16Array(view.buffer, 44);
-    this.sides.forEach((side, channel) => {
-      side.forEach((frame, n) => {
-        for (let i = 0; i < FRAME; i++) samples[2 * (n * FRAME + i) + channel] = frame[i];
+    const silence = new Int16Array(FRAME);
+    const frames = Array.from({ length: Math.max(...this.sides.map((s) => s.length)) }, (_, n) => {
+      const both = new Int16Array(2 * FRAME);
+      this.sides.forEach((side, channel) => {
+        (side[n] ?? silence).forEach((sample, i) => (both[2 * i + channel] = sample));
       });
+      return both;
     });
-    return new Blob([view], { type: "audio/wav" });
+    return new Blob([wav(frames, RATE, 2)], { type: "audio/wav" });
   }
+}
 
-  /** Lines with the time of their first word, broken at sentences and pauses. */
-  transcript() {
-    const lines = [];
-    let last = null;
-    for (const { at, text } of this.words) {
-      const ended = last && /[.!?]\s*$/.test(last.text) && text.startsWith(" ");
-      if (!last || ended || at - last.until > 2) lines.push((last = { at, text: "" }));
-      last.text += text;
-      last.until = at;
-    }
-    const clock = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStart(2, "0")}`;
-    const text = lines.map((line) => `[${clock(line.at)}] ${line.text.trim()}\n`).join("");
-    return new Blob([text], { type: "text/plain" });
+/** A WAV file of 16-bit samples in pieces, channels interleaved. */
+export function wav(pieces, rate, channels = 1) {
+  const bytes = 2 * pieces.reduce((size, piece) => size + piece.length, 0);
+  const view = new DataView(new ArrayBuffer(44 + bytes));
+  const ascii = (at, text) => {
+    [...text].forEach((c, i) => view.setUint8(at + i, c.charCodeAt(0)));
+  };
+  ascii(0, "RIFF");
+  view.setUint32(4, 36 + bytes, true);
+  ascii(8, "WAVEfmt ");
+  view.setUint32(16, 16, true);
+  view.setUint16(20, 1, true); // PCM
+  view.setUint16(22, channels, true);
+  view.setUint32(24, rate, true);
+  view.setUint32(28, rate * 2 * channels, true);
+  view.setUint16(32, 2 * channels, true);
+  view.setUint16(34, 16, true);
+  ascii(36, "data");
+  view.setUint32(40, bytes, true);
+  const samples = new Int16Array(view.buffer, 44);
+  let at = 0;
+  for (const piece of pieces) {
+    samples.set(piece, at);
+    at += piece.length;
   }
+  return view;
 }
 
 function toInt16(pcm) {
@@ -85,13 +87,4 @@ function toInt16(pcm) {
     out[i] = Math.max(-1, Math.min(1, pcm[i])) * 32767;
   }
   return out;
-}
-
-/** Gives a file to the browser to save. */
-export function save(blob, name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }

@@ -84,9 +84,10 @@ function openMicrophone(deviceId) {
 }
 
 /** Fills the two lists of devices; names are known once the microphone was allowed. */
-export async function listDevices(inputs, outputs) {
+export async function listDevices(inputs, outputs = null) {
   const devices = (await navigator.mediaDevices?.enumerateDevices?.()) ?? [];
   for (const [list, kind] of [[inputs, "audioinput"], [outputs, "audiooutput"]]) {
+    if (!list) continue;
     const chosen = list.value;
     const found = devices.filter((d) => d.kind === kind && d.deviceId !== "default");
     list.replaceChildren(new Option("Default", ""));

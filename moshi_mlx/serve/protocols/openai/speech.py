@@ -30,12 +30,14 @@ class Wanted:
         voice: as it was given.
         form: of the sound, a key of ``FORMATS``.
         events: whether the sound comes in server-sent events.
+        seed: the same gives the same speech; None draws one. Not OpenAI's.
     """
 
     text: str
     voice: object
     form: str
     events: bool
+    seed: int | None = None
 
 
 def read_request(body: bytes) -> Wanted:
@@ -60,7 +62,10 @@ def read_request(body: bytes) -> Wanted:
         raise Refused(400, "speed must be a number from 0.25 to 4.", "speed")
     if speed is not None and speed != 1:
         raise Refused(400, "this model speaks at speed 1 only.", "speed")
-    return Wanted(text, fields.get("voice"), form, stream == "sse")
+    seed = fields.get("seed")
+    if seed is not None and not (type(seed) is int and 0 <= seed < 2**53):
+        raise Refused(400, "seed must be a whole number from 0 to 2**53 - 1.", "seed")
+    return Wanted(text, fields.get("voice"), form, stream == "sse", seed)
 
 
 def _chosen(
@@ -100,7 +105,7 @@ async def _sound(
     """Bytes or events of a speech; what fails after its first sound ends it."""
     sounded = False
     try:
-        async with await service.speech.speak(voice) as speaking:
+        async with await service.speech.speak(voice, seed=wanted.seed) as speaking:
             await speaking.put(wanted.text)
             await speaking.finish()
             async for pcm in speaking:

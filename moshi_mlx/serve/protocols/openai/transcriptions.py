@@ -14,7 +14,7 @@ from ...service import Service
 from ...speech import SpeechService
 from .errors import error_event, event, refused
 from .forms import posted
-from .transcripts import FORMS, TEXTS, as_json, as_text
+from .transcripts import FORMS, TEXTS, as_json, as_text, timed
 
 if TYPE_CHECKING:
     from fastapi import Request, Response
@@ -153,6 +153,8 @@ async def _streamed(
             rate = (await speech.listening()).stt.sample_rate
             whole = Transcript.of(noticed, len(sound) / rate)
             told = as_json(whole, "json", asked.language, False)
+            if asked.words:  # not OpenAI's, which streams no times
+                told["words"] = timed(whole)
             yield event({"type": "transcript.text.done", **told})
         except Exception as error:
             yield error_event(error, str(asked.path))

@@ -42,11 +42,16 @@ def as_json(
     segments = [_segment(i, turn.words) for i, turn in enumerate(found.turns)]
     verbose = {**common, "language": language, "segments": segments, "usage": usage}
     if words:
-        verbose["words"] = [
-            {"word": word.text, "start": word.start_s, "end": word.end_s}
-            for word in found.words
-        ]
+        verbose["words"] = timed(found)
     return verbose
+
+
+def timed(found: Transcript) -> list[dict[str, Any]]:
+    """The words with their times."""
+    return [
+        {"word": word.text, "start": word.start_s, "end": word.end_s}
+        for word in found.words
+    ]
 
 
 def _segment(number: int, words: list[Word]) -> dict[str, Any]:

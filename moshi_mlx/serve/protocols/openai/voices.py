@@ -18,8 +18,12 @@ async def voices(service: Service, _request: "Request") -> "Response":
     from fastapi.responses import JSONResponse
 
     speech = service.speech
-    names = [*speech.voice_map, *await speech.voices.names(), *THEIR_VOICES]
-    told = [{"id": name, "name": name} for name in dict.fromkeys(names)]
+    own = await speech.voices.names()
+    names = [*speech.voice_map, *own, *THEIR_VOICES]
+    told = [
+        {"id": name, "name": name, **({} if name in own else {"alias": True})}
+        for name in dict.fromkeys(names)
+    ]
     return JSONResponse({"voices": told})
 
 
