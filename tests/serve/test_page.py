@@ -91,6 +91,7 @@ class Visit:
         permissions = ["microphone"] if may_listen else []
         self.context = browser.new_context(permissions=permissions, **screen)
         self.page: Page = self.context.new_page()
+        self.page.set_default_timeout(1000 * WAIT)
         self.errors: list[str] = []
         self.received: list[np.ndarray] = []
         self.sent: list[np.ndarray] = []
