@@ -42,10 +42,10 @@ export class Ears {
         for (const pcm of this.early.splice(0)) this.put(pcm);
         break;
       case "Word":
-        this.on.word(message.text, this.skippedS + message.start_time);
+        if (this.ready) this.on.word(message.text, this.skippedS + message.start_time);
         break;
       case "EndWord":
-        this.on.ended(this.skippedS + message.stop_time);
+        if (this.ready) this.on.ended(this.skippedS + message.stop_time);
         break;
       case "Marker":
         if (message.id === this.turn) this.close();
@@ -72,6 +72,7 @@ export class Ears {
   /** Forgets the sound: the next frame begins another. */
   restart() {
     this.begin();
+    this.ready = false; // until the server is: what comes is of the old sound
     this.send({ type: "Init" });
   }
 

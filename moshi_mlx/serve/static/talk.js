@@ -276,6 +276,7 @@ openableSettings((volume) => sound?.setVolume(volume), switchDevices);
 $("save-audio").onclick = () => save(recording.wav(), dated(".wav", began()));
 $("save-text").onclick = () => save(transcript.asText(), dated(".txt", began()));
 $("suggestions").querySelector("span").textContent = SUGGESTIONS.map((s) => `“${s}”`).join(" · ");
+
 /** What a key does while the conversation is shown; null for nothing. */
 export function buttonOf(key) {
   const keys = { " ": $("talk"), m: $("mute"), r: $("restart") };
