@@ -75,7 +75,12 @@ def microphone(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser(microphone) -> Iterator[Browser]:
-    plays = f"--use-file-for-fake-audio-capture={microphone}%noloop"
+    yield from launched(f"{microphone}%noloop")
+
+
+def launched(heard: str) -> Iterator[Browser]:
+    """A browser whose microphone plays a file."""
+    plays = f"--use-file-for-fake-audio-capture={heard}"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=[*FLAGS, plays]
