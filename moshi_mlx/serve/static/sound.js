@@ -67,7 +67,7 @@ export async function openSound({ input, output, volume, onFrame, onPlayback, on
     forget: () => speaker.port.postMessage("forget"),
     async close() {
       stream.getTracks().forEach((track) => track.stop());
-      await context.close();
+      if (context.state !== "closed") await context.close();
     },
   };
 }
