@@ -13,10 +13,10 @@ from moshi_mlx.audio import read
 from moshi_mlx.audio.encode import encoded
 from moshi_mlx.documents.word_files import words_as_srt, words_as_vtt
 from moshi_mlx.documents.words import Word
-from moshi_mlx.serve.gate.limits import Limits
 from moshi_mlx.serve.speech import SpeechService
 from tests.family import listening
 from tests.listening import noise
+from tests.serve.conftest import PATIENT
 from tests.serve.openai.speaking import speaking
 from tests.serve.test_page import CHROMIUM, MISSING, WAIT, Visit, launched, microphone
 from tests.speech import TTS
@@ -80,7 +80,7 @@ def sound_file(seconds: float) -> dict:
 
 
 def test_a_page_shows_tabs_only_for_what_there_is(browser, serve, speech):
-    with_all = Visit(browser, serve(limits=Limits(), speech=speech).url("/"))
+    with_all = Visit(browser, serve(limits=PATIENT, speech=speech).url("/"))
     tabs = with_all.page.get_by_role("tab")
     expect(tabs).to_have_text(["Talk", "Transcribe", "Speak"])
     tabs.first.focus()
@@ -92,7 +92,7 @@ def test_a_page_shows_tabs_only_for_what_there_is(browser, serve, speech):
     with_all.page.reload()  # the tab is in the address
     expect(with_all.page.get_by_role("tabpanel", name="Speak")).to_be_visible()
 
-    moshi_alone = Visit(browser, serve(limits=Limits()).url("/"))
+    moshi_alone = Visit(browser, serve(limits=PATIENT).url("/"))
     moshi_alone.expect_words("#model", "demo")
     expect(moshi_alone.page.get_by_role("tab")).to_have_count(0)
     expect(moshi_alone.page.locator("#talk")).to_be_visible()
@@ -199,7 +199,7 @@ def test_a_speech_that_is_stopped_ends(browser, serve, speech):
 
 
 def test_what_the_user_says_stands_beside_what_moshi_says(browser, serve, speech):
-    visit = Visit(browser, serve(limits=Limits(), speech=speech).url("/"))
+    visit = Visit(browser, serve(limits=PATIENT, speech=speech).url("/"))
     page = visit.page
     expect(page.get_by_role("tab").first).to_be_visible()
     page.click("#talk")
@@ -226,7 +226,7 @@ def test_what_the_user_says_stands_beside_what_moshi_says(browser, serve, speech
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("tab", ["talk", "transcribe", "speak"])
 def test_axe_finds_nothing_on_any_tab(browser, serve, speech, tab, scheme):
-    server = serve(limits=Limits(), speech=speech)
+    server = serve(limits=PATIENT, speech=speech)
     screen = {"color_scheme": scheme, "viewport": {"width": 320, "height": 568}}
     visit = Visit(browser, server.url(f"/#{tab}"), **screen)
     expect(visit.page.locator(f"#panel-{tab}")).to_be_visible()

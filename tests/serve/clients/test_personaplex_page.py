@@ -14,11 +14,11 @@ from playwright.sync_api import expect
 
 import moshi_mlx
 from moshi_mlx.engines.owner import model_thread
-from moshi_mlx.serve.gate.limits import Limits
 from moshi_mlx.serve.gate.security import OTHER_PAGE_POLICY, Policy
 from moshi_mlx.serve.personas import Personas
 from moshi_mlx.serve.service import load_batch
 from tests.persona import personaplex_folder
+from tests.serve.conftest import PATIENT
 from tests.serve.test_page import WAIT, Visit, browser, microphone
 
 __all__ = ["browser", "microphone"]
@@ -44,7 +44,7 @@ def test_nvidias_client_talks_in_the_chosen_persona_and_voice(
     )
     policy = Policy(content_policy=OTHER_PAGE_POLICY)
     server = serve(
-        *(1, Limits(), policy), static=client.parent, batch=batch, personas=personas
+        *(1, PATIENT, policy), static=client.parent, batch=batch, personas=personas
     )
     visit = Visit(browser, server.url("/"))
     page, addresses, kinds = visit.page, list[str](), set[int]()
