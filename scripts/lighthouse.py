@@ -51,6 +51,7 @@ def main() -> None:
 def judged(url: str) -> dict[str, object]:
     """The score of a page, 0 to 100, and what it lost points for."""
     asked = ["--only-categories=accessibility", "--output=json", "--quiet"]
+    asked += ["--max-wait-for-load=300000", "--throttling-method=provided"]
     done = subprocess.run(
         ["npx", "--yes", LIGHTHOUSE, url, *asked, f"--chrome-flags={FLAGS}"],
         env={**os.environ, "CHROME_PATH": chromium()},

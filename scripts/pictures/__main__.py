@@ -18,6 +18,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import numpy as np  # noqa: E402
 from browser import photograph  # noqa: E402
+from models import TRAIN, in_place  # noqa: E402
 from terminal import LIVE, draw, record  # noqa: E402
 
 import moshi_mlx  # noqa: E402
@@ -29,7 +30,8 @@ PICTURES = ROOT / "docs" / "pictures"
 QUESTIONS = Path(moshi_mlx.__file__).parent / "demo" / "questions"
 BIN = Path(sys.executable).parent  # not resolved: a virtual environment's own
 
-# What is typed, by the picture's name. Each runs in a folder that holds question.wav.
+# What is typed, by the picture's name. Each runs in a folder that holds question.wav,
+# and what models.py puts there for the names in braces.
 LINES = {
     "help": "moshi-mlx --help",
     "chat": "moshi-mlx chat --model demo --temp 0 --device-buffer 200",
@@ -37,6 +39,17 @@ LINES = {
     "info": "moshi-mlx info demo",
     "doctor": "moshi-mlx doctor",
     "bench": "moshi-mlx bench --model demo",
+    "transcribe": "moshi-mlx transcribe question.wav --model {stt}",
+    "speak": "moshi-mlx speak Hello! --model {tts} -o hello.wav",
+    "voices": "moshi-mlx voices --model {tts} --voice-repo {voices}",
+    "translate": "moshi-mlx translate --model {hibiki} question.wav english.wav",
+    "complete": "moshi-mlx complete Hello --model {helium} --steps 12",
+    "codec": "moshi-mlx codec encode question.wav --model demo --codebooks 8",
+    "annotate": "moshi-mlx annotate {talks} --model {stt}",
+    "finetune": f"moshi-mlx finetune --model demo --data {{recordings}} {TRAIN}",
+    "fuse": "moshi-mlx fuse --model demo --adapter-path {adapters} --save-path mine",
+    "quantize": "moshi-mlx quantize demo demo-q8 --recipe q8",
+    "convert": "moshi-mlx convert demo demo-torch --format pytorch",
 }
 SERVE = "moshi-mlx serve --model demo --port 0 --no-browser"
 SOUND = ("chat", "doctor")  # these want a microphone and a loudspeaker
@@ -56,21 +69,22 @@ def main() -> None:
             if name == "page":
                 photograph(SERVE.split(), folder / "question.wav", folder, PICTURES)
             else:
-                screen = (_with_sound if name in SOUND else _alone)(name, folder)
-                draw(screen, PICTURES / f"{name}.svg", LINES[name])
+                line = in_place(folder, LINES[name])
+                screen = (_with_sound if name in SOUND else _alone)(name, line, folder)
+                draw(screen, PICTURES / f"{name}.svg", line)
         print(name)
 
 
-def _alone(name: str, folder: Path) -> "Screen":
-    return record(LINES[name].split(), folder)
+def _alone(_name: str, line: str, folder: Path) -> "Screen":
+    return record(line.split(), folder)
 
 
-def _with_sound(name: str, folder: Path) -> "Screen":
+def _with_sound(name: str, typed: str, folder: Path) -> "Screen":
     """Somebody asks, and the loudspeaker answers: both are PulseAudio's."""
     from tests.sound_devices.pulse import Pulse
 
     pulse = Pulse()
-    line = LINES[name].split()
+    line = typed.split()
     try:
         question = moshi_mlx.audio.read(folder / "question.wav", RATE)[0]
         before, after = int(ASKED_S * RATE), int(TAKEN_S * RATE)
