@@ -185,12 +185,13 @@ def serve(
 ) -> None:
     """Talk with Moshi in the browser, and give programs speech.
 
-    Open the page and press the button; with --stt and --tts it has tabs for transcribing
-    and speaking. Kyutai's web client, python -m moshi.client and the Rust client can
-    connect to /api/chat too. With --stt, --tts, --translate and --text, programs can
-    transcribe, speak, translate and complete texts: those that know OpenAI's API at
-    /v1, those that know Kyutai's moshi-server (Unmute, Kyutai's scripts) at /api. Then
-    there is a Moshi only if --model names one. --model demo serves the whole demo.
+    Open the page and press the button; with --stt and --tts it has tabs for
+    transcribing and speaking. Kyutai's web client, python -m moshi.client and the Rust
+    client can connect to /api/chat too. With --stt, --tts, --translate and --text,
+    programs can transcribe, speak, translate and complete texts: those that know
+    OpenAI's API at /v1, those that know Kyutai's moshi-server (Unmute, Kyutai's
+    scripts) at /api. Then there is a Moshi only if --model names one. --model demo
+    serves the whole demo.
     """
     del steps
     from ..utils.extras import require
