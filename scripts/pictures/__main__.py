@@ -41,15 +41,13 @@ LINES = {
     "bench": "moshi-mlx bench --model demo",
     "transcribe": "moshi-mlx transcribe question.wav --model {stt}",
     "speak": "moshi-mlx speak Hello! --model {tts} -o hello.wav",
-    "voices": "moshi-mlx voices --model {tts} --voice-repo {voices}",
-    "translate": "moshi-mlx translate --model {hibiki} question.wav english.wav",
-    "complete": "moshi-mlx complete Hello --model {helium} --steps 12",
+    "voices": "moshi-mlx voices --model {speaker} --voice-repo {voices}",
     "codec": "moshi-mlx codec encode question.wav --model demo --codebooks 8",
     "annotate": "moshi-mlx annotate {talks} --model {stt}",
     "finetune": f"moshi-mlx finetune --model demo --data {{recordings}} {TRAIN}",
     "fuse": "moshi-mlx fuse --model demo --adapter-path {adapters} --save-path mine",
-    "quantize": "moshi-mlx quantize demo demo-q8 --recipe q8",
-    "convert": "moshi-mlx convert demo demo-torch --format pytorch",
+    "quantize": "moshi-mlx quantize {hibiki} hibiki-q8 --recipe q8g32",
+    "convert": "moshi-mlx convert {hibiki} hibiki-mlx",
 }
 SERVE = "moshi-mlx serve --model demo --port 0 --no-browser"
 SOUND = ("chat", "doctor")  # these want a microphone and a loudspeaker
@@ -70,6 +68,9 @@ def main() -> None:
                 photograph(SERVE.split(), folder / "question.wav", folder, PICTURES)
             else:
                 line = in_place(folder, LINES[name])
+                if line is None:
+                    print(f"{name}: left out, the demo has no such model")
+                    continue
                 screen = (_with_sound if name in SOUND else _alone)(name, line, folder)
                 draw(screen, PICTURES / f"{name}.svg", line)
         print(name)

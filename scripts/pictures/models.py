@@ -1,8 +1,4 @@
-"""What the pictures' commands need beside the demo: recordings, and small models.
-
-Where the demo has no model of a kind, a small random one takes its place: its screen is
-that of a real run, and its words mean nothing.
-"""
+"""What the pictures' commands need beside the demo: recordings, voices, a model."""
 
 import shutil
 import subprocess
@@ -10,29 +6,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 from moshi_mlx.serve.models import family
-from tests.family import listening, translating, writing
+from tests.family import translating
 from tests.finetune.made import listed, recording
 from tests.speech import TTS
 
 WORDS = [("hello", 0.3, 0.7), ("there", 0.8, 1.2), ("friend", 1.4, 1.9)]
 
 
-def in_place(folder: Path, line: str) -> str:
-    """The line to type, when what it needs lies in ``folder``."""
+def in_place(folder: Path, line: str) -> str | None:
+    """The line to type, when what it needs lies in ``folder``.
+
+    None if the demo has no model of that kind: random words are no picture.
+    """
     for name, make in MADE.items():
         if f"{{{name}}}" in line:
-            line = line.replace(f"{{{name}}}", make(folder))
+            made = make(folder)
+            if made is None:
+                return None
+            line = line.replace(f"{{{name}}}", made)
     return line
-
-
-def _stt(folder: Path) -> str:
-    return family("demo", "stt") or listening(folder / "listener").name
-
-
-def _tts(folder: Path) -> str:
-    if name := family("demo", "tts"):
-        return name
-    return shutil.copytree(TTS, folder / "speaker").name
 
 
 def _voices(folder: Path) -> str:
@@ -69,12 +61,12 @@ def _adapters(folder: Path) -> str:
 
 
 TRAIN = "--rank 4 --window 4 --batch-size 1 --iters 6 --steps-per-report 2"
-MADE: dict[str, Callable[[Path], str]] = {
-    "stt": _stt,
-    "tts": _tts,
+MADE: dict[str, Callable[[Path], str | None]] = {
+    "stt": lambda _: family("demo", "stt"),
+    "tts": lambda _: family("demo", "tts"),
+    "speaker": lambda folder: shutil.copytree(TTS, folder / "speaker").name,
     "voices": _voices,
     "hibiki": lambda folder: translating(folder / "hibiki").name,
-    "helium": lambda folder: writing(folder / "helium").name,
     "recordings": _recordings,
     "talks": _talks,
     "adapters": _adapters,
