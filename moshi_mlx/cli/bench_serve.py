@@ -13,10 +13,10 @@ def bench_serve(
     counts: Sequence[int],
     as_json: bool,
 ) -> None:
-    """Print what clients wait for their first sound, and for their final word.
+    """Print what clients wait for a reply, their first sound, and their final word.
 
     Args:
-        model: a family, whose ear and mouth are measured.
+        model: a Moshi, and the models that come with it.
         models: the model that listens, the one that speaks, and where its voices are;
             the family's by default.
         counts: how many clients ask at once.
@@ -25,24 +25,35 @@ def bench_serve(
     """
     from ..audio.files import read
     from ..bench.machine import machine
+    from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.source import DEMO_FOLDER
+    from ..engines.duplex.load import load_moshi
+    from ..engines.owner import model_thread
     from ..errors import ConfigError
     from ..serve.measure import waits
     from ..serve.models import family, speech_service
-    from ..serve.places import LISTENS, SPEAKS, FrameTime
+    from ..serve.places import CONVERSES, LISTENS, SPEAKS, FrameTime
+    from ..serve.service import load_batch
 
     stt, tts, voices = models
     stt, tts = stt or family(model, "stt"), tts or family(model, "tts")
-    if stt is None and tts is None:
+    steps = {CONVERSES: model, LISTENS: stt, SPEAKS: tts}
+    if not any(steps.values()):
         raise ConfigError(
-            "bench --serve needs a model that listens or speaks: add --stt or --tts."
+            "bench --serve needs a model: name a Moshi with --model, or add --stt or "
+            "--tts."
         )
-    speech = speech_service(
-        max(counts), FrameTime((LISTENS, SPEAKS)), stt=stt, tts=tts, voice_repo=voices
-    )
+    time = FrameTime(name for name, there in steps.items() if there)
+    speech = speech_service(max(counts), time, stt=stt, tts=tts, voice_repo=voices)
     sound = read(DEMO_FOLDER / "questions" / "planet.wav")[0]
     with status("timing"):
-        found = asyncio.run(waits(speech, counts, sound))
+        batch = None
+        if model is not None:
+            info = CheckpointInfo.find(model)
+            info.kind.check("listens", info.name)
+            thread, most = model_thread(), max(counts)
+            batch = load_batch(thread, lambda: load_moshi(info=info), most, time=time)
+        found = asyncio.run(waits(speech, counts, sound, batch=batch))
     if as_json:
         results = [wait.to_json() for wait in found]
         print_json("bench-serve", {"machine": machine(), "results": results})

@@ -1,6 +1,8 @@
 """One sound that a client sends: what is noticed in it comes back."""
 
+from collections import deque
 from collections.abc import AsyncIterator
+from time import perf_counter
 
 from ..audio.framing import Framer
 from ..audio.samples import Pcm, as_finite
@@ -32,6 +34,7 @@ class Ears(LiveStream[Heard]):
         super().__init__(thread, batch, row, tally)
         self._row = row
         self._framer = Framer(batch.frame_size)
+        self._flushing: deque[tuple[int | None, float]] = deque()  # ids, since when
         self.sample_rate = batch.stt.sample_rate
         self.delay_s = batch.stt.delay_s
         self.pause_lengths_s = batch.stt.pause_lengths_s
@@ -60,6 +63,8 @@ class Ears(LiveStream[Heard]):
             rest = self._framer.flush()
             assert rest is not None
             await self._give(rest)
+        if id is not None or last:
+            self._flushing.append((id, perf_counter()))
         await self._give(Flush(id, last))
 
     async def end(self) -> None:
@@ -69,6 +74,7 @@ class Ears(LiveStream[Heard]):
     async def restart(self) -> None:
         """Forget the sound: what comes next is another one."""
         self._framer = Framer(self._framer.size)
+        self._flushing.clear()
         await self._give(Restart())
 
     async def _give(self, item: Pcm | Marker | Flush | Restart) -> None:
@@ -79,8 +85,19 @@ class Ears(LiveStream[Heard]):
         while not self.heard.ended:
             heard = await self._next()
             self.heard = heard
+            self._note(heard)
             for event in sorted(heard.events, key=_rank):
                 yield event
+
+    def _note(self, heard: Heard) -> None:
+        """Count how long flushes took, once their last words have come."""
+        told = [event.id for event in heard.events if isinstance(event, Marker)]
+        while self._flushing and (heard.ended or told):
+            id, since = self._flushing[0]
+            if not heard.ended and told.pop(0) != id:
+                continue
+            self._flushing.popleft()
+            self._tally.final.observe(perf_counter() - since)
 
 
 def _rank(event: Event | Marker) -> int:

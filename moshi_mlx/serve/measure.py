@@ -1,16 +1,20 @@
-"""How long a server's clients wait: for the first sound, and for the final word.
+"""How long a server's clients wait: for a reply, the first sound and the final word.
 
 Clients are rows of the batches, as protocols open them; the network is not measured.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 from ..audio.framing import FRAME, FRAME_MS
 from ..audio.samples import Pcm
+from ..engines.duplex.batch import Batch
+from ..engines.duplex.session import DuplexSession
+from ..engines.owner import model_thread
 from ..errors import NoPlace
 from ..utils.trace import percentile
 from .ears import Flushed
@@ -18,6 +22,7 @@ from .speech import SpeechService
 
 SENTENCE = "good morning it is nice to hear from you again"
 ROUNDS = 5  # of each number of clients
+_PATIENCE_S = 10.0  # for the last replies
 
 
 @dataclass(frozen=True)
@@ -25,10 +30,11 @@ class Wait:
     """What clients that came together waited for.
 
     Attributes:
-        what: "first audio" or "final word".
+        what: "reply", "first audio" or "final word".
         clients: how many asked at once.
         refused: those for whom there was no place, in all rounds.
-        waits_s: of the others, one for each client and round.
+        waits_s: of the others: one for each client and round; of "reply", one for each
+            frame.
     """
 
     what: str
@@ -76,34 +82,105 @@ async def final_word(speech: SpeechService, sound: Pcm) -> float:
         return perf_counter() - ended
 
 
+async def replies(batch: Batch, sound: Pcm) -> list[float]:
+    """Seconds from each frame of a conversation, sent as it is spoken, to its reply.
+
+    Args:
+        sound: float32 ``[S]`` at 24 kHz.
+
+    Raises: NoPlace where all rows are taken.
+    """
+
+    def opened() -> DuplexSession:
+        if batch.free == 0:
+            raise NoPlace("all places to talk are taken.")
+        return batch.open()
+
+    session = await batch.moshi.owner.arun(opened)
+    lags: list[float] = []
+    line = model_thread().open(
+        *(lambda: session, lambda answer: lags.append(answer.lag_s)),
+        limit_ms=60_000,
+        together=batch.step,
+    )
+    frames = [sound[at : at + FRAME] for at in range(0, len(sound) - FRAME + 1, FRAME)]
+    began = perf_counter()
+    try:
+        for number, frame in enumerate(frames, 1):
+            line.put(frame)
+            await asyncio.sleep(began + number * FRAME_MS / 1000 - perf_counter())
+        until = perf_counter() + _PATIENCE_S
+        while len(lags) < len(frames) and perf_counter() < until:
+            await asyncio.sleep(0.01)
+        return lags
+    finally:
+        line.close()
+        await asyncio.shield(asyncio.ensure_future(session.aclose()))
+
+
 async def waits(
-    speech: SpeechService, counts: Sequence[int], sound: Pcm, rounds: int = ROUNDS
+    speech: SpeechService,
+    counts: Sequence[int],
+    sound: Pcm,
+    rounds: int = ROUNDS,
+    batch: Batch | None = None,
 ) -> list[Wait]:
     """What so many clients at once wait, for each of ``counts``.
 
+    Args:
+        batch: conversations. They are measured too, and one of them goes on while the
+            other clients are.
+
     Raises: what loading a model raises.
     """
-    asked: dict[str, Callable[[], Awaitable[float]]] = {}
+    asked: dict[str, Callable[[], Awaitable[list[float]]]] = {}
     if speech.tts is not None:
-        asked["first audio"] = lambda: first_audio(speech)
         await first_audio(speech)  # loads the model and the voice
     if speech.stt is not None:
-        asked["final word"] = lambda: final_word(speech, sound)
         await speech.listening()
+    if batch is not None:
+        asked["reply"] = lambda: replies(batch, sound)
+    if speech.tts is not None:
+        asked["first audio"] = lambda: _once(first_audio(speech))
+    if speech.stt is not None:
+        asked["final word"] = lambda: _once(final_word(speech, sound))
     found = []
     for what, ask in asked.items():
-        for clients in counts:
-            together = [await _together(ask, clients) for _ in range(rounds)]
-            told = [wait for each in together for wait in each]
-            taken = [wait for wait in told if wait is not None]
-            found.append(Wait(what, clients, len(told) - len(taken), taken))
+        beside = batch if what != "reply" else None
+        async with _talking(beside, sound):
+            for clients in counts:
+                together = [await _together(ask, clients) for _ in range(rounds)]
+                told = [wait for each in together for wait in each]
+                taken = [wait for wait in told if wait is not None]
+                waited = [seconds for wait in taken for seconds in wait]
+                found.append(Wait(what, clients, len(told) - len(taken), waited))
     return found
 
 
+async def _once(wait: Awaitable[float]) -> list[float]:
+    return [await wait]
+
+
+@asynccontextmanager
+async def _talking(batch: Batch | None, sound: Pcm) -> AsyncIterator[None]:
+    """A conversation goes on meanwhile, where there is a model for it."""
+
+    async def talk() -> None:
+        while batch is not None:
+            await replies(batch, sound)
+
+    talking = asyncio.ensure_future(talk())
+    try:
+        yield
+    finally:
+        talking.cancel()
+        await asyncio.gather(talking, return_exceptions=True)
+
+
 async def _together(
-    ask: Callable[[], Awaitable[float]], clients: int
-) -> list[float | None]:
-    async def one() -> float | None:
+    ask: Callable[[], Awaitable[list[float]]], clients: int
+) -> list[list[float] | None]:
+    async def one() -> list[float] | None:
         try:
             return await ask()
         except NoPlace:

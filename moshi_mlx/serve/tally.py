@@ -51,6 +51,9 @@ class Tally:
         self.num_steps = Spread(
             f"{prefix}_{middle}_num_steps", "Steps of a connection.", NUM_STEPS
         )
+        self.final = Spread(
+            "moshi_final_word_seconds", "From a sound's end to its last word.", FIRST_S
+        )
         self.first = Spread(
             "moshi_first_audio_seconds", "From text to the first sound.", FIRST_S
         )
@@ -96,6 +99,5 @@ class Tally:
         lines += [f"# HELP {name} Rows in use.", f"# TYPE {name} gauge"]
         lines.append(f'{name}{{handler="all"}} {self.open}')
         lines += [*self.step.lines(), *self.num_steps.lines()]
-        if self._prefix == "py":
-            lines += self.first.lines()
+        lines += (self.first if self._prefix == "py" else self.final).lines()
         return "\n".join(lines) + "\n"

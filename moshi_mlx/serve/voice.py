@@ -8,8 +8,11 @@ from ..documents.words import Word
 from ..engines.thread import ModelThread
 from ..engines.tts.batch import Spoken, TTSBatch, TTSRow
 from ..engines.tts.live_voice import LiveVoice
+from ..errors import ConfigError
 from .live_stream import LiveStream
 from .tally import Tally
+
+MOST_WAITING = 1_000_000  # characters that the model has not read
 
 
 class Voice(LiveStream[Spoken]):
@@ -28,11 +31,21 @@ class Voice(LiveStream[Spoken]):
         self.words: list[Word] = []
         self._began: float | None = None
         self._sounded = False
+        self._given = 0  # characters
 
     async def put(self, text: str) -> None:
-        """Take more text; a word ends at white space, a piece may end within one."""
+        """Take more text; a word ends at white space, a piece may end within one.
+
+        Raises: ConfigError where too much waits to be read.
+        """
         if self._began is None and text.strip():
             self._began = perf_counter()
+        self._given += len(text)
+        if self._given - self._row.read_chars > MOST_WAITING:
+            raise ConfigError(
+                f"more than {MOST_WAITING:,} characters of text wait to be read: send "
+                "text as it is spoken."
+            )
         self._row.inbox.append(text)
         self._tick()
 

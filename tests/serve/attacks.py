@@ -234,12 +234,15 @@ KINDS: dict[str, Callable[[int], Iterator[None]]] = {
 
 def attack(port: int, seconds: float, kinds: list[str]) -> None:
     """Do each kind for a while, in turn, until the time is over."""
+    from tests.serve.speech_attacks import SPEECH
+
+    known = KINDS | SPEECH
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         for kind in kinds:
             turn = min(until, time.monotonic() + 2)
             with contextlib.suppress(OSError):
-                for _ in KINDS[kind](port):
+                for _ in known[kind](port):
                     if time.monotonic() > turn:
                         break
             time.sleep(0.02)  # a connection refused costs the attacker something too

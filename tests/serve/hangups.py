@@ -54,7 +54,7 @@ class Target:
         """Places in use, of all kinds."""
         speech, batch = self.service.speech, self.service.batch
         rows = [model.value.taken for model in (speech.stt, speech.tts) if _here(model)]
-        talks = 0 if batch is None else sum(s is not None for s in batch._taken)
+        talks = 0 if batch is None else batch.rows - batch.free
         return sum(rows) + talks + self.service.lobby.taken + speech._busy
 
 

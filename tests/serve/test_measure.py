@@ -20,6 +20,20 @@ def test_waits_are_measured_for_each_number_of_clients_and_refusals_counted():
         assert 0 < told["p50_ms"] <= told["p95_ms"] < 60_000
 
 
+def test_conversations_are_measured_and_one_goes_on_beside_the_others(batch):
+    sound = noise(0.4)
+    found = asyncio.run(waits(small(rows=2), [1, 3], sound, rounds=2, batch=batch))
+    assert [wait.what for wait in found] == [
+        *("reply", "reply", "first audio", "first audio", "final word", "final word")
+    ]
+    one, three = found[:2]
+    assert (one.refused, three.refused) == (0, 2), "two at a time"
+    frames = len(sound) // 1920
+    assert len(one.waits_s) == 2 * frames and len(three.waits_s) == 4 * frames
+    assert all(0 < wait < 60 for found_ in found for wait in found_.waits_s)
+    assert batch.free == batch.rows
+
+
 def test_nothing_to_measure_is_one_sentence(capsys):
     from moshi_mlx.cli.main import main
 

@@ -18,8 +18,11 @@ from pathlib import Path
 import numpy as np
 
 import moshi_mlx
+from tests.family import listening
 from tests.serve.attacks import HOST, KINDS
 from tests.serve.client import AUDIO, joined
+from tests.serve.speech_attacks import SPEECH
+from tests.speech import TTS
 
 FRAMES = 125  # 10 s
 FRAME_S = 0.08
@@ -56,13 +59,16 @@ class State:
 
 
 class Server:
-    """``moshi-mlx serve`` on a free port, as people run it."""
+    """``moshi-mlx serve`` on a free port, as people run it: with the demo's Moshi, and
+    small models that listen and speak."""
 
     def __init__(self, folder: Path, *options: str):
         self.log, self.recordings = folder / "log", folder / "recordings"
         command = "from moshi_mlx.cli.main import main; import sys; sys.exit(main())"
         arguments = ["serve", "--model", "demo", "--port", "0", "--no-browser"]
         arguments += ["--max-sessions", "4", "--record", str(self.recordings), *options]
+        arguments += ["--stt", str(listening(folder / "stt")), "--tts", str(TTS)]
+        arguments += ["--voice-repo", str(TTS), "--preload"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", command, *arguments],
@@ -169,7 +175,7 @@ def main() -> None:
             state = server.state()
             print(f"before: {before}; {state}")
             for kind in sys.argv[1:] or [None]:
-                kinds = list(KINDS) if kind is None else [kind]
+                kinds = list(KINDS | SPEECH) if kind is None else [kind]
                 during = conversation_under_attack(server.port, kinds)
                 slower = during.interval_p95_s / before.interval_p95_s
                 print(f"{kind or 'all kinds'}: {during}, p95 x {slower:.2f}", end="; ")

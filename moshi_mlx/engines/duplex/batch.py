@@ -103,6 +103,11 @@ class Batch(Closing):
         taken = sum(session is not None for session in self._taken())
         return f"<Batch of {self.moshi.name}: {taken} of {self.rows} rows taken>"
 
+    @property
+    def free(self) -> int:
+        """Rows that nobody has."""
+        return self._taken().count(None)
+
     def open(
         self,
         sampling: Sampling | None = None,

@@ -18,32 +18,14 @@ from ...modules.conditioner import ConditionAttributes
 from ...utils.sampling import new_seed
 from ..live_batch import LiveBatch, LiveRow
 from ..row_codec import make_row_codec
-from .live_voice import LiveVoice
+from .live_voice import LiveVoice, Spoken
 from .model import SpeechModel
 from .row import SpeechRow
 from .run import SpeechRun
 from .wording import Wording
 
+READ_CHARS = 4096  # of a row's text in a step, a thousand times what a step says
 KEPT_PREFIXES = 8  # recordings that are kept ready to be continued
-
-
-@dataclass(frozen=True)
-class Spoken:
-    """What a row said in a step.
-
-    Attributes:
-        pcm: float32 ``[1920]``; None where the step brought no sound.
-        words: that have ended, with their times in the sound.
-        more: whether the row can go on without more text.
-        ended: whether everything has been said.
-        error: what is wrong with its text; the speech ends with it.
-    """
-
-    pcm: Pcm | None = None
-    words: Sequence[Word] = ()
-    more: bool = False
-    ended: bool = False
-    error: MoshiError | None = None
 
 
 @dataclass(frozen=True)
@@ -72,12 +54,24 @@ class TTSRow(LiveRow["TTSBatch"]):
         self.wording = Wording(batch.tts, batch.padding_between)
         self.frames = 0  # that the model has said, a recording's included
         self.error: MoshiError | None = None
+        self.read_chars = 0  # of the text
         self._told = 0  # words
 
     def take(self) -> None:
-        """Read all text that has arrived; ``said`` reports its errors."""
-        while self.inbox and self.error is None:
+        """Read text that has arrived; ``said`` reports its errors.
+
+        A step reads a bounded amount: a book that comes at once would hold up the steps
+        of everybody else while it is cut into words.
+        """
+        left = READ_CHARS
+        while self.inbox and self.error is None and left > 0:
             text = self.inbox.popleft()
+            if text is not None:
+                self.read_chars += min(len(text), left)
+                if len(text) > left:
+                    self.inbox.appendleft(text[left:])
+                    text = text[:left]
+                left -= len(text)
             if self.wording.finished:
                 continue
             try:
@@ -107,7 +101,8 @@ class TTSRow(LiveRow["TTSBatch"]):
             state, offset = self._speech.state, self._speech.offset
             words = self.wording.words(state, offset, self.voice.steps)
             new, self._told = words[self._told : known], known
-        return Spoken(pcm, new, not ended and self.may_step, ended)
+        more = self.may_step or bool(self.inbox)
+        return Spoken(pcm, new, more and not ended, ended)
 
     @property
     def _speech(self) -> SpeechRow:

@@ -78,7 +78,9 @@ def is_news(record: logging.LogRecord) -> bool:
     uvicorn takes what a client did wrong for an error of the server.
     """
     clients_fault = str(record.msg).startswith(_CLIENTS_FAULTS)
-    return not clients_fault and not isinstance(record.msg, OSError)
+    error = record.exc_info[1] if record.exc_info else record.msg
+    gone = isinstance(error, ConnectionError)  # whoever hangs up is no failure of ours
+    return not (clients_fault or gone or isinstance(record.msg, OSError))
 
 
 def _printable(text: str) -> str:

@@ -4,6 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from moshi_mlx.engines.tts import batch as batches
 from moshi_mlx.engines.tts.batch import TTSBatch, TTSRow
 from moshi_mlx.errors import CheckpointError, ConfigError, NoPlace
 from tests.speech import PREFIX, TTS, VOICES, golden, speaker
@@ -189,3 +190,23 @@ def test_the_decoder_is_started_before_its_codes_are_there():
         with device_calls() as calls:
             next(sound)
         assert calls == [READ, START, READ]
+
+
+def test_a_book_that_comes_at_once_is_read_in_parts_and_said_alike(monkeypatch):
+    def said(most: int) -> tuple[list[str], int]:
+        monkeypatch.setattr(batches, "READ_CHARS", most)
+        batch = TTSBatch(speaker(), 1)
+        row = batch.open(batch.voice(VOICES["a"]), 1)
+        row.inbox.extend(["hello there how ", "are you today in paris", None])
+        words, steps = [], 0
+        while True:
+            told = row.step(np.zeros(0, np.float32))
+            words += [word.text for word in told.words]
+            steps += told.pcm is not None
+            if told.ended:
+                return words, steps
+            assert told.more, "it waits for nothing"
+
+    whole = said(4096)
+    assert " ".join(whole[0]) == "hello there how are you today in paris"
+    assert said(5) == whole

@@ -6,8 +6,8 @@ import socket as sockets
 import numpy as np
 import pytest
 
-from moshi_mlx.engines.tts.row import MOST_UNSAID
-from moshi_mlx.serve import uploads
+from moshi_mlx.engines.tts import row
+from moshi_mlx.serve import uploads, voice
 from moshi_mlx.serve.uploads import MOST_BODY
 from tests.serve.moshi_server.conftest import peer
 from tests.serve.small import VOICE, small
@@ -54,15 +54,28 @@ def test_a_file_is_refused_before_it_fills_the_disk(serve, monkeypatch):
     assert status == 507 and sent < 8 << 20
 
 
-def test_text_that_comes_faster_than_it_is_said_ends_the_speech(serve):
+def test_text_that_comes_faster_than_it_is_said_ends_the_speech(serve, monkeypatch):
+    monkeypatch.setattr(row, "MOST_UNSAID", 20_000)
     server = serve(speech=small())
     with peer(server, f"/api/tts_streaming?voice={VOICE}&format=PcmMessagePack") as one:
         assert one.receive() == {"type": "Ready"}
-        one.send("Text", text="a " * (MOST_UNSAID + 20_000))
+        one.send("Text", text="a " * 40_000)
         told = [one.receive()]
         while told[-1]["type"] != "Error":
             told.append(one.receive())
     assert "tokens of text wait to be said" in told[-1]["message"]
+
+
+def test_text_that_comes_faster_than_it_is_read_ends_the_speech(serve, monkeypatch):
+    monkeypatch.setattr(voice, "MOST_WAITING", 50_000)
+    server = serve(speech=small())
+    with peer(server, f"/api/tts_streaming?voice={VOICE}&format=PcmMessagePack") as one:
+        assert one.receive() == {"type": "Ready"}
+        one.send("Text", text="hello " * 20_000)
+        told = [one.receive()]
+        while told[-1]["type"] != "Error":
+            told.append(one.receive())
+    assert "characters of text wait to be read" in told[-1]["message"]
 
 
 def test_a_long_text_that_is_not_too_long_is_said(serve):
