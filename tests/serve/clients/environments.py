@@ -29,7 +29,7 @@ PYTHON = {
     "kyutai": ["msgpack", "numpy", "sphn", "websockets", "tqdm", "sounddevice"],
     "unmute": [  # what its back end imports, without fastrtc (a stand-in is enough)
         *("msgpack", "numpy", "sphn", "websockets", "pydantic", "redis", "requests"),
-        *("aiofiles", "openai", "uvicorn", "unidecode", "ruamel.yaml"),
+        *("aiofiles", "openai", "uvicorn", "unidecode", "ruamel.yaml", "tqdm"),
         *("python-multipart", "fastapi<0.140", "starlette<1"),
         *("prometheus-client==0.21.0", "prometheus-fastapi-instrumentator==7.1.0"),
     ],
