@@ -2,9 +2,11 @@
 
 import asyncio
 import base64
+import gc
 import json
 import random
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -16,7 +18,7 @@ from websockets.sync.client import connect
 from moshi_mlx.engines.stt.events import WordBegun
 from moshi_mlx.serve.protocols.gradium import requests
 from moshi_mlx.serve.protocols.gradium.asr import Flushes
-from moshi_mlx.serve.protocols.gradium.tts import Sending
+from moshi_mlx.serve.protocols.gradium.tts import Sending, post_tts
 from tests.listening import noise
 from tests.serve.client import PATIENCE_S
 from tests.serve.small import VOICE, small
@@ -259,3 +261,25 @@ def test_names_of_flushes_are_forgotten_when_they_are_told():
     numbers = [flushes.begun(name) for name in ("a", 7, None)]
     assert [flushes.told(number) for number in numbers] == ["a", 7, None]
     assert flushes._names == {}
+
+
+def test_a_posted_text_whose_answer_nobody_takes_leaves_no_row_taken():
+    speech = small(rows=1)
+
+    class Posted:
+        async def stream(self):
+            yield json.dumps({"text": TEXT, "voice_id": VOICE}).encode()
+
+    async def main() -> None:
+        service = SimpleNamespace(speech=speech)
+        answer = await post_tts(cast(Any, service), cast(Any, Posted()))
+        assert speech.said.open == 1
+        del answer  # the client went before its first byte
+        for _ in range(200):
+            gc.collect()
+            await asyncio.sleep(0.02)
+            if not speech.said.open:
+                return
+        raise AssertionError("the row is not given back")
+
+    asyncio.run(main())

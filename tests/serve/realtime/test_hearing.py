@@ -34,7 +34,7 @@ class FakeEars:
         await self.events.put(Marker(id))
 
     async def restart(self) -> None:
-        await self.events.put(None)
+        pass
 
     async def __aiter__(self):
         while (event := await self.events.get()) is not None:
@@ -128,3 +128,38 @@ def test_the_next_item_names_the_one_before_it():
     committed = [f for kind, f in told(None, twice) if kind.endswith("committed")]
     assert committed[0]["previous_item_id"] is None
     assert committed[1]["previous_item_id"] == committed[0]["item_id"]
+
+
+async def caught_up(ears: FakeEars) -> None:
+    while not ears.events.empty():
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+def times(events: list[tuple[str, dict]]) -> list[int]:
+    keys = ("audio_start_ms", "audio_end_ms")
+    return [fields[key] for _, fields in events for key in keys if key in fields]
+
+
+def test_a_turn_ends_although_the_settings_are_sent_again_in_the_middle_of_it():
+    async def again(hearing: UserSide, ears: FakeEars) -> None:
+        await hearing.put(SECOND)
+        for step in range(16):
+            scores = (0.1, 0.0, 0.0, 0.0)
+            await ears.events.put(Pauses(0.08 * (step + 1), scores))
+        await ears.events.put(WordBegun("hello", 0.2))
+        await caught_up(ears)
+        hearing.detect(dict(VAD))
+        await ears.events.put(Pauses(1.36, (0.9, 0.0, 0.0, 0.0)))
+
+    assert times(told(VAD, again)) == [200, 1360]
+
+
+def test_turns_are_found_and_timed_after_the_sound_was_cleared():
+    async def cleared(hearing: UserSide, ears: FakeEars) -> None:
+        await speak(hearing, ears)
+        await caught_up(ears)
+        await hearing.clear()
+        await speak(hearing, ears)  # whose times begin anew
+
+    assert times(told(VAD, cleared)) == [200, 2080, 3200, 5080]

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from ....audio.encode import FORMATS, Encoder
@@ -11,6 +11,7 @@ from ....audio.resample import Resampler
 from ....audio.samples import Pcm
 from ....errors import AudioError, NoPlace, NotServed, ProtocolError
 from ...gate.refusal import Refused
+from ...replies import begun
 from ...service import Service
 from ...sounds import TELEPHONE_HZ, companded
 from ...speech import Voice
@@ -174,26 +175,30 @@ async def post_tts(service: Service, request: "Request") -> "Response":
         settings_of(fields)
         wanted = string(fields, "output_format") or "wav"
         sending = Sending(wanted, 24000)
-        voice = await _voice(service, fields)
+        sound = await begun(_posted(service, fields, text, sending, only))
     except ProtocolError as error:
         raise Refused(422, str(error)) from error
     except NoPlace as error:
         raise Refused(429, str(error), headers={"retry-after": "1"}) from error
-
-    async def said() -> AsyncIterator[bytes]:
-        async with voice:
-            await voice.put(text)
-            await voice.finish()
-            if not only:
-                async for message in _messages(voice, sending):
-                    yield json.dumps(message, ensure_ascii=False).encode() + b"\n"
-                return
-            async for pcm in voice:
-                yield sending.push(pcm)
-            yield sending.finish()
-
     media_type = sending.media_type if only else "application/x-ndjson"
-    return StreamingResponse(said(), media_type=media_type)
+    return StreamingResponse(sound, media_type=media_type)
+
+
+async def _posted(
+    service: Service, fields: Fields, text: str, sending: Sending, only: bool
+) -> AsyncGenerator[bytes, None]:
+    """The sound of a text, or messages with it."""
+    async with await _voice(service, fields) as voice:
+        yield b""  # there is a place: what fails from here on has no status
+        await voice.put(text)
+        await voice.finish()
+        if not only:
+            async for message in _messages(voice, sending):
+                yield json.dumps(message, ensure_ascii=False).encode() + b"\n"
+            return
+        async for pcm in voice:
+            yield sending.push(pcm)
+        yield sending.finish()
 
 
 async def _body(request: "Request") -> Fields:

@@ -26,6 +26,7 @@ class _Item:
     id: str = field(default_factory=lambda: new_id("item"))
     pieces: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    number: int = 0  # of its commit
 
     @property
     def transcript(self) -> str:
@@ -74,12 +75,26 @@ class UserSide:
         self._heard = 0  # samples
         self._since = 0.0  # seconds: begin of what is not committed
         self._now_s = 0.0  # up to where the model has heard
+        self._cleared_s = 0.0  # where the model began to hear, from which it counts
+        self._commits = 0
         self._speaking = False
         self._begun = ""  # the newest word, as far as it was reported
-        self.detect(detection)
+        self._renew(detection)
 
     def detect(self, detection: EventFields | None) -> None:
-        """Find turns in another way from now on."""
+        """Find turns in this way from now on.
+
+        What is known of the turn stays where the way is the same: clients send their
+        settings again in the middle of a sentence.
+        """
+        if detection != self._detection:
+            self._renew(detection)
+            if self._speaking:  # so that this turn can still end
+                self._words.word(self._now_s - self._cleared_s)
+
+    def _renew(self, detection: EventFields | None) -> None:
+        """Nothing is known of the turn yet."""
+        self._detection = detection
         self._finds_turns = detection is not None
         wanted_s = silence_s(detection)
         lengths_s = () if self._ears is None else self._ears.pause_lengths_s
@@ -119,6 +134,8 @@ class UserSide:
         while self._waiting:
             await self._complete(self._waiting.popleft())
         self._item, self._since, self._speaking = _Item(), self._heard_s, False
+        self._cleared_s = self._heard_s
+        self._renew(self._detection)
         await self._tell_client("input_audio_buffer.cleared")
 
     async def run(self) -> None:
@@ -128,7 +145,7 @@ class UserSide:
             return
         async for event in self._ears:
             if isinstance(event, Pauses):
-                self._now_s = event.time_s
+                self._now_s = self._cleared_s + event.time_s
                 if self._words.pauses(event):
                     await self._end()
             elif isinstance(event, WordBegun):
@@ -137,13 +154,14 @@ class UserSide:
                 await self._add(event.text[len(self._begun) :])
             elif isinstance(event, EndOfTurn) and not self._ears.pause_lengths_s:
                 await self._end()
-            elif isinstance(event, Marker) and self._waiting:
-                await self._complete(self._waiting.popleft())
+            elif isinstance(event, Marker):  # of items that are forgotten, too
+                while self._waiting and self._waiting[0].number <= event.id:
+                    await self._complete(self._waiting.popleft())
 
     async def _hear(self, word: WordBegun) -> None:
         if not self._waiting:
             self._words.word(word.start_s)
-            await self._begin(word.start_s)
+            await self._begin(self._cleared_s + word.start_s)
         self._begun = word.text
         item = self._waiting[0] if self._waiting else self._item
         await self._add(f" {word.text}" if item.pieces else word.text)
@@ -203,7 +221,9 @@ class UserSide:
             await self._complete(item)
         else:
             self._waiting.append(item)
-            await self._ears.flush(0)
+            self._commits += 1
+            item.number = self._commits
+            await self._ears.flush(item.number)
 
     async def _complete(self, item: _Item) -> None:
         await self._items.finish(item.shown("completed"))

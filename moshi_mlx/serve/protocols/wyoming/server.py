@@ -6,12 +6,12 @@ import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from ....errors import ConfigError
+from ....errors import ConfigError, ProtocolError
 from ...gate.security import is_local
 from ...speech import SpeechService
 from .announce import announced
 from .client import WyomingClient
-from .wire import Bounds
+from .wire import Bounds, write_event
 
 _log = logging.getLogger(__name__)
 _BOUNDS = Bounds()
@@ -61,6 +61,14 @@ class WyomingPort:
             yield port
 
 
+async def _refuse(writer: asyncio.StreamWriter, bounds: Bounds) -> None:
+    from wyoming.error import Error
+
+    words = f"{bounds.clients} clients are connected: try later."
+    with contextlib.suppress(OSError, ProtocolError):  # it may have gone already
+        await write_event(Error(words, "NoPlace").event(), writer, bounds)
+
+
 @contextlib.asynccontextmanager
 async def wyoming_server(
     speech: SpeechService,
@@ -86,6 +94,7 @@ async def wyoming_server(
         try:
             if len(clients) >= bounds.clients:
                 _log.warning("a Wyoming client was refused: %d are here", len(clients))
+                await _refuse(writer, bounds)
                 return
             clients.add(task)
             await WyomingClient(speech, reader, writer, bounds).run()
