@@ -6,6 +6,7 @@ import builtins
 import contextlib
 import inspect
 import json
+import plistlib
 import re
 import shlex
 import shutil
@@ -21,6 +22,7 @@ from moshi_mlx.serve.protocols.wyoming.server import WyomingPort
 from tests.listening import noise
 from tests.serve.small import small
 from tests.serve.wyoming.test_models import free_port
+from tests.test_docs import options
 
 DOCS = Path(__file__).parents[2] / "docs"
 SHOWN = {  # what each prints, in part
@@ -101,3 +103,12 @@ def test_open_webui_and_sillytavern_get_what_they_ask_for(serve):
         with urlopen(Request(f"{base}/speech", data, headers)) as got:
             assert got.headers["Content-Type"] == "audio/mpeg"
             assert len(got.read()) > 1000
+
+
+def test_the_launchd_job_runs_a_command_that_exists():
+    text = (DOCS / "programs.md").read_text(encoding="utf-8")
+    [job] = re.findall(r"```xml\n(.*?)```", text, re.DOTALL)
+    command, *words = plistlib.loads(job.encode())["ProgramArguments"]
+    assert Path(command).is_absolute() and words[0] == "serve"
+    asked = {word for word in words if word.startswith("--")}
+    assert {"--preload", "--no-browser"} <= asked <= options("serve")
