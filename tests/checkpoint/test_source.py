@@ -54,6 +54,19 @@ def test_other_addresses_are_said_to_be_no_model(address):
         CheckpointInfo.find(address)
 
 
+def test_a_family_is_told_by_its_files(tmp_path):
+    folder = folder_with(tmp_path, **BASE)
+    alone = Source(folder=folder)
+    assert alone.sibling("stt") is alone
+    for kind in ("stt", "tts"):
+        (folder / f"{kind}.json").write_text("{}")
+    member = alone.sibling("stt")
+    assert member == Source(folder=folder, config="stt.json")
+    assert member.sibling("tts") is member
+    far = Source(repo="owner/model")
+    assert far.sibling("stt") is far
+
+
 def test_a_folder_of_the_hubs_cache_is_its_newest_download(tmp_path):
     cache = tmp_path / "models--owner--model"
     for commit in ("a" * 40, "b" * 40):

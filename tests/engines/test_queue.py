@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moshi_mlx.audio import FRAME
-from moshi_mlx.engines.queue import FrameQueue, SilenceGate, frames_in
+from moshi_mlx.engines.queue import Dropped, FrameQueue, SilenceGate, frames_in
 
 RNG = np.random.default_rng(0)
 
@@ -23,6 +23,32 @@ def speech(mark: float = 0.5) -> np.ndarray:
 
 def drain(queue: FrameQueue) -> list[float]:
     return [float(queue.get().frame[0]) for _ in range(len(queue))]
+
+
+def level(decibels: float) -> np.ndarray:
+    return np.full(FRAME, 10 ** (decibels / 20), np.float32)
+
+
+def test_below_55_decibels_nobody_speaks():
+    for decibels, silent in ((-55.1, True), (-54.9, False)):
+        gate = SilenceGate()
+        for _ in range(20):
+            assert gate(level(-90)), "a quiet room"
+        assert gate(level(decibels)) is silent
+
+
+def test_a_loud_room_is_silence_up_to_20_decibels_more():
+    assert SilenceGate()(level(-35.1)) and not SilenceGate()(level(-34.9))
+
+
+def test_dropped_frames_are_added_up():
+    assert Dropped(3, 1).total == 4 and Dropped().total == 0
+
+
+def test_a_queue_that_pushes_back_looks_for_no_silence():
+    queue = FrameQueue(full="wait")
+    queue.put(silence(), 0.0)
+    assert not queue.get().silent
 
 
 def test_a_short_hiccup_drops_nothing():
