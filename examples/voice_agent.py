@@ -4,8 +4,9 @@ python examples/voice_agent.py [MODEL] [TURNS]
 
 What it says goes, frame by frame, to its own ear; a microphone and a loudspeaker would
 stand in between. MODEL is a folder that holds a model that listens and one that speaks
-(stt.json, tts.json); without it Kyutai's two are fetched from the hub. Replace
-``answer`` by a language model of yours.
+(stt.json, tts.json); by default it is the demo that comes with the package. ``hub``
+stands for Kyutai's two, which are fetched. Replace ``answer`` by a language model of
+yours.
 """
 
 import sys
@@ -44,8 +45,8 @@ def listen(stt: STTModel, tts: TTSModel, sentence: str) -> str:
     return " ".join(event.text for event in events if isinstance(event, Word))
 
 
-def main(model: str | None, turns: int) -> None:
-    hearing, speaking = (model, model) if model else HUB
+def main(model: str, turns: int) -> None:
+    hearing, speaking = HUB if model == "hub" else (model, model)
     stt, tts = moshi_mlx.load_stt(hearing), moshi_mlx.load_tts(speaking)
     sentence = GREETING
     for turn in range(1, turns + 1):
@@ -56,6 +57,6 @@ def main(model: str | None, turns: int) -> None:
 
 if __name__ == "__main__":
     main(
-        sys.argv[1] if len(sys.argv) > 1 else None,
+        sys.argv[1] if len(sys.argv) > 1 else "demo",
         int(sys.argv[2]) if len(sys.argv) > 2 else 5,
     )

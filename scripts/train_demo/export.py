@@ -23,7 +23,7 @@ NAMES = {  # key of config.json: name in the folder
 }
 SAMPLING = {
     "moshi": {"temp": 0.5, "temp_text": 0.3, "top_k": 250, "top_k_text": 25},
-    "tts": {"temp": 0.3},
+    "tts": {"temp": 0.1},
 }
 
 

@@ -35,7 +35,7 @@ def test_a_checkpoint_with_its_codec(capsys, monkeypatch):
     args = ["bench", "--model", "demo", "--frames", "5", "--device", "cpu"]
     assert main(args) == 0
     shown = capsys.readouterr()
-    assert "demo 8 cpu native x1" in shown.out and "x live" in shown.out
+    assert "demo 4 cpu native x1" in shown.out and "x live" in shown.out
     assert main(["bench", "--model", "demo", "--codec", "rust", "--device", "cpu"]) == 1
     assert "needs a released Mimi file" in capsys.readouterr().err
 

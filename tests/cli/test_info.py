@@ -24,7 +24,7 @@ def test_the_demo_is_described(capsys):
     assert facts["files_here"] and facts["files"][0]["format"] == "mlx"
     assert facts["network"]["codebooks_own"] == 8
     assert facts["network"]["context_s"] == 10.0
-    assert facts["parts"]["text head"]["layers"] == {"8 bits": 1}
+    assert facts["parts"]["text head"]["layers"] == {"4 bits": 1}
     assert facts["step_bytes"] > facts["memory_bytes"]["codec"] > 1e6
     assert {"chip", "live", "source"} <= set(facts["chips_computed_not_measured"][0])
 

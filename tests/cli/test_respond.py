@@ -105,7 +105,7 @@ def test_json_is_the_only_output(capsys):
         (["nothere.wav"], "there is no file nothere.wav"),
         ([__file__], "is not a sound file"),
         ([str(QUESTIONS[0].path), "--model", "nofolder/x/y"], "nofolder/x/y"),
-        ([str(QUESTIONS[0].path), "-q", "4"], "quantised to 8 bits"),
+        ([str(QUESTIONS[0].path), "-q", "8"], "quantised to 4 bits"),
         ([str(QUESTIONS[0].path), "/nowhere/out.wav"], "cannot be written"),
         ([str(QUESTIONS[0].path), "--codec", "rust"], "native codec"),
     ],

@@ -17,6 +17,7 @@ from moshi_mlx.engines.tts import SpeechRun
 from moshi_mlx.engines.tts.script_file import Failure, Script, read_scripts
 from moshi_mlx.errors import AudioError
 from tests.family import run
+from tests.questions import PYTORCH
 from tests.speech import EXPECTED, PREFIX, TTS
 
 SPEAK = ("--model", TTS, "--voice-repo", TTS, "--seed", 1)
@@ -175,7 +176,8 @@ def test_nothing_to_do_is_said_before_loading(capsys):
 
 
 def test_a_model_that_does_not_speak_is_named(tmp_path, capsys):
-    assert run("speak", "hello", "--model", "demo", "-o", tmp_path / "a.wav") == 1
+    moshi = PYTORCH  # a folder without a tts.json
+    assert run("speak", "hello", "--model", moshi, "-o", tmp_path / "a.wav") == 1
     assert "demo is a moshi model and does not speak" in capsys.readouterr().err
 
 

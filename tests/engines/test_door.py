@@ -55,7 +55,7 @@ def test_folders_of_the_family_are_told_apart(tmp_path, make, engine, ability):
 )
 def test_a_door_of_another_kind_refuses_in_a_sentence(loader, lacking):
     with pytest.raises(ConfigError, match=f"demo is a moshi model and {lacking}: use"):
-        loader("demo")
+        loader(DATA / "demo")
 
 
 def test_a_moshi_does_not_translate():
