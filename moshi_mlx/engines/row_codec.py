@@ -12,6 +12,8 @@ import numpy as np
 
 from ..audio.samples import Pcm
 from ..codec import Codec, NativeCodec
+from ..errors import ConfigError
+from ..models.lm import Lm
 from ..models.snapshot import Snapshot
 
 
@@ -158,18 +160,29 @@ def _start_decode(codec: Codec, codes: mx.array) -> mx.array:
 
 
 def make_row_codec(
-    make: Callable[[], Codec], rows: int, joint: bool | None
+    make: Callable[[], Codec], rows: int, joint: bool | None, lm: Lm
 ) -> RowCodec:
     """A codec for ``rows`` streams.
 
     Args:
         make: a codec with fresh state.
+        lm: whose codes it decodes, and which hears its codes.
         joint: step all rows together, which only the native codec can. None: where MLX
             computes on a GPU; a CPU gains nothing by it, and rows that pause cost time.
+
+    Raises: ConfigError for a codec with fewer codes than the model says: nobody looks
+        at them between the two.
     """
     if joint is None:
         joint = mx.default_device().type == mx.DeviceType.gpu
     codec = make()
+    if isinstance(codec, NativeCodec):
+        known, said = codec.mimi.cfg.quantizer_bins, lm.cfg.audio_vocab_size - 1
+        if lm.cfg.generated_codebooks and said > known:
+            raise ConfigError(
+                f"the model says codes up to {said - 1}, and the codec knows those up "
+                f"to {known - 1}: they do not belong together."
+            )
     if joint and rows > 1 and isinstance(codec, NativeCodec):
         return JointCodec(NativeCodec(codec.mimi, rows))
     return SeparateCodecs(make, rows)

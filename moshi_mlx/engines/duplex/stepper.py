@@ -84,7 +84,7 @@ class Stepper:
         self.trace = trace
         self.make_codec = make_codec
         self.gen = RowGen(lm, rows, cfg_coef)
-        self.codec = make_row_codec(make_codec, rows, joint_codec)
+        self.codec = make_row_codec(make_codec, rows, joint_codec, lm)
         self.sights = Sights(rows)
         self._other = lm.cfg.other_codebooks
         self._ct = None

@@ -186,7 +186,9 @@ class STTBatch(LiveBatch[STTRow, Heard]):
         self.listening = stt.owner.run(stt.listening)
         self.sounds = stt.owner.run(lambda: stt.rows(rows, self.listening))
         self._codec = stt.owner.run(
-            lambda: make_row_codec(lambda: NativeCodec(stt.mimi), rows, joint_codec)
+            lambda: make_row_codec(
+                lambda: NativeCodec(stt.mimi), rows, joint_codec, stt.lm
+            )
         )
 
     def open(self) -> STTRow:

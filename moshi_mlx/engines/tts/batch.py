@@ -140,7 +140,9 @@ class TTSBatch(LiveBatch[TTSRow, Spoken]):
         self._voice_frames: int | None = None  # of those in use
         self.run = tts.owner.run(lambda: self._make_run(rows, self._no_voice()))
         self._codec = tts.owner.run(
-            lambda: make_row_codec(lambda: NativeCodec(tts.mimi), rows, joint_codec)
+            lambda: make_row_codec(
+                lambda: NativeCodec(tts.mimi), rows, joint_codec, tts.lm
+            )
         )
 
     def voice(self, name: str | Path) -> LiveVoice:

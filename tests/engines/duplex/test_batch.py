@@ -233,3 +233,11 @@ def test_a_batch_s_frame_is_started_whole_too(moshi, spoken, joint_codec):
     starts = codecs + 1 + codecs  # encoders, step, decoders
     assert calls == [START] * starts + [WAIT] * 3 + [READ] * 4
     batch.close()
+
+
+def test_a_codec_with_fewer_codes_than_the_model_says_is_refused(moshi):
+    """Codes go from one to the other unseen: a wrong one would read foreign memory."""
+    lm = tiny.lm(card=17)
+    other = Moshi(moshi.info, lm, moshi.tokenizer, lambda: NativeCodec(random_mimi()))
+    with pytest.raises(ConfigError, match=r"codes up to 16, .* up to 15"):
+        Batch(other, 1)
