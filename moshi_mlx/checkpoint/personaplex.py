@@ -29,8 +29,8 @@ def is_personaplex(data: Mapping[str, Any], name: str) -> bool:
 
 def completed(data: Mapping[str, Any]) -> dict[str, Any]:
     """What sets PersonaPlex's config apart from Moshi 7B's."""
-    steps = data.get("dep_q", STEPS)
-    own = data.get("n_q", 16) // 2
+    streams = data.get("n_q", STEPS)
+    steps, own = data.get("dep_q", streams), streams // 2
     found = {"dep_q": steps, "foreseen_codebooks": max(steps - own, 0), **data}
     return {**found, "model_type": NAME}
 

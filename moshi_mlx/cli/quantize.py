@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..checkpoint.info import CheckpointInfo
-    from ..checkpoint.kinds import ModelKind
     from ..checkpoint.quantize import Recipe
 
 EXAMPLES = """
@@ -154,10 +153,9 @@ def quantize(
         raise typer.BadParameter("name a folder OUT to write, or --compare recipes.")
     chosen = _name(recipe, bits, group_size, mode)
     names = [name.strip() for name in compare.split(",")] if compare else []
-    if out is not None or not names:
-        names = [chosen, *(name for name in names if name != chosen)]
     # What is wrong is said before anything is read.
-    recipes = {name: recipe_named(name) for name in names}
+    compared = {name: recipe_named(name) for name in names}
+    recipe_named(chosen)
     recordings = recording or shipped_recordings()
     for path in filter(can_be_read_again, recordings):
         frames(path)
@@ -172,14 +170,15 @@ def quantize(
         lora_weights=adapter,
     )
     unasked = (recipe, bits, group_size, mode) == (None, None, None, "affine")
-    chosen, recipes = _for_kind(found.kind, chosen, recipes, unasked)
+    persona = unasked and found.kind.takes_persona
+    chosen, compared = _recipes(chosen, compared, persona, out is not None)
     result: dict[str, Any] = {"model": source}
     if out is not None:
         result |= _write(found, out, chosen, overwrite)
         if not json_:
             _tell(result)
     if measured:
-        used = {} if sensitivity else recipes
+        used = {} if sensitivity else compared
         result["quality"] = _measure(found, recordings, used, kv_bits, report, json_)
     if upload is not None and out is not None:
         lines = quality_lines(result.get("quality"), chosen)
@@ -209,22 +208,24 @@ def _name(
     return recipe
 
 
-def _for_kind(
-    kind: "ModelKind", chosen: str, recipes: "dict[str, Recipe]", unasked: bool
+def _recipes(
+    chosen: str, compared: "dict[str, Recipe]", persona: bool, written: bool
 ) -> "tuple[str, dict[str, Recipe]]":
-    """The recipe that is written and those that are measured; PersonaPlex has a default
-    of its own.
+    """The recipe that is written, and those that are measured.
 
     Args:
-        unasked: whether ``chosen`` is the default.
+        persona: use PersonaPlex's recipe; it is measured against the default of other
+            models, unless recipes to compare were named.
+        written: whether a checkpoint is written.
     """
     from ..checkpoint.recipes import PERSONA, recipe_named
 
-    names = list(recipes)
-    if not (kind.takes_persona and unasked and chosen == names[0]):
-        return chosen, recipes
-    rest = {name: recipes[name] for name in names[1:]}
-    return PERSONA, {PERSONA: recipe_named(PERSONA), **rest}
+    named = bool(compared)
+    if persona:
+        chosen, compared = PERSONA, compared or {chosen: recipe_named(chosen)}
+    if written or not named:
+        compared = {chosen: recipe_named(chosen), **compared}
+    return chosen, compared
 
 
 def _write(

@@ -141,3 +141,6 @@ def test_a_single_array_is_no_file_of_codes(tmp_path):
         np.save(file, np.zeros((4, 3), int))
     with pytest.raises(ConfigError, match="a single array"):
         read_codes(tmp_path / "x.npz")
+    (tmp_path / "x.npz").write_bytes(b"PK")
+    with pytest.raises(ConfigError, match=r"no file of codes: it is damaged\."):
+        read_codes(tmp_path / "x.npz")

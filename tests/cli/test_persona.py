@@ -86,3 +86,19 @@ def test_quantised_without_a_word_its_depth_transformer_keeps_8_bits(
     assert main(["info", str(out)]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "12 steps per frame (6 are taken: the others foresee your side)" in told
+
+
+def test_the_quality_report_shows_why_its_depth_transformer_keeps_8_bits(
+    capsys, model, recording, tmp_path
+):
+    report = ["--report", str(tmp_path / "q.html"), "--recording", str(recording)]
+    asked = ["quantize", str(model), "--json", *report]
+    assert main(asked) == 0
+    rows = json.loads(capsys.readouterr().out)["quality"]["recipes"]
+    assert [row["recipe"] for row in rows] == ["q4d8", "q4"]
+    kept, garbled = (row["audio_kl"] for row in rows)
+    assert garbled > 5 * kept
+    assert "q4d8" in (tmp_path / "q.html").read_text()
+    assert main([*asked, "--compare", "q4,q8"]) == 0
+    rows = json.loads(capsys.readouterr().out)["quality"]["recipes"]
+    assert [row["recipe"] for row in rows] == ["q4", "q8"], "those that were named"

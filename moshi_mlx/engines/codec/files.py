@@ -7,7 +7,7 @@ and ``samples``, the length of the sound, so that decoding can cut its padding o
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import mlx.core as mx
 import numpy as np
@@ -113,9 +113,13 @@ def form_of(path: Path) -> str:
 def _npz(path: Path) -> dict[str, NDArray[Any]]:
     wanted = {*NAMES, *FACTS}
     with path.open("rb") as file:
+        if not is_zipfile(file):  # NumPy would speak of pickles
+            file.seek(0)
+            single = file.read(6) == b"\x93NUMPY"
+            raise ValueError(
+                "it is a single array (.npy)" if single else "it is damaged"
+            )
         held = np.load(file, allow_pickle=False)
-        if isinstance(held, np.ndarray):
-            raise ValueError("it is a single array (.npy)")
         return {name: held[name] for name in held.files if name in wanted}
 
 
