@@ -246,8 +246,8 @@ def serve(
         return _load(*given, adapters.named, image)
 
     stt, tts = stt or family(model, "stt"), tts or family(model, "tts")
-    steps = {CONVERSES: talks, LISTENS: stt, SPEAKS: tts}
-    time = FrameTime(name for name, there in steps.items() if there)
+    served = {CONVERSES: talks, LISTENS: stt, SPEAKS: tts}
+    time = FrameTime(name for name, there in served.items() if there)
     speech = speech_service(
         max_sessions or SPEECH_ROWS,
         time,

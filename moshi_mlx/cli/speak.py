@@ -1,7 +1,7 @@
 """`moshi-mlx speak`: text in, speech out, as it is typed or from files."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -237,6 +237,7 @@ def speak(
     from ..engines.tts import DEFAULT_DSM_TTS_REPO, DEFAULT_DSM_TTS_VOICE_REPO
 
     name = model or DEFAULT_DSM_TTS_REPO
+    sampling: dict[str, Any] = {} if temp is None else {"temp": temp}
     with status(f"loading {name}"):
         info = CheckpointInfo.find(
             name,
@@ -252,7 +253,7 @@ def speak(
         tts = load_tts(
             info=info,
             quantize=quantize,
-            **({} if temp is None else {"temp": temp}),
+            **sampling,
             top_p=top_p,
             n_q=nq,
             final_padding=final_padding,

@@ -49,7 +49,8 @@ def test_every_token_logit_and_gate_is_the_reference_s():
         gates.append(0.0 if gen.gate is None else gen.gate.item())
         audio, wanted = gen.last_audio_tokens(), io["output"][t].tolist()
         if audio is not None:
-            assert [texts[t - gen.max_delay], *audio[0].tolist()] == wanted
+            codes = np.array(audio[0]).tolist()
+            assert [texts[t - gen.max_delay], *codes] == wanted
     assert_close(mx.concatenate(logits, axis=1)[0], io["text_logits"], 1e-4)
     assert np.allclose(gates[1:], np.array(io["gate"])[1:], atol=1e-4)
 

@@ -53,13 +53,10 @@ class Target:
     def taken(self) -> int:
         """Places in use, of all kinds."""
         speech, batch = self.service.speech, self.service.batch
-        rows = [model.value.taken for model in (speech.stt, speech.tts) if _here(model)]
+        models = [model.value for model in (speech.stt, speech.tts) if model]
+        rows = [model.taken for model in models if model is not None]
         talks = 0 if batch is None else batch.rows - batch.free
         return sum(rows) + talks + self.service.lobby.taken + speech._busy
-
-
-def _here(model) -> bool:
-    return model is not None and model.value is not None
 
 
 @contextmanager

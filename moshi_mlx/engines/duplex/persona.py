@@ -189,6 +189,7 @@ class PersonaPrompts:
             return embedded(voice.embeddings, voice.cache, lm, voice.name)
         codes = voice.codes
         if codes is None:
+            assert voice.pcm is not None
             parts = []
             for part in encoding(self._moshi.make_codec, voice.pcm):
                 parts.append(part)

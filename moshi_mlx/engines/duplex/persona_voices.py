@@ -214,8 +214,9 @@ def _fits(
     array: mx.array | None, kind: mx.DtypeCategory, axes: int
 ) -> TypeGuard[mx.array]:
     """Whether an array is there, holds such numbers, and has so many axes."""
-    found = array is not None and mx.issubdtype(array.dtype, kind)
-    return found and array.ndim == axes and array.size > 0
+    if array is None or not mx.issubdtype(array.dtype, kind):
+        return False
+    return array.ndim == axes and array.size > 0
 
 
 def _check_length(name: str, frames: int) -> None:

@@ -206,13 +206,13 @@ def test_sessions_and_batches_are_freed_with_their_last_user(moshi):
     gc.disable()
     try:
         sessions = [moshi.session(1), moshi.session(2)]
-        for session in sessions:
-            session.step(frame)
+        sessions[0].step(frame)
+        sessions[1].step(frame)
         sessions[0].close()
         batch = moshi.batch(2)
         sessions.append(batch.open())
         gone = [weakref.ref(one) for one in (*sessions, sessions[1].stepper, batch)]
-        del session, sessions
+        del sessions
         assert batch.open().row == 0, "a row that nobody holds is free"
         del batch
         assert [one() for one in gone] == [None] * 5

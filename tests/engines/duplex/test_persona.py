@@ -149,6 +149,7 @@ def test_voices_come_from_files_folders_and_archives(
 
 def test_a_voice_that_is_exported_sounds_the_same(moshi, recording, tmp_path):
     voice = load_voice(recording, moshi.info)
+    assert voice.pcm is not None
     codes = encoded(moshi.make_codec, voice.pcm)
     save_voice(voice, codes, tmp_path / "me.safetensors")
     found = [

@@ -25,7 +25,7 @@ from moshi_mlx.engines.owner import model_thread
 from moshi_mlx.engines.stt import files
 from moshi_mlx.serve.gate.security import Policy
 from moshi_mlx.serve.lazy import Lazy
-from moshi_mlx.serve.protocols.openai import THEIR_VOICES
+from moshi_mlx.serve.protocols.openai.models import THEIR_VOICES
 from moshi_mlx.serve.speech import SpeechService
 from tests.family import translating
 from tests.serve.client import PATIENCE_S
