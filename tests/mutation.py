@@ -62,7 +62,9 @@ TARGETS: dict[str, list[str]] = {
         *("tests/checkpoint/test_source.py", "tests/checkpoint/test_hostile.py"),
     ],
     "checkpoint/shards.py": ["tests/checkpoint/test_shards.py"],
-    "utils/sampling.py": ["tests/utils/test_sampling.py"],
+    "utils/sampling.py": [
+        *("tests/utils/test_sampling.py", "tests/utils/test_noise.py"),
+    ],
     "modules/ring.py": ["tests/modules/test_kv_cache.py"],
     "modules/kv_cache.py": ["tests/modules/test_kv_cache.py"],
     "modules/quantized_kv.py": ["tests/modules/test_quantized_kv.py"],

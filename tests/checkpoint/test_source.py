@@ -6,6 +6,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
+import moshi_mlx
 from moshi_mlx.audio import read
 from moshi_mlx.checkpoint.build import load_lm, load_tokenizer
 from moshi_mlx.checkpoint.info import CheckpointInfo
@@ -52,6 +53,11 @@ def test_an_address_of_the_hub_is_its_repository(address, revision):
 def test_other_addresses_are_said_to_be_no_model(address):
     with pytest.raises(CheckpointError, match="is no address of a model on the hub"):
         CheckpointInfo.find(address)
+
+
+def test_the_demo_is_in_the_package():
+    demo = Source.named("demo").folder
+    assert demo == Path(moshi_mlx.__file__).parent / "demo"
 
 
 def test_a_family_is_told_by_its_files(tmp_path):
