@@ -28,9 +28,11 @@ import numpy as np
 from moshi_mlx.audio.files import write_wav
 from moshi_mlx.cli.main import INTERRUPTED, main
 from moshi_mlx.utils.tensor_files import read_header
+from tests.adapted import SIZES
 from tests.checkpoint.folders import write_with_codec
 from tests.conftest import hear_signals
 from tests.family import listening
+from tests.finetune.made import listed, recording
 from tests.listening import noise
 from tests.questions import QUESTIONS
 from tests.speech import TTS
@@ -65,6 +67,12 @@ def convert(inputs: Path, out: Path) -> Sequence[object]:
     return ("convert", inputs / "source", out / "mlx", "--overwrite")
 
 
+def finetune(inputs: Path, out: Path) -> Sequence[object]:
+    given = ("--model", inputs / "moshi", "--data", inputs / "data", "--resume")
+    short = ("--window", 1.6, "--iters", 6, "--save-every", 2, "--rank", 2)
+    return ("finetune", *given, "--adapter-path", out / "run", *short)
+
+
 def chat(_: Path, out: Path) -> Sequence[object]:
     import moshi_mlx.cli.chat
     import moshi_mlx.live.sound
@@ -85,7 +93,8 @@ def serve(_: Path, out: Path) -> Sequence[object]:
 
 
 COMMANDS: dict[str, Command] = {
-    f.__name__: f for f in (respond, transcribe, speak, chat, serve, quantize, convert)
+    f.__name__: f
+    for f in (respond, transcribe, speak, chat, serve, quantize, convert, finetune)
 }
 RECORDING = {"chat", "serve"}  # each run writes files of another name
 
@@ -121,6 +130,10 @@ class FakeEnds:
 def make_inputs(folder: Path) -> None:
     write_with_codec(folder / "source")
     listening(folder / "stt")
+    write_with_codec(folder / "moshi", **SIZES)
+    lines = [recording(folder / "data", f"r{n}", 1.0, [], seed=n) for n in range(3)]
+    listed(folder / "data" / "train.jsonl", *lines[:2])
+    listed(folder / "data" / "valid.jsonl", lines[2])
     write_wav(folder / "a.wav", noise(4.0))
     scripts = [
         {"id": name, "turns": ["hello there how are you"], "voices": ["voice_a.wav"]}

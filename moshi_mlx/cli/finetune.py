@@ -290,7 +290,7 @@ def train(settings: "TrainSettings", files: dict[str, str], resume: bool) -> Non
 
     with status(f"loading {settings.model} and the recordings"):
         prepared = prepare(settings, files)
-    needs = estimate(prepared.lm, prepared.trainable.size, settings)
+    needs = estimate(prepared.lm, prepared.trainable.size, settings, prepared.frames)
     needs.check(settings)
     printed = Printed(settings, quiet=not prepared.ranks.first)
     printed.begin(prepared, needs)

@@ -25,11 +25,12 @@ def take_samples(prepared: "PreparedTraining", folder: Path, when: str) -> None:
     mimi, tokenizer = load_mimi(info), load_tokenizer(info)
     said = [
         samples.say(
-            *(prepared.lm, mimi, tokenizer, streams, info.kind.sampling),
-            conditions=prepared.conditions,
+            *(prepared.lm, mimi, tokenizer, windows[n], info.kind.sampling),
+            condition=prepared.condition(windows, n),
             seed=prepared.settings.seed,
+            start=windows.start(n),
         )
-        for streams in samples.chosen(prepared.valid or prepared.windows)
+        for windows, n in samples.chosen(prepared.valid or prepared.windows)
     ]
     samples.keep(folder, when, said)
 

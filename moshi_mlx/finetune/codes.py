@@ -27,11 +27,19 @@ class CodeLayout:
     Attributes:
         sides: 2: the model's side is channel 0 and the other's channel 1. 1: the model
             only listens, to one channel.
-        codebooks: of each side.
+        codebooks: of the model's side, or of the one that it listens to.
+        heard: codebooks of the other side; None: as many.
     """
 
     sides: int
     codebooks: int
+    heard: int | None = None
+
+    @property
+    def of_sides(self) -> tuple[int, ...]:
+        """Codebooks of each side."""
+        heard = self.codebooks if self.heard is None else self.heard
+        return (self.codebooks, heard)[: self.sides]
 
 
 class CodeStore:
@@ -44,6 +52,7 @@ class CodeStore:
         folder: where they are kept; None keeps nothing.
         load_codec: called once, for the codec.
         window: in seconds.
+        silence: seconds that the model hears before a recording, and after it.
     """
 
     def __init__(
@@ -52,8 +61,10 @@ class CodeStore:
         load_codec: Callable[[], Mimi],
         layout: CodeLayout,
         window: float,
+        silence: tuple[float, float] = (0.0, 0.0),
     ):
         self.folder = folder
+        self.silence = silence
         self.layout = layout
         self.window = window
         self.encoded = 0  # windows, newly
@@ -91,21 +102,31 @@ class CodeStore:
         there = recording.path.stat()
         key = (
             *(str(recording.path.resolve()), there.st_size, there.st_mtime_ns),
-            *(self.layout, self.window, recording.channel, self._print),
+            *(self.layout, self.window, self.silence, recording.channel, self._print),
         )
         name = hashlib.sha256(repr(key).encode()).hexdigest()[:24]
         return self.folder / f"{recording.path.stem[:40]}-{name}.safetensors"
 
     def _encode(self, recording: TrainingRecording) -> list[np.ndarray]:
-        sides = self._sides(recording)
+        sides = self._in_silence(self._sides(recording))
+        counts = self.layout.of_sides
         size = round(self.window * SAMPLE_RATE)
         windows = []
         for start in range(0, sides.shape[1], size):
             piece = mx.array(sides[:, None, start : start + size])
-            codes = self.codec.encode(piece, self.layout.codebooks)
-            windows.append(np.array(codes, np.int32).reshape(-1, codes.shape[-1]))
+            codes = np.array(self.codec.encode(piece, max(counts)), np.int32)
+            own = [side[:count] for side, count in zip(codes, counts, strict=True)]
+            windows.append(np.concatenate(own))
             self.encoded += 1
         return windows
+
+    def _in_silence(self, sides: np.ndarray) -> np.ndarray:
+        """Sound as the model hears it when it runs; what follows it ends no later than
+        its last window."""
+        size = round(self.window * SAMPLE_RATE)
+        before, after = (round(s * SAMPLE_RATE) for s in self.silence)
+        room = -(before + sides.shape[1]) % size
+        return np.pad(sides, [(0, 0), (before, min(after, room))])
 
     def _sides(self, recording: TrainingRecording) -> np.ndarray:
         """Sound ``[sides, samples]``."""

@@ -1,6 +1,7 @@
 """Settings from a YAML file: mlx-lm's layout, ours, or moshi-finetune's ``args``."""
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ KYUTAI_FILES = {  # of the checkpoint, as CheckpointInfo.find takes them
 }
 KYUTAI_IGNORED = ("wandb.", "data.", "param_dtype", "world_size", "overwrite_run_dir")
 KYUTAI_IGNORED += ("save_adapters", "do_ckpt", "do_eval", "full_finetuning", "lora.")
+_FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 _KYUTAIS_OWN = {"moshi_paths", "optim", "run_dir", "duration_sec", "max_steps"}
 
 
@@ -59,7 +61,7 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     import yaml
 
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = _numbers(yaml.safe_load(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(
             f"the config {str(path)!r} cannot be read: {error.strerror}."
@@ -74,6 +76,16 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     if _KYUTAIS_OWN & data.keys() and not isinstance(data.get("data"), str):
         return _kyutai(data, path)
     return _ours(data), {}
+
+
+def _numbers(data: Any) -> Any:
+    """The same with 1e-5 as a number, which YAML 1.1 reads as a word and mlx-lm does
+    not."""
+    if isinstance(data, dict):
+        return {key: _numbers(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_numbers(value) for value in data]
+    return float(data) if isinstance(data, str) and _FLOAT.fullmatch(data) else data
 
 
 def _ours(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -70,9 +70,15 @@ class Estimate:
         )
 
 
-def estimate(lm: Lm, trained: int, settings: TrainSettings) -> Estimate:
-    """What a training of ``trained`` numbers of a model takes."""
-    frames = frames_of(settings.window)
+def estimate(
+    lm: Lm, trained: int, settings: TrainSettings, frames: int | None = None
+) -> Estimate:
+    """What a training of ``trained`` numbers of a model takes.
+
+    Args:
+        frames: of the longest window with its prompt; by default without one.
+    """
+    frames = frames_of(settings.window) if frames is None else frames
     rows = settings.batch_size * frames
     state = trained * STATE_BYTES
     if settings.grad_accumulation_steps > 1:

@@ -12,7 +12,7 @@ from ..checkpoint.save import SOURCE_KEYS, check_space
 from ..models.lm import Lm
 from .codes import save_tensors
 from .settings import TrainSettings
-from .trainable import Trainable
+from .trainable import Trainable, zero_adapters
 
 
 def export_adapters(
@@ -20,9 +20,17 @@ def export_adapters(
     trainable: Trainable,
     config: Mapping[str, Any],
     settings: TrainSettings,
+    lm: Lm | None = None,
 ) -> None:
-    """Kyutai's ``lora.safetensors``, in bfloat16 as theirs, and ``config.json``."""
-    arrays = {n: w.astype(mx.bfloat16) for n, w in trainable.arrays.items()}
+    """Kyutai's ``lora.safetensors``, in bfloat16 as theirs, and ``config.json``.
+
+    Args:
+        lm: its layers that were not adapted get adapters of zeros: moshi's PyTorch
+            server wants one for every linear layer.
+    """
+    whole = {} if lm is None else zero_adapters(lm, settings.rank)
+    whole |= trainable.arrays
+    arrays = {n: w.astype(mx.bfloat16) for n, w in whole.items()}
     check_space(folder, sum(w.nbytes for w in arrays.values()))
     data = {key: value for key, value in config.items() if key not in SOURCE_KEYS}
     data |= {"lora": True, "lora_rank": settings.rank, "lora_scaling": settings.scale}

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import mlx.core as mx
 
 from ..errors import ConfigError
+from .examples import Batch
 from .ranks import Ranks
 from .run_folder import Progress, RunFolder
 from .settings import TrainSettings
@@ -24,7 +25,7 @@ Line = dict[str, Any]  # of metrics.jsonl
 class Numbered(Protocol):
     """Micro-batches by their number."""
 
-    def __getitem__(self, number: int, /) -> mx.array: ...
+    def __getitem__(self, number: int, /) -> Batch: ...
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Training:
     settings: TrainSettings
     step: TrainingStep
     batches: Numbered
-    valid: Callable[[], Iterable[mx.array]]
+    valid: Callable[[], Iterable[Batch]]
     folder: RunFolder | None
     ranks: Ranks
     export: Callable[[Path], None]

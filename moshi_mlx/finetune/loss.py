@@ -69,6 +69,7 @@ def losses(
     weights: LossWeights,
     conditions: Sequence[Any] = (),
     add: Add = alone,
+    start: mx.array | None = None,
 ) -> Losses:
     """Losses of given streams, differentiable.
 
@@ -76,17 +77,19 @@ def losses(
         codes: ``[B, 1 + n_q, T]``, text first, not delayed; -1 does not count.
         conditions: as ``Lm.teacher_forced`` takes them.
         add: sums over the processes that share the batch.
+        start: int32 ``[B]``, the first frame of each row that counts; None: all count.
     """
     out = lm.teacher_forced(codes, *conditions, chunk=LONGEST)
-    told = codes[:, :1]
-    text, tokens = _mean(
-        out.text_logits, told, out.text_mask, weights.text(lm, told), add
-    )
+    told, begun = codes[:, :1], mx.array(True)
+    if start is not None:
+        begun = mx.arange(codes.shape[2]) >= start[:, None, None]
+    text_mask = out.text_mask & begun
+    text, tokens = _mean(out.text_logits, told, text_mask, weights.text(lm, told), add)
     audio = mx.array(0.0)
     if out.audio_logits is not None and out.audio_mask is not None:
         streams = out.audio_logits.shape[1]
         each, targets = weights.audio(streams), codes[:, 1 : 1 + streams]
-        mask = out.audio_mask & (each > 0)
+        mask = out.audio_mask & (each > 0) & begun
         audio, count = _mean(out.audio_logits, targets, mask, each, add)
         tokens = tokens + count
     return Losses(text + audio, text, audio, tokens)

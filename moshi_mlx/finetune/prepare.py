@@ -19,21 +19,24 @@ from ..checkpoint.reading import rename_adapter
 from ..errors import CheckpointError, ConfigError
 from ..models.kyutai_names import kyutai_name
 from ..models.lm import Lm
+from ..modules.conditioner import ConditionAttributes, ConditionTensor
 from ..modules.lora import linear_shape
 from ..utils.remap import check_names
 from .checkpointing import checkpointed
 from .codes import CodeStore
 from .dataset import Batches, Shape, Windows, in_order
+from .examples import Conditions, condition_of_rows, default_conditions
 from .export import export_adapters, export_weights
 from .loop import Line, Training
 from .loss import LossWeights
 from .optimizer import CycledAdamW
+from .prompts import TrainingPrompts
 from .ranks import Ranks
 from .recordings import VALID, find_sources
 from .run_folder import RunFolder
 from .settings import TrainSettings
 from .step import TrainingStep
-from .trainable import Trainable, add_adapters, add_embeddings, everything
+from .trainable import A, Arrays, B, Trainable, add_adapters, add_embeddings, everything
 from .words import encoder
 
 _log = logging.getLogger(__name__)
@@ -59,7 +62,7 @@ class PreparedTraining:
 
     Attributes:
         windows: of each source, to train on; ``valid`` to evaluate on.
-        conditions: the model's conditions, beside its streams.
+        attributes: conditions that windows are told, by their numbers.
     """
 
     info: CheckpointInfo
@@ -68,7 +71,7 @@ class PreparedTraining:
     trainable: Trainable
     windows: list[Windows]
     valid: list[Windows]
-    conditions: tuple[Any, ...] = ()
+    attributes: list[ConditionAttributes] = field(default_factory=list)
     ranks: Ranks = field(default_factory=Ranks)
 
     def training(
@@ -85,29 +88,45 @@ class PreparedTraining:
             compiled = mx.default_device().type == mx.DeviceType.gpu
         step = TrainingStep(
             *(self.lm, self.trainable, optimizer, settings.rates(), self.weights()),
-            conditions=self.conditions,
+            attributes=self.attributes,
             max_norm=settings.max_norm,
             compiled=compiled,
             add=ranks.add,
             seed=settings.seed,
         )
-        shared = (settings.batch_size, settings.seed, ranks.rank, ranks.size)
-        size = settings.batch_size
+        size, mine = settings.batch_size, (ranks.rank, ranks.size, self.plain)
         return Training(
             settings,
             step,
-            Batches(self.windows, *shared),
-            lambda: in_order(self.valid, size, ranks.rank, ranks.size),
+            Batches(self.windows, size, settings.seed, *mine),
+            lambda: in_order(self.valid, size, *mine),
             folder,
             ranks,
             self.export,
             tell,
         )
 
+    @property
+    def frames(self) -> int:
+        """Of the longest window, with its prompt."""
+        return max(w.longest for w in self.windows)
+
+    def condition(self, windows: Windows, number: int) -> ConditionTensor | None:
+        """What a window is told, ``[1, D]``."""
+        told = mx.array([windows.told(number)])
+        return condition_of_rows(self.lm.condition_provider, self.attributes, told)
+
+    @property
+    def plain(self) -> bool:
+        """Whether windows are codes and nothing more."""
+        return not self.attributes and not self.info.kind.takes_persona
+
     def weights(self) -> LossWeights:
         """Of the losses; only the model's own side counts."""
         cfg, settings = self.lm.cfg, self.settings
-        own = min(cfg.generated_codebooks, cfg.audio_codebooks // 2)
+        own = cfg.generated_codebooks
+        if not cfg.other_codebooks:  # it predicts the user's side as well
+            own //= 2
         return LossWeights(
             settings.first_codebook_weight, settings.text_padding_weight, own
         )
@@ -117,12 +136,14 @@ class PreparedTraining:
         if self.settings.fine_tune_type == "full":
             export_weights(folder, self.lm, self.info.config)
         else:
-            export_adapters(folder, self.trainable, self.info.config, self.settings)
+            export_adapters(
+                folder, self.trainable, self.info.config, self.settings, self.lm
+            )
 
     @contextmanager
     def saving_memory(self) -> Iterator[None]:
         """With checkpointed layers while the block runs, if they were asked for."""
-        frames = self.windows[0].frames
+        frames = self.frames
         wanted = self.settings.grad_checkpoint
         with checkpointed(self.lm, frames) if wanted else nullcontext():
             yield
@@ -195,6 +216,11 @@ def begin_with(lm: Lm, trainable: Trainable, path: Path) -> None:
         module = path_ if dot else name.removesuffix(".weight")
         rest = f".lora_{end}" if dot else ".weight"
         found[kyutai_name(lm.cfg, module) + rest] = w.astype(mx.float32)
+    found = {
+        name: w
+        for name, w in found.items()
+        if name in trainable.arrays or not _is_zero(found, name)
+    }
     check_names(found, trainable.arrays, f"the adapters in {files.weights}")
     for name, w in found.items():
         if w.shape != trainable.arrays[name].shape:
@@ -205,38 +231,49 @@ def begin_with(lm: Lm, trainable: Trainable, path: Path) -> None:
     trainable.arrays = found
 
 
+def _is_zero(arrays: Arrays, name: str) -> bool:
+    """Whether an array belongs to an adapter that changes nothing."""
+    b = arrays.get(name.replace(f".{A}.", f".{B}."))
+    return b is not None and not mx.any(b != 0).item()
+
+
 def read_data(
-    info: CheckpointInfo, lm: Lm, settings: TrainSettings, tell: Told | None = None
+    info: CheckpointInfo,
+    lm: Lm,
+    settings: TrainSettings,
+    conditions: Conditions,
+    tell: Told | None = None,
 ) -> tuple[list[Windows], list[Windows]]:
     """Windows to train on and to evaluate on; codes are computed where none are kept.
 
+    Args:
+        conditions: collects what the recordings are told.
+
     Raises: ConfigError or AudioError for data that cannot be used.
     """
-    shape = Shape.of(lm.cfg, info.stt_config)
+    shape, tokenizer = Shape.of(lm.cfg, info.stt_config), load_tokenizer(info)
     train = find_sources(settings.data)
     valid = find_sources(settings.eval_data) if settings.eval_data else []
     valid = valid or find_sources(settings.data, VALID)
     first = train[0].recordings[0].path.parent
     cache = Path(settings.cache_dir) if settings.cache_dir else first / ".codes"
-    codes = CodeStore(cache, partial(load_mimi, info), shape.layout, settings.window)
-    encode = encoder(load_tokenizer(info))
+    codes = CodeStore(
+        *(cache, partial(load_mimi, info), shape.layout, settings.window),
+        silence=shape.silence,
+    )
+    encode, prompts = encoder(tokenizer), None
+    if info.kind.takes_persona:
+        prompts = TrainingPrompts(info, lm, tokenizer, lambda: codes.codec)
 
     def windows(sources: Sequence[Any]) -> list[Windows]:
         found = []
         for source in sources:
             told = None if tell is None else partial(tell, source.name)
-            found.append(Windows(source, codes, encode, shape, told))
+            data = source, codes, encode, shape, told
+            found.append(Windows(*data, prompts=prompts, conditions=conditions))
         return found
 
     return windows(train), windows(valid)
-
-
-def conditions_of(info: CheckpointInfo, lm: Lm) -> tuple[Any, ...]:
-    """A model's conditions in training: the same as when it runs."""
-    told = info.kind.conditions
-    if told is None or lm.condition_provider is None:
-        return ()
-    return (lm.condition_provider.condition_tensor("description", told[0]),)
 
 
 def prepare(
@@ -246,14 +283,17 @@ def prepare(
 ) -> PreparedTraining:
     """Load a model and its data. Raises: MoshiError for what cannot be used."""
     info, lm = load_model(settings.check(), files)
-    conditions = conditions_of(info, lm)
+    usual = info.kind.conditions[0] if info.kind.conditions else None
+    provider = lm.condition_provider
+    conditions = Conditions(provider, default_conditions(provider, usual))
     ranks = Ranks()
     if not ranks.first:
         ranks.any(False)  # waits: the first one keeps the codes for all
-    windows, valid = read_data(info, lm, settings, tell)
+    windows, valid = read_data(info, lm, settings, conditions, tell)
     if ranks.first:
         ranks.any(False)
     trainable = choose(lm, settings)
+    attributes = conditions.attributes
     return PreparedTraining(
-        *(info, settings, lm, trainable, windows, valid, conditions), ranks
+        *(info, settings, lm, trainable, windows, valid, attributes), ranks
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..utils.json_text import read_json
 from .words import SpokenWord
 
 SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac")
@@ -32,6 +33,28 @@ class TrainingRecording:
     @property
     def transcript(self) -> Path:
         return self.path.with_suffix(".json")
+
+    def about(self) -> dict[str, Any]:
+        """What its transcript says beside the words: ``text_conditions`` by name, and
+        for PersonaPlex ``text_prompt`` and ``voice_prompt``.
+
+        Raises: ConfigError for values of another kind.
+        """
+        data = read_json(self.transcript) if self.transcript.is_file() else {}
+        told = data.get("text_conditions") or {}
+        found: dict[str, Any] = {"text_conditions": told}
+        if not isinstance(told, dict) or not all(
+            isinstance(value, str | None) for value in told.values()
+        ):
+            raise ConfigError(
+                f"{self.transcript} has text_conditions {str(told)[:60]}: write them "
+                'as {"name": "value"}.'
+            )
+        for name in ("text_prompt", "voice_prompt"):
+            found[name] = data.get(name) or ""
+            if not isinstance(found[name], str):
+                raise ConfigError(f"{self.transcript} has a {name} that is no text.")
+        return found
 
     def words(self) -> list[SpokenWord] | None:
         """Its words; None where the file says that there is no transcript.
@@ -132,7 +155,14 @@ def _files(path: Path, part: str) -> list[Path]:
 
 def _listed(file: Path) -> list[TrainingRecording]:
     found = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{str(file)!r} cannot be read as a list of recordings ({error}): it "
+            "should be text in UTF-8, a line for each."
+        ) from error
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         try:

@@ -83,6 +83,11 @@ class RunFolder:
                 f"{str(path)!r} holds a training of {step} steps: go on with it with "
                 "--resume, or name another --adapter-path."
             )
+        elif not begun and (path / "config.json").exists():
+            raise ConfigError(
+                f"{str(path)!r} holds a model or other adapters, whose config.json a "
+                "training would replace: name another --adapter-path."
+            )
         with self._writing("the settings"):
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             text = json.dumps(settings.all(), indent=1)
@@ -171,11 +176,13 @@ class RunFolder:
             newest = self.newest()
             kept = f"{newest.name} is whole" if newest else "none is there yet"
             words = error.strerror or str(error)
+            advice = "correct that, or name another --adapter-path"
             if error.errno in DISK_FULL or "space" in words:
                 words = "the disk is full"
+                advice = "make room, and go on with --resume"
             raise CheckpointError(
                 f"{what} cannot be written to {str(self.path)!r}: {words}. Of the "
-                f"checkpoints, {kept}: make room, and go on with --resume."
+                f"checkpoints, {kept}: {advice}."
             ) from error
 
 

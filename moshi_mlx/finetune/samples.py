@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -15,6 +14,8 @@ from ..checkpoint.kinds import SamplingDefaults
 from ..models.generate import LmGen
 from ..models.lm import Lm
 from ..models.mimi import Mimi
+from ..models.prompt import Frames, read_prompt
+from ..modules.conditioner import ConditionTensor
 from ..utils.sampling import Sampler
 from ..utils.text import PieceReader, Tokenizer
 from .dataset import Windows
@@ -42,15 +43,18 @@ def say(
     tokenizer: Tokenizer,
     streams: np.ndarray,
     sampling: SamplingDefaults,
-    conditions: Sequence[Any] = (),
+    condition: ConditionTensor | None = None,
     seed: int = 0,
+    start: int = 0,
 ) -> SpokenSample:
     """Let a model hear the user's side of a window, and note what it says.
 
     Args:
         streams: ``[1 + n_q, T]``, as a training has them.
         sampling: how tokens are drawn.
+        condition: that the model is told.
         seed: of the draws.
+        start: frames of a prompt, which are given before it hears the user.
     """
     heard = streams[1 + lm.dep_q :]
     frames = int((heard >= 0).all(axis=0).sum())
@@ -63,8 +67,12 @@ def say(
     )
     reader = PieceReader(tokenizer, lm.cfg.silent_text)
     text, own = "", []
-    for t in [0, *range(min(frames, round(LONGEST_S * 12.5)))]:
-        token, _ = gen.step(mx.array(heard[None, :, t]), *conditions)
+    if start:  # the first frame of a prompt is not read
+        prompt = np.concatenate([streams[:, :1], streams[:, :start]], axis=1)
+        read_prompt(gen, Frames(prompt))
+    last = min(frames, start + round(LONGEST_S * 12.5))
+    for t in [*([] if start else [0]), *range(start, last)]:
+        token, _ = gen.step(mx.array(heard[None, :, t]), condition)
         text += reader.read(int(np.array(token)[0, 0]))
         codes = gen.last_audio_tokens() if lm.dep_q else None
         if codes is not None:
@@ -79,9 +87,9 @@ def say(
     return SpokenSample(text.strip(), pcm)
 
 
-def chosen(windows: Sequence[Windows]) -> list[np.ndarray]:
+def chosen(windows: Sequence[Windows]) -> list[tuple[Windows, int]]:
     """The first windows, to be heard before and after."""
-    return [w[n] for w in windows[:1] for n in range(min(COUNT, len(w)))]
+    return [(w, n) for w in windows[:1] for n in range(min(COUNT, len(w)))]
 
 
 def keep(folder: Path, when: str, samples: Sequence[SpokenSample]) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 from ..errors import ConfigError
 from .optimizer import Schedule, schedule
 
+MOST_RANK = 4096  # the width of Moshi 7B: more adds nothing
+
 # What must be the same where a training goes on.
 FIXED = (
     *("fine_tune_type", "rank", "scale", "keys", "num_layers", "dropout", "batch_size"),
@@ -87,6 +89,11 @@ class TrainSettings:
             raise ConfigError(
                 f"--fine-tune-type {self.fine_tune_type} is unknown: use lora or full."
             )
+        if self.fine_tune_type == "full" and self.resume_adapter_file:
+            raise ConfigError(
+                "--resume-adapter-file begins with adapters, and --fine-tune-type full "
+                "trains none: merge them first with 'moshi-mlx fuse'."
+            )
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"betas are {self.betas}: give two, from 0 to below 1.")
         self.rates()
@@ -97,6 +104,8 @@ class TrainSettings:
             value = getattr(self, name)
             if not value >= least:
                 raise ConfigError(f"{flag(name)} is {value}: give {least:g} or more.")
+        if self.rank > MOST_RANK:
+            raise ConfigError(f"--rank is {self.rank}: give up to {MOST_RANK}.")
         for name in ("learning_rate", "window", "max_norm", "scale"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(

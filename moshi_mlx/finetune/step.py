@@ -8,6 +8,8 @@ from typing import Any
 import mlx.core as mx
 
 from ..models.lm import Lm
+from ..modules.conditioner import ConditionAttributes
+from .examples import Batch, Examples, condition_of_rows
 from .loss import Add, Losses, LossWeights, alone, losses
 from .optimizer import CycledAdamW, Rates, Schedule, update
 from .trainable import Arrays, Trainable
@@ -42,7 +44,7 @@ class TrainingStep:
     Args:
         trainable: arrays of ``lm``; they are changed in place.
         weights: of the losses.
-        conditions: the network's conditions, beside its streams.
+        attributes: conditions of the network, of which ``Examples`` name one a row.
         max_norm: to which gradients are clipped.
         compiled: compile gradients and update. On a CPU this costs minutes.
         add: sums over the processes that share each micro-batch.
@@ -54,7 +56,7 @@ class TrainingStep:
     optimizer: CycledAdamW
     schedule: Schedule
     weights: LossWeights = field(default_factory=LossWeights)
-    conditions: Sequence[Any] = ()
+    attributes: Sequence[ConditionAttributes] = ()
     max_norm: float = 1.0
     compiled: bool = False
     add: Add = alone
@@ -71,15 +73,15 @@ class TrainingStep:
             self._update = mx.compile(self._applied, inputs=state, outputs=state)
         self.optimizer.init(self.trainable.arrays)
 
-    def __call__(self, step: int, batches: Sequence[mx.array]) -> StepResult:
+    def __call__(self, step: int, batches: Sequence[Batch]) -> StepResult:
         """Train on micro-batches ``[B, 1 + n_q, T]``; steps are counted from 0."""
         rates = self.schedule(step)
         self.optimizer.set(rates.rate, rates.beta1)
         total: Arrays = {}
         sums = [0.0, 0.0, 0.0, 0.0]
-        for position, codes in enumerate(batches):
+        for position, batch in enumerate(batches):
             mx.random.seed((self.seed * 1_000_003 + step * 1_009 + position) % 2**32)
-            values, gradients = self._gradients(self.trainable.arrays, codes)
+            values, gradients = self._gradients(self.trainable.arrays, *_parts(batch))
             for name, gradient in gradients.items():
                 total[name] = total[name] + gradient if position else gradient
             mx.eval(values, total)
@@ -92,28 +94,42 @@ class TrainingStep:
         loss, text, audio = (s / count for s in sums[:3])
         return StepResult(loss, text, audio, number(norm), round(sums[3]), rates)
 
-    def losses(self, codes: mx.array) -> Losses:
+    def losses(self, batch: Batch) -> Losses:
         """Losses of a batch of all processes, without training."""
         self.trainable.put(self.trainable.arrays)
         self.lm.eval()  # nothing is dropped
-        found = losses(self.lm, codes, self.weights, self.conditions, self.add)
+        found = self._losses(*_parts(batch))
         self.lm.train()
         return Losses(*(self.add(value) for value in found))
 
-    def _of(self, arrays: Arrays, codes: mx.array) -> tuple[mx.array, ...]:
+    def _losses(
+        self,
+        codes: mx.array,
+        start: mx.array | None = None,
+        told: mx.array | None = None,
+    ) -> Losses:
+        ct = condition_of_rows(self.lm.condition_provider, self.attributes, told)
+        given = () if ct is None else (ct,)
+        return losses(self.lm, codes, self.weights, given, self.add, start)
+
+    def _of(self, arrays: Arrays, *parts: Any) -> tuple[mx.array, ...]:
         self.trainable.put(arrays)
-        return tuple(losses(self.lm, codes, self.weights, self.conditions, self.add))
+        return tuple(self._losses(*parts))
 
     def _joined(
-        self, arrays: Arrays, codes: mx.array
+        self, arrays: Arrays, *parts: Any
     ) -> tuple[tuple[mx.array, ...], Arrays]:
         """Losses and gradients of a micro-batch, over all processes."""
-        values, gradients = mx.value_and_grad(self._of)(arrays, codes)
+        values, gradients = mx.value_and_grad(self._of)(arrays, *parts)
         summed = {name: self.add(gradients[name]) for name in sorted(gradients)}
         return tuple(self.add(value) for value in values), summed
 
     def _applied(self, arrays: Arrays, gradients: Arrays) -> tuple[Arrays, mx.array]:
         return update(self.optimizer, arrays, gradients, self.max_norm)
+
+
+def _parts(batch: Batch) -> tuple[mx.array, mx.array | None, mx.array | None]:
+    return tuple(batch) if isinstance(batch, Examples) else (batch, None, None)  # type: ignore[return-value]
 
 
 def number(x: mx.array) -> float:

@@ -137,6 +137,19 @@ def _new_halves(
     return halves
 
 
+def zero_adapters(lm: Lm, rank: int) -> Arrays:
+    """Adapters that change nothing, of the layers that have none, by Kyutai's names."""
+    adapted = {path for path, m in lm.named_modules() if isinstance(m, LoraLinear)}
+    found: Arrays = {}
+    for path, layer in linear_layers(lm).items():
+        if path.removesuffix(".layer") in adapted:
+            continue
+        name, (rows, columns) = kyutai_name(lm.cfg, path), linear_shape(layer)
+        found[f"{name}.{A}.weight"] = mx.zeros((rank, columns))
+        found[f"{name}.{B}.weight"] = mx.zeros((rows, rank))
+    return found
+
+
 def add_embeddings(lm: Lm, found: Trainable) -> None:
     """Train the tables too (moshi-finetune's ``ft_embed``).
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import mlx.core as mx
 import mlx.nn as nn
 
+from .lora import LoraLinear
 from .transformer import sin_embedding
 
 
@@ -121,12 +122,19 @@ class _Conditioner(nn.Module):
 
     def _project(self, x: mx.array) -> mx.array:
         """Project in float32, or in a quantised layer's own type."""
-        if isinstance(self.output_proj, nn.Linear):
-            weight = self.output_proj["weight"].astype(mx.float32)
+        layer = self.output_proj
+        if isinstance(layer, LoraLinear):
+            change = layer.change(x.astype(mx.float32))
+            return self._through(layer.layer, x) + change
+        return self._through(layer, x)
+
+    def _through(self, layer: nn.Module, x: mx.array) -> mx.array:
+        if isinstance(layer, nn.Linear):
+            weight = layer["weight"].astype(mx.float32)
             return x.astype(mx.float32) @ weight.T
-        scales = self.output_proj["scales"]
+        scales = layer["scales"]
         dtype = scales.dtype if scales.dtype != mx.uint8 else mx.float32
-        return self.output_proj(x.astype(dtype)).astype(mx.float32)
+        return layer(x.astype(dtype)).astype(mx.float32)
 
     @property
     def padding(self) -> mx.array:

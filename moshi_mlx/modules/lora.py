@@ -40,13 +40,16 @@ class LoraLinear(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         y: mx.array = self.layer(x)
+        return y + self.change(x).astype(y.dtype)
+
+    def change(self, x: mx.array) -> mx.array:
+        """What the adapter adds: ``scaling * B A x``."""
         if self.dropout and self.training:
             kept = mx.random.bernoulli(1 - self.dropout, x.shape)
             x = mx.where(kept, x / (1 - self.dropout), 0)
         # Training keeps the halves in float32, whatever the network computes in.
         a, b = self["lora_A"].astype(x.dtype), self["lora_B"].astype(x.dtype)
-        change = self.scaling * ((x @ a.T) @ b.T)
-        return y + change.astype(y.dtype)
+        return self.scaling * ((x @ a.T) @ b.T)
 
 
 class RowChoice:

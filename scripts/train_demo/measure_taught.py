@@ -30,7 +30,8 @@ def measure(out: Path, model: str, adapter: Path | None) -> dict[str, object]:
         recogniser.ANSWERS[recogniser.words(text)] = text
     moshi = moshi_mlx.load(model, adapter=adapter)
     found: dict[str, dict[str, int]] = {}
-    for row in rows:
+    name = "after.json" if adapter else "before.json"
+    for number, row in enumerate(rows, 1):
         question = read(out / "ask" / row["path"])[0]
         text, sound = ask(moshi.session(seed=0), question, 0.5)
         row |= {"answer": text, "heard": recogniser.hear(sound)}
@@ -38,8 +39,7 @@ def measure(out: Path, model: str, adapter: Path | None) -> dict[str, object]:
         sums["asked"] += 1
         sums["text"] += text == row["wanted"]
         sums["heard"] += row["heard"] == row["wanted"]
-    name = "after.json" if adapter else "before.json"
-    (out / name).write_text(json.dumps(rows, indent=1))
+        (out / name).write_text(json.dumps(rows[:number], indent=1))
     return {"adapter": str(adapter or ""), **found}
 
 

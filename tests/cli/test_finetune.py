@@ -12,6 +12,7 @@ from moshi_mlx.checkpoint.build import load_lm
 from moshi_mlx.checkpoint.info import CheckpointInfo
 from moshi_mlx.checkpoint.quantize import is_quantized
 from moshi_mlx.cli.main import main
+from moshi_mlx.finetune.config_file import read_config
 from moshi_mlx.finetune.loss import LossWeights, losses
 from moshi_mlx.finetune.prepare import load_model
 from moshi_mlx.finetune.settings import TrainSettings
@@ -198,6 +199,19 @@ def test_rude_input_gets_a_sentence(
     told = capsys.readouterr().err
     assert words in told
     assert told.count("\n") == 1
+
+
+def test_numbers_of_mlx_lm_s_example_are_numbers(tmp_path: Path):
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "iters: 1000\nlearning_rate: 1e-5\nlr_schedule:\n  name: cosine_decay\n"
+        "  warmup: 100\n  warmup_init: 1e-7\n  arguments: [1e-5, 1000, 1e-7]\n"
+    )
+    stated, _ = read_config(file)
+    rates = TrainSettings().with_values(stated).rates()
+    assert rates(0).rate == pytest.approx(1e-7)
+    assert rates(100).rate == pytest.approx(1e-5)
+    assert rates(1100).rate == pytest.approx(1e-7)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def killed(*arguments: str) -> list[dict]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="not on Windows: it cannot fork")
 def test_checkpoints_and_texts_survive_a_kill():
-    commands = ("quantize", "convert", "transcribe")
+    commands = ("quantize", "convert", "transcribe", "finetune")
     told = killed(*commands, "--times", "3", "--signals", "KILL")
     assert [row["command"] for row in told] == list(commands)
     assert sum(row["caught"] for row in told) > 0

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -69,6 +70,12 @@ def test_bad_lists_are_told_in_a_sentence(tmp_path: Path, line: str, words: str)
         find_sources(str(tmp_path / "x.jsonl"))
 
 
+def test_a_list_that_is_no_text_is_told(tmp_path: Path):
+    (tmp_path / "data.jsonl").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="should be text in UTF-8"):
+        find_sources(str(tmp_path / "data.jsonl"))
+
+
 def test_bad_transcripts_are_told_in_a_sentence(tmp_path: Path):
     recording(tmp_path, "one", 0.1)
     one = TrainingRecording(tmp_path / "one.wav", 0.1)
@@ -132,7 +139,7 @@ def test_channels_that_are_missing_are_told(tmp_path: Path):
         store(None, sides=1).of(TrainingRecording(tmp_path / "one.wav", 0.2, 1))
 
 
-def windows(tmp_path: Path, window: float = 0.8, **cards: int) -> Windows:
+def windows(tmp_path: Path, window: float = 0.8, **cards: Any) -> Windows:
     words = [("ab", 0.08, 0.2), ("c", 0.9, 1.0)]
     recording(tmp_path, "one", 1.2, words)
     source = DataSource("x", [TrainingRecording(tmp_path / "one.wav", 1.2)])

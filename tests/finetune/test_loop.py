@@ -216,3 +216,17 @@ def test_a_training_is_not_overwritten_or_changed(tmp_path: Path):
         training(tmp_path, resume=False, iters=4)
     with pytest.raises(ConfigError, match=r"begun with --window 30\.0 and not 20\.0"):
         training(tmp_path, iters=4, window=20)
+
+
+def test_a_folder_with_a_model_is_left_alone(tmp_path: Path):
+    (tmp_path / "config.json").write_text('{"dim": 8}')
+    with pytest.raises(ConfigError, match="holds a model or other adapters"):
+        training(tmp_path)
+    assert (tmp_path / "config.json").read_text() == '{"dim": 8}'
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json"]
+
+
+def test_a_file_in_the_place_of_the_folder_is_told(tmp_path: Path):
+    (tmp_path / "run").write_text("x")
+    with pytest.raises(CheckpointError, match="name another --adapter-path"):
+        training(tmp_path / "run")

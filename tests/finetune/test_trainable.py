@@ -1,6 +1,7 @@
 """What training changes: named as Kyutai's files, shared as the network shares it."""
 
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -9,8 +10,11 @@ import pytest
 
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.finetune.checkpointing import checkpointed
+from moshi_mlx.finetune.export import export_adapters
 from moshi_mlx.finetune.loss import LossWeights, losses
 from moshi_mlx.finetune.optimizer import CycledAdamW, OneCycle
+from moshi_mlx.finetune.prepare import begin_with
+from moshi_mlx.finetune.settings import TrainSettings
 from moshi_mlx.finetune.step import TrainingStep
 from moshi_mlx.finetune.trainable import (
     Trainable,
@@ -23,6 +27,7 @@ from moshi_mlx.models.depformer import DepFormer
 from moshi_mlx.models.keys import pytorch_rules
 from moshi_mlx.models.kyutai_names import kyutai_name
 from moshi_mlx.utils.remap import remap
+from moshi_mlx.utils.tensor_files import read_tensors
 from tests import tiny
 from tests.tiny import BASE, CONDITIONED, Config, number
 
@@ -102,6 +107,25 @@ def test_keys_and_last_layers_are_chosen():
     assert all("in_projs" in name or "text_linear" in name for name in some)
     with pytest.raises(ConfigError, match="no layer of the model is called q_proj"):
         names(keys=["q_proj"])
+
+
+def test_files_hold_an_adapter_for_every_layer(tmp_path: Path):
+    """PyTorch moshi wants one for each, also where only some were trained."""
+    lm = tiny.lm()
+    some = add_adapters(lm, rank=2, keys=["self_attn"], num_layers=1)
+    some.arrays = {n: mx.ones_like(w) for n, w in some.arrays.items()}
+    settings = TrainSettings(rank=2)
+    export_adapters(tmp_path, some, BASE, settings, lm)
+    written = read_tensors(tmp_path / "lora.safetensors")
+    everywhere = add_adapters(tiny.lm(), rank=2)
+    shapes = {name: w.shape for name, w in everywhere.arrays.items()}
+    assert {name: w.shape for name, w in written.items()} == shapes
+    for name, w in written.items():
+        assert mx.all(w == (1 if name in some.arrays else 0)).item(), name
+    # and the same training can begin with them
+    again = add_adapters(tiny.lm(), rank=2, keys=["self_attn"], num_layers=1)
+    begin_with(tiny.lm(), again, tmp_path)
+    assert again.arrays.keys() == some.arrays.keys()
 
 
 def test_dropout_is_the_same_again_from_the_same_seed():

@@ -110,16 +110,7 @@ class PersonaPrompts:
         Raises: ConfigError for a text that is too long or a voice of another model;
             CheckpointError or AudioError for an invalid voice.
         """
-        ids = persona_tokens(self._moshi.tokenizer, persona.text)
-        longest = self._moshi.lm.cfg.transformer.context // 2
-        if len(ids) > longest:
-            raise ConfigError(
-                f"the persona has {len(ids)} tokens, and {self._moshi.name} takes up "
-                f"to {longest}: shorten it."
-            )
-        voice = None
-        if persona.voice is not None:
-            voice = load_voice(persona.voice, self._moshi.info)
+        ids, voice = self._read(persona)
 
         def read(adapter: int = 0) -> Iterator[None]:
             return self._reading(ids, voice, adapter)
@@ -148,6 +139,28 @@ class PersonaPrompts:
 
         return begin
 
+    def frames(self, persona: Persona) -> Frames:
+        """All frames of a prompt. Raises: as ``start``."""
+        making = self._frames(*self._read(persona))
+        while True:
+            try:
+                next(making)
+            except StopIteration as made:
+                return made.value
+
+    def _read(self, persona: Persona) -> tuple[list[int], PersonaVoice | None]:
+        """A persona's tokens and its voice."""
+        ids = persona_tokens(self._moshi.tokenizer, persona.text)
+        longest = self._moshi.lm.cfg.transformer.context // 2
+        if len(ids) > longest:
+            raise ConfigError(
+                f"the persona has {len(ids)} tokens, and {self._moshi.name} takes up "
+                f"to {longest}: shorten it."
+            )
+        if persona.voice is None:
+            return ids, None
+        return ids, load_voice(persona.voice, self._moshi.info)
+
     def forget(self) -> None:
         """Let go of all prompts."""
         self._kept.clear()
@@ -162,18 +175,25 @@ class PersonaPrompts:
         key = _key(ids, voice, adapter)
         if key not in self._kept:
             lm = self._moshi.lm
-            parts = [self._told(ids)]
-            if voice is not None:
-                parts.insert(0, (yield from self._voice(voice)))
+            frames = yield from self._frames(ids, voice)
             exposed = lm.transformer_cache
             gen = LmGen(lm, seed=0)
             gen.adapters = [adapter]
             lm.expose_cache(exposed)
-            yield from reading_prompt(gen, joined(parts))
+            yield from reading_prompt(gen, frames)
             self._kept[key] = kept(gen.snapshot(0).state)
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
+
+    def _frames(
+        self, ids: list[int], voice: PersonaVoice | None
+    ) -> Generator[None, None, Frames]:
+        """All frames of a prompt, made in steps."""
+        parts = [self._told(ids)]
+        if voice is not None:
+            parts.insert(0, (yield from self._voice(voice)))
+        return joined(parts)
 
     def _told(self, ids: list[int]) -> Frames:
         """The frames in which a persona is told: silence, its text, silence."""

@@ -1,0 +1,100 @@
+"""Micro-batches whose rows have a beginning that is not learnt, or conditions."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import mlx.core as mx
+
+from ..errors import ConfigError
+from ..modules.conditioner import (
+    ConditionAttributes,
+    ConditionProvider,
+    ConditionTensor,
+    LutConditioner,
+)
+
+Told = Mapping[str, str | None]  # text conditions by name
+
+
+class Examples(NamedTuple):
+    """A micro-batch with what its codes do not say.
+
+    Attributes:
+        codes: ``[B, 1 + n_q, T]``, text first, not delayed.
+        start: int32 ``[B]``, the first frame of each row that is learnt.
+        told: int32 ``[B]``, the number of each row's conditions.
+    """
+
+    codes: mx.array
+    start: mx.array
+    told: mx.array
+
+
+Batch: TypeAlias = Any  # an array of codes, where all is learnt, or ``Examples``
+
+
+class Conditions:
+    """The text conditions that recordings name, each set of them once.
+
+    Args:
+        provider: of the model; None for one that takes no conditions.
+        default: what a recording is told that names nothing.
+    """
+
+    def __init__(self, provider: ConditionProvider | None, default: Told):
+        self._provider = provider
+        self._default = dict(default)
+        self.known: list[dict[str, str | None]] = []
+
+    def number(self, told: Told, where: str) -> int:
+        """The number of a recording's conditions.
+
+        Args:
+            where: what names them, for messages.
+
+        Raises: ConfigError for a condition that the model does not have.
+        """
+        if self._provider is None:
+            return 0
+        whole = {**self._default, **told}
+        try:
+            for name, value in whole.items():
+                self._provider.condition_tensor(name, value)
+        except (ValueError, AttributeError) as error:
+            raise ConfigError(f"{where}: {error}") from error
+        if whole not in self.known:
+            self.known.append(whole)
+        return self.known.index(whole)
+
+    @property
+    def attributes(self) -> list[ConditionAttributes]:
+        """All sets by their numbers; empty where none names anything."""
+        if not any(self.known):
+            return []
+        return [ConditionAttributes(dict(told)) for told in self.known]
+
+
+def condition_of_rows(
+    provider: ConditionProvider | None,
+    attributes: Sequence[ConditionAttributes],
+    told: mx.array | None,
+) -> ConditionTensor | None:
+    """The summed condition ``[B, D]`` of rows; None where they have none.
+
+    Args:
+        told: which of the attributes each row has.
+    """
+    if provider is None or not attributes or told is None:
+        return None
+    summed, _ = provider.fuse(attributes)
+    return None if summed is None else ConditionTensor(summed.tensor[told])
+
+
+def default_conditions(
+    provider: ConditionProvider | None, description: str | None
+) -> Told:
+    """What a model is told when it runs and nobody says anything else."""
+    has = provider is not None and isinstance(
+        provider.conditioners.get("description"), LutConditioner
+    )
+    return {"description": description} if has and description else {}

@@ -1,0 +1,83 @@
+"""What PersonaPlex is told before each window: a voice and a persona, as when it runs.
+
+A recording's JSON file may hold NVIDIA's names: ``text_prompt``, who the model is to
+be, and ``voice_prompt``, the name of a voice or a recording of one. The prompt is heard
+and not learnt. Source: arXiv:2602.06053.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..checkpoint.info import CheckpointInfo
+from ..codec import Codec, make_codec
+from ..engines.duplex.persona import Persona, PersonaPrompts
+from ..engines.owner import HERE, Owner
+from ..errors import ConfigError
+from ..models.lm import Lm
+from ..models.mimi import Mimi
+from ..utils.text import Tokenizer
+
+
+@dataclass
+class _Model:
+    """What prompts are made with."""
+
+    info: CheckpointInfo
+    lm: Lm
+    tokenizer: Tokenizer
+    name: str
+    make_codec: Callable[[], Codec]
+    owner: Owner = HERE
+
+
+class TrainingPrompts:
+    """Prompts of a training's recordings, each made once.
+
+    Args:
+        codec: returns the codec of the recordings.
+    """
+
+    def __init__(
+        self,
+        info: CheckpointInfo,
+        lm: Lm,
+        tokenizer: Tokenizer,
+        codec: Callable[[], Mimi],
+    ):
+        self._model = _Model(
+            *(info, lm, tokenizer, info.name),
+            lambda: make_codec("native", mimi=codec()),
+        )
+        self._prompts = PersonaPrompts(self._model)
+        self._made: dict[tuple[str, str], np.ndarray] = {}
+
+    def __call__(self, folder: Path, about: dict[str, Any]) -> np.ndarray:
+        """The frames ``[1 + n_q, P]`` before a recording's windows.
+
+        The first frame of a prompt is never heard, so it is left out.
+
+        Args:
+            folder: of the recording, in which its voice's file may be.
+            about: what ``TrainingRecording.about`` says.
+
+        Raises: ConfigError for a text that is too long and a voice that cannot be used;
+            CheckpointError or AudioError for a voice that is none.
+        """
+        text, voice = about["text_prompt"], about["voice_prompt"]
+        if voice and (folder / voice).is_file():
+            voice = str(folder / voice)
+        key = text, voice
+        if key not in self._made:
+            frames = self._prompts.frames(Persona(text, voice or None))
+            if frames.embedded is not None:
+                raise ConfigError(
+                    f"the voice {voice} is kept as what the model reads and not as "
+                    "sound, which cannot be trained with: name a recording of it as "
+                    "voice_prompt."
+                )
+            self._made[key] = frames.tokens[:, 1:]
+        return self._made[key]
