@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -252,6 +252,7 @@ def read_data(
     Raises: ConfigError or AudioError for data that cannot be used.
     """
     shape, tokenizer = Shape.of(lm.cfg, info.stt_config), load_tokenizer(info)
+    shape = replace(shape, text=replace(shape.text, shift=settings.keep_and_shift))
     train = find_sources(settings.data)
     valid = find_sources(settings.eval_data) if settings.eval_data else []
     valid = valid or find_sources(settings.data, VALID)

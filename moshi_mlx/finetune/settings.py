@@ -16,7 +16,7 @@ FIXED = (
     *("fine_tune_type", "rank", "scale", "keys", "num_layers", "dropout", "batch_size"),
     *("grad_accumulation_steps", "iters", "learning_rate", "lr_schedule", "pct_start"),
     *("weight_decay", "betas", "max_norm", "window", "seed", "train_embeddings"),
-    *("first_codebook_weight", "text_padding_weight", "data"),
+    *("first_codebook_weight", "text_padding_weight", "data", "keep_and_shift"),
 )
 
 
@@ -37,6 +37,8 @@ class TrainSettings:
         learning_rate: the highest of the schedule; ``pct_start`` of "one_cycle" is the
             share of the steps in which it rises.
         first_codebook_weight, text_padding_weight: see ``LossWeights``.
+        keep_and_shift: say all pieces of a word, later if need be. Otherwise the next
+            word cuts off what is left, as in moshi-finetune.
         val_batches: at most so many batches are evaluated; -1: all.
         steps_per_eval, save_every: 0: only at the end.
         keep: newest checkpoints that are kept.
@@ -67,6 +69,7 @@ class TrainSettings:
     max_norm: float = 1.0
     first_codebook_weight: float = 100.0
     text_padding_weight: float = 0.5
+    keep_and_shift: bool = False
     val_batches: int = 25
     steps_per_report: int = 10
     steps_per_eval: int = 100

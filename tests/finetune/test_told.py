@@ -8,13 +8,14 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moshi_mlx.checkpoint.build import load_lm
+from moshi_mlx.checkpoint.build import load_lm, load_tokenizer
 from moshi_mlx.checkpoint.info import CheckpointInfo
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.finetune.examples import Examples, condition_of_rows
 from moshi_mlx.finetune.loss import LossWeights, losses
 from moshi_mlx.finetune.prepare import PreparedTraining, prepare
 from moshi_mlx.finetune.settings import TrainSettings
+from moshi_mlx.finetune.words import encoder
 from moshi_mlx.modules.conditioner import ConditionAttributes
 from tests import tiny
 from tests.adapted import SIZES
@@ -193,3 +194,16 @@ def test_an_ear_hears_the_silence_that_it_hears_when_it_runs(tmp_path: Path):
     assert (streams[1:, :5] == quiet).all()
     said = np.flatnonzero(streams[0] > 3)
     assert said[0] == int((0.4 + 0.2 + 0.48) * 12.5)
+
+
+def test_words_may_be_said_whole_however_late(tmp_path: Path):
+    model = write_with_codec(tmp_path / "moshi", **SIZES)
+    words = [("hello", 0.2, 0.25), ("there", 0.24, 0.3), ("again", 0.28, 0.4)]
+    line = recording(tmp_path / "data", "r", 1.0, words)
+    listing, pieces = listed(tmp_path / "data" / "train.jsonl", line), []
+    for shifted in (False, True):
+        training = prepared(model, listing, batch_size=1, keep_and_shift=shifted)
+        streams = training.windows[0][0]
+        pieces.append(int((streams[0] > 3).sum()))
+    encode = encoder(load_tokenizer(training.info))
+    assert pieces[1] == sum(len(encode(word)) for word, _, _ in words) > pieces[0]
