@@ -59,16 +59,13 @@ class State:
 
 
 class Server:
-    """``moshi-mlx serve`` on a free port, as people run it: with the demo's Moshi, and
-    small models that listen and speak."""
+    """``moshi-mlx serve --model demo`` on a free port, as people run it."""
 
     def __init__(self, folder: Path, *options: str):
         self.log, self.recordings = folder / "log", folder / "recordings"
         command = "from moshi_mlx.cli.main import main; import sys; sys.exit(main())"
         arguments = ["serve", "--model", "demo", "--port", "0", "--no-browser"]
         arguments += ["--max-sessions", "4", "--record", str(self.recordings), *options]
-        arguments += ["--stt", str(listening(folder / "stt")), "--tts", str(TTS)]
-        arguments += ["--voice-repo", str(TTS), "--preload"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", command, *arguments],
@@ -102,6 +99,12 @@ class Server:
             if self.process.stdout is not None:
                 self.process.stdout.close()
         return code
+
+
+def speaking(folder: Path) -> list[str]:
+    """Options for small models that listen and speak, beside the demo's Moshi."""
+    options = ["--stt", str(listening(folder / "stt")), "--tts", str(TTS)]
+    return [*options, "--voice-repo", str(TTS), "--preload"]
 
 
 def speech() -> np.ndarray:
@@ -167,7 +170,7 @@ def conversation_under_attack(port: int, kinds: list[str]) -> Heard:
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="moshi-attack-") as folder:
-        server = Server(Path(folder))
+        server = Server(Path(folder), *speaking(Path(folder)))
         try:
             asyncio.run(converse(server.port, 25))
             print(f"alone: {server.state()}")
