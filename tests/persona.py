@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
+
 from moshi_mlx.checkpoint.moshi_7b import MOSHI_7B
 from tests.checkpoint.folders import write_with_codec
 
@@ -14,6 +16,15 @@ SIZE = {
     **{"n_q": 12, "dep_q": 12, "delays": [0] + 2 * [0, *[1] * 5]},
     **{"foreseen_codebooks": 6, "hidden_scale": 4.5, "text_card": 96, "card": 64},
 }
+
+
+def give_voices(folder: Path, *names: str) -> None:
+    """Put voices of these names into a folder of ``personaplex_folder``."""
+    (folder / "voices").mkdir()
+    for name in names:
+        codes = mx.zeros((SIZE["foreseen_codebooks"], 8), mx.int32)
+        file = folder / "voices" / f"{name}.safetensors"
+        mx.save_safetensors(str(file), {"codes": codes})
 
 
 def personaplex_folder(path: Path, **changes: Any) -> Path:

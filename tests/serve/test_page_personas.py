@@ -1,7 +1,5 @@
 """The page's box for a persona, in a real Chromium."""
 
-import shutil
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,11 +10,10 @@ import moshi_mlx
 from moshi_mlx.engines.owner import model_thread
 from moshi_mlx.serve.personas import personas_of
 from moshi_mlx.serve.service import load_batch
-from tests.persona import personaplex_folder
+from tests.persona import give_voices, personaplex_folder
 from tests.serve.conftest import PATIENT
 from tests.serve.test_page import CHROMIUM, MISSING, Visit, browser, microphone  # noqa: F401
 
-VOICE = Path(__file__).parents[1] / "data" / "personaplex" / "voice.pt"
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 
 
@@ -59,8 +56,7 @@ def test_a_model_that_takes_personas_is_talked_with(
     tmp_path,
 ):
     folder = personaplex_folder(tmp_path / "tiny", context=1200)
-    (folder / "voices").mkdir()
-    shutil.copy(VOICE, folder / "voices" / "NATF2.pt")
+    give_voices(folder, "NATF2")
     batch = load_batch(model_thread(), lambda: moshi_mlx.load(folder), 1)
     personas = personas_of(batch, "You teach.", None)
     server = serve(limits=PATIENT, batch=batch, personas=personas)

@@ -5,7 +5,6 @@ The folder of scripts/test_clients holds a built checkout of NVIDIA/personaplex 
 """
 
 import os
-import shutil
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,13 +16,12 @@ from moshi_mlx.engines.owner import model_thread
 from moshi_mlx.serve.gate.security import OTHER_PAGE_POLICY, Policy
 from moshi_mlx.serve.personas import Personas
 from moshi_mlx.serve.service import load_batch
-from tests.persona import personaplex_folder
+from tests.persona import give_voices, personaplex_folder
 from tests.serve.conftest import PATIENT
 from tests.serve.test_page import WAIT, Visit, browser, microphone
 
 __all__ = ["browser", "microphone"]
 pytestmark = pytest.mark.clients
-VOICE = Path(__file__).parents[2] / "data" / "personaplex" / "voice.pt"
 PRESET = "You are a wise and friendly teacher."
 
 
@@ -32,9 +30,7 @@ def test_nvidias_client_talks_in_the_chosen_persona_and_voice(
 ):
     [client] = Path(os.environ["MOSHI_CLIENTS"]).rglob("client/dist/index.html")
     folder = personaplex_folder(tmp_path / "tiny", context=1200)
-    (folder / "voices").mkdir()
-    for name in ("NATF0", "VARM1"):
-        shutil.copy(VOICE, folder / "voices" / f"{name}.pt")
+    give_voices(folder, "NATF0", "VARM1")
     batch = load_batch(model_thread(), lambda: moshi_mlx.load(folder), 1)
     personas = Personas(batch.moshi)
     asked = []
