@@ -60,7 +60,7 @@ def _adapters(folder: Path) -> str:
     return "adapters"
 
 
-TRAIN = "--rank 4 --window 4 --batch-size 1 --iters 6 --steps-per-report 2"
+TRAIN = "--window 4 --iters 20 --rank 4"
 MADE: dict[str, Callable[[Path], str | None]] = {
     "stt": lambda _: family("demo", "stt"),
     "tts": lambda _: family("demo", "tts"),
