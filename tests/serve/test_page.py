@@ -108,6 +108,8 @@ class Visit:
         self.page.goto(url)
 
     def _watch(self, socket) -> None:
+        if "format=pcm" not in socket.url:
+            return  # another page's, in Opus
         socket.on("framereceived", lambda data: _keep(self.received, data))
         socket.on("framesent", lambda data: _keep(self.sent, data))
 
