@@ -8,6 +8,7 @@ import pytest
 import moshi_mlx
 from moshi_mlx.bench.speed import Speed, advice, measure, with_faster_codec
 from moshi_mlx.engines.duplex.engine import Moshi
+from tests.questions import PYTORCH
 
 FAST = Speed(encode=5.0, step=15.0, decode=6.0, p50=26.0, p95=30.0)
 
@@ -38,7 +39,7 @@ def test_a_busy_machine_is_told_from_a_slow_one(demo: Moshi):
 def test_what_would_help_is_said_with_numbers(demo: Moshi):
     slow = Speed(encode=30.0, step=100.0, decode=30.0, p50=160.0, p95=180.0)
     assert "What would help: a faster one" in (advice(slow, demo) or "")
-    info = copy(demo.info)
+    info = copy(moshi_mlx.load(PYTORCH).info)  # unquantised, as the demo is not
     info.name = "kyutai/moshiko-mlx-q8"
     big = Moshi(info, demo.lm, demo.tokenizer, demo.make_codec)
     sentence = advice(slow, big) or ""
