@@ -152,10 +152,9 @@ def quantize(
     if out is None and not measured:
         raise typer.BadParameter("name a folder OUT to write, or --compare recipes.")
     chosen = _name(recipe, bits, group_size, mode)
-    names = [name.strip() for name in compare.split(",")] if compare else []
-    # What is wrong is said before anything is read.
-    compared = {name: recipe_named(name) for name in names}
-    recipe_named(chosen)
+    names = compare.split(",") if compare else []
+    compared = {name.strip(): recipe_named(name.strip()) for name in names}
+    recipe_named(chosen)  # what is wrong is said before anything is read
     recordings = recording or shipped_recordings()
     for path in filter(can_be_read_again, recordings):
         frames(path)
