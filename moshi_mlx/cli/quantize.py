@@ -213,8 +213,7 @@ def _recipes(
     """The recipe that is written, and those that are measured.
 
     Args:
-        persona: use PersonaPlex's recipe; it is measured against the default of other
-            models, unless recipes to compare were named.
+        persona: PersonaPlex's is written, and measured against other models' default.
         written: whether a checkpoint is written.
     """
     from ..checkpoint.recipes import PERSONA, recipe_named
