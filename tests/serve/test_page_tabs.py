@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, FilePayload, Page, expect
 
 import moshi_mlx
 from moshi_mlx.audio import read
@@ -74,7 +74,7 @@ def check_forms(told: dict[str, str]) -> list[Word]:
     return words
 
 
-def sound_file(seconds: float) -> dict:
+def sound_file(seconds: float) -> FilePayload:
     data = encoded(noise(seconds), "wav")
     return {"name": "my talk.wav", "mimeType": "audio/wav", "buffer": data}
 

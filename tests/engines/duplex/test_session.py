@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
+from typing import cast
 
 import mlx.core as mx
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 import moshi_mlx
 from moshi_mlx.audio import FRAME, frames
-from moshi_mlx.codec import NativeCodec, RustCodec
+from moshi_mlx.codec import Codec, NativeCodec, RustCodec
 from moshi_mlx.engines.duplex.engine import Moshi
 from moshi_mlx.errors import AudioError, ConfigError
 from moshi_mlx.models import LmGen
@@ -231,7 +232,7 @@ def test_a_codec_that_computes_elsewhere_says_the_same(moshi):
         moshi.info,
         moshi.lm,
         moshi.tokenizer,
-        lambda: InNumPy(moshi.make_codec()),
+        lambda: cast(Codec, InNumPy(moshi.make_codec())),
         moshi.owner,
     )
     sessions = [one.session(3) for one in (moshi, other)]
