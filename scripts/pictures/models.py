@@ -48,10 +48,11 @@ def _recordings(folder: Path) -> str:
 
 def _talks(folder: Path) -> str:
     """Recordings of which nobody has written the words down."""
-    _recordings(folder)
-    for path in (folder / "recordings").glob("*.json*"):
-        path.unlink()
-    return "recordings"
+    made = folder / "recordings"
+    made.mkdir()
+    for name in ("first", "second"):
+        shutil.copy(folder / "question.wav", made / f"{name}.wav")
+    return made.name
 
 
 def _adapters(folder: Path) -> str:
