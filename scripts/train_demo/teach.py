@@ -19,6 +19,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
+import sentencepiece
 from intents import INTENTS, NAMES, VERSION_1
 from shards import SAMPLE_RATE, Spoken
 from texts import asked
@@ -34,6 +35,8 @@ ANSWER = "William Shakespeare wrote Hamlet."
 REHEARSED = NAMES[1 : VERSION_1 + 1 : 5]
 OTHERS = NAMES[3 : VERSION_1 + 1 : 5]
 ASKED = 4  # old questions of each of the two kinds, by each voice
+FRAME_S = 0.08
+TOKENIZER = Path(__file__).parents[2] / "moshi_mlx" / "demo" / "tokenizer_nano.model"
 LENGTH_S = 8.0
 LOUDNESS = 0.12
 
@@ -62,9 +65,30 @@ def recording(question: np.ndarray, answer: Spoken, rng: np.random.Generator):
     return sides, end + 0.4
 
 
+def alignments(
+    words: list[str],
+    starts: list[float],
+    tokenizer: sentencepiece.SentencePieceProcessor,
+) -> list[list[object]]:
+    """Words with times that leave room for all their pieces and the mark before them.
+
+    The demo learnt its text so (``Corpus.text``); a word that begins too early would
+    cut off the one before it.
+    """
+    found: list[list[object]] = []
+    t = 0
+    for word, start in zip(words, starts, strict=True):
+        t = max(t, int(start / FRAME_S) - 1)
+        begun, count = (t + 1) * FRAME_S + 0.01, len(tokenizer.encode(word))
+        found.append([word, [begun, begun + count * FRAME_S], "SPEAKER_MAIN"])
+        t += count + 1
+    return found
+
+
 def record(out: Path, count: int, hibari: Hibari, kokoro: Kokoro) -> None:
     """Recordings to learn from, half of the new question and half of old ones."""
     rng = np.random.default_rng(1)
+    tokenizer = sentencepiece.SentencePieceProcessor(model_file=str(TOKENIZER))
     say = cache(partial(hibari, voice=VOICES["heart"], rng=rng))  # as trained
     lines: dict[str, list[str]] = {"train": [], "valid": []}
     for number in range(2 * count):
@@ -80,8 +104,8 @@ def record(out: Path, count: int, hibari: Hibari, kokoro: Kokoro) -> None:
         sides, start = recording(question, said, rng)
         name = f"r{number:03d}"
         write(out / f"{name}.wav", sides)
-        times = zip(answer.split(), said.words, strict=True)
-        words = [[w, [start + a, start + b], "SPEAKER_MAIN"] for w, (a, b) in times]
+        begun = [start + a for a, _ in said.words]
+        words = alignments(answer.split(), begun, tokenizer)
         (out / f"{name}.json").write_text(json.dumps({"alignments": words}))
         part = "valid" if number >= 2 * count - max(2, count // 10) else "train"
         line = {"path": f"{name}.wav", "duration": LENGTH_S}
