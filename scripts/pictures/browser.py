@@ -47,7 +47,7 @@ def photograph(
             page = context.new_page()
             page.goto(url)
             page.locator("#talk").click()
-            said = page.locator("#transcript")
+            said = page.locator("#transcript .moshi").first
             expect(said).to_have_text(re.compile(r"(\w+\W+){5}"), timeout=PATIENCE)
             page.screenshot(path=pictures / f"page-{scheme}.png")
             context.close()
