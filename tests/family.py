@@ -82,6 +82,7 @@ def writing(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(HELIUM))
     shutil.copy(TTS / "tokenizer.model", folder)
+    mx.random.seed(5)
     Lm(helium_config(HELIUM)).save_weights(str(folder / "model.safetensors"))
     return folder
 

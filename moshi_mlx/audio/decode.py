@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 
 import numpy as np
 
+from ..errors import AudioError
 from .containers import Span
 from .inputs import Input
 from .resample import check_rate
@@ -78,7 +79,11 @@ class Plain:
         except (soundfile.SoundFileError, ValueError, OverflowError) as error:
             file.close()  # now: the error's traceback would keep it open for long
             raise Unreadable(str(error).split(": ", 1)[-1].rstrip(".")) from error
-        self.sample_rate = check_rate(self._file.samplerate)
+        try:
+            self.sample_rate = check_rate(self._file.samplerate)
+        except AudioError:
+            self.close()  # as above
+            raise
         known = 0 < self._file.frames < 2**62
         self.length = self._file.frames if known else None
         self.exact, self.lost, self.lost_at_s = True, 0, 0.0

@@ -1,7 +1,7 @@
 """Sounds of any length, a piece at a time: one channel at the models' rate."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, count
 from math import ceil
 
@@ -31,6 +31,7 @@ class LongSound:
         blocks: its samples and their rate.
         length_s: how long it says it is.
         sample_rate: of the result, in Hz.
+        close: closes the file.
     """
 
     def __init__(
@@ -39,8 +40,10 @@ class LongSound:
         blocks: Iterator[Block],
         length_s: float | None,
         sample_rate: int,
+        close: Callable[[], None] = lambda: None,
     ):
         self.name = name
+        self.close = close
         self._blocks = blocks
         self._rate = sample_rate
         self._expected = ceil((length_s or 0) * sample_rate)
@@ -132,7 +135,8 @@ def open_sound(
                 break
         else:
             return joined(source.name, begun, sample_rate)[0]
-    return LongSound(source.name, chain(begun, blocks), source.length_s, sample_rate)
+    whole = chain(begun, blocks)
+    return LongSound(source.name, whole, source.length_s, sample_rate, source.close)
 
 
 def short_sound(sound: SoundLike, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
@@ -143,6 +147,7 @@ def short_sound(sound: SoundLike, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     """
     found = open_sound(sound, sample_rate)
     if isinstance(found, LongSound):
+        found.close()  # now: the error's traceback would keep it open for long
         raise AudioError(
             f"{found.name} is longer than {LONG_S / 60:.0f} minutes: a few seconds of "
             "it are enough, cut them out."

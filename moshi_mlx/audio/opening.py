@@ -88,6 +88,10 @@ class OpenedSound:
             self._tell(decoder, span, got / rate)
         self._tell_cut(got_s)
 
+    def close(self) -> None:
+        """Close the file, of which more may be left to read."""
+        self._first.close()
+
     def _next(self, span: Span) -> Decoder | None:
         try:
             return self._decoder(span)

@@ -5,11 +5,13 @@ long.flac and long.mp3 in the data (23 s, 8 kHz) are chirps that libsndfile wrot
 
 import logging
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
 
 from moshi_mlx.audio import long
+from moshi_mlx.audio.decode import Plain
 from moshi_mlx.audio.files import read, write_wav
 from moshi_mlx.audio.long import LongSound, frames, open_sound
 from moshi_mlx.errors import AudioError
@@ -153,3 +155,19 @@ def test_short_damaged_and_other_files_are_read_as_ever(tmp_path):
     (tmp_path / "text.wav").write_bytes(b"RIFF and no more")
     with pytest.raises(AudioError, match="not a sound file"):
         open_sound(tmp_path / "text.wav")
+
+
+def test_a_sound_that_is_too_long_is_closed_before_its_error_is_told(
+    monkeypatch, tmp_path
+):
+    opened: list[BinaryIO] = []
+    begin = Plain.__init__
+
+    def noted(self: Plain, file: BinaryIO, *how: Any) -> None:
+        opened.append(file)
+        begin(self, file, *how)
+
+    monkeypatch.setattr(Plain, "__init__", noted)
+    with pytest.raises(AudioError, match="longer than"):
+        long.short_sound(recording(tmp_path / "a.wav", 8000, 1))
+    assert [file.closed for file in opened] == [True]

@@ -14,6 +14,7 @@ from moshi_mlx.cli.main import main, run_command
 from moshi_mlx.errors import ConfigError
 
 WAIT_S = 120  # only ever used up by a test that fails
+SLOW = "a step of all models takes"  # on a machine that is busy
 OLD_FLAGS = ["--steps", "4000", "--no-browser", "--port", "0", "--host", "localhost"]
 
 
@@ -89,7 +90,8 @@ def test_the_old_command_serves_until_it_is_told_to_end(how):
         process.send_signal(how)
         _, err = process.communicate(timeout=WAIT_S)
     code = 130 if how is signal.SIGINT else -signal.SIGTERM
-    assert (process.returncode, err) == (code, "")
+    told = [line for line in err.splitlines() if SLOW not in line]
+    assert (process.returncode, told) == (code, [])
 
 
 def test_a_port_that_is_taken_is_one_sentence(capsys):

@@ -165,7 +165,7 @@ def test_reprs_tell_model_size_bits_and_state(moshi):
     session.step(np.zeros(FRAME, np.float32))
     assert repr(session) == "<DuplexSession of demo: 1 frames heard, seed 7>"
     batch = moshi.batch(2)
-    batch.open()
+    session = batch.open()  # while somebody holds it
     assert repr(batch) == "<Batch of demo: 1 of 2 rows taken>"
 
 
