@@ -73,12 +73,21 @@ REAL_TIME = (
     "tests/sound_devices/",
     "tests/serve/test_attacks.py",
     "tests/serve/test_page.py",
+    "tests/serve/test_page_tabs.py",
     "tests/serve/test_robustness.py",
     "tests/compat/test_web_clients.py",
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    import mlx.core as mx
+
+    if not mx.metal.is_available():
+        away = [item for item in items if item.get_closest_marker("metal")]
+        config.hook.pytest_deselected(items=away)
+        items[:] = [item for item in items if item not in away]
     for item in items:
         if item.nodeid.startswith(REAL_TIME):
             item.add_marker(pytest.mark.flaky(reruns=4, reruns_delay=2))

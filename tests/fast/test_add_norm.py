@@ -85,7 +85,7 @@ def test_it_names_what_its_source_uses():
     assert add_norm.LANES // add_norm.SIMD <= 32  # sums of ``partial``
 
 
-@pytest.mark.skipif(not mx.metal.is_available(), reason="not on Metal")
+@pytest.mark.metal
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
 @pytest.mark.parametrize("width", [32, 96, 1024, 4096])
 def test_on_metal_the_kernel_is_the_plain_form(dtype, width):
