@@ -79,6 +79,25 @@ def split_packed(base: Weights, halves: Weights) -> tuple[Weights, Weights]:
     return {k: w for k, w in halves.items() if k not in beside}, beside
 
 
+def fitting_halves(
+    halves: Weights, path: str, layer: nn.Module, what: str
+) -> tuple[mx.array, mx.array]:
+    """A ``[rank, in]`` and B ``[out, rank]`` of the layer that ``path`` names.
+
+    Raises: CheckpointError for half an adapter, or one of another shape.
+    """
+    a, b = halves.get(path + A), halves.get(path + B)
+    if a is None or b is None:
+        raise CheckpointError(f"{what} lack one half (A or B) of {path}.")
+    rows, columns = linear_shape(layer)
+    if a.shape[-1] != columns or b.shape != (rows, len(a)):
+        raise CheckpointError(
+            f"{what}: {path}: {b.shape} x {a.shape} does not fit the base's "
+            f"{(rows, columns)}: the adapters were trained for another model."
+        )
+    return a, b
+
+
 def attach(lm: nn.Module, beside: Weights, scaling: float, what: str) -> None:
     """Let adapters run beside the layers that they name, which stay as they are.
 
@@ -86,15 +105,7 @@ def attach(lm: nn.Module, beside: Weights, scaling: float, what: str) -> None:
     """
     layers, wrapped = dict(lm.named_modules()), []
     for matrix in sorted({name.removesuffix(A).removesuffix(B) for name in beside}):
-        a, b = beside.get(matrix + A), beside.get(matrix + B)
-        if a is None or b is None:
-            raise CheckpointError(f"{what} lack one half (A or B) of {matrix}.")
-        rows, columns = linear_shape(layers[matrix])
-        if a.shape[-1] != columns or b.shape != (rows, len(a)):
-            raise CheckpointError(
-                f"{what}: {matrix}: {b.shape} x {a.shape} does not fit the base's "
-                f"{(rows, columns)}: the adapters were trained for another model."
-            )
+        a, b = fitting_halves(beside, matrix, layers[matrix], what)
         wrapped.append((matrix, LoraLinear(layers[matrix], a, b, scaling)))
     lm.update_modules(tree_unflatten(wrapped))
 

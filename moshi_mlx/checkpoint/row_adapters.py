@@ -11,7 +11,7 @@ from ..models.lm import Lm
 from ..modules.lora import RowChoice, RowLoraLinear, linear_shape
 from ..utils.remap import shown
 from .exchange import Adapters
-from .lora import A, B, split_adapters
+from .lora import A, B, fitting_halves, split_adapters
 
 Halves = tuple[mx.array, mx.array]  # A [rank, in] and B [out, rank], times its factor
 CONDITIONS = "condition_provider."
@@ -57,15 +57,7 @@ def _halves(one: Adapters, layers: Mapping[str, nn.Module]) -> dict[str, Halves]
     found: dict[str, Halves] = {}
     known: dict[tuple[int, int], Halves] = {}
     for path in sorted(paths):
-        a, b = halves.get(path + A), halves.get(path + B)
-        if a is None or b is None:
-            raise CheckpointError(f"{one.what} lack one half (A or B) of {path}.")
-        rows, columns = linear_shape(layers[path])
-        if a.shape[-1] != columns or b.shape != (rows, len(a)):
-            raise CheckpointError(
-                f"{one.what}: {path}: {b.shape} x {a.shape} does not fit the base's "
-                f"{(rows, columns)}: the adapters were trained for another model."
-            )
+        a, b = fitting_halves(halves, path, layers[path], one.what)
         if path.startswith(CONDITIONS):
             _check_untrained(one, path, b)
             continue

@@ -64,11 +64,12 @@ class SeparateCodecs:
     Args:
         make: a codec with fresh state.
         rows: how many.
+        first: the first row's, with fresh state.
     """
 
-    def __init__(self, make: Callable[[], Codec], rows: int):
+    def __init__(self, make: Callable[[], Codec], rows: int, first: Codec):
         self._make = make
-        self.codecs = [make() for _ in range(rows)]
+        self.codecs = [first, *(make() for _ in range(rows - 1))]
 
     @property
     def sample_rate(self) -> int:
@@ -185,4 +186,4 @@ def make_row_codec(
             )
     if joint and rows > 1 and isinstance(codec, NativeCodec):
         return JointCodec(NativeCodec(codec.mimi, rows))
-    return SeparateCodecs(make, rows)
+    return SeparateCodecs(make, rows, codec)

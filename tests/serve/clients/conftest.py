@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from moshi_mlx.checkpoint.source import DEMO_FOLDER
 from moshi_mlx.serve.gate.tls import new_certificate
 from tests.serve.clients import environments
 from tests.serve.clients.listening import MODEL, QUESTION, TEXT
@@ -36,8 +35,6 @@ class Server:
 
 
 def _serving(folder: Path, *options: object) -> Iterator[Server]:
-    if MODEL == "demo" and not (DEMO_FOLDER / "stt.json").exists():
-        pytest.skip("not in this package: a demo that listens and speaks")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         wyoming = free.getsockname()[1]

@@ -1,11 +1,11 @@
 """What a request for text asks for: its prompt, and how it is to be written."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...gate.refusal import Refused
+from .bodies import fields_of
 
 MOST_TOKENS = 4096  # of an answer
 _USUAL_TOKENS = 256
@@ -38,12 +38,7 @@ class TextAsked:
 
 def read_asked(body: bytes, chat: bool) -> TextAsked:
     """The body of a request. Raises: Refused for what is wrong in it."""
-    try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise Refused(400, "the body is not JSON.") from error
-    if not isinstance(fields, dict):
-        raise Refused(400, "the body must be a JSON object.")
+    fields = fields_of(body)
     if fields.get("n") not in (None, 1):
         raise Refused(400, "n must be 1: one answer is written.", "n")
     most = _number(fields, "max_tokens", 1, MOST_TOKENS, whole=True)

@@ -1,7 +1,6 @@
 """POST /v1/audio/speech: a text in, sound back while it is spoken."""
 
 import base64
-import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from ...gate.refusal import Refused
 from ...replies import begun
 from ...service import Service
 from ...uploads import body_of
+from .bodies import fields_of
 from .errors import error_event, event
 from .models import voice_for
 
@@ -42,12 +42,7 @@ class Wanted:
 
 def read_request(body: bytes) -> Wanted:
     """The body of a request. Raises: Refused for what is wrong in it."""
-    try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise Refused(400, "the body is not JSON.") from error
-    if not isinstance(fields, dict):
-        raise Refused(400, "the body must be a JSON object.")
+    fields = fields_of(body)
     text = fields.get("input")
     if not isinstance(text, str) or not text.strip():
         raise Refused(400, "input must be a text with words.", "input")
