@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> None:
     from .audio import frames, read, write_wav
     from .checkpoint.info import CheckpointInfo
     from .engines.duplex.load import load_moshi
+    from .utils.whole_files import write_whole
 
     heard = list(frames(args.input_wav))
     length = read(args.input_wav).shape[1]
@@ -95,7 +96,7 @@ def run(args: argparse.Namespace) -> None:
         for r in replies
     ]
     try:
-        args.output_text.write_text(json.dumps(pieces, ensure_ascii=False))
+        write_whole(args.output_text, json.dumps(pieces, ensure_ascii=False))
     except OSError as error:
         raise MoshiError(
             f"{args.output_text} cannot be written: {error.strerror}."

@@ -19,6 +19,7 @@ from ..errors import CheckpointError
 from ..utils.json_text import read_json
 from ..utils.loaders import hf_get
 from ..utils.tensor_files import Weights, read_tensors
+from ..utils.whole_files import write_whole
 from .lora import A, B, split_adapters
 from .source import Source
 
@@ -167,4 +168,4 @@ def read_adapter(files: AdapterFiles) -> Weights:
 
 def write_config(path: Path, data: Mapping[str, Any]) -> None:
     """Write a JSON file for people to read."""
-    path.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", "utf-8")
+    write_whole(path, json.dumps(data, indent=1, sort_keys=True) + "\n")

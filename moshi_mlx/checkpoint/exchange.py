@@ -10,6 +10,7 @@ from ..errors import CheckpointError
 from ..models.kyutai_names import kyutai_name
 from ..utils.remap import shown
 from ..utils.tensor_files import Weights
+from ..utils.whole_files import whole_file
 from .adapters import (
     DEFAULT_SCALING,
     KYUTAI,
@@ -92,7 +93,8 @@ def _write(
     try:
         out.mkdir(parents=True, exist_ok=True)
         check_space(out, sum(w.nbytes for w in weights.values()))
-        mx.save_safetensors(str(out / name), weights, {"format": "mlx"})
+        with whole_file(out / name) as begun, begun.open("wb") as file:
+            mx.save_safetensors(file, weights, {"format": "mlx"})  # type: ignore[arg-type]
         write_config(out / config_name, json.loads(json.dumps(config)))
     except (OSError, RuntimeError) as error:
         words = getattr(error, "strerror", None) or str(error).splitlines()[0]

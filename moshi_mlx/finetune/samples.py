@@ -18,6 +18,7 @@ from ..models.prompt import Frames, read_prompt
 from ..modules.conditioner import ConditionTensor
 from ..utils.sampling import Sampler
 from ..utils.text import PieceReader, Tokenizer
+from ..utils.whole_files import write_whole
 from .dataset import Windows
 
 LONGEST_S = 15.0  # of a sample
@@ -97,7 +98,7 @@ def keep(folder: Path, when: str, samples: Sequence[SpokenSample]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, sample in enumerate(samples):
         name = folder / f"{when}-{number}"
-        name.with_suffix(".json").write_text(json.dumps({"text": sample.text}) + "\n")
+        write_whole(name.with_suffix(".json"), json.dumps({"text": sample.text}) + "\n")
         if sample.pcm is not None:
             write_wav(name.with_suffix(".wav"), sample.pcm)
 

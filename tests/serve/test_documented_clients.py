@@ -2,7 +2,6 @@
 
 import ast
 import asyncio
-import builtins
 import contextlib
 import inspect
 import json
@@ -60,10 +59,9 @@ def test_a_client_of_five_lines_runs(serve, page, tmp_path, monkeypatch):
         printed.append(" ".join(map(str, values)))
         raise Enough
 
-    monkeypatch.setattr(builtins, "print", show)
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     with contextlib.suppress(Enough):
-        made = eval(compile(code, page, "exec", flags), {})
+        made = eval(compile(code, page, "exec", flags), {"print": show})
         if inspect.iscoroutine(made):
             asyncio.run(made)
     assert printed and SHOWN[page] in printed[0]
