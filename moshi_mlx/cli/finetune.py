@@ -46,6 +46,17 @@ def finetune(
             "weights: a,b:2.",
         ),
     ] = None,
+    rehearse: Annotated[
+        str | None,
+        _option(
+            WHAT,
+            "--rehearse",
+            metavar="DIR|FILE.jsonl",
+            help="Recordings of users that the model answers before the training, and"
+            " whose answers it learns again, so that it keeps what it can do. "
+            "Default: none.",
+        ),
+    ] = None,
     eval_data: Annotated[
         str | None,
         _option(

@@ -30,14 +30,14 @@ class Printed:
 
         if self._quiet:
             return
-        windows = sum(map(len, prepared.windows))
-        valid = sum(map(len, prepared.valid))
+        learnt, own, valid = (sum(map(len, part)) for part in prepared.data)
         settings = self._settings
+        again = f"{own} that the model answered itself, " if own else ""
         dtype = prepared.lm.out_norm["weight"].dtype
         took = seconds(needs.flops, dtype) * settings.iters / prepared.ranks.size
         print(
-            f"{windows} windows of {settings.window:g} s to learn from, {valid} to "
-            f"evaluate on; {needs.trained / 1e6:.2f} M of the model's numbers are "
+            f"{learnt} windows of {settings.window:g} s to learn from, {again}{valid} "
+            f"to evaluate on; {needs.trained / 1e6:.2f} M of the model's numbers are "
             "trained"
         )
         print(

@@ -28,9 +28,9 @@ def take_samples(prepared: "PreparedTraining", folder: Path, when: str) -> None:
             *(prepared.lm, mimi, tokenizer, windows[n], info.kind.sampling),
             condition=prepared.condition(windows, n),
             seed=prepared.settings.seed,
-            start=windows.start(n),
+            prompt=windows.prompt(n),
         )
-        for windows, n in samples.chosen(prepared.valid or prepared.windows)
+        for windows, n in samples.chosen(prepared.data.valid or prepared.data.recorded)
     ]
     samples.keep(folder, when, said)
 

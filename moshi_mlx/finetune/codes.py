@@ -29,11 +29,14 @@ class CodeLayout:
             only listens, to one channel.
         codebooks: of the model's side, or of the one that it listens to.
         heard: codebooks of the other side; None: as many.
+        channel: to which a model listens that is given one, if its line in the list
+            names none.
     """
 
     sides: int
     codebooks: int
     heard: int | None = None
+    channel: int = 0
 
     @property
     def of_sides(self) -> tuple[int, ...]:
@@ -84,17 +87,15 @@ class CodeStore:
         Raises: AudioError for sound that cannot be read; ConfigError for too few
             channels; CheckpointError for a full disk.
         """
-        file = self._file(recording)
-        if file is not None and file.is_file():
-            with contextlib.suppress(CheckpointError):  # damaged: made again
-                kept = read_tensors(file)
-                return [np.array(kept[str(n)], np.int32) for n in range(len(kept))]
-        codes = self._encode(recording)
-        if file is not None:
-            self._keep(file, codes)
+        file = self.file(recording)
+        codes = self.kept(file)
+        if codes is None:
+            codes = self._encode(recording)
+            self.keep(file, codes)
         return codes
 
-    def _file(self, recording: TrainingRecording) -> Path | None:
+    def file(self, recording: TrainingRecording, *more: object) -> Path | None:
+        """Where codes of a recording are kept; ``more``: what else they depend on."""
         if self.folder is None:
             return None
         if not self._print:
@@ -103,6 +104,7 @@ class CodeStore:
         key = (
             *(str(recording.path.resolve()), there.st_size, there.st_mtime_ns),
             *(self.layout, self.window, self.silence, recording.channel, self._print),
+            *more,
         )
         name = hashlib.sha256(repr(key).encode()).hexdigest()[:24]
         return self.folder / f"{recording.path.stem[:40]}-{name}.safetensors"
@@ -133,7 +135,9 @@ class CodeStore:
         sound = read(recording.path, SAMPLE_RATE, mono=False)
         count, wanted = len(sound), self.layout.sides
         if wanted == 1:
-            channel = recording.channel or 0
+            channel = recording.channel
+            if channel is None:
+                return sound[[self.layout.channel]]
             if not 0 <= channel < count:
                 raise ConfigError(
                     f"{recording.path} has {count} channel(s), not a channel "
@@ -147,7 +151,18 @@ class CodeStore:
             )
         return sound[:2]
 
-    def _keep(self, file: Path, codes: list[np.ndarray]) -> None:
+    def kept(self, file: Path | None) -> list[np.ndarray] | None:
+        """The windows in a file of ``keep``; None without one, or a damaged one."""
+        if file is not None and file.is_file():
+            with contextlib.suppress(CheckpointError):
+                kept = read_tensors(file)
+                return [np.array(kept[str(n)], np.int32) for n in range(len(kept))]
+        return None
+
+    def keep(self, file: Path | None, codes: list[np.ndarray]) -> None:
+        """Write windows. Raises: CheckpointError or AudioError if that fails."""
+        if file is None:
+            return
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             check_space(file.parent, sum(c.size * 2 for c in codes))

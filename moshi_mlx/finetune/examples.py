@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 import mlx.core as mx
 
 from ..errors import ConfigError
+from ..models.prompt import Frames
 from ..modules.conditioner import (
     ConditionAttributes,
     ConditionProvider,
@@ -23,11 +24,32 @@ class Examples(NamedTuple):
         codes: ``[B, 1 + n_q, T]``, text first, not delayed.
         start: int32 ``[B]``, the first frame of each row that is learnt.
         told: int32 ``[B]``, the number of each row's conditions.
+        embedded: ``[B, N, D]``, which rows read instead of their first tokens, in as
+            many steps as ``embedded_steps [B]`` says; None where no row does.
     """
 
     codes: mx.array
     start: mx.array
     told: mx.array
+    embedded: mx.array | None = None
+    embedded_steps: mx.array | None = None
+
+
+def embedded_of(
+    prompts: Sequence[Frames | None],
+) -> tuple[mx.array, mx.array] | tuple[None, None]:
+    """The embedded voices that rows begin with, as ``Examples`` has them."""
+    parts = [None if prompt is None else prompt.embedded for prompt in prompts]
+    found = [part for part in parts if part is not None]
+    if not found:
+        return None, None
+    steps = [0 if part is None else len(part) for part in parts]
+    longest, nothing = max(steps), mx.zeros((0, found[0].shape[1]))
+    rows = [
+        mx.pad(nothing if part is None else part, [(0, longest - count), (0, 0)])
+        for part, count in zip(parts, steps, strict=True)
+    ]
+    return mx.stack(rows), mx.array(steps, mx.int32)
 
 
 Batch: TypeAlias = Any  # an array of codes, where all is learnt, or ``Examples``

@@ -70,6 +70,8 @@ def losses(
     conditions: Sequence[Any] = (),
     add: Add = alone,
     start: mx.array | None = None,
+    embedded: mx.array | None = None,
+    embedded_steps: mx.array | None = None,
 ) -> Losses:
     """Losses of given streams, differentiable.
 
@@ -78,8 +80,10 @@ def losses(
         conditions: as ``Lm.teacher_forced`` takes them.
         add: sums over the processes that share the batch.
         start: int32 ``[B]``, the first frame of each row that counts; None: all count.
+        embedded, embedded_steps: as ``Lm.hidden`` takes them.
     """
-    out = lm.teacher_forced(codes, *conditions, chunk=LONGEST)
+    prefix = {"embedded": embedded, "embedded_steps": embedded_steps}
+    out = lm.teacher_forced(codes, *conditions, chunk=LONGEST, **prefix)
     told, begun = codes[:, :1], mx.array(True)
     if start is not None:
         begun = mx.arange(codes.shape[2]) >= start[:, None, None]

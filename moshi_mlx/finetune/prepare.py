@@ -1,17 +1,15 @@
 """From settings to a training: the model, what is trained of it, the data."""
 
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
 from ..checkpoint.adapters import find_adapter, read_adapter
-from ..checkpoint.build import load_lm, load_mimi, load_tokenizer
+from ..checkpoint.build import load_lm
 from ..checkpoint.fuse import dequantize
 from ..checkpoint.info import CheckpointInfo
 from ..checkpoint.memory import machine_memory
@@ -23,27 +21,22 @@ from ..modules.conditioner import ConditionAttributes, ConditionTensor
 from ..modules.lora import linear_shape
 from ..utils.remap import check_names
 from .checkpointing import checkpointed
-from .codes import CodeStore
-from .dataset import Batches, Shape, Windows, in_order
+from .dataset import Batches, in_order
 from .examples import Conditions, condition_of_rows, default_conditions
 from .export import export_adapters, export_weights
 from .loop import Line, Training
 from .loss import LossWeights
 from .optimizer import CycledAdamW
-from .prompts import TrainingPrompts
 from .ranks import Ranks
-from .recordings import VALID, find_sources
+from .reading import Told, TrainingData, read_data
 from .run_folder import RunFolder
 from .settings import TrainSettings
 from .step import TrainingStep
 from .trainable import A, Arrays, B, Trainable, add_adapters, add_embeddings, everything
-from .words import encoder
-
-_log = logging.getLogger(__name__)
+from .windows import Windows
 
 EPS = 1e-8  # of AdamW
 SPARE_MEMORY = 0.25  # of the machine's, that unpacked weights may take
-Told = Callable[[str, int, int], None]  # what is read, how much of how many
 
 
 def check_trainable(info: CheckpointInfo) -> None:
@@ -61,7 +54,6 @@ class PreparedTraining:
     """A model and its data, ready to be trained.
 
     Attributes:
-        windows: of each source, to train on; ``valid`` to evaluate on.
         attributes: conditions that windows are told, by their numbers.
     """
 
@@ -69,8 +61,7 @@ class PreparedTraining:
     settings: TrainSettings
     lm: Lm
     trainable: Trainable
-    windows: list[Windows]
-    valid: list[Windows]
+    data: TrainingData
     attributes: list[ConditionAttributes] = field(default_factory=list)
     ranks: Ranks = field(default_factory=Ranks)
 
@@ -98,8 +89,8 @@ class PreparedTraining:
         return Training(
             settings,
             step,
-            Batches(self.windows, size, settings.seed, *mine),
-            lambda: in_order(self.valid, size, *mine),
+            Batches(self.data.trained, size, settings.seed, *mine),
+            lambda: in_order(self.data.valid, size, *mine),
             folder,
             ranks,
             self.export,
@@ -109,7 +100,7 @@ class PreparedTraining:
     @property
     def frames(self) -> int:
         """Of the longest window, with its prompt."""
-        return max(w.longest for w in self.windows)
+        return max(w.longest for w in self.data.trained)
 
     def condition(self, windows: Windows, number: int) -> ConditionTensor | None:
         """What a window is told, ``[1, D]``."""
@@ -237,46 +228,6 @@ def _is_zero(arrays: Arrays, name: str) -> bool:
     return b is not None and not mx.any(b != 0).item()
 
 
-def read_data(
-    info: CheckpointInfo,
-    lm: Lm,
-    settings: TrainSettings,
-    conditions: Conditions,
-    tell: Told | None = None,
-) -> tuple[list[Windows], list[Windows]]:
-    """Windows to train on and to evaluate on; codes are computed where none are kept.
-
-    Args:
-        conditions: collects what the recordings are told.
-
-    Raises: ConfigError or AudioError for data that cannot be used.
-    """
-    shape, tokenizer = Shape.of(lm.cfg, info.stt_config), load_tokenizer(info)
-    shape = replace(shape, text=replace(shape.text, shift=settings.keep_and_shift))
-    train = find_sources(settings.data)
-    valid = find_sources(settings.eval_data) if settings.eval_data else []
-    valid = valid or find_sources(settings.data, VALID)
-    first = train[0].recordings[0].path.parent
-    cache = Path(settings.cache_dir) if settings.cache_dir else first / ".codes"
-    codes = CodeStore(
-        *(cache, partial(load_mimi, info), shape.layout, settings.window),
-        silence=shape.silence,
-    )
-    encode, prompts = encoder(tokenizer), None
-    if info.kind.takes_persona:
-        prompts = TrainingPrompts(info, lm, tokenizer, lambda: codes.codec)
-
-    def windows(sources: Sequence[Any]) -> list[Windows]:
-        found = []
-        for source in sources:
-            told = None if tell is None else partial(tell, source.name)
-            data = source, codes, encode, shape, told
-            found.append(Windows(*data, prompts=prompts, conditions=conditions))
-        return found
-
-    return windows(train), windows(valid)
-
-
 def prepare(
     settings: TrainSettings,
     files: Mapping[str, str] | None = None,
@@ -284,17 +235,16 @@ def prepare(
 ) -> PreparedTraining:
     """Load a model and its data. Raises: MoshiError for what cannot be used."""
     info, lm = load_model(settings.check(), files)
+    trainable = choose(lm, settings)
+    trainable.put(trainable.arrays)
     usual = info.kind.conditions[0] if info.kind.conditions else None
     provider = lm.condition_provider
     conditions = Conditions(provider, default_conditions(provider, usual))
     ranks = Ranks()
     if not ranks.first:
         ranks.any(False)  # waits: the first one keeps the codes for all
-    windows, valid = read_data(info, lm, settings, conditions, tell)
+    data = read_data(info, lm, settings, conditions, tell)
     if ranks.first:
         ranks.any(False)
-    trainable = choose(lm, settings)
     attributes = conditions.attributes
-    return PreparedTraining(
-        *(info, settings, lm, trainable, windows, valid, attributes), ranks
-    )
+    return PreparedTraining(info, settings, lm, trainable, data, attributes, ranks)

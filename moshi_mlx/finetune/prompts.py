@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..checkpoint.info import CheckpointInfo
 from ..codec import Codec, make_codec
 from ..engines.duplex.persona import Persona, PersonaPrompts
 from ..engines.owner import HERE, Owner
-from ..errors import ConfigError
 from ..models.lm import Lm
 from ..models.mimi import Mimi
+from ..models.prompt import Frames
 from ..utils.text import Tokenizer
 
 
@@ -53,12 +51,10 @@ class TrainingPrompts:
             lambda: make_codec("native", mimi=codec()),
         )
         self._prompts = PersonaPrompts(self._model)
-        self._made: dict[tuple[str, str], np.ndarray] = {}
+        self._made: dict[tuple[str, str], Frames] = {}
 
-    def __call__(self, folder: Path, about: dict[str, Any]) -> np.ndarray:
-        """The frames ``[1 + n_q, P]`` before a recording's windows.
-
-        The first frame of a prompt is never heard, so it is left out.
+    def __call__(self, folder: Path, about: dict[str, Any]) -> Frames:
+        """The frames that come before a recording's windows.
 
         Args:
             folder: of the recording, in which its voice's file may be.
@@ -72,12 +68,5 @@ class TrainingPrompts:
             voice = str(folder / voice)
         key = text, voice
         if key not in self._made:
-            frames = self._prompts.frames(Persona(text, voice or None))
-            if frames.embedded is not None:
-                raise ConfigError(
-                    f"the voice {voice} is kept as what the model reads and not as "
-                    "sound, which cannot be trained with: name a recording of it as "
-                    "voice_prompt."
-                )
-            self._made[key] = frames.tokens[:, 1:]
+            self._made[key] = self._prompts.frames(Persona(text, voice or None))
         return self._made[key]

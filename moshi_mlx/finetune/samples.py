@@ -8,18 +8,17 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from .. import fast
 from ..audio.files import write_wav
 from ..checkpoint.kinds import SamplingDefaults
-from ..models.generate import LmGen
 from ..models.lm import Lm
 from ..models.mimi import Mimi
-from ..models.prompt import Frames, read_prompt
+from ..models.prompt import Frames
 from ..modules.conditioner import ConditionTensor
-from ..utils.sampling import Sampler
 from ..utils.text import PieceReader, Tokenizer
 from ..utils.whole_files import write_whole
-from .dataset import Windows
+from .replies import replies
+from .windows import Windows
+from .words import frames_of
 
 LONGEST_S = 15.0  # of a sample
 COUNT = 2  # samples
@@ -34,7 +33,7 @@ class SpokenSample:
 
 
 def can_sample(lm: Lm) -> bool:
-    """Whether a model hears a user's side (PersonaPlex predicts that, too)."""
+    """Whether a model hears a user's side."""
     return lm.cfg.other_codebooks > 0
 
 
@@ -46,7 +45,7 @@ def say(
     sampling: SamplingDefaults,
     condition: ConditionTensor | None = None,
     seed: int = 0,
-    start: int = 0,
+    prompt: Frames | None = None,
 ) -> SpokenSample:
     """Let a model hear the user's side of a window, and note what it says.
 
@@ -55,35 +54,17 @@ def say(
         sampling: how tokens are drawn.
         condition: that the model is told.
         seed: of the draws.
-        start: frames of a prompt, which are given before it hears the user.
+        prompt: that the window begins with.
     """
-    heard = streams[1 + lm.dep_q :]
-    frames = int((heard >= 0).all(axis=0).sum())
-    lm.eval()
-    gen = LmGen(
-        lm,
-        text_sampler=Sampler(sampling.temp_text, top_k=sampling.top_k_text),
-        audio_sampler=Sampler(sampling.temp, top_k=sampling.top_k),
-        seed=seed,
-    )
+    start = 0 if prompt is None else len(prompt) - 1
+    heard = streams[1 + lm.dep_q :, start : start + frames_of(LONGEST_S)]
+    heard = heard[None, :, (heard >= 0).all(axis=0)]
+    (said,) = replies(lm, heard, sampling, seed, condition, prompt)
     reader = PieceReader(tokenizer, lm.cfg.silent_text)
-    text, own = "", []
-    if start:  # the first frame of a prompt is not read
-        prompt = np.concatenate([streams[:, :1], streams[:, :start]], axis=1)
-        read_prompt(gen, Frames(prompt))
-    last = min(frames, start + round(LONGEST_S * 12.5))
-    for t in [*([] if start else [0]), *range(start, last)]:
-        token, _ = gen.step(mx.array(heard[None, :, t]), condition)
-        text += reader.read(int(np.array(token)[0, 0]))
-        codes = gen.last_audio_tokens() if lm.dep_q else None
-        if codes is not None:
-            own.append(np.array(codes))
-    lm.hide_cache()
-    fast.forget(lm)  # it holds copies of weights that training is about to change
-    lm.train()
+    text = "".join(reader.read(int(token)) for token in said[0])
     pcm = None
-    if own:
-        sound = mimi.decode(mx.array(np.stack(own, axis=2)))
+    if lm.dep_q:
+        sound = mimi.decode(mx.array(said[None, 1:]))
         pcm = np.array(sound.astype(mx.float32))[0, 0]
     return SpokenSample(text.strip(), pcm)
 

@@ -17,6 +17,7 @@ FIXED = (
     *("grad_accumulation_steps", "iters", "learning_rate", "lr_schedule", "pct_start"),
     *("weight_decay", "betas", "max_norm", "window", "seed", "train_embeddings"),
     *("first_codebook_weight", "text_padding_weight", "data", "keep_and_shift"),
+    "rehearse",
 )
 
 
@@ -27,6 +28,8 @@ class TrainSettings:
     Attributes:
         model: a checkpoint's name; quantised weights make this QLoRA.
         data: recordings, see ``find_sources``; ``eval_data`` those to evaluate on.
+        rehearse: recordings of users, which the model answers as it is now and learns
+            so, see ``Rehearsal``; as often as ``data``, unless it has a weight.
         fine_tune_type: "lora", or "full": all weights.
         num_layers: of the main transformer, from its end, that get adapters; -1: all.
         rank, scale, dropout, keys: of the adapters, see ``add_adapters``.
@@ -80,6 +83,7 @@ class TrainSettings:
     seed: int = 0
     adapter_path: str = "adapters"
     resume_adapter_file: str = ""
+    rehearse: str = ""
     cache_dir: str = ""
 
     def check(self) -> "TrainSettings":

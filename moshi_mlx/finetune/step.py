@@ -107,10 +107,13 @@ class TrainingStep:
         codes: mx.array,
         start: mx.array | None = None,
         told: mx.array | None = None,
+        embedded: mx.array | None = None,
+        embedded_steps: mx.array | None = None,
     ) -> Losses:
         ct = condition_of_rows(self.lm.condition_provider, self.attributes, told)
         given = () if ct is None else (ct,)
-        return losses(self.lm, codes, self.weights, given, self.add, start)
+        begun = embedded, embedded_steps
+        return losses(self.lm, codes, self.weights, given, self.add, start, *begun)
 
     def _of(self, arrays: Arrays, *parts: Any) -> tuple[mx.array, ...]:
         self.trainable.put(arrays)
@@ -128,8 +131,8 @@ class TrainingStep:
         return update(self.optimizer, arrays, gradients, self.max_norm)
 
 
-def _parts(batch: Batch) -> tuple[mx.array, mx.array | None, mx.array | None]:
-    return tuple(batch) if isinstance(batch, Examples) else (batch, None, None)  # type: ignore[return-value]
+def _parts(batch: Batch) -> tuple[mx.array | None, ...]:
+    return tuple(batch) if isinstance(batch, Examples) else (batch,)
 
 
 def number(x: mx.array) -> float:

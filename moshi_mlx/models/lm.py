@@ -165,6 +165,7 @@ class Lm(LmOf030, nn.Module):
         cross_attention_src: mx.array | None = None,
         active: Sequence[bool] | None = None,
         embedded: mx.array | None = None,
+        embedded_steps: mx.array | None = None,
     ) -> mx.array:
         """Output of the temporal transformer after its norm, ``[B, T, D]``.
 
@@ -175,11 +176,11 @@ class Lm(LmOf030, nn.Module):
             cross_attention_src: condition to attend to, ``[B, S, D]``.
             active: rows that advance; the output of the others is meaningless.
             embedded: ``[B, N, D]``, read instead of the first N steps' tokens.
+            embedded_steps: int32 ``[B]``, in how many of them; None: in all.
         """
         x = self.embed(text, audio)
         if embedded is not None:
-            rest = x[:, embedded.shape[1] :]
-            x = mx.concatenate([embedded.astype(x.dtype), rest], axis=1)
+            x = _begun_with(x, embedded.astype(x.dtype), embedded_steps)
         if ct is not None:
             tensor = ct.tensor if ct.tensor.ndim == 3 else ct.tensor[:, None]
             x = x + tensor.astype(x.dtype)
@@ -196,13 +197,16 @@ class Lm(LmOf030, nn.Module):
         ct: ConditionTensor | None = None,
         cross_attention_src: mx.array | None = None,
         chunk: int = CHUNK,
+        embedded: mx.array | None = None,
+        embedded_steps: mx.array | None = None,
     ) -> LmOutput:
         """Logits of every token of a given sequence; differentiable.
 
         Args:
             codes: ``[B, 1 + n_q, T]``, text first, not delayed.
-            ct, cross_attention_src: as in ``hidden``.
-            chunk: steps that run at once; the result is the same.
+            ct, cross_attention_src, embedded, embedded_steps: as in ``hidden``.
+            chunk: steps that run at once; the result is the same. What is embedded
+                must fit into the first chunk.
         """
         cfg = self.cfg
         b, streams, t = codes.shape
@@ -225,7 +229,10 @@ class Lm(LmOf030, nn.Module):
         for start in range(0, t, chunk):
             end = min(start + chunk, t)
             now, target = inputs[:, :, start:end], delayed[:, : 1 + predicted]
-            hidden = self.hidden(now[:, 0], now[:, 1:], cache, ct, cross_attention_src)
+            begun = () if start else (embedded, embedded_steps)
+            hidden = self.hidden(
+                now[:, 0], now[:, 1:], cache, ct, cross_attention_src, None, *begun
+            )
             text_parts.append(self.text_logits(hidden))
             if predicted:
                 told = target[:, :-1, start:end]
@@ -240,3 +247,12 @@ class Lm(LmOf030, nn.Module):
             mx.concatenate(audio_parts, axis=2), delays[own], codes[:, own]
         )
         return LmOutput(text_logits, text_mask, audio_logits, audio_mask)
+
+
+def _begun_with(x: mx.array, embedded: mx.array, steps: mx.array | None) -> mx.array:
+    """``x [B, T, D]`` with its first steps exchanged, in each row so many."""
+    count = embedded.shape[1]
+    if steps is not None:
+        there = mx.arange(count) < steps[:, None]
+        embedded = mx.where(there[..., None], embedded, x[:, :count])
+    return mx.concatenate([embedded, x[:, count:]], axis=1)

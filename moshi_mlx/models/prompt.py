@@ -46,16 +46,17 @@ def joined(parts: Sequence[Frames]) -> Frames:
     return Frames(tokens, parts[0].embedded)
 
 
-def read_prompt(gen: LmGen, prompt: Frames) -> None:
+def read_prompt(gen: LmGen, prompt: Frames) -> mx.array:
     """Begin a new ``LmGen`` of one row after a prompt.
 
     All calls in which every token is known are taken at once, while the depth
     transformer rests. The last one hears the prompt's last frame; in it the model
-    chooses text and the first of its codes.
+    chooses text, which is returned, and the first of its codes.
     """
     for _ in reading_prompt(gen, prompt):
         pass
-    gen.step(mx.array(prompt.tokens[None, gen.streams.own :, -1]))
+    text, _ = gen.step(mx.array(prompt.tokens[None, gen.streams.own :, -1]))
+    return text
 
 
 def reading_prompt(gen: LmGen, prompt: Frames) -> Iterator[None]:

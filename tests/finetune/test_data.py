@@ -10,9 +10,10 @@ import pytest
 
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.finetune.codes import CodeLayout, CodeStore
-from moshi_mlx.finetune.dataset import Batches, Shape, Windows, in_order
+from moshi_mlx.finetune.dataset import Batches, in_order
 from moshi_mlx.finetune.order import Order
 from moshi_mlx.finetune.recordings import DataSource, TrainingRecording, find_sources
+from moshi_mlx.finetune.windows import Shape, Windows, recorded
 from moshi_mlx.finetune.words import TextRules
 from moshi_mlx.models.config import LmConfig
 from tests.finetune.made import listed, recording
@@ -144,7 +145,7 @@ def windows(tmp_path: Path, window: float = 0.8, **cards: Any) -> Windows:
     recording(tmp_path, "one", 1.2, words)
     source = DataSource("x", [TrainingRecording(tmp_path / "one.wav", 1.2)])
     shape = Shape(CodeLayout(2, 4), TextRules(), **cards)
-    return Windows(source, store(None, window=window), letters, shape)
+    return recorded(source, store(None, window=window), letters, shape)
 
 
 def test_streams_are_text_own_and_user(tmp_path: Path):

@@ -151,7 +151,7 @@ def test_personaplex_hears_its_prompt_and_does_not_learn_it(tmp_path: Path):
     teacher = {"text_prompt": "You are a teacher.", "voice_prompt": "voice.wav"}
     listing = data(tmp_path / "data", {}, teacher)
     training = prepared(model, listing)
-    (windows,) = training.windows
+    (windows,) = training.data.recorded
     assert not training.plain
     plain, prompted = windows.start(0), windows.start(1)
     assert plain == 11  # two pauses of six frames, the first frame of which is unheard
@@ -186,7 +186,7 @@ def test_an_ear_hears_the_silence_that_it_hears_when_it_runs(tmp_path: Path):
     told = {"audio_silence_prefix_seconds": 0.4, "audio_delay_seconds": 0.48}
     ear = write_with_codec(tmp_path / "ear", **SIZES, **listens, stt_config=told)
     listing = data(tmp_path / "data", {}, channels=1)
-    (windows,) = prepared(ear, listing, window=2.4, batch_size=1).windows
+    (windows,) = prepared(ear, listing, window=2.4, batch_size=1).data.recorded
     streams = windows[0]
     assert len(windows) == 1 and streams.shape[1] == 30
     assert (streams[1:] >= 0).all()  # silence before it and after it, sound between
@@ -203,7 +203,7 @@ def test_words_may_be_said_whole_however_late(tmp_path: Path):
     listing, pieces = listed(tmp_path / "data" / "train.jsonl", line), []
     for shifted in (False, True):
         training = prepared(model, listing, batch_size=1, keep_and_shift=shifted)
-        streams = training.windows[0][0]
+        streams = training.data.recorded[0][0]
         pieces.append(int((streams[0] > 3).sum()))
     encode = encoder(load_tokenizer(training.info))
     assert pieces[1] == sum(len(encode(word)) for word, _, _ in words) > pieces[0]
