@@ -1,4 +1,4 @@
-"""The import path of moshi_mlx 0.3.0 for `moshi_mlx.cli.console`."""
+"""moshi_mlx 0.3.0's import path of `moshi_mlx.cli.console`."""
 
 from .cli.console import AnyPrinter, Printer, RawPrinter, colorize, make_log
 

@@ -1,10 +1,10 @@
-"""What only programs written for moshi_mlx 0.3.0 use.
+"""The parts that only programs written for moshi_mlx 0.3.0 use.
 
-Those programs read and replace caches on the model itself, call the model on them, and
-tell layers that weights were set. Our own code keeps the state of a stream outside the
-networks and never calls any of this. It is all here, so that the networks read as
-networks. (``RotatingKVCache(keep=...)`` and ``TransformerConfig.max_seq_len`` are parts
-of a signature, and stay where the signature is.)
+Those programs read and replace caches on the model itself, call the model with them,
+and tell layers that weights were set. Our own code keeps the state of a stream outside
+the networks and never uses any of this. It is all here, so that the networks stay
+readable. (``RotatingKVCache(keep=...)`` and ``TransformerConfig.max_seq_len`` are parts
+of signatures, and stay there.)
 """
 
 from collections.abc import Callable
@@ -29,28 +29,28 @@ class MimiOf030:
 
     @property
     def encoder_cache(self: Any) -> Caches:
-        """Keys and values of the default stream's encoder; empty before it begins."""
+        """Keys and values of the default stream's encoder; empty before it starts."""
         if self._state is None:
             return self.encoder_transformer.make_cache()
         return self._state.encoder.caches
 
     @property
     def decoder_cache(self: Any) -> Caches:
-        """The same of its decoder."""
+        """The same for its decoder."""
         if self._state is None:
             return self.decoder_transformer.make_cache()
         return self._state.decoder.caches
 
 
 class LmGenOf030:
-    """0.3.0's ``LmGen``: a table of all tokens, of ``max_steps`` columns."""
+    """0.3.0's ``LmGen``: a table of all tokens, with ``max_steps`` columns."""
 
     @property
     def gen_sequence(self: Any) -> mx.array:
-        """Tokens ``[B, 1 + n_q, steps]``, delays undone; -2 marks missing ones.
+        """Tokens ``[B, 1 + n_q, steps]``, without delays; -2 marks missing ones.
 
         Programs wait for it after a step. A conversation has no end here, so only the
-        newest columns are kept, and writing into the table changes nothing.
+        newest columns are kept, and writing into the table has no effect.
         """
         streams = self.streams
         ring = np.array(streams.tokens)
@@ -59,7 +59,7 @@ class LmGenOf030:
         found = np.full((*ring.shape[:2], steps), self.ungenerated_token, np.int32)
         for row, calls in enumerate(streams.offsets):
             for k, delay in enumerate(streams.delays):
-                own = k < streams.own  # what call s says is in column s + 1
+                own = k < streams.own  # the tokens of call s are in column s + 1
                 newest = calls if own else calls - 1 + delay
                 late = 1 if k == 0 else delay + own
                 for column in range(max(newest - columns + 1, 0), newest + 1):
@@ -70,7 +70,7 @@ class LmGenOf030:
 
     @gen_sequence.setter
     def gen_sequence(self: Any, value: mx.array) -> None:
-        """Programs put an empty table in its place to start again."""
+        """Programs set an empty table to start again."""
         if mx.any(value != self.ungenerated_token).item():
             raise ValueError(
                 "gen_sequence was set to a table with tokens in it: give tokens with "
@@ -80,7 +80,7 @@ class LmGenOf030:
 
 
 class StreamingAdd(nn.Module):
-    """The sum of two streams whose pieces differ in length: what is ahead waits.
+    """The sum of two streams whose pieces differ in length: the longer one waits.
 
     Nothing here uses it; 0.3.0's codec did. Pieces are ``[..., T]``.
     """
@@ -90,11 +90,11 @@ class StreamingAdd(nn.Module):
         self.reset_state()
 
     def reset_state(self) -> None:
-        """Forget what waits."""
+        """Drop what waits."""
         self._waiting: dict[str, mx.array] = {}
 
     def step(self, lhs: mx.array, rhs: mx.array) -> mx.array:
-        """The sum of as much as both streams have brought by now."""
+        """The sum of everything that both streams have delivered so far."""
         pieces = {"lhs": lhs, "rhs": rhs}
         for side, before in self._waiting.items():
             pieces[side] = mx.concatenate([before, pieces[side]], axis=-1)
@@ -111,19 +111,19 @@ class UpdateInPlace:
     """A layer that 0.3.0's programs tell when they have set its weights."""
 
     def update_in_place(self) -> None:
-        """Nothing is left to do: what is derived from weights notices by itself."""
+        """Does nothing: what is derived from weights is updated automatically."""
 
 
 class LmOf030:
-    """0.3.0's ``Lm``: caches that are attributes, and calls that run on them.
+    """0.3.0's ``Lm``: caches that are attributes, and calls that use them.
 
-    Mixed into our ``Lm``, which gives it ``hidden``, ``text_logits`` and ``ready``.
+    Mixed into our ``Lm``, which provides ``hidden``, ``text_logits`` and ``ready``.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Let programs replace the caches.
 
-        The first is exposed; the depth transformer's has nothing to hold.
+        The first is exposed; the depth transformer's has nothing to keep.
         """
         if name == "transformer_cache":
             self.expose_cache(value)
@@ -132,24 +132,24 @@ class LmOf030:
 
     @property
     def transformer_cache(self: Any) -> Caches:
-        """State of the newest ``LmGen`` on these weights, else of direct calls."""
+        """State of the newest ``LmGen`` on these weights, or else of direct calls."""
         if "_exposed" not in self.__dict__:
             self.expose_cache(self.transformer.make_rot_cache())
         return self.__dict__["_exposed"]
 
     @property
     def depformer_cache(self: Any) -> Caches:
-        """State of the depth transformer between frames: new and empty at every look,
+        """State of the depth transformer between frames: a new, empty one each time,
         since nothing is kept. Programs reset it."""
         slices = self.depformer.slices
         return slices[0].transformer.make_frame_cache() if slices else []
 
     def expose_cache(self, cache: Caches) -> None:
-        """Make ``cache`` what ``transformer_cache`` and direct calls use."""
+        """Use ``cache`` for ``transformer_cache`` and direct calls."""
         self.__dict__["_exposed"] = cache  # not an item: no child of the module
 
     def hide_cache(self) -> None:
-        """Let go of the exposed cache: a new one is made when it is looked at."""
+        """Drop the exposed cache: a new one is made on the next access."""
         self.__dict__.pop("_exposed", None)
 
     def forward_text(
@@ -180,7 +180,7 @@ class LmOf030:
         on_text_hook: Hook | None = None,
         on_audio_hook: Hook | None = None,
     ) -> tuple[mx.array, mx.array | None]:
-        """One step on the exposed cache, without delays or guidance: see ``LmGen``.
+        """One step with the exposed cache, without delays or guidance: see ``LmGen``.
 
         Args:
             text_token_ids: ``[B, 1]``.
@@ -218,9 +218,10 @@ class LmOf030:
         return text, own
 
     def warmup(self: Any, ct: Any = None) -> None:
-        """Run two steps and forget them, so that the first real one is as fast as any.
+        """Run two steps and discard them, so that the first real one is as fast as the
+        others.
 
-        The first derives what is derived from weights, the second compiles.
+        The first derives what is needed from the weights, the second compiles.
         """
         exposed = self.transformer_cache
         self.expose_cache(self.transformer.make_rot_cache())

@@ -1,6 +1,6 @@
 """Errors that the user can fix.
 
-Every message is one sentence: what came, what was wanted, what to do. The command
+Every message is one sentence: what came, what was expected, what to do. The command
 line prints it as one line; any other exception keeps its traceback.
 
 ::
@@ -18,11 +18,11 @@ line prints it as one line; any other exception keeps its traceback.
 
 import errno
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # what the system says then
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # the system's error codes
 
 
 class MoshiError(Exception):
-    """Base of all errors that moshi_mlx raises on purpose."""
+    """Base class of all errors that moshi_mlx raises on purpose."""
 
 
 class CheckpointError(MoshiError):
@@ -34,7 +34,7 @@ class ConfigError(MoshiError, ValueError):
 
 
 class MissingExtra(ConfigError):
-    """A package that only an extra of this one brings."""
+    """A package that only one of our extras installs."""
 
 
 class AudioError(MoshiError):

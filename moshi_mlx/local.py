@@ -17,7 +17,7 @@ def main() -> int:
 
 
 def default_model(args: list[str]) -> list[str]:
-    """What 0.3.0 took where no model is named: the one quantised as ``-q`` asks."""
+    """0.3.0's choice without a named model: the one quantised as ``-q`` asks."""
     names = [arg.split("=")[0] for arg in args]
     if "--hf-repo" in names or "--model" in names:
         return []

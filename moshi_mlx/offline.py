@@ -1,8 +1,8 @@
 """`python -m moshi_mlx.offline`: NVIDIA's script ``moshi.offline``, option for option.
 
-It answers a WAV file as a persona. It writes sound as long as the input, which begins a
-frame (80 ms) sooner than NVIDIA's, and the text token of each frame. For scripts that
-exist: `moshi-mlx respond` does the same and more.
+It answers a WAV file as a persona. It writes sound as long as the input, which starts a
+frame (80 ms) earlier than NVIDIA's, and the text token of each frame. It is for
+existing scripts: `moshi-mlx respond` does the same and more.
 Source of the options: NVIDIA/personaplex, moshi/offline.py.
 """
 

@@ -4,7 +4,7 @@ import sys
 
 from .cli.main import OLD_SEED, run_command
 
-# What 0.3.0 took where nothing was said; what is said later on the line wins.
+# 0.3.0's defaults; later arguments on the line override them.
 DEFAULTS = ["--prompt", "Aujourd'hui, il est temps", "--steps", "20"]
 DEFAULTS += ["--seed", str(OLD_SEED)]
 QUANTIZED = ["--quantize-group-size", "64"]

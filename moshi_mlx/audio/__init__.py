@@ -1,4 +1,4 @@
-"""Sound outside the models: files, frames, rates. NumPy only, knows no model.
+"""Sound outside the models: files, frames, sample rates. Only NumPy, no models.
 
 ::
 

@@ -1,6 +1,7 @@
-"""What the first bytes of a sound file say: its kind, its size, where its parts lie.
+"""What the first bytes of a sound file say: its kind, its size and its parts.
 
-Only what the decoders get wrong: files that were joined, and WAV headers that were
+It handles only what the decoders get wrong: files that were joined, and WAV headers
+that were
 never finished. Sources: RFC 3533 (Ogg), RFC 9639 (FLAC), EBU Tech 3306 (RF64),
 Multimedia Programming Interface 1.0 (RIFF).
 """
@@ -11,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-HEAD = 64  # bytes that tell the kind of a file
-MOST_PARTS = 1000  # of a file that was joined: more are no recording
-UNKNOWN = 2**32 - 1  # a size of RIFF that was not known when it was written
-_STREAMED = 0x7FFF_0000  # sizes from here on are another way to say so
+HEAD = 64  # bytes that show the kind of a file
+MOST_PARTS = 1000  # most parts of a file that was joined
+UNKNOWN = 2**32 - 1  # in RIFF, a size that was not known when it was written
+_STREAMED = 0x7FFF_0000  # larger sizes mean the same
 _MAGIC = {
     b"RIFF": "wav",
     b"RF64": "wav",
@@ -33,7 +34,7 @@ _PCM = {1: {8: "PCM_U8", 16: "PCM_16", 24: "PCM_24", 32: "PCM_32"}}
 _PCM |= {3: {32: "FLOAT", 64: "DOUBLE"}, 6: {8: "ALAW"}, 7: {8: "ULAW"}}
 _EXTENSIBLE = 0xFFFE
 _NAME = re.compile(rb"[A-Za-z][A-Za-z0-9 ]{3}")  # of a chunk
-_TAGS = (b"TAG", b"ID3", b"APETAGEX")  # what players write behind a sound
+_TAGS = (b"TAG", b"ID3", b"APETAGEX")  # what players add after a sound
 _BLOCK = 2**20
 _COUNTS = (b"Xing", b"Info", b"VBRI")  # in the first frame of an MP3
 _TAGGED = 2**18  # bytes within which that frame comes, behind tags and pictures
@@ -42,7 +43,7 @@ _BEGINS = 2  # flag of a page
 
 
 def kind_of(file: BinaryIO) -> str:
-    """A file's kind by its content ("wav", "mp3", ...); "" where that is not known."""
+    """A file's kind by its content ("wav", "mp3", ...); "" if it is not known."""
     file.seek(0)
     head = file.read(HEAD)
     if head[:3] == b"ID3" and len(head) >= 10:  # tags; their size is 4 x 7 bits
@@ -60,14 +61,14 @@ def kind_of(file: BinaryIO) -> str:
 
 
 def says_length(file: BinaryIO, kind: str) -> bool:
-    """Whether a file's header counts its samples, as FLAC's does and most MP3's."""
+    """Whether a file's header counts its samples, as in FLAC and most MP3s."""
     file.seek(0)
     head = file.read(_TAGGED)
     return kind == "flac" or any(mark in head for mark in _COUNTS)
 
 
 def declared_size(head: bytes) -> int | None:
-    """Bytes that a file has by its own header; None if it does not say."""
+    """The file's size in bytes by its own header; None if it does not say."""
     if len(head) < 24:
         return None
     if head[:4] in (b"RIFF", b"FORM"):
@@ -88,9 +89,9 @@ class Span:
     """A part of a file that is a sound of its own.
 
     Attributes:
-        start, stop: bytes.
-        raw: how its samples lie in it, where its header is not to be believed; as
-            ``soundfile.SoundFile`` takes it.
+        start, stop: its bytes.
+        raw: the format of its samples, if the header cannot be trusted, as arguments of
+            ``soundfile.SoundFile``.
         note: what is wrong with it, as the end of a sentence.
     """
 
@@ -111,7 +112,7 @@ def _between(starts: list[int], size: int) -> Iterator[tuple[int, int]]:
 
 
 def _wav_spans(file: BinaryIO, size: int) -> list[Span]:
-    """Joined WAV files, and those whose sizes are 0, too small or not known."""
+    """Joined WAV files, and those whose sizes are 0, too small or unknown."""
     found, start = [], 0
     while start < size:
         file.seek(start)
@@ -147,7 +148,7 @@ def _data_span(
     length: int,
     raw: dict[str, str | int] | None,
 ) -> Span:
-    """What follows a WAV header; ``edges``: where it, its samples and the file end."""
+    """A part after a WAV header; ``edges``: start of file and samples, and end."""
     start, first, size = edges
     end = first + length + length % 2
     unknown = length == 0 or (_STREAMED <= length <= UNKNOWN and end > size)
@@ -164,7 +165,7 @@ def _data_span(
 
 
 def _after_chunks(file: BinaryIO, at: int, size: int) -> int | None:
-    """Where a WAV file ends whose samples end at ``at``; None: they go on there."""
+    """The end of a WAV file whose samples end at ``at``; None if they continue."""
     begun = at
     while at < size:
         file.seek(at)
@@ -182,7 +183,7 @@ def _after_chunks(file: BinaryIO, at: int, size: int) -> int | None:
 
 
 def _raw_format(fmt: bytes) -> dict[str, str | int] | None:
-    """The format chunk as ``soundfile`` takes it; None for one that is packed."""
+    """The format chunk as ``soundfile`` takes it; None for a compressed one."""
     if len(fmt) < 16:
         return None
     tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", fmt)
@@ -203,7 +204,7 @@ def _raw_format(fmt: bytes) -> dict[str, str | int] | None:
 def _ogg_spans(file: BinaryIO, size: int) -> list[Span]:
     """Joined Ogg streams, each up to where the next one begins."""
     starts, stop, beginning = [0], 0, True
-    for at, flags, stop in _pages(file):  # noqa: B007  # the last one's end counts
+    for at, flags, stop in _pages(file):  # noqa: B007  # the last end is used
         if flags & _BEGINS and not beginning:
             starts.append(at)
         beginning = bool(flags & _BEGINS)
@@ -216,7 +217,7 @@ def _ogg_spans(file: BinaryIO, size: int) -> list[Span]:
 
 
 def _pages(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
-    """Start, flags and end of every Ogg page; what is damaged is stepped over."""
+    """Start, flags and end of every Ogg page; damaged bytes are skipped."""
     at = 0
     while True:
         file.seek(at)
@@ -248,7 +249,7 @@ def _flac_spans(file: BinaryIO, size: int) -> list[Span]:
 
 
 def _find(file: BinaryIO, marks: tuple[bytes, ...], at: int) -> int:
-    """The first place from ``at`` on where one of ``marks`` stands; -1: nowhere."""
+    """The first place from ``at`` on with one of ``marks``; -1 if there is none."""
     longest, size = max(map(len, marks)), 2**12
     while True:
         file.seek(at)
@@ -259,4 +260,4 @@ def _find(file: BinaryIO, marks: tuple[bytes, ...], at: int) -> int:
         if len(block) < size:
             return -1
         at += len(block) - longest + 1
-        size = min(2 * size, _BLOCK)  # what is near is found without reading far
+        size = min(2 * size, _BLOCK)  # near marks are found without reading far

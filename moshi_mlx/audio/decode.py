@@ -1,9 +1,9 @@
 """Samples of a file as it stores them, a piece at a time.
 
-libsndfile reads what is plainly stored (WAV, RF64, W64, AU, AIFF, CAF) and Ogg (Vorbis,
-Opus, FLAC); Symphonia reads MP3, FLAC and AAC, for it goes on behind damage and says
-nothing on the terminal. Neither loads a file: an hour of Opus takes no more memory than
-a second. Other kinds are for ``foreign``.
+libsndfile reads uncompressed files (WAV, RF64, W64, AU, AIFF, CAF) and Ogg (Vorbis,
+Opus, FLAC). Symphonia reads MP3, FLAC and AAC, because it continues after damage and
+prints nothing on the terminal. Neither loads the whole file: an hour of Opus takes no
+more memory than a second. Other kinds are in ``foreign``.
 """
 
 import io
@@ -22,12 +22,12 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 PIECE_S = 10  # whole seconds, so that pieces meet exactly
-LEAD_S = 1  # decoded before a piece and dropped: MP3 frames need those before them
-SHORTEST_S = 1 / 16  # what is damaged is given up in stretches of this length
+LEAD_S = 1  # decoded before a piece and dropped: MP3 frames depend on earlier ones
+SHORTEST_S = 1 / 16  # damaged sound is dropped in stretches of this length
 ROUNDING = 2  # samples
 _BLOCK = 2**18  # numbers in a block
-_TAIL_S = 0.2  # at the end, by which a cut file is told from a damaged one
-# Vorbis and Opus order loudspeakers in their own way; these bring them into WAV's.
+_TAIL_S = 0.2  # at the end, to distinguish a cut file from a damaged one
+# Vorbis and Opus order loudspeakers differently; these put them into WAV's order.
 _FROM_VORBIS = {5: (0, 2, 1, 3, 4), 6: (0, 2, 1, 5, 3, 4)}
 _FROM_VORBIS |= {7: (0, 2, 1, 6, 5, 3, 4), 8: (0, 2, 1, 7, 5, 6, 3, 4)}
 
@@ -37,10 +37,10 @@ class Decoder(Protocol):
 
     Attributes:
         sample_rate: in Hz.
-        length: samples that the file says it holds; None if it says nothing.
+        length: number of samples by the file's header; None if it does not say.
         exact: whether that is more than an estimate.
-        lost: samples that were given as silence, for they could not be read.
-        lost_at_s: where the first of them are.
+        lost: number of samples that could not be read, and are silent.
+        lost_at_s: the time of the first of them.
     """
 
     sample_rate: int
@@ -67,7 +67,7 @@ class Plain:
         import soundfile
 
         class Forwards(soundfile.SoundFile):
-            """Is never asked to seek: behind every block, soundfile would."""
+            """Never asked to seek: soundfile would do so after every block."""
 
             def seekable(self) -> bool:
                 return False
@@ -111,7 +111,7 @@ class Plain:
 
 
 class Window(io.RawIOBase):
-    """Bytes ``start`` to ``stop`` of a file, as a file of their own."""
+    """Bytes ``start`` to ``stop`` of a file, as a file of its own."""
 
     def __init__(self, file: BinaryIO, start: int, stop: int):
         self._whole, self._start, self._size, self._at = file, start, stop - start, 0
@@ -143,22 +143,22 @@ class Window(io.RawIOBase):
 class PackedPcm:
     """A file that Symphonia reads, some seconds at a time.
 
-    Seconds that cannot be read are silence, so that what follows keeps its time.
+    Seconds that cannot be read are silent, so that the rest keeps its time.
 
     Args:
-        kind: of the file, see ``kind_of``; what AAC says of its length means nothing.
+        kind: of the file, see ``kind_of``; the length that AAC states is ignored.
         exact: whether the length is more than an estimate.
     """
 
     def __init__(self, source: Input, kind: str, exact: bool):
         import sphn
 
-        self._source = source  # which may be temporary
+        self._source = source  # keep it: it may be temporary
         self._reader = _tried(lambda: sphn.FileReader(str(source.path)))
         self.sample_rate = check_rate(int(self._reader.sample_rate))
         length = round(self._reader.duration_sec * self.sample_rate)
         self.exact, self.lost, self.lost_at_s = exact, 0, 0.0
-        self._ends = kind == "flac"  # where it says; MP3 files may go on
+        self._ends = kind == "flac"  # at its stated length; MP3 may go on
         self.length = length if length and kind != "adts" else None
 
     def blocks(self) -> Iterator[np.ndarray]:
@@ -186,7 +186,7 @@ class PackedPcm:
         del self._reader
 
     def _goes_on(self, at_s: int, wanted: int) -> bool:
-        """Whether there is sound behind a piece that came out too short."""
+        """Whether more sound follows a piece that came out too short."""
         if self._ends and wanted < PIECE_S * self.sample_rate:
             end_s = at_s + wanted / self.sample_rate
             return bool(self._decode(end_s - min(_TAIL_S, end_s), 1).shape[1])
@@ -209,7 +209,7 @@ class PackedPcm:
         return self._joined(parts)[:, :wanted]
 
     def _salvaged(self, at_s: float, seconds: float) -> np.ndarray:
-        """What a damaged stretch still gives, in its place; the rest is silence."""
+        """What can be read of a damaged stretch, in its place; the rest is silence."""
         pcm = self._decode(at_s, seconds)
         if not pcm.shape[1] and seconds > SHORTEST_S:
             half = seconds / 2
@@ -237,7 +237,7 @@ class PackedPcm:
 
 
 def _tried(read: Callable[[], _T]) -> _T:
-    """What ``read`` returns. Raises: Unreadable where sphn gives up."""
+    """The result of ``read``. Raises: Unreadable if sphn gives up."""
     try:
         return read()
     except Exception as error:

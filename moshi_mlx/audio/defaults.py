@@ -1,8 +1,8 @@
-"""Which devices the system uses when nobody chooses, as they change.
+"""The system's default devices, as they change.
 
-PortAudio asks once, when it starts. On a Mac, Core Audio is asked directly: it costs
-microseconds, and opens and disturbs nothing. On Linux, PulseAudio and PipeWire move
-what plays and records to a new default by themselves.
+PortAudio asks once, when it starts. On a Mac, Core Audio is asked directly: this takes
+microseconds, and does not open or disturb anything. On Linux, PulseAudio and PipeWire
+move streams to a new default by themselves.
 """
 
 import sys
@@ -20,9 +20,9 @@ class _Address(Structure):
 
 
 def system_defaults() -> tuple[int, int] | None:
-    """Numbers of the default microphone and loudspeaker now, as the system counts.
+    """Numbers of the current default microphone and loudspeaker.
 
-    None if it cannot be asked, or follows its defaults without being asked.
+    None if they cannot be asked for, or if the system moves streams by itself.
     """
     if sys.platform != "darwin":
         return None

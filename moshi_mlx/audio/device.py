@@ -1,7 +1,7 @@
 """Microphone and loudspeaker: mono NumPy blocks at the device's own rate.
 
-PortAudio calls back on threads of its own. What happens there is a copy and nothing
-else; everything that takes time is the caller's, on the caller's thread.
+PortAudio calls back on its own threads. There, blocks are only copied; everything that
+takes time runs on the caller's thread.
 """
 
 import logging
@@ -18,8 +18,8 @@ from ..errors import AudioError
 
 _log = logging.getLogger(__name__)
 
-# Per callback. Two blocks of the microphone make a frame, so that they cost no time
-# beyond it; the loudspeaker's wait before they sound, so they are short.
+# Per callback. Two blocks of the microphone make a frame, so they add no time to it.
+# The loudspeaker's blocks wait before they sound, so they are short.
 BLOCK_MS = {"input": 40, "output": 20}
 _CLOSE_S = 3.0  # a device that takes longer to close is left alone
 _OTHER_RATES = (48_000, 44_100, 24_000, 32_000, 16_000, 96_000, 192_000)  # Hz
@@ -101,11 +101,11 @@ def list_devices() -> list[Device]:
 
 
 def find_device(kind: Kind, choice: str | int | None = None) -> Device:
-    """The device of that kind that ``choice`` names.
+    """The device of that kind that ``choice`` means.
 
     Args:
-        choice: its number; its name or a part of it that no other has, upper or lower
-            case; None for the system's default.
+        choice: its number, its name, or a part of the name that no other has, in upper
+            or lower case; None for the system's default.
 
     Raises: AudioError if there is none, or more than one.
     """
@@ -134,7 +134,8 @@ def find_device(kind: Kind, choice: str | int | None = None) -> Device:
 
 
 class _Stream:
-    """What both directions share: opening at a rate the device takes, and its loss."""
+    """Shared by both directions: opening at a rate that the device takes, and its
+    loss."""
 
     kind: Kind
 
@@ -142,7 +143,7 @@ class _Stream:
         self, device: Device, on_lost: Callable[[], None], buffer_s: float | None
     ):
         self.device = device
-        self.hiccups = 0  # blocks that the device lost, as it says itself
+        self.hiccups = 0  # blocks that the device reports as lost
         self._on_lost = on_lost
         self._closing = False
         sounddevice = portaudio()
@@ -159,7 +160,7 @@ class _Stream:
                 channels=self.channels,
                 samplerate=self.rate,
                 blocksize=self.rate * BLOCK_MS[self.kind] // 1000,
-                latency=buffer_s or 2 * block_s,  # one is used, one waits
+                latency=buffer_s or 2 * block_s,  # one in use, one waiting
                 dtype="float32",
                 callback=self._callback,
                 finished_callback=self._finished,
@@ -169,7 +170,7 @@ class _Stream:
 
     @property
     def latency_s(self) -> float:
-        """Between the wave in the air and the callback, as the device says."""
+        """The device's own latency between the air and the callback."""
         return float(self._stream.latency)
 
     def start(self) -> None:
@@ -181,9 +182,9 @@ class _Stream:
             raise self._broken("started", error) from error
 
     def close(self) -> None:
-        """Give the device back; ``on_lost`` is not called any more."""
+        """Close the device; ``on_lost`` is not called any more."""
         self._closing = True
-        # A sound system that hangs must not take the program with it.
+        # A sound system that hangs must not stop the program.
         closer = threading.Thread(target=self._close, daemon=True)
         closer.start()
         closer.join(_CLOSE_S)
@@ -192,7 +193,7 @@ class _Stream:
         sounddevice = portaudio()
         try:
             # Not abort(): on Linux that cancels the thread which runs the callback,
-            # wherever it is, with whatever locks it holds.
+            # anywhere, with whatever locks it holds.
             if self._stream.active:
                 self._stream.stop()
             self._stream.close()
@@ -200,7 +201,7 @@ class _Stream:
             _log.debug("closing %s: %s", self.device.name, error)
 
     def _settings(self, sounddevice: ModuleType) -> tuple[int, int]:
-        """Channels and rate: the device's own, or the first others that it takes."""
+        """Channels and rate: the device's own, or the first others that it accepts."""
         check = (
             sounddevice.check_input_settings
             if self.kind == "input"
@@ -243,14 +244,15 @@ class _Stream:
 
 
 class Microphone(_Stream):
-    """Hands every block that is heard to ``on_block``, mono float32 ``[S]``.
+    """Passes every recorded block to ``on_block``, mono float32 ``[S]``.
 
     Args:
         device: from ``find_device("input", ...)``.
         on_block: called on PortAudio's thread with a block of its own; must return at
             once.
         on_lost: called there when the device is gone.
-        buffer_s: sound that the device holds, in seconds; None is as little as goes.
+        buffer_s: sound that the device buffers, in seconds; None for as little as
+            possible.
 
     Raises: AudioError if it cannot be opened.
     """
@@ -284,7 +286,8 @@ class Speaker(_Stream):
         device: from ``find_device("output", ...)``.
         read: called on PortAudio's thread; must return at once.
         on_lost: called there when the device is gone.
-        buffer_s: sound that the device holds, in seconds; None is as little as goes.
+        buffer_s: sound that the device buffers, in seconds; None for as little as
+            possible.
 
     Raises: AudioError if it cannot be opened.
     """

@@ -1,8 +1,8 @@
-"""Sound as files and networks carry it, made while it is spoken.
+"""Sound as files and networks carry it, encoded while it is spoken.
 
 soundfile writes MP3 and FLAC frame by frame and sphn writes Ogg-Opus page by page, so
-that the first bytes leave with the first 80 ms; soundfile keeps Opus to the end.
-AAC has no small encoder: the extra `av` brings FFmpeg's.
+the first bytes leave with the first 80 ms; soundfile would keep Opus until the end. AAC
+has no small encoder: the extra `av` brings FFmpeg's.
 """
 
 import struct
@@ -25,9 +25,9 @@ class Encoder(Protocol):
     """From samples of one channel to the bytes of a file, in order.
 
     Attributes:
-        corrections: what belongs elsewhere than at the end, such as the length in a
-            header: (place, bytes). A file can take them after ``finish``; a stream
-            that has been sent cannot, and is whole without them.
+        corrections: bytes that belong elsewhere than at the end, such as the length in
+            a header: (place, bytes). A file can apply them after ``finish``; a stream
+            that has been sent cannot, and is complete without them.
     """
 
     corrections: list[tuple[int, bytes]]
@@ -37,7 +37,7 @@ class Encoder(Protocol):
         ...
 
     def finish(self) -> bytes:
-        """No more will come; returns the last bytes."""
+        """End the sound; returns the last bytes."""
         ...
 
 
@@ -47,8 +47,8 @@ def wav_header(
     """The 44 bytes before 16-bit samples.
 
     Args:
-        num_samples: of each channel. None, or more than 4 GiB of them, says "to the
-            end" with the sizes that all readers take for that.
+        num_samples: per channel. None, or more than 4 GiB of them, means "to the end",
+            with the sizes that all readers understand this way.
     """
     frame = channels * 2
     size = UNKNOWN if num_samples is None else min(num_samples * frame, UNKNOWN)
@@ -74,7 +74,7 @@ class Samples:
 
 
 class Wav(Samples):
-    """Samples behind a header that says "to the end"; the correction says how many."""
+    """Samples after a header that says "to the end"; the correction says how many."""
 
     _num_samples = 0
     _begun = False
@@ -94,7 +94,7 @@ class Wav(Samples):
 
 
 class _Output:
-    """The file that libsndfile believes it writes: a tape, and what it goes back to."""
+    """The file that libsndfile writes to: a tape, and later corrections to it."""
 
     def __init__(self) -> None:
         self.tape = bytearray()  # not taken yet
@@ -130,10 +130,10 @@ class _Output:
 
 
 class BySoundfile:
-    """What libsndfile writes.
+    """The formats that libsndfile writes.
 
     Args:
-        kind: its names of the format and of what is in it.
+        kind: libsndfile's names of the format and of the encoding.
     """
 
     def __init__(self, kind: tuple[str, str], sample_rate: int):
@@ -164,9 +164,9 @@ class BySoundfile:
 class Opus:
     """An Ogg-Opus stream, a page for each 40 ms.
 
-    sphn's header tells players to leave out the first 80 ms (its pre-skip), though Opus
-    is only 6.5 ms late: a frame of silence goes before the sound to be left out, and
-    one after it for what is late.
+    sphn's header tells players to skip the first 80 ms (its pre-skip), though Opus is
+    only 6.5 ms late. So a frame of silence goes before the sound, to be skipped, and
+    one after it, for the delay.
     """
 
     def __init__(self, sample_rate: int):
@@ -216,7 +216,7 @@ class Aac:
         import av
 
         loud = np.ascontiguousarray(np.clip(as_mono(pcm), -1.0, 1.0)[None])
-        if not loud.size:  # FFmpeg takes it for a lack of memory
+        if not loud.size:  # FFmpeg reports it as a lack of memory
             return b""
         frame = av.AudioFrame.from_ndarray(loud, format="fltp", layout="mono")
         frame.sample_rate = self._rate
@@ -236,7 +236,7 @@ class SoundFormat:
     Attributes:
         media_type: its name on the web.
         make: an encoder for a sample rate in Hz.
-        suffixes: of files; none for what is no file.
+        suffixes: of files; none for a format that is not used in files.
     """
 
     media_type: str
@@ -254,7 +254,7 @@ FORMATS: dict[str, SoundFormat] = {
     "wav": SoundFormat("audio/wav", Wav, (".wav",)),
     "pcm": SoundFormat("audio/pcm", Samples),
 }
-# Which of them files other than WAV hold, by the ending of their names.
+# The formats of files other than WAV, by the ending of their names.
 PACKED = {
     suffix: name
     for name, format_ in FORMATS.items()

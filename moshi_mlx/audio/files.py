@@ -16,7 +16,7 @@ from .resample import resample
 from .samples import as_float, as_int16, mixed
 
 F = TypeVar("F", bound="SoundFile")
-NO_SOUND = {".html", ".json", ".srt", ".txt", ".vtt"}  # what goes beside sound
+NO_SOUND = {".html", ".json", ".srt", ".txt", ".vtt"}  # files beside a sound
 NO_SOUND |= {".m4a", ".mp4", ".webm", ".wma"}  # and sound that we do not write
 _OTHER_FORMATS = {*PACKED, *NO_SOUND}
 
@@ -77,7 +77,7 @@ def make_folder(path: Path, private: bool = False) -> None:
     """Make a folder for files, if it does not exist.
 
     Args:
-        private: only its owner may look into it.
+        private: let only its owner look into it.
 
     Raises: AudioError if it cannot be made.
     """
@@ -108,7 +108,7 @@ class SoundFile:
     Args:
         path: file to write; its folder must exist.
         sample_rate: in Hz.
-        opener: as of ``open``: who may read the file, and whether it must be new.
+        opener: as in ``open``: who may read the file, and whether it must be new.
 
     Raises: AudioError if the file cannot be written.
     """
@@ -142,7 +142,7 @@ class SoundFile:
         self.close()
 
     def _put(self, data: bytes, at: int | None = None) -> None:
-        """Write at the place ``at``, or go on."""
+        """Write at the position ``at``, or at the end."""
         try:
             if at is not None:
                 self._file.seek(at)
@@ -168,7 +168,7 @@ class WavWriter(SoundFile):
         path: file to write; its folder must exist.
         channels: channels of every block that is written.
         sample_rate: in Hz.
-        opener: as of ``open``: who may read the file, and whether it must be new.
+        opener: as in ``open``: who may read the file, and whether it must be new.
 
     Raises: AudioError if the file cannot be written.
     """
@@ -195,7 +195,7 @@ class WavWriter(SoundFile):
             )
         self._put(as_int16(block.T).tobytes(), WAV_HEADER.size + self._size())
         self.num_samples += block.shape[1]
-        self._put(self._header(), 0)  # after the sound: it never promises too much
+        self._put(self._header(), 0)  # after the sound: it never states too much
 
     def _size(self) -> int:
         return self.num_samples * self.channels * 2

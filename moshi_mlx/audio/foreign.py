@@ -1,6 +1,6 @@
-"""Sounds of other kinds (m4a, mp4, mov, webm, wma, amr), by what this machine has.
+"""Other kinds of sound (m4a, mp4, mov, webm, wma, amr), by whatever this machine has.
 
-In this order: PyAV, where the extra ``av`` is installed; an installed ffmpeg, whose
+In this order: PyAV, if the extra ``av`` is installed; an installed ffmpeg, whose
 samples are read as they come; macOS's afconvert, which writes a temporary file.
 """
 
@@ -35,15 +35,15 @@ KINDS = {
 _AU = struct.Struct(">4sIIIII")  # .snd, offset, size, encoding, rate, channels
 _FFMPEG = ["ffmpeg", "-nostdin", "-v", "error", "-protocol_whitelist", "file"]
 _TO_AU = ["-vn", "-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
-_READ = 2**18  # bytes from ffmpeg at once
-_MOST_ERRORS = 1000  # packets in a row that PyAV may refuse
+_READ = 2**18  # bytes to read from ffmpeg at once
+_MOST_ERRORS = 1000  # most packets in a row that PyAV may refuse
 
 
 def foreign(source: Input, kind: str) -> Decoder:
-    """A decoder for a file of ``kind``, by what this machine has.
+    """A decoder for a file of ``kind``, by whatever this machine has.
 
-    Raises: AudioError that says what to install where it has nothing; Unreadable where
-        what it has makes nothing of the file.
+    Raises: AudioError that says what to install if it has nothing; Unreadable if what
+        it has cannot read the file.
     """
     found = decoders()
     if not found:
@@ -58,7 +58,7 @@ def foreign(source: Input, kind: str) -> Decoder:
 
 
 def decoders() -> "list[Callable[[Input], Decoder]]":
-    """What this machine has for sounds of other kinds, the best first."""
+    """This machine's decoders for other kinds of sound, the best first."""
     found: list[Callable[[Input], Decoder]] = []
     if not missing("av"):
         found.append(ByPyAV)
@@ -80,7 +80,7 @@ def _advice(source: Input, what: str) -> str:
 
 
 class ByPyAV:
-    """A file by FFmpeg's libraries, which come with PyAV."""
+    """A file read by FFmpeg's libraries, which come with PyAV."""
 
     def __init__(self, source: Input):
         import av
@@ -88,9 +88,9 @@ class ByPyAV:
 
         self._file: BinaryIO = source.path.open("rb")
         try:
-            # A playlist that calls itself a sound may not name other files.
+            # A playlist that claims to be a sound may not name other files.
             options = {"protocol_whitelist": "none"}
-            # A window takes any place; a damaged file makes FFmpeg seek before 0.
+            # A window accepts any position; a damaged file makes FFmpeg seek before 0.
             window = Window(self._file, 0, source.size)
             self._container: Any = av.open(window, options=options)
             self._stream = self._container.streams.best("audio")
@@ -105,10 +105,10 @@ class ByPyAV:
         length = stream.duration and float(stream.duration * stream.time_base)
         length = length or (self._container.duration or 0) / 1e6
         self.length = round(length * self.sample_rate) or None
-        self._layout: str | None = None  # of the loudspeakers, the first frame's
+        self._layout: str | None = None  # of the loudspeakers, from the first frame
 
     def blocks(self) -> Iterator[np.ndarray]:
-        waiting: list[np.ndarray] = []  # frames are small: a second at once
+        waiting: list[np.ndarray] = []  # frames are small: collect a second
         for pcm in self._frames():
             waiting.append(pcm)
             if sum(map(np.size, waiting)) >= self.sample_rate:
@@ -118,7 +118,7 @@ class ByPyAV:
             yield np.concatenate(waiting, axis=1)
 
     def _frames(self) -> Iterator[np.ndarray]:
-        """What the packets hold; those that are damaged are passed over."""
+        """The decoded packets; damaged ones are skipped."""
         import av
         from av.error import FFmpegError
 
@@ -134,7 +134,7 @@ class ByPyAV:
                     now = (frame.format.name, frame.layout.name, frame.sample_rate)
                     if resampler is None or now != setup:
                         setup, self._layout = now, self._layout or frame.layout.name
-                        # Not by planes: PyAV reads at most eight of them.
+                        # Not plane by plane: PyAV reads at most eight of them.
                         resampler = av.AudioResampler(
                             "flt", self._layout, self.sample_rate
                         )
@@ -155,7 +155,7 @@ class ByPyAV:
 
 
 class ByFfmpeg:
-    """A file by an installed ffmpeg, as it decodes it."""
+    """A file read by an installed ffmpeg, as it is decoded."""
 
     def __init__(self, source: Input):
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `close`
@@ -200,7 +200,8 @@ class ByFfmpeg:
 
 
 def by_afconvert(source: Input) -> Decoder:
-    """A file by macOS's afconvert, which converts all of it to a temporary file."""
+    """A file read by macOS's afconvert, which converts all of it to a temporary
+    file."""
     with temporary_file(".caf") as kept:
         done = subprocess.run(
             ["afconvert", "-f", "caff", "-d", "LEI16", str(source.path), kept.name],
@@ -211,6 +212,6 @@ def by_afconvert(source: Input) -> Decoder:
         if done.returncode:
             lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
             raise Unreadable(f"afconvert: {lines[-1] if lines else done.returncode}")
-        file = open(kept.name, "rb")  # noqa: SIM115  # it outlives its name
+        file = open(kept.name, "rb")  # noqa: SIM115  # the open file outlives its name
     size = file.seek(0, 2)
     return Plain(file, Span(0, size), ogg=False)

@@ -41,7 +41,7 @@ class Framer:
         return list(pcm[:whole].reshape(-1, self.size))
 
     def flush(self) -> np.ndarray | None:
-        """The unfinished frame, filled up with silence; None if there is none."""
+        """The unfinished frame, padded with silence; None if there is none."""
         if not self.pending:
             return None
         frame = np.pad(self._rest, (0, self.size - self.pending))

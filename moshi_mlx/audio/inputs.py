@@ -1,4 +1,5 @@
-"""What people name as a sound: a file, a pipe, standard input, bytes, an open file."""
+"""What users can give as a sound: a file, a pipe, standard input, bytes, an open
+file."""
 
 import contextlib
 import errno
@@ -15,8 +16,8 @@ from ..errors import DISK_FULL, AudioError
 
 SoundLike = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 STDIN = ("-", "/dev/stdin", "/dev/fd/0")
-DEVICES = "/dev/"  # what lies there may be a pipe, whatever it looks like
-SPARE_DISK = 20 * 2**20  # bytes to leave free where a pipe is kept
+DEVICES = "/dev/"  # anything there may be a pipe, whatever it looks like
+SPARE_DISK = 20 * 2**20  # bytes to leave free when a pipe is stored
 PREFIX = "moshi-mlx-"  # of temporary files
 _BLOCK = 2**20
 
@@ -24,8 +25,8 @@ _BLOCK = 2**20
 class Input:
     """A sound in a regular file, which can be read several times and in any order.
 
-    Anything else (a pipe, bytes) is kept in a temporary file until ``close``, or until
-    nothing refers to it any more.
+    Anything else (a pipe, bytes) is stored in a temporary file until ``close``, or
+    until it is deleted.
 
     Args:
         sound: a path; "-" for standard input; the bytes of a file; or a file that is
@@ -70,7 +71,7 @@ class Input:
         self.close()
 
     def _check(self) -> None:
-        """Make sure that ``path`` can be read, and read any time."""
+        """Make sure that ``path`` can be read, more than once."""
         path = self.path
         try:
             mode = path.stat().st_mode
@@ -120,7 +121,7 @@ class Input:
 def temporary_file(suffix: str = "") -> Any:
     """A file that is removed when it is closed, or by the next one if that failed.
 
-    A process that is killed cannot remove its own; their names say whose they are.
+    A killed process cannot remove its own; the names say which process they belong to.
     """
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
         owner = path.name.removeprefix(PREFIX).split("-")[0]
@@ -145,7 +146,7 @@ def name_of(sound: object, stem: str = "stdin") -> Path:
     """A path whose folder and stem suit files that are written beside a sound.
 
     Args:
-        stem: of what is not a file with a place of its own, as a pipe.
+        stem: for sounds without a place of their own, such as a pipe.
     """
     placeless = str(sound) in STDIN or str(sound).startswith(DEVICES)
     return Path(stem if placeless else str(sound))
@@ -153,7 +154,7 @@ def name_of(sound: object, stem: str = "stdin") -> Path:
 
 def exists(path: Path) -> bool:
     """Whether there is something to read at ``path``, or it means standard input."""
-    with contextlib.suppress(OSError, ValueError):  # no name that a file can have
+    with contextlib.suppress(OSError, ValueError):  # not a valid file name
         return str(path) in STDIN or (path.exists() and not path.is_dir())
     return False
 
@@ -164,7 +165,7 @@ def can_be_read_again(path: Path) -> bool:
 
 
 def _plain(path: Path) -> bool:
-    """Whether a file has a place, and a name that every library takes."""
+    """Whether a file has a place, and a name that every library accepts."""
     with contextlib.suppress(UnicodeEncodeError):
         return bool(str(path).encode()) and not str(path).startswith(DEVICES)
     return False

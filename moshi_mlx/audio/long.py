@@ -17,19 +17,18 @@ from .samples import mixed
 
 _log = logging.getLogger(__name__)
 
-LONG_S = 600.0  # from here on a file is read while it is worked on
+LONG_S = 600.0  # longer files are read in pieces, while they are used
 Block = tuple[np.ndarray, int]  # samples [C, S], and their rate in Hz
 
 
 class LongSound:
-    """A sound as mono float32 ``[S]``, read as it is needed.
+    """A sound as mono float32 ``[S]``, read as needed.
 
-    Slices must come in order: what lies before the newest one is forgotten.
+    Slices must come in order: everything before the latest one is dropped.
 
     Args:
-        name: of the file.
         blocks: its samples and their rate.
-        length_s: how long it says it is.
+        length_s: its length by the file's header.
         sample_rate: of the result, in Hz.
         close: closes the file.
     """
@@ -47,14 +46,14 @@ class LongSound:
         self._blocks = blocks
         self._rate = sample_rate
         self._expected = ceil((length_s or 0) * sample_rate)
-        self._resampler: tuple[int, Resampler] | None = None  # of which rate
+        self._resampler: tuple[int, Resampler] | None = None  # with its source rate
         self._ahead = np.zeros(0, np.float32)
-        self._at = 0  # sample with which ``_ahead`` begins
+        self._at = 0  # first sample of ``_ahead``
         self._silenced = False
         self.ended = False  # whether the end is known
 
     def __len__(self) -> int:
-        """Samples in all: an estimate until the end was reached (``ended``)."""
+        """Total number of samples: an estimate until the end is reached (``ended``)."""
         here = self._at + self.held
         return here if self.ended else max(self._expected, here)
 
@@ -66,7 +65,7 @@ class LongSound:
     def __getitem__(self, part: slice) -> np.ndarray:
         """Samples ``[start:stop]`` of the whole sound, both at least 0.
 
-        They are fewer only at the end.
+        There are fewer only at the end.
         """
         start = part.start or 0
         if start < self._at:
@@ -82,7 +81,7 @@ class LongSound:
         return self._ahead[start - self._at : max(stop, start) - self._at]
 
     def _next(self) -> np.ndarray:
-        """The next samples ``[S]``, at the end the resampler's last ones."""
+        """The next samples ``[S]``; at the end, the resampler's last ones."""
         block = next(self._blocks, None)
         if block is None:
             self.ended = True
@@ -100,7 +99,7 @@ class LongSound:
         return self._resampler[1].flush()[0]
 
     def _finite(self, pcm: np.ndarray) -> np.ndarray:
-        """Samples; those that are not numbers become silence, with one warning."""
+        """Samples; any that are not numbers become silence, with one warning."""
         if np.isfinite(pcm).all():
             return pcm
         if not self._silenced:
@@ -116,7 +115,7 @@ class LongSound:
 def open_sound(
     sound: SoundLike, sample_rate: int = SAMPLE_RATE
 ) -> "np.ndarray | LongSound":
-    """A sound as mono float32 ``[S]``; one of more than ten minutes is not loaded.
+    """A sound as mono float32 ``[S]``; sounds over ten minutes are not loaded at once.
 
     Args:
         sound: as ``read`` takes it.
@@ -143,7 +142,7 @@ def short_sound(sound: SoundLike, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     """A voice or a prompt as mono float32 ``[S]``.
 
     Raises: AudioError if it is longer than ten minutes. No more than that is read,
-        since a few bytes may hold hours of silence.
+        since a few bytes can stand for hours of silence.
     """
     found = open_sound(sound, sample_rate)
     if isinstance(found, LongSound):
@@ -156,7 +155,7 @@ def short_sound(sound: SoundLike, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
 
 
 def frames(sound: SoundLike) -> Iterator[np.ndarray]:
-    """A sound as mono frames ``[1920]`` at 24 kHz, the last one filled with silence.
+    """A sound as mono frames ``[1920]`` at 24 kHz, the last one padded with silence.
 
     If the sound cannot be opened, this call raises, not the first frame. Of a long file
     only a piece is in memory at a time (see ``open_sound``).

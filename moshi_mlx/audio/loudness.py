@@ -1,8 +1,8 @@
-"""Loudness as broadcasters measure it, and sound brought to a wanted one.
+"""Loudness as broadcasters measure it, and how to change it.
 
-ITU-R BS.1770-4: each channel goes through two filters that stand for the head and for
-the ear's deafness to low tones; the power of blocks of 400 ms is averaged, without
-those below -70 LUFS and then without those 10 LU below the average of the others.
+ITU-R BS.1770-4: each channel goes through two filters, for the head and for the ear's
+insensitivity to low tones. The power of blocks of 400 ms is averaged, without those
+below -70 LUFS and then without those 10 LU below the average of the rest.
 """
 
 import math
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from ..errors import AudioError
 
 BLOCK_S, STEP_S = 0.4, 0.1
-STANDARD_RATE = 48_000  # Hz, for which the recommendation gives its filters
+STANDARD_RATE = 48_000  # Hz: the recommendation's filters are for this rate
 SILENT = -70.0  # LUFS: blocks below never count
-RELATIVE = -10.0  # LU below the others: nor do these
+RELATIVE = -10.0  # LU below the average: nor do these
 Section = tuple[tuple[float, float, float], tuple[float, float]]  # b, and a[1:]
 
 
@@ -47,7 +47,7 @@ def loudness(pcm: NDArray[np.float32], sample_rate: int) -> float:
 def with_loudness(
     pcm: NDArray[np.float32], sample_rate: int, wanted: float
 ) -> NDArray[np.float32]:
-    """The sound ``[S]`` at ``wanted`` LUFS; it may pass 1 at its peaks.
+    """The sound ``[S]`` at ``wanted`` LUFS; its peaks may exceed 1.
 
     Raises: AudioError for silence, and for less than 0.4 s.
     """
@@ -66,7 +66,7 @@ def _power(level: float) -> float:
 
 
 def _weighting(rate: int) -> list[Section]:
-    """The two filters (K-weighting), for any rate: a high shelf and a high pass."""
+    """The two filters (K-weighting) for any rate: a high shelf and a high pass."""
     gain, quality, centre = 3.999843853973347, 0.7071752369554196, 1681.974450955533
     k, high = math.tan(math.pi * centre / rate), 10 ** (gain / 20)
     middle = high**0.4996667741545416
@@ -87,7 +87,7 @@ def _weighting(rate: int) -> list[Section]:
 
 
 def _filtered(x: NDArray[np.float64], section: Section) -> NDArray[np.float64]:
-    """A filter of second order, sample by sample."""
+    """A second-order filter, sample by sample."""
     (b0, b1, b2), (a1, a2) = section
     first = second = 0.0
     samples: Any = x.tolist()

@@ -1,4 +1,5 @@
-"""From what people named to samples: finds a decoder, says what is missing."""
+"""From any sound that users give to samples: finds a decoder, warns of missing
+parts."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -15,9 +16,9 @@ from .inputs import Input, SoundLike
 
 _log = logging.getLogger(__name__)
 
-SHORT_BY_S = 0.1  # less than this is not worth a warning
-_ESTIMATE = 0.02  # of a length that is estimated, likewise
-# Which decoders are tried for a kind, in turn; others are for libsndfile.
+SHORT_BY_S = 0.1  # shorter losses are not worth a warning
+_ESTIMATE = 0.02  # the same, relative to an estimated length
+# The decoders to try for a kind, in order; libsndfile reads the others.
 _DECODERS = {
     "mp3": ("packed", "foreign"),
     "adts": ("packed", "foreign"),
@@ -32,11 +33,11 @@ _PLAIN = ("plain", "foreign")
 
 
 class OpenedSound:
-    """A file that is read once, from beginning to end, with all its channels.
+    """A file that is read once, from start to end, with all its channels.
 
     Attributes:
         name: of the file, for people.
-        length_s: how long it says it is; None if it does not.
+        length_s: its length by its header; None if it does not say.
 
     Raises: AudioError if nothing of it can be read.
     """
@@ -70,7 +71,7 @@ class OpenedSound:
     def blocks(self) -> Iterator[tuple[np.ndarray, int]]:
         """Samples, float32 ``[C, S]`` with any S, and their rate in Hz.
 
-        At the end a warning in the log says what is missing.
+        At the end, a warning in the log says what is missing.
         """
         got_s = 0.0
         for span in self._spans:
@@ -89,7 +90,7 @@ class OpenedSound:
         self._tell_cut(got_s)
 
     def close(self) -> None:
-        """Close the file, of which more may be left to read."""
+        """Close the file, even if more of it could be read."""
         self._first.close()
 
     def _next(self, span: Span) -> Decoder | None:
@@ -100,7 +101,7 @@ class OpenedSound:
             return None
 
     def _decoder(self, span: Span) -> Decoder:
-        """The first decoder that makes sense of a part."""
+        """The first decoder that can read a part."""
         ways: dict[str, Callable[[], Decoder]] = {
             "plain": lambda: self._plain(span),
             "packed": lambda: self._packed(span),
@@ -123,12 +124,12 @@ class OpenedSound:
     def _packed(self, span: Span) -> Decoder:
         if len(self._spans) == 1:
             return PackedPcm(self._source, self._kind, self._counted)
-        with self._source.path.open("rb") as file:  # Symphonia wants a file of its own
+        with self._source.path.open("rb") as file:  # Symphonia needs a file of its own
             part = Input(BufferedReader(Window(file, span.start, span.stop)))
         return PackedPcm(part, self._kind, self._counted)
 
     def _tell(self, decoder: Decoder, span: Span, got_s: float) -> None:
-        """Say what is wrong with a part of which ``got_s`` seconds came."""
+        """Warn about a part of which only ``got_s`` seconds were read."""
         name, rate = self.name, decoder.sample_rate
         if span.note:
             _log.warning("%s: %s: %.1f s", name, span.note, got_s)
@@ -147,7 +148,7 @@ class OpenedSound:
             self._warn_short(got_s, claimed_s)
 
     def _tell_cut(self, got_s: float) -> None:
-        """Say so where a file is shorter than its header says."""
+        """Warn if a file is shorter than its header says."""
         size = self._source.size
         if self._declared and got_s and self._declared > size and not self._noted():
             claimed_s = got_s * self._declared / size

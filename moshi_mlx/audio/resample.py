@@ -1,7 +1,7 @@
 """Change the sample rate of a file or of a stream, without delay and to the sample.
 
-sphn's resampler is for whole files only, moves the sound by 512 source samples and
-loses as much at the end (sphn 0.2.1); a microphone and an echo canceller need blocks.
+sphn's resampler works on whole files only, shifts the sound by 512 source samples and
+loses as many at the end (sphn 0.2.1); a microphone and an echo canceller need blocks.
 """
 
 from collections.abc import Mapping
@@ -13,19 +13,20 @@ import numpy as np
 
 from ..errors import AudioError
 
-RATES = 4_000, 384_000  # Hz: what is recorded lies between
+RATES = 4_000, 384_000  # Hz: recordings are between these rates
 _LOBES = 48  # zero crossings of the sinc on each side
 _ROLLOFF = 0.95  # of the lower Nyquist frequency: middle of the filter's slope
 _KAISER_BETA = 9.0  # about 90 dB under the signal
-_MIN_HOP = 32  # source samples in a block, at least
-_MAX_PERIOD = 640  # odd ratios are replaced by the next one below 640 / 640 (3 ppm)
-# Multiply-adds in one product. OpenBLAS takes threads for more, which spin and wait for
-# each other: a busy machine lost sound by that, and files took several times as long.
+_MIN_HOP = 32  # least number of source samples in a block
+_MAX_PERIOD = 640  # odd ratios are replaced by the nearest one up to 640 / 640 (3 ppm)
+# Multiply-adds in one product. For more, OpenBLAS starts threads, which spin and wait
+# for each other: on a busy machine sound was lost, and files took several times as
+# long.
 _LIGHT = 2**18
 
 
 def check_rate(hz: int) -> int:
-    """Return the rate. Raises: AudioError if no recording can have it."""
+    """Return the rate. Raises: AudioError for a rate that recordings do not have."""
     if not RATES[0] <= hz <= RATES[1]:
         raise AudioError(
             f"a sample rate of {hz} Hz is not that of a recording: give sound of "
@@ -37,13 +38,13 @@ def check_rate(hz: int) -> int:
 class Resampler:
     """Resamples a stream from ``source_hz`` to ``target_hz``.
 
-    The ratio is a fraction, so all blocks of a few source samples pass through the same
+    The ratio is a fraction, so all blocks of a few source samples go through the same
     windowed-sinc matrix. The output is aligned with the input; a stream runs
-    ``latency`` samples behind what it was given, until ``flush``.
+    ``latency`` samples behind its input, until ``flush``.
 
     Args:
-        source_hz: sample rate of what is pushed.
-        target_hz: sample rate of what comes out.
+        source_hz: sample rate of the input.
+        target_hz: sample rate of the output.
         channels: rows of every block.
 
     Raises: AudioError for a rate outside 4 to 384 kHz.

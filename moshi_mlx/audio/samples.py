@@ -1,11 +1,11 @@
-"""Samples as the models take them: float32 in -1..1, one channel, numbers only."""
+"""Samples as the models take them: float32 in -1..1, one channel, finite."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import AudioError
 
-Pcm = NDArray[np.float32]  # samples, in whatever shape a docstring says
+Pcm = NDArray[np.float32]  # samples, in the shape that a docstring says
 SCALED = {"int16": 2.0**15, "int32": 2.0**31}  # full scale of the usual whole numbers
 # ITU-R BS.775: left and right bring half their power each, surrounds half of that; the
 # subwoofer is left out.
@@ -25,7 +25,7 @@ def as_float(pcm: np.ndarray) -> np.ndarray:
     Args:
         pcm: floats, which stay as they are, or int16 or int32, which are scaled.
 
-    Raises: AudioError for other kinds, whose full scale nobody knows.
+    Raises: AudioError for other types, whose full scale is not known.
     """
     pcm = np.asarray(pcm)
     if pcm.dtype.kind == "f":
@@ -38,7 +38,7 @@ def as_float(pcm: np.ndarray) -> np.ndarray:
 
 
 def as_int16(pcm: np.ndarray) -> NDArray[np.int16]:
-    """Floats of any shape as 16-bit samples; what is louder than 1 is clipped."""
+    """Floats of any shape as 16-bit samples; values beyond 1 are clipped."""
     return np.rint(np.clip(pcm, -1.0, 1.0) * 32767.0).astype("<i2")
 
 
@@ -56,7 +56,7 @@ def as_mono(pcm: np.ndarray) -> np.ndarray:
 def as_finite(pcm: np.ndarray) -> np.ndarray:
     """Samples ``[S]`` as ``as_mono``; AudioError for NaN and infinite ones too.
 
-    A single one of them would stay in a model's memory for good.
+    A single one of them would stay in a model's memory forever.
     """
     pcm = as_mono(pcm)
     check_finite(pcm)
@@ -73,10 +73,10 @@ def check_finite(pcm: np.ndarray) -> None:
 
 
 def mixed(pcm: np.ndarray) -> np.ndarray:
-    """Channels ``[C, S]`` as one, ``[1, S]``, which is never louder than the loudest.
+    """Channels ``[C, S]`` as one, ``[1, S]``, never louder than the loudest of them.
 
     Five to eight channels are taken for loudspeakers around a listener (5.0, 5.1, 6.1,
-    7.1) and weighted as ITU-R BS.775 says; other numbers are averaged.
+    7.1) and weighted as in ITU-R BS.775; other numbers of channels are averaged.
     """
     weights = _WEIGHTS.get(len(pcm))
     with np.errstate(invalid="ignore", over="ignore"):  # infinite samples: `joined`

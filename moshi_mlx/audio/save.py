@@ -1,4 +1,4 @@
-"""Write sound in the format that the file's name ends in."""
+"""Write sound in the format of the file name's ending."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class PackedWriter(SoundFile):
 
 
 def check_sound_name(path: Path) -> None:
-    """Check that the name is that of a sound that can be written.
+    """Check that the name is one of a sound that can be written.
 
     Raises: AudioError for another format; ConfigError for AAC without the extra `av`.
     """

@@ -43,7 +43,7 @@ $body
 
 @dataclass(frozen=True)
 class Threshold:
-    """A value that a dashed line shows where the chart reaches it, and what it is."""
+    """A value, with its name, that a dashed line marks if the chart reaches it."""
 
     value: float
     name: str
@@ -74,7 +74,7 @@ def bars(
     """One horizontal bar per name, from 0.
 
     Args:
-        top: value of the longest bar possible, so that charts can be compared.
+        top: the value of the longest possible bar, so that charts can be compared.
     """
     top = top or max(values.values(), default=0) or 1.0
     rows = []
@@ -105,7 +105,7 @@ def lines(
     y_name: str,
     mark: Threshold | None = None,
 ) -> str:
-    """One line per name through points ``(x, y)``; both axes begin at 0."""
+    """One line per name through points ``(x, y)``; both axes start at 0."""
     points = [point for line in series.values() for point in line]
     right = max((x for x, _ in points), default=0) or 1.0
     top = 1.1 * max((y for _, y in points), default=0) or 1.0
@@ -174,7 +174,7 @@ def ticks(top: float) -> list[float]:
 
 
 def short(value: float) -> str:
-    """Three figures that count, without trailing zeros."""
+    """Three significant digits, without trailing zeros."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

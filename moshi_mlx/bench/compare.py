@@ -1,4 +1,4 @@
-"""Recipes side by side: each quantises the model again and is held against it."""
+"""Recipes side by side: each one quantises the model again and is compared with it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,9 +19,9 @@ from .sequences import sequences
 
 
 class Comparison:
-    """A model in full precision on some recordings, and others against it.
+    """A model in full precision on some recordings, and others compared with it.
 
-    Holds one model at a time: the full one's predictions are kept, not the model.
+    It holds one model at a time: the full one's predictions are kept, not the model.
 
     Args:
         info: the checkpoint, in full precision.
@@ -44,7 +44,7 @@ class Comparison:
     def measure(
         self, name: str, recipe: Recipe, progress: Progress | None = None
     ) -> Measured:
-        """Quantise the checkpoint by a recipe, in memory only, and compare."""
+        """Quantise the checkpoint by a recipe, in memory only, and compare it."""
         lm = open_lm(self.info, as_stored=True)
         quantize(lm, recipe=recipe, progress=progress)
         weight = cost(lm)
@@ -52,7 +52,7 @@ class Comparison:
         return Measured(name, weight, compare(self._full, found))
 
     def measure_kv(self, bits: int) -> Measured:
-        """Full precision, but for the keys and values that a conversation keeps."""
+        """Full precision, except for the keys and values of a conversation."""
         info = replace(self.info, kv_bits=bits)
         lm = open_lm(info, as_stored=True)
         weight = cost(lm)
@@ -72,7 +72,7 @@ class Comparison:
             told(kind)
             try:
                 found.append(self.measure(kind, only(kind, choice)))
-            except ConfigError:  # the model has no such layers, or their width is odd
+            except ConfigError:  # no such layers, or their width does not fit
                 continue
         return found
 

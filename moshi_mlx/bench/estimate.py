@@ -1,10 +1,10 @@
 """How fast Moshi 7B would run here, without downloading it.
 
-Two random models that differ only in their number of layers are quantised as the real
-one is, and timed on the path that generates. The difference gives the time per weight,
-free of everything that is paid once a step; the other layers are added to it. On a GPU
-the layers are those of the 7B; a CPU gets narrower ones, with weights still too large
-for the shortcuts that small models take there.
+Two random models that differ only in their number of layers are quantised like the real
+one and timed on the path that generates. The difference gives the time per weight,
+without anything that is paid once per step; the other layers are added to it. On a GPU
+the layers are those of the 7B. A CPU gets narrower ones, with weights that are still
+too large for the shortcuts that small models take there.
 
 Times are the best of several, taken in turns: on a busy machine everything but the
 fastest run measures the other programs.
@@ -54,7 +54,7 @@ def time_step(recipe: str) -> float:
     few, many = (_model(layers, recipe) for layers in LAYERS)
     (few_ms, few_reads), (many_ms, many_reads) = _timed(few, many)
     per_weight = (many_ms - few_ms) / (many_reads - few_reads)
-    if per_weight <= 0:  # other programs took more than the layers
+    if per_weight <= 0:  # other programs took longer than the layers
         per_weight = many_ms / many_reads
     return few_ms + (_reads_of_7b() - few_reads) * per_weight
 
@@ -83,7 +83,7 @@ def _timed(*models: Lm) -> list[tuple[float, float]]:
 
 
 def _model(layers: int, recipe: str) -> Lm:
-    """A random model, with weights in the types that would run here."""
+    """A random model, with weights in the types that this machine would use."""
     gpu = on_gpu()
     config = {**MOSHI_7B, **({} if gpu else CPU_SHAPE), "num_layers": layers}
     lm = Lm(LmConfig.from_config_dict(config))
@@ -96,7 +96,7 @@ def _model(layers: int, recipe: str) -> Lm:
 
 
 def _reads(lm: Lm) -> float:
-    """Weights that a step of a model with few layers multiplies by."""
+    """The weights that a step of a model with few layers multiplies by."""
     full = Lm(lm.cfg)  # nothing of it is computed
     return sum(part.step_bytes for part in cost(full).parts.values()) / 4  # float32
 
@@ -111,12 +111,12 @@ def _reads_of_7b() -> float:
 
 
 def _best(calls: Sequence[Callable[[], object]]) -> list[float]:
-    """The shortest time of each call in milliseconds; they take turns."""
+    """The shortest time of each call in milliseconds; the calls take turns."""
     best = [float("inf")] * len(calls)
     for turn in range(ROUNDS + 1):
         for i, call in enumerate(calls):
             began = time.perf_counter()
             call()
-            if turn:  # the first one may build what the others reuse
+            if turn:  # the first call may build what the others reuse
                 best[i] = min(best[i], 1000 * (time.perf_counter() - began))
     return best

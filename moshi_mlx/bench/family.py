@@ -1,8 +1,8 @@
-"""What the other models of the family take: to listen, speak, translate and write.
+"""The speed of the family's other models: to listen, speak, translate and write.
 
-One step is 80 ms of sound, or for a text model one token. Measured are the time of a
-step, how long the first sound (word, token) takes after the start, and what is held
-in memory as an hour of steps goes by.
+One step is 80 ms of sound or, for a text model, one token. Measured are the time of a
+step, the time from the start to the first sound (word, token), and the memory as an
+hour of steps goes by.
 """
 
 import time
@@ -27,7 +27,7 @@ from .sequences import shipped_recordings
 from .timing import FRAME_MS, Loop, process_peak
 
 HOUR = 45_000  # steps of 80 ms
-SAMPLES = 12  # times that memory is looked at in an hour
+SAMPLES = 12  # measurements of memory in an hour
 TEXT = "some words that are said one after another for as long as it takes "
 PROMPT_WORDS = 64
 
@@ -36,12 +36,12 @@ class TaskRun(Protocol):
     """One stream of a model's work."""
 
     def step(self) -> bool:
-        """Do one step; true if something came of it: sound, a word, a token."""
+        """Do one step; true if it gave a result: sound, a word, a token."""
         ...
 
 
 class ListeningRun:
-    """Speech to text: a frame of noise is heard."""
+    """Speech to text: it hears a frame of noise."""
 
     def __init__(self, stt: STTModel):
         self._session = stt.session()
@@ -53,7 +53,7 @@ class ListeningRun:
 
 
 class SpeakingRun:
-    """Text to speech: a frame of sound, of a text without end."""
+    """Text to speech: a frame of sound, of an endless text."""
 
     def __init__(self, tts: TTSModel):
         voices = [] if tts.multi_speaker else shipped_recordings()[:1]
@@ -67,7 +67,7 @@ class SpeakingRun:
 
 
 class TranslatingRun:
-    """Speech to speech: a frame of noise is heard and one is said."""
+    """Speech to speech: it hears a frame of noise and says one."""
 
     def __init__(self, model: Translator):
         self._loop = Loop(model.lm, NativeCodec(model.mimi, 1), 1)
@@ -110,9 +110,10 @@ class TaskResult:
     Attributes:
         label: task, model and device.
         step: time of a step.
-        first_s: from the start to the first sound, word or token, weights loaded.
+        first_s: from the start to the first sound, word or token, with the weights
+            loaded.
         weights: bytes.
-        memory: as the hour goes by: (minutes, bytes of all arrays, the process's peak).
+        memory: during the hour: (minutes, bytes of all arrays, the process's peak).
     """
 
     label: dict[str, str]
@@ -123,7 +124,7 @@ class TaskResult:
 
     @property
     def times_real_time(self) -> float | None:
-        """How many times faster than it is spoken; None for text."""
+        """How many times faster than real time; None for text."""
         return None if self.label["task"] == "text" else FRAME_MS / self.step.p50_ms
 
     def to_json(self) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def measure(
     hour: bool = False,
     tell: Callable[[str], None] = lambda _: None,
 ) -> TaskResult:
-    """Time a stream's steps after a warm-up; with ``hour`` go on for 45,000 steps.
+    """Time a stream's steps after a warm-up; with ``hour``, run 45,000 more steps.
 
     Args:
         tell: called with the progress of the hour.
@@ -175,7 +176,8 @@ def measure(
 
 
 def an_hour(run: TaskRun, steps: int = HOUR) -> Iterator[tuple[float, int, int]]:
-    """Go on for so many steps; (minutes of sound, bytes of arrays, peak of process)."""
+    """Run this many more steps; (minutes of sound, bytes of arrays, peak of
+    process)."""
     each = max(1, steps // SAMPLES)
     for done in range(1, steps + 1):
         run.step()
@@ -211,7 +213,7 @@ def row(result: TaskResult) -> list[str]:
 
 
 def memory_line(result: TaskResult) -> str:
-    """How memory went through the hour."""
+    """How memory developed during the hour."""
     shown = [result.memory[i] for i in (0, len(result.memory) // 2, -1)]
     parts = [
         f"{arrays / 2**20:.1f} MiB of arrays, {peak / 2**20:.1f} MiB peak of the "
@@ -231,7 +233,7 @@ def run_tasks(
 ) -> Iterator[TaskResult]:
     """Measure a checkpoint's own task, or random models for several, on this device.
 
-    ``tell`` as in ``measure``.
+    ``tell``: as in ``measure``.
 
     Raises: ConfigError for an unknown task, or one that is not the checkpoint's.
     """

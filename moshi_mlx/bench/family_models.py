@@ -1,6 +1,7 @@
-"""Models of the family with random weights: those that listen, speak, translate, write.
+"""The family's other models with random weights: they listen, speak, translate, write.
 
-In the published shapes, which are as fast and as large as trained ones, or tiny.
+They have the published shapes, and are as fast and as large as trained ones; or they
+are tiny.
 """
 
 import json
@@ -116,7 +117,7 @@ FAMILY_SIZES = ("published", "tiny")
 
 
 class Numbers:
-    """A tokenizer for models that mean nothing: a word is a token, by its letters."""
+    """A tokenizer for random models: each word is a token, by its letters."""
 
     def __init__(self, size: int):
         self._size = size

@@ -43,14 +43,14 @@ _EXTRAS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """One result of a check.
 
     Attributes:
         what: its name.
-        state: "ok"; "warning" if something is missing that not everybody needs;
-            "error" if Moshi cannot run or be talked to.
-        text: what was found, and what to do.
-        numbers: the same for programs; the ends of the names are units.
+        state: "ok"; "warning" if something is missing that not everybody needs; "error"
+            if Moshi cannot run or nobody can talk to it.
+        text: the result, and what to do.
+        numbers: the same for programs; the names end in units.
     """
 
     what: str
@@ -60,12 +60,12 @@ class Finding:
 
 
 def check(model: str = "demo", sound: bool = True) -> Iterator[Finding]:
-    """Look at everything; findings come as they are made.
+    """Check everything; findings come as they are made.
 
     A model that does not exist is reported at once, and ends the list.
 
     Args:
-        model: is loaded and timed.
+        model: a model to load and time.
         sound: whether to open the microphone and the loudspeaker.
     """
     try:
@@ -84,7 +84,7 @@ def check(model: str = "demo", sound: bool = True) -> Iterator[Finding]:
 
 
 def _size(info: CheckpointInfo) -> Finding:
-    """What a model takes, before anything of it is fetched."""
+    """The size of a model, before anything of it is fetched."""
     lm, here = outline(info)
     needed, what = footprint(info, lm), f"size of {info.name}"
     numbers = {f"{name}_bytes": value for name, value in asdict(needed).items()}
@@ -150,7 +150,7 @@ def _rounding(chip: str) -> str:
 
 
 def _faster() -> str:
-    """What would make a CPU compute faster, if anything is missing."""
+    """What would make a CPU faster, if anything is missing."""
     if sys.platform != "linux" or (len(use_fast_products()) == 2 and ops.compiles()):
         return ""
     return (

@@ -1,9 +1,9 @@
 """What a live conversation adds to the model's own time, on this machine's devices.
 
-Nothing is recorded and nothing is heard. Silence with clicks, or recorded questions,
-takes the place of what the microphone gives, when it gives it; the loudspeaker gets
-silence when it asks. The model hears every frame and answers it; the clicks are said
-back in the answer's place, so that the way through the whole loop can be timed.
+Nothing is recorded or played. Silence with clicks, or recorded questions, replaces the
+microphone's sound, when the microphone delivers it; the loudspeaker gets silence when
+it asks. The model hears every frame and answers it. The clicks are repeated in place of
+the answer, so that the way through the whole loop can be timed.
 """
 
 import os
@@ -33,17 +33,17 @@ _LOUD = 0.1  # of full scale: a click
 
 @dataclass(frozen=True)
 class Delay:
-    """From a sample at the microphone to the one that answers it, in milliseconds.
+    """Time from a sample at the microphone to its answer, in milliseconds.
 
     Attributes:
-        clicks: that were timed.
+        clicks: number of clicks that were timed.
         frame: a model hears whole frames.
-        acoustic: by which the model says a frame's sound after its text.
+        acoustic: delay of a frame's sound after its text, by design of the model.
         computation: from a frame's last sample to its answer: waiting and computing.
-        buffer: what the loudspeaker waits, for frames that come later than others.
-        rest: of what was measured: resampling, and blocks that do not meet.
-        measured, measured_p95: of the loop, from callback to callback.
-        microphone, speaker: what the devices add, as they say.
+        buffer: how long the loudspeaker waits for frames that come later than others.
+        rest: the rest of the measured time: resampling, and block boundaries.
+        measured, measured_p95: through the loop, from callback to callback.
+        microphone, speaker: latency that the devices report.
         dropped: frames that the model was too slow to hear.
     """
 
@@ -61,7 +61,7 @@ class Delay:
 
     @property
     def total(self) -> float:
-        """All of it, at the median."""
+        """The total, at the median."""
         return self.measured + self.acoustic + self.microphone + self.speaker
 
     def to_json(self) -> dict[str, float]:
@@ -72,11 +72,11 @@ class Delay:
 
 @dataclass(frozen=True)
 class Minute:
-    """How a long conversation stands.
+    """The state of a long conversation.
 
     Attributes:
-        resident_mib: memory that the process has now.
-        answered: answers known to be right, so far.
+        resident_mib: memory of the process now.
+        answered: right answers so far.
     """
 
     snapshot: Figures
@@ -98,13 +98,13 @@ class Minute:
 
 
 class Probe(Sound):
-    """Hears ``track``, float32 ``[S]`` at 24 kHz, again and again; is silent itself."""
+    """Hears ``track``, float32 ``[S]`` at 24 kHz, again and again; says nothing."""
 
     track: Pcm = np.zeros(SAMPLE_RATE, np.float32)
 
     def __init__(self, *args: Any):
         super().__init__(*args)
-        self.came: list[float] = []  # when clicks were in the air, and will be
+        self.came: list[float] = []  # times of the clicks in the air, past and to come
         self.went: list[float] = []
         self._given = 0
         self._track: Pcm = np.zeros(0, np.float32)
@@ -145,7 +145,7 @@ class DevicesAlone(Sound):
 
 
 class Parrot:
-    """A session that computes its answers and says what it heard instead."""
+    """A session that computes its answers and repeats what it heard instead."""
 
     def __init__(self, moshi: Moshi):
         self._session = moshi.session(seed=0, first="silence")
@@ -157,7 +157,7 @@ class Parrot:
 def delay(
     thread: ModelThread, moshi: Moshi, seconds: float, options: SoundOptions
 ) -> Delay:
-    """Time clicks through a conversation for so long.
+    """Time clicks through a conversation for a while.
 
     Raises: AudioError if there is no device, or if no click came back.
     """
@@ -193,9 +193,10 @@ def delay(
 
 
 def idle(seconds: float, options: SoundOptions) -> dict[str, float]:
-    """CPU of the loop without a model while nobody speaks, in percent of a core.
+    """CPU use of the loop without a model while nobody speaks, in percent of a core.
 
-    That of the devices alone, the callbacks of PortAudio into Python, is in the others.
+    The other shares include that of the devices alone, PortAudio's callbacks into
+    Python.
     """
     kinds: dict[str, tuple[type[Sound], bool]] = {
         "devices alone": (DevicesAlone, False),
@@ -216,9 +217,9 @@ def soak(
     questions: Sequence[tuple[Pcm, str]],
     every_s: float = 60.0,
 ) -> Iterator[Minute]:
-    """Ask ``questions`` (sound at 24 kHz and right answer) in turn for so long.
+    """Ask ``questions`` (sound at 24 kHz and right answer) in turn for a while.
 
-    Yields how it stands, every so often and at the end.
+    Yields the state, at intervals and at the end.
     """
     said: list[str] = []
     asked = np.concatenate([_padded(pcm, 10.0) for pcm, _ in questions])
@@ -240,7 +241,7 @@ def soak(
 
 
 def resident_mib() -> float:
-    """Memory that this process has now, in MiB."""
+    """Memory of this process now, in MiB."""
     statm = Path("/proc/self/statm")
     if statm.exists():
         pages = int(statm.read_text().split()[1])
@@ -256,7 +257,7 @@ def _talk(
     kind: type[Sound],
     on_text: Callable[[str], None] = lambda _: None,
 ) -> tuple[Conversation, list[Exception]]:
-    """A conversation that runs, and where its errors come."""
+    """A running conversation, and where its errors go."""
     errors: list[Exception] = []
     talk = Conversation(
         *(thread, make, options, on_text, lambda _: None, errors.append), sound=kind
@@ -289,12 +290,13 @@ def _share(kind: type[Sound], options: SoundOptions, seconds: float) -> float:
 
 
 def _padded(pcm: Pcm, seconds: float) -> Pcm:
-    """With silence to a length of ``seconds``."""
+    """Padded with silence to ``seconds``."""
     return np.pad(pcm, (0, max(0, round(seconds * SAMPLE_RATE) - len(pcm))))
 
 
 def _note(times: list[float], block: Pcm, rate: int, start_s: float) -> None:
-    """Add when a click's first sample, in a block that begins then, is in the air."""
+    """Add the time at which a click's first sample, in a block that starts now, is in
+    the air."""
     loud = np.abs(block) > _LOUD
     if loud.any():
         at = start_s + int(np.argmax(loud)) / rate
@@ -303,7 +305,7 @@ def _note(times: list[float], block: Pcm, rate: int, start_s: float) -> None:
 
 
 def _ways(came: list[float], went: list[float], settle_s: float) -> list[float]:
-    """How long each click took after the first ``settle_s``, in milliseconds."""
+    """The time of each click after the first ``settle_s``, in milliseconds."""
     from ..errors import AudioError
 
     ways = [

@@ -1,4 +1,4 @@
-"""How long a frame should take on Apple's chips: computed, nothing is run.
+"""How long a frame should take on Apple's chips: computed, not run.
 
 The same model as in ``moshi-mlx info``: kernels, bytes and waits (checkpoint.kernels),
 and one attainable share of the published bandwidth (checkpoint.bandwidth).
@@ -24,13 +24,13 @@ from .synthetic import SIZES, check_size, recipe_of
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is computed of one model.
+    """The result for one model.
 
     Attributes:
         model, bits: as they were asked for.
-        kernels: of a frame; None for a model whose kernels were not counted.
-        nbytes: that a frame reads.
-        chips: what each chip makes of it.
+        kernels: per frame; None for a model whose kernels were not counted.
+        nbytes: bytes that a frame reads.
+        chips: the result for each chip.
     """
 
     model: str
@@ -53,7 +53,7 @@ class Prediction:
 
 
 def predict_checkpoint(info: CheckpointInfo) -> Prediction:
-    """Of a checkpoint; none of its weights are read."""
+    """For a checkpoint; none of its weights are read."""
     lm, _ = outline(info)
     codec = nbytes(outline_codec(info)) if lm.n_q else 0
     return _prediction(info.name, "as stored", lm, codec)
@@ -62,7 +62,7 @@ def predict_checkpoint(info: CheckpointInfo) -> Prediction:
 def predict_sizes(
     sizes: Sequence[str], bits: Sequence[str], kv_bits: int | None = None
 ) -> Iterator[Prediction]:
-    """Of random models, see ``synthetic_lm``."""
+    """For random models, see ``synthetic_lm``."""
     for size in sizes:
         check_size(size)
         for name in bits:

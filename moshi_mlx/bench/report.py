@@ -26,7 +26,7 @@ NOTE = (
 
 @dataclass(frozen=True)
 class Measured:
-    """One recipe's outcome."""
+    """The result of one recipe."""
 
     recipe: str
     cost: Cost

@@ -1,4 +1,4 @@
-"""Recordings as sequences that a model can be measured on."""
+"""Recordings as sequences on which a model can be measured."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,12 +27,12 @@ def shipped_recordings() -> list[Path]:
 def sequences(moshi: Moshi, recordings: Iterable[Path], seed: int = 0) -> list[Streams]:
     """What a model hears and says when it is given recordings.
 
-    One that listens answers (drawn as it always draws, with ``seed``); one that only
-    speaks is taken to have said the recording, without text.
+    A model that listens answers (sampling as usual, with ``seed``). For one that only
+    speaks, the recording counts as its own speech, without text.
 
     Args:
         moshi: in full precision.
-        recordings: sound files; the first minute of each counts.
+        recordings: sound files; only the first minute of each is used.
 
     Raises: AudioError if a file is not a sound, ConfigError for a model without audio.
     """
@@ -59,7 +59,7 @@ def _encode(moshi: Moshi, path: Path, silent: int) -> np.ndarray:
 
 
 def _answered(moshi: Moshi, heard: np.ndarray, seed: int) -> Streams:
-    """The model's own answer to codes ``[K, T]``, with them."""
+    """The model's own answer to codes ``[K, T]``, together with them."""
     lm, ct = moshi.lm, moshi.conditions(1.0)
     s, t, late = moshi.sampling, heard.shape[1], moshi.lm.cfg.max_delay
     gen = LmGen(

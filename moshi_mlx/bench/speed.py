@@ -73,9 +73,10 @@ def measure(moshi: Moshi, frames: int = _FRAMES) -> Speed:
 
 
 def with_faster_codec(moshi: Moshi, speed: Speed) -> tuple[Moshi, Speed, str | None]:
-    """The same model over rustymimi, where that holds what the native codec misses.
+    """The same model with rustymimi, if that can hold the model's time when ours
+    cannot.
 
-    Returns: what to use, how fast it is, and what to tell the user about it.
+    Returns: the model to use, its speed, and what to tell the user about it.
     """
     if speed.holds or find_spec("rustymimi") is None:
         return moshi, speed, None
@@ -98,7 +99,7 @@ def with_faster_codec(moshi: Moshi, speed: Speed) -> tuple[Moshi, Speed, str | N
 
 
 def advice(speed: Speed, moshi: Moshi) -> str | None:
-    """What to do where the machine is too slow; None if it is not."""
+    """What to do if the machine is too slow; None if it is not."""
     if speed.holds:
         return None
     if speed.p50 < FRAME_MS:

@@ -32,13 +32,13 @@ class SweepPlan:
     """What to time.
 
     Attributes:
-        info: a checkpoint, or None for ``sizes`` of random models.
+        info: a checkpoint, or None for random models of ``sizes``.
         bits: "16" or recipes, for random models.
         codecs: "native", "rust"; "none" leaves the codec out.
         devices: "cpu", "gpu".
-        growth: also time steps far into a conversation.
+        growth: also time steps late in a conversation.
         kv_bits: of keys and values, for random models; ``info`` has its own.
-        paced: begin frames every 80 ms, as live ones do, instead of back to back.
+        paced: start a frame every 80 ms, as in a conversation, instead of back to back.
     """
 
     info: CheckpointInfo | None
@@ -67,7 +67,7 @@ def available_devices() -> list[str]:
 
 
 def run(plan: SweepPlan) -> Iterator[tuple[str, SweepOutcome]]:
-    """Time every setting; yields its name, and the outcome so far.
+    """Time every setting; yields its name, and the results so far.
 
     Raises: CheckpointError for a model that does not fit, ConfigError for settings that
         do not go together.
@@ -96,7 +96,7 @@ def run(plan: SweepPlan) -> Iterator[tuple[str, SweepOutcome]]:
 
 
 def _check(plan: SweepPlan) -> None:
-    """What is wrong with random models is said before the first is timed."""
+    """Check settings for random models before the first one is timed."""
     if plan.info is not None:
         return
     for size in plan.sizes:
@@ -127,7 +127,7 @@ Make = Callable[[str], Callable[[int], Codec] | None]
 
 
 def _models(plan: SweepPlan) -> Iterator[tuple[str, str, Lm, Make]]:
-    """Name, bits, model, and what makes its codecs, one model at a time."""
+    """Name, bits, model, and a maker of its codecs, one model at a time."""
     if plan.info is not None:
         moshi = load_moshi(info=plan.info)
         bits = sorted({str(c.bits) for c in describe(moshi.lm).layers.values()})
@@ -167,7 +167,7 @@ def title(result: Result) -> str:
 
 
 def row(result: Result) -> list[str]:
-    """Cells for ``HEAD``; times in milliseconds, medians where nothing else is said."""
+    """Cells for ``HEAD``; times in milliseconds, medians unless stated."""
     stages, frame = result.stages, result.stages["frame"]
     medians = [
         charts.short(stages[name].p50_ms) if name in stages else "-"

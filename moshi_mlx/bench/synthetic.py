@@ -54,9 +54,9 @@ def check_size(size: str) -> None:
 
 
 def recipe_of(bits: str) -> Recipe | None:
-    """The recipe of a number of bits or a name; None is not quantised.
+    """The recipe with a number of bits or a name; None is not quantised.
 
-    Raises: ConfigError for what is neither.
+    Raises: ConfigError if it is neither.
     """
     if bits == FULL:
         return None
@@ -90,7 +90,7 @@ def synthetic_lm(size: str, bits: str = FULL, kv_bits: int | None = None) -> Lm:
 
 
 def synthetic_codec(lm: Lm) -> Callable[[int], Codec]:
-    """Makes codecs of the released shape, random; all share their weights."""
+    """Makes random codecs of the released shape; all share their weights."""
     mimi = Mimi(mimi_202407(max(lm.dep_q, lm.cfg.other_codebooks, 1)))
     for book in _codebooks(mimi):
         book.embedding_sum = mx.random.normal(book.embedding_sum.shape)

@@ -1,4 +1,4 @@
-"""What a frame takes on this machine, stage by stage, and what that needs."""
+"""The time of a frame on this machine, stage by stage, and its memory."""
 
 import resource
 import sys
@@ -23,14 +23,14 @@ from ..utils.trace import Timing, Trace, percentile
 
 @dataclass(frozen=True)
 class Result:
-    """One setting's outcome; times in milliseconds.
+    """The result of one setting; times in milliseconds.
 
     Attributes:
         label: what was run: model, bits, device, codec.
         batch: conversations side by side.
         stages: encode, step, decode, frame, and step without depth transformer.
         cold_ms: very first frame; ``first_ms``: first one after a warm-up.
-        tokens_hz: text and audio tokens per second, over the batch.
+        tokens_hz: text and audio tokens per second, for the whole batch.
         memory: bytes of weights, of the conversations, and peaks while running.
     """
 
@@ -44,7 +44,7 @@ class Result:
 
     @property
     def times_real_time(self) -> float:
-        """How many times faster than live; for each conversation of the batch."""
+        """How many times faster than real time, for each conversation of the batch."""
         return FRAME_MS / self.stages["frame"].p50_ms
 
     def to_json(self) -> dict[str, Any]:
@@ -65,13 +65,13 @@ class Result:
 
 
 class Clock:
-    """Begins frames when their sound would be there: every 80 ms."""
+    """Starts frames when their sound would arrive: every 80 ms."""
 
     def __init__(self) -> None:
         self._next_s = time.perf_counter()
 
     def wait(self) -> None:
-        """Wait for the next frame; a late one begins at once, and so does its time."""
+        """Wait for the next frame; a late one starts at once, and so does its time."""
         now_s = time.perf_counter()
         if now_s < self._next_s:
             time.sleep(self._next_s - now_s)
@@ -84,7 +84,7 @@ class Loop:
     Args:
         lm: the model.
         codec: with as many streams; None for a model without its codec.
-        batch: conversations.
+        batch: number of conversations.
     """
 
     def __init__(self, lm: Lm, codec: Codec | None, batch: int, seed: int = 0):
@@ -134,11 +134,12 @@ class Loop:
         mx.eval(text, self.gen.tokens)
 
     def go_to(self, position: int) -> None:
-        """Place the conversations behind ``position`` steps, as if they were heard."""
+        """Move the conversations to ``position``, as if that many steps had been
+        heard."""
         for layer in self.gen.cache:
             ring = layer.self_attn
             assert isinstance(ring, Ring)
-            ring.offsets = [position] * self.batch  # the next step makes the storage
+            ring.offsets = [position] * self.batch  # the next step allocates it
 
     def cache_bytes(self) -> int:
         """Bytes of keys and values held."""
@@ -161,8 +162,8 @@ def measure(
     """Time frames of a batch of new conversations, after a warm-up.
 
     Args:
-        paced: begin a frame every 80 ms, as sound comes, instead of one after another:
-            a GPU that rests between two frames lowers its clock.
+        paced: start a frame every 80 ms, as sound arrives, instead of back to back: a
+            GPU that rests between two frames lowers its clock.
     """
     codec = None if make_codec is None else make_codec(batch)
     warm = Loop(lm, codec, batch)
@@ -210,8 +211,8 @@ def growth(
     """Median milliseconds of an LM step at positions of a long conversation.
 
     Args:
-        positions: by default from the start to eight times the context; past it, where
-            the window slides, a step costs the same.
+        positions: by default from the start to eight times the context. Beyond the
+            context the window slides, and a step costs the same.
     """
     context = lm.cfg.transformer.context
     if positions is None:
@@ -225,13 +226,13 @@ def growth(
         for i in range(steps + 2):
             begun = time.perf_counter()
             loop.step(loop.random_codes())
-            if i >= 2:  # the first ones may build what the others reuse
+            if i >= 2:  # the first steps may build what the others reuse
                 times.append(1000 * (time.perf_counter() - begun))
         found.append((position, percentile(times, 50)))
     return found
 
 
 def process_peak() -> int:
-    """Most bytes of memory that this process has held."""
+    """The most memory that this process has held, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak

@@ -28,10 +28,10 @@ class TrainingSpeed:
     """What was measured of one size.
 
     Attributes:
-        bits: of the frozen weights; 16: in full precision.
-        tokens_per_second: of text and of the model's sound, that count.
+        bits: of the frozen weights; 16 for full precision.
+        tokens_per_second: counted tokens of text and of the model's sound.
         step_s: seconds of a step, the median.
-        peak_bytes, computed_bytes: memory, measured and as estimated before.
+        peak_bytes, computed_bytes: memory, as measured and as estimated before.
     """
 
     size: str

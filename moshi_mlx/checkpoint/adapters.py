@@ -31,11 +31,11 @@ DEFAULT_SCALING = 2.0
 
 @dataclass(frozen=True)
 class AdapterFiles:
-    """Where adapters are, and what is said of them.
+    """The files of adapters, and what is known of them.
 
     Attributes:
         weights: the tensors.
-        scaling: factor of their change; None where nothing says it.
+        scaling: factor of their change; None if it is not stated.
     """
 
     weights: Path
@@ -64,7 +64,7 @@ def local_adapter(name: str | Path) -> Path:
 def find_adapter(path: Path) -> AdapterFiles:
     """The adapters that a file or a folder holds.
 
-    A training's folder gives its best adapters, a checkpoint's its own.
+    A training's folder gives its best adapters, a checkpoint's folder its own.
 
     Raises: CheckpointError if there are none, or files of two kinds.
     """
@@ -94,7 +94,7 @@ def _in_folder(folder: Path) -> Path:
 
 
 def _scaling(weights: Path) -> float | None:
-    """What the file beside the tensors says."""
+    """The content of the file beside the tensors."""
     for name, block, key in (
         ("adapter_config.json", "lora_parameters", "scale"),
         ("config.json", None, "lora_scaling"),
@@ -116,7 +116,7 @@ def is_mlx_lms(weights: Mapping[str, mx.array]) -> bool:
 
 
 def from_mlx_lm(weights: Mapping[str, mx.array]) -> Weights:
-    """mlx-lm's tensors as halves of ours; tensors of another kind stay."""
+    """mlx-lm's tensors with our names and axes; other tensors stay."""
     found: Weights = {}
     for name, w in weights.items():
         if name.endswith(MLX_A):
@@ -129,7 +129,7 @@ def from_mlx_lm(weights: Mapping[str, mx.array]) -> Weights:
 
 
 def to_mlx_lm(halves: Mapping[str, mx.array]) -> Weights:
-    """Halves under our names as mlx-lm's tensors."""
+    """Our tensors with mlx-lm's names and axes."""
     found: Weights = {}
     for name, w in halves.items():
         if name.endswith(A):
@@ -142,7 +142,7 @@ def to_mlx_lm(halves: Mapping[str, mx.array]) -> Weights:
 
 
 def mlx_lm_config(halves: Mapping[str, mx.array], scaling: float) -> dict[str, Any]:
-    """What ``adapter_config.json`` says of adapters under our names."""
+    """The content of ``adapter_config.json`` for adapters with our names."""
     _, own = split_adapters(halves)
     rank = next((w.shape[0] for name, w in own.items() if name.endswith(A)), 0)
     keys = sorted(name.removesuffix(A) for name in own if name.endswith(A))
@@ -159,7 +159,7 @@ def mlx_lm_config(halves: Mapping[str, mx.array], scaling: float) -> dict[str, A
 
 
 def read_adapter(files: AdapterFiles) -> Weights:
-    """The tensors, as they are named there. Raises: CheckpointError if none are."""
+    """The tensors, with the file's names. Raises: CheckpointError if there are none."""
     weights = read_tensors(files.weights)
     if not weights:
         raise CheckpointError(f"{str(files.weights)!r} holds no adapters: it is empty.")

@@ -1,7 +1,7 @@
-"""Published memory bandwidths of Apple's chips, and which of them a model asks for.
+"""Published memory bandwidths of Apple's chips, and which of them a model needs.
 
-A step of a live model reads all its weights and does little with each, so that memory
-bandwidth, not arithmetic, bounds it. What follows from that is computed, not measured.
+A step of a live model reads all its weights and computes little with each, so memory
+bandwidth is the limit, not arithmetic. The conclusions are computed, not measured.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .kernels import FrameWork
 
 STEPS_HZ = 12.5  # steps per second that keep up with live sound
-ATTAINABLE = 0.7  # of a published bandwidth: what kernels that only read come to
+ATTAINABLE = 0.7  # of a published bandwidth: what kernels that only read attain
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def _chips(source: str, **bandwidths: float) -> list[Chip]:
 
 
 # Apple's newsroom and the technical specifications of the Macs announced that day, as
-# others quote them: each figure was found in two places or more (2026-11-25).
+# others quote them: each figure was found in two or more places (2026-11-25).
 CHIPS = [
     *_chips("Apple, 2020-11-10", M1=68),
     *_chips("Apple, 2021-10-18", M1_Pro=200, M1_Max=400),
@@ -54,12 +54,12 @@ CHIPS = [
 
 @dataclass(frozen=True)
 class Reach:
-    """What a chip makes of a model; computed.
+    """How fast a chip runs a model; computed.
 
     Attributes:
         steps_hz: steps per second if its whole bandwidth were used.
         verdict: "yes" if 70 % of the bandwidth is enough for live sound, "tight" if it
-            takes all of it, "no" beyond.
+            needs up to all of it, "no" beyond.
         frame_ms: shortest and longest time of a frame by ``FrameWork``; None for a
             model whose kernels were not counted.
     """
@@ -74,7 +74,7 @@ def reach(step_bytes: int, kernels: int | None = None) -> list[Reach]:
     """For every chip, what reading ``step_bytes`` a step allows.
 
     Args:
-        kernels: of a frame, to compute its time as well.
+        kernels: kernels of a frame, to compute its time as well.
     """
     found = []
     for chip in CHIPS:

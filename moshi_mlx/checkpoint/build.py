@@ -1,7 +1,7 @@
 """From files to models: language model, codec, tokenizer.
 
-Weights are mapped lazily and computed layer by layer, so that loading holds little more
-than the model. How they are named and quantised is read from the tensors themselves.
+Weights are mapped lazily and computed layer by layer, so loading holds little more than
+the model. Their names and quantisation are read from the tensors themselves.
 """
 
 import logging
@@ -64,10 +64,10 @@ def open_lm(
     as_stored: bool = False,
     shapes_only: bool = False,
 ) -> Lm:
-    """A language model whose weights are read when they are used: costs no memory yet.
+    """A language model whose weights are read when they are used: no memory yet.
 
-    Those of GGUF are read at once, unless with ``shapes_only``, for which they will not
-    be used. Other arguments and errors as of ``load_lm``.
+    GGUF weights are read at once, unless ``shapes_only`` says that they will not be
+    used. Other arguments and errors are those of ``load_lm``.
     """
     what = f"the weights of {info.name}"
     _check_room(info, what)
@@ -92,7 +92,7 @@ def open_lm(
         kind = lm.out_norm["weight"].dtype
         halves = {name: w.astype(kind) for name, w in beside.weights.items()}
         attach(lm, halves, beside.scaling, beside.what)
-    del weights  # what is computed from them frees them, layer by layer
+    del weights  # computing each layer frees its weights
     if bits is not None and not layers:
         done = plan(lm, recipe or while_loading(info.kind, bits))
         apply(lm, done.layers)
@@ -113,15 +113,15 @@ def load_lm(
     """Load a language model, from any of the formats.
 
     Args:
-        bits: what the user asked for: a full-precision model is quantised to it, a
-            quantised one must have it.
-        recipe: with ``bits``: what to do with each layer, instead of the same with all
-            (for PersonaPlex, at least 8 bits for the depth transformer).
+        bits: the user's wish: a full-precision model is quantised to it, a quantised
+            one must have it.
+        recipe: with ``bits``: how to treat each layer, instead of all alike (for
+            PersonaPlex, at least 8 bits for the depth transformer).
         dtype: of everything that is not quantised. By default float32 on CPU (where
             16-bit products are ten times slower) and for GGUF, else bfloat16, or
             float16 where the file has it.
-        as_stored: keep the file's types, and Hibiki's row for EOS: to be saved again.
-        progress: called with the share that is loaded, 0 to 1.
+        as_stored: keep the file's types, and Hibiki's row for EOS: for saving it again.
+        progress: called with the share loaded, 0 to 1.
 
     Raises:
         CheckpointError: files that are missing, damaged, foreign or too large.
@@ -154,7 +154,7 @@ def _materialise(lm: Lm, info: CheckpointInfo, progress: Progress | None) -> Non
 
 
 def outline_codec(info: CheckpointInfo) -> Mimi:
-    """The codec that the language model needs, none of its weights read."""
+    """The codec that the language model needs, without reading its weights."""
     count, data = info.num_codebooks, info.mimi_config
     cfg = mimi_202407(count) if data is None else MimiConfig.from_config_dict(data)
     cfg.quantizer_nq = count
@@ -205,7 +205,7 @@ def load_image_encoder(
 
     Args:
         dtype: by default as the language model's, see ``load_lm``.
-        as_stored: keep the file's types: to be saved again.
+        as_stored: keep the file's types, for saving it again.
 
     Raises: CheckpointError as ``load_lm``.
     """
@@ -249,7 +249,7 @@ def load_tokenizer(info: CheckpointInfo) -> Tokenizer:
 
 
 def _check_room(info: CheckpointInfo, what: str) -> None:
-    """Hold the config against the headers of its weights, before anything is made.
+    """Compare the config with the headers of its weights, before anything is built.
 
     Raises: CheckpointError for weights of another kind of model; ConfigError for a
         size that no tensor has.
@@ -272,7 +272,7 @@ def _check_room(info: CheckpointInfo, what: str) -> None:
 
 
 def room_of(tensors: Mapping[str, TensorInfo | mx.array]) -> Room:
-    """What tensors leave room for; a packed word may hold 16 numbers."""
+    """The limits that tensors set; a packed word may hold 16 numbers."""
     packed = {"U32", mx.uint32}
     axes = (
         max(t.shape, default=0) * (16 if t.dtype in packed else 1)
@@ -285,7 +285,7 @@ def _default_dtype(weights: Mapping[str, mx.array]) -> mx.Dtype:
     if mx.default_device().type == mx.DeviceType.cpu:
         return mx.float32
     scales = {w.dtype for name, w in weights.items() if name.endswith(".scales")}
-    if mx.float32 in scales:  # GGUF's: in 16 bits they would lose their last digits
+    if mx.float32 in scales:  # GGUF's: 16 bits would lose their last digits
         return mx.float32
     half = any(w.dtype == mx.float16 for w in weights.values())
     return mx.float16 if half else mx.bfloat16
@@ -304,7 +304,7 @@ def _cast(weights: Weights, dtype: mx.Dtype) -> Weights:
 
 
 def _fill(lm: nn.Module, weights: Weights, what: str) -> None:
-    """Give a model its tensors, every one, of the right shape."""
+    """Set a model's tensors: every one of them, in the right shape."""
     own = dict(tree_flatten(lm.parameters()))
     check_names(weights, own, what)
     for name, w in weights.items():

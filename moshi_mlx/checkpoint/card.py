@@ -1,4 +1,4 @@
-"""The model card (README.md) of a checkpoint that goes to the hub."""
+"""The model card (README.md) of a checkpoint that is uploaded to the hub."""
 
 from collections.abc import Sequence
 
@@ -16,12 +16,12 @@ def model_card(
     repo: str,
     quality: Sequence[str] = (),
 ) -> str:
-    """The card: where the weights came from, how they are stored, how to use them.
+    """The card: the origin of the weights, their storage, and how to use them.
 
     Args:
         info: what was converted.
         quantization: empty for a model in full precision.
-        repo: ``owner/name`` that the card is for.
+        repo: the repository of the card, ``owner/name``.
         quality: lines of Markdown about it.
     """
     base = info.source.repo
@@ -62,7 +62,7 @@ def model_card(
 
 
 def _storage(quantization: Quantization) -> str:
-    """What the layers are stored in, in a line."""
+    """How the layers are stored, in one line."""
     counts: dict[str, int] = {}
     for choice in quantization.layers.values():
         bits = f"{choice.bits} bits in groups of {choice.group_size}"
@@ -80,7 +80,7 @@ def licence_of(info: CheckpointInfo) -> str | None:
     """The licence that the source's own card states; None if it states none."""
     try:
         path = info.source.first(["README.md"])
-    except CheckpointError:  # offline: the card can do without
+    except CheckpointError:  # offline: the card works without it
         return None
     if path is None:
         return None

@@ -11,7 +11,7 @@ from .info import CheckpointInfo
 
 
 def codec_tensors(info: CheckpointInfo) -> Weights:
-    """The codec's tensors, also where they lie among the language model's."""
+    """The codec's tensors, even if they are in the language model's files."""
     prefix = info.codec_prefix
     if not prefix:
         return read_tensors(info.mimi_weights)
@@ -28,10 +28,10 @@ def codec_tensors(info: CheckpointInfo) -> Weights:
 def codec_to_save(
     info: CheckpointInfo,
 ) -> tuple[Path | Weights | None, dict[str, Any] | None]:
-    """The codec as it goes into a folder that is written, and its configuration.
+    """The codec, to be written into a folder, and its configuration.
 
-    Returns: the checkpoint's file, to be copied; or the tensors under Kyutai's names,
-        where they come from the transformers library; None for a model without sound.
+    Returns: the checkpoint's file, to be copied; or tensors with Kyutai's names, if
+        they come from the transformers library; None for a model without sound.
     """
     if not info.kind.has_codec:
         return None, None

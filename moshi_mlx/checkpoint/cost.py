@@ -1,4 +1,4 @@
-"""What a language model weighs, and how much memory one step of it reads."""
+"""The size of a language model, and how much memory one step of it reads."""
 
 import re
 from collections import Counter
@@ -13,7 +13,7 @@ from ..modules.quantized_kv import group_size
 from ..modules.transformer import TransformerConfig
 from .quantize import nbytes
 
-PART_NAMES = {  # of a model, by the beginning of a path
+PART_NAMES = {  # of a model, by the start of a path
     "transformer": "temporal transformer",
     "depformer": "depth transformer",
     "text_emb": "embeddings",
@@ -23,7 +23,7 @@ PART_NAMES = {  # of a model, by the beginning of a path
     "condition_provider": "conditions",
     "out_norm": "temporal transformer",
 }
-CROSS_KEYS = 2 / 3  # of a cross-attention's input projection: computed once a session
+CROSS_KEYS = 2 / 3  # of a cross-attention's input projection: runs once per session
 
 
 @dataclass
@@ -31,11 +31,11 @@ class PartCost:
     """One part of a model.
 
     Attributes:
-        parameters: numbers, however they are stored; arrays that layers share count
-            once, here and in ``nbytes``.
-        step_bytes: read in one step for one conversation: whole matrices, single rows
-            of tables; a matrix that two steps of a frame share is read twice.
-        bits: layers by how they are stored ("4 bits", "bfloat16").
+        parameters: count of numbers, however they are stored; arrays that layers share
+            count once, here and in ``nbytes``.
+        step_bytes: bytes read in one step of one conversation: whole matrices, single
+            rows of tables; a matrix that two steps of a frame share is read twice.
+        bits: number of layers by storage ("4 bits", "bfloat16").
     """
 
     parameters: int = 0
@@ -49,7 +49,8 @@ class Cost:
     """A whole model: its parts, and the keys and values of one conversation.
 
     Attributes:
-        cache_bytes: of a conversation longer than the context; all is read each step.
+        cache_bytes: of a conversation longer than the context; every step reads all of
+            it.
     """
 
     parts: dict[str, PartCost]
@@ -65,7 +66,7 @@ class Cost:
 
     @property
     def step_bytes(self) -> int:
-        """Weights and, past the context, the caches."""
+        """Weights and, for a conversation longer than the context, caches."""
         return self.cache_bytes + sum(p.step_bytes for p in self.parts.values())
 
     @property
@@ -74,7 +75,7 @@ class Cost:
 
 
 def cost(lm: Lm) -> Cost:
-    """Weigh a model by the shapes of its arrays; reads none of them."""
+    """Measure a model by the shapes of its arrays, without reading any."""
     parts: dict[str, PartCost] = {}
     seen: set[int] = set()
     read: set[int] = set()
@@ -107,14 +108,14 @@ def cost(lm: Lm) -> Cost:
 
 
 def _rests(path: str, lm: Lm) -> bool:
-    """Whether a layer is of a step that no conversation takes: one that foresees the
-    user's codes. The inputs of all steps are one product."""
+    """Whether a layer belongs to a step that conversations never take: one that
+    foresees the user's codes. The inputs of all steps are one product."""
     match = re.match(r"depformer\.slices\.(\d+)\.(?!linear_in)", path)
     return match is not None and int(match[1]) >= lm.dep_q
 
 
 def _numbers(layer: nn.Module, name: str) -> int:
-    """Parameters that an array stands for: scales and biases of groups are none."""
+    """Parameters in an array; scales and biases of groups do not count."""
     if "scales" in layer and name in ("scales", "biases"):
         return 0
     w = layer[name]

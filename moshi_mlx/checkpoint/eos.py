@@ -1,7 +1,8 @@
 """Hibiki hears its own end of sentence as padding.
 
-It may predict EOS while the source still speaks; fed back as padding, it goes on. The
-row of the table is replaced in memory only: what is saved is what was loaded.
+The model may predict EOS while the source still speaks; if it hears padding instead, it
+continues. The row of the table is replaced in memory only: saving writes the loaded
+one.
 Source: kyutai-labs/moshi, models/loaders.py:CheckpointInfo.get_moshi.
 """
 

@@ -1,4 +1,4 @@
-"""Adapters from one program to another: Kyutai's files and mlx-lm's, both ways."""
+"""Adapters from one program for another: Kyutai's files and mlx-lm's, both ways."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ from .save import SOURCE_KEYS, check_space
 
 
 class Adapters(NamedTuple):
-    """Tensors under our names, their factor, and what they are in words."""
+    """Tensors with our names, their factor, and a description."""
 
     weights: Weights
     scaling: float
@@ -59,7 +59,7 @@ def save_as_mlx_lm(info: CheckpointInfo, path: Path, out: Path) -> None:
 def save_as_kyutai(info: CheckpointInfo, path: Path, out: Path) -> None:
     """Write ``lora.safetensors`` and ``config.json``.
 
-    Raises: CheckpointError where layers that share weights have adapters that differ.
+    Raises: CheckpointError if layers that share weights have different adapters.
     """
     weights, scaling, what = adapters_of(info, path)
     named = kyutai_names(info, weights, what)
@@ -70,7 +70,7 @@ def save_as_kyutai(info: CheckpointInfo, path: Path, out: Path) -> None:
 
 
 def kyutai_names(info: CheckpointInfo, weights: Weights, what: str) -> Weights:
-    """Tensors of adapters under Kyutai's names."""
+    """Tensors of adapters with Kyutai's names."""
     named: Weights = {}
     differing = []
     for name, w in weights.items():

@@ -1,8 +1,7 @@
-"""The formats that language models are published in: one table.
+"""The published formats of language models, in one table.
 
-A format is recognised by what is in the files, never by their
-names: by its tensors, and in
-the layouts of the transformers library by what config.json calls the architecture.
+A format is recognised by the content of the files, never by their names: by its
+tensors, and for the transformers library's formats by the architecture in config.json.
 """
 
 import re
@@ -54,12 +53,12 @@ class Format:
 
     Attributes:
         name: shown by ``info``.
-        marks: regular expressions on whole names of tensors; each must match one.
+        marks: regular expressions for whole names of tensors; each must match one.
         rename: gives the tensors our names, which are those of MLX files.
-        architecture: config.json's word for it in the transformers library.
-        config: makes Kyutai's config.json of that one.
-        codec: what the names of the codec's tensors begin with, where it lies in the
-            same files; and the key of its configuration.
+        architecture: the architecture in a config.json of the transformers library.
+        config: turns such a config.json into Kyutai's.
+        codec: start of the names of the codec's tensors, if it is in the same files;
+            and the key of its configuration.
     """
 
     name: str
@@ -75,7 +74,7 @@ PYTORCH = Format(
     (r"emb\.0\.weight|.+\.(alpha|in_proj_weight|in_projs\.0\.weight)",),
     _kyutais,
 )
-# The first whose marks are found counts.
+# The first format whose marks are all found is used.
 FORMATS = (
     Format("candle", (r"depformer\.\d+\.linear_in\.weight",), _kyutais),
     Format(
@@ -110,14 +109,14 @@ FOREIGN_NAMES = {  # tensors of other models
 
 
 def format_of(names: Collection[str], what: str) -> Format:
-    """The format that a language model's tensors are in.
+    """The format of a language model's tensors.
 
-    Raises: CheckpointError if it is not one of ours; it says what it seems to be.
+    Raises: CheckpointError if it is not one of ours, saying what it seems to be.
     """
     found = next(
         (f for f in FORMATS if all(_any(mark, names) for mark in f.marks)), None
     )
-    if found is None or found.name in ("pytorch", "mlx"):  # whose names others have too
+    if found is None or found.name in ("pytorch", "mlx"):  # names that others use too
         for pattern, kind in FOREIGN_NAMES.items():
             if _any(pattern, names):
                 raise CheckpointError(f"{what} hold {kind}.")
@@ -129,9 +128,9 @@ def format_of(names: Collection[str], what: str) -> Format:
 
 
 def format_of_config(config: Mapping[str, Any]) -> Format | None:
-    """The transformers library's layout that a config.json is of, if it is one.
+    """The transformers library's format that a config.json describes, if any.
 
-    Raises: CheckpointError for an architecture that is not read here.
+    Raises: CheckpointError for an architecture that is not supported.
     """
     named = config.get("architectures")
     if "dim" in config or not isinstance(named, list) or not named:
@@ -140,7 +139,7 @@ def format_of_config(config: Mapping[str, Any]) -> Format | None:
         if found.architecture and found.architecture in named:
             return found
     if config.get("model_type") in ("mimi", "helium", "personaplex"):
-        return None  # told by that
+        return None  # recognised by its model_type
     known = ", ".join(f.architecture for f in FORMATS if f.architecture)
     raise CheckpointError(
         f"config.json describes a {str(named[0])[:60]} of the transformers library, "
@@ -157,12 +156,12 @@ def _any(pattern: str, names: Collection[str]) -> bool:
 def rename(
     weights: Weights, found: Format, cfg: LmConfig, what: str, widened: mx.Dtype
 ) -> Weights:
-    """Tensors of a file under our names; int8 ones become ``widened``."""
+    """A file's tensors with our names; int8 ones become ``widened``."""
     return found.rename(widen_int8(unfrozen(weights), widened), cfg, what)
 
 
 def widen_int8(weights: Weights, dtype: mx.Dtype) -> Weights:
-    """Matrices that bitsandbytes rounded to int8, as floats again; the rest untouched.
+    """Matrices that bitsandbytes rounded to int8, as floats again; others unchanged.
 
     A row of ``weight`` (int8) is a multiple of its ``weight_scb / 127`` (float32).
     Source: kyutai-labs/moshi, utils/quantize.py; bitsandbytes int8_vectorwise_quant.

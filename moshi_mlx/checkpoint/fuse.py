@@ -1,4 +1,4 @@
-"""Adapters made part of the weights: in any precision, quantised again or not."""
+"""Adapters merged into the weights, in any precision, quantised again or not."""
 
 from typing import Any
 
@@ -17,11 +17,11 @@ from .lora import A, B, merge, split_adapters
 def fuse(lm: nn.Module, adapters: Weights, scaling: float, what: str) -> None:
     """Add adapters to a model's weights, in place: ``W + scaling * B A``.
 
-    A quantised matrix is dequantised, changed, and quantised again in the same way, by
-    which a part of the change is lost.
+    A quantised matrix is dequantised, changed, and quantised again in the same way,
+    which loses a part of the change.
 
     Args:
-        adapters: under our names.
+        adapters: with our names.
 
     Raises: CheckpointError for a tensor that finds no layer, or has another shape.
     """
@@ -53,7 +53,7 @@ def fuse(lm: nn.Module, adapters: Weights, scaling: float, what: str) -> None:
 
 
 def as_floats(layer: Any) -> mx.array:
-    """A layer's weights, dequantised if need be, in float32."""
+    """A layer's weights in float32, dequantised if need be."""
     if "scales" not in layer:
         return layer["weight"].astype(mx.float32)
     return dequantised(layer, layer, mx.float32)

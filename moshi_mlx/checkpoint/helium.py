@@ -1,4 +1,4 @@
-"""Helium, the text model: its config in Hugging Face's words, its tensors in ours."""
+"""Helium, the text model: Hugging Face's config and tensors in our form."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from ..utils.tensor_files import Weights
 TOKENIZER = "tokenizer_spm_48k_multi6_2.model"
 MLX_REPO = "kyutai/helium-1-preview-2b-mlx"  # no config.json, but the tokenizer
 
-# config.json of kyutai/helium-1-preview-2b, as far as it matters
+# config.json of kyutai/helium-1-preview-2b, only the keys that matter
 HELIUM_2B: dict[str, Any] = {
     "model_type": "helium",
     "hidden_size": 2560,
@@ -47,14 +47,15 @@ RULES = [
 
 
 def is_helium(config: Mapping[str, Any]) -> bool:
-    """Whether a config.json describes a Helium in Hugging Face's words."""
+    """Whether a config.json is Hugging Face's for a Helium."""
     return config.get("model_type") == "helium" and "hidden_size" in config
 
 
 def helium_config(config: Mapping[str, Any]) -> LmConfig:
     """A text-only ``LmConfig`` from Hugging Face's config.json.
 
-    Raises: ConfigError for a head width that is not the model's width by its heads.
+    Raises: ConfigError for a head width other than the model's width divided by its
+        heads.
     """
     data = HELIUM_2B | dict(config)
     heads, width = data["num_attention_heads"], data["hidden_size"]
@@ -80,7 +81,7 @@ def helium_config(config: Mapping[str, Any]) -> LmConfig:
 
 
 def rename_helium(weights: Weights, what: str) -> Weights:
-    """Tensors of the transformers library under our names; tied heads are shared."""
+    """Tensors of the transformers library with our names; tied heads are shared."""
     joined = dict(weights)
     for ours, theirs in JOINED.items():
         first = re.compile(rf"(model\.layers\.\d+\.){re.escape(theirs[0])}\.weight")

@@ -1,4 +1,4 @@
-"""What a checkpoint holds and where: found by name, files fetched when asked for."""
+"""The content of a checkpoint: found by name; files are fetched when needed."""
 
 import logging
 from dataclasses import dataclass, field
@@ -39,11 +39,11 @@ LM_NAMES = (
     "model.q4_0.gguf",
     "model.gguf",
 )
-WEIGHTS_FILES = ".safetensors", ".gguf"  # ends of names
+WEIGHTS_FILES = ".safetensors", ".gguf"  # endings of names
 INDEX_NAME = "model.safetensors.index.json"
 LORA_NAME = "lora.safetensors"
 SETTINGS = ("lm_gen_config", "tts_config", "stt_config", "model_id")
-OPTIONS = {  # by which a user names a file that a config may not name
+OPTIONS = {  # options for files that a config may not name
     "moshi_name": "--moshi-weights FILE",
     "mimi_name": "--mimi-weights FILE",
     "tokenizer_name": "--tokenizer FILE",
@@ -54,18 +54,18 @@ OPTIONS = {  # by which a user names a file that a config may not name
 
 @dataclass
 class CheckpointInfo:
-    """The files and settings of one model. Make it with ``CheckpointInfo.find``.
+    """The files and settings of one model, made by ``CheckpointInfo.find``.
 
     Args:
         name: as the user gave it.
-        config: config.json, completed from Moshi 7B's where it describes no network.
-        given: files that the user names instead of the checkpoint's own: "moshi",
+        config: config.json; if it describes no network, completed from Moshi 7B's.
+        given: files that the user gave instead of the checkpoint's own: "moshi",
             "mimi", "tokenizer", "mimi_config", "lora".
-        bits: quantisation the user asked for; picks a file where a repository has
+        bits: quantisation that the user asked for; picks a file if a repository has
             several and no config.json (Helium).
-        kv_bits: 8 or 4: conversations keep their keys and values in so many.
+        kv_bits: 8 or 4: bits of the conversations' keys and values.
         layout: of the transformers library, from which ``config`` was translated.
-        stated: config.json as it is, of such a layout.
+        stated: the original config.json of such a layout.
     """
 
     name: str
@@ -99,14 +99,14 @@ class CheckpointInfo:
             name: "demo", a folder, a safetensors or GGUF file in one, ``hf://owner/repo``,
                 ``file://folder`` or ``owner/repo``, the last also with ``@revision``.
             revision: branch, tag or commit of the repository.
-            kind: which model is meant where a folder (or "demo") holds a family:
-                Moshi's config.json and, over the same codec, stt.json and tts.json.
-            config: a config.json to use instead; likewise the others. Each may be a
-                local path, ``file://path`` or ``hf://owner/repo/file``, which are the
-                user's own words: what a config.json names stays in its checkpoint.
+            kind: which model to take if a folder (or "demo") holds a family: Moshi's
+                config.json and, with the same codec, stt.json and tts.json.
+            config: a config.json to use instead; the other files likewise. Each may be
+                a local path, ``file://path`` or ``hf://owner/repo/file``. These are the
+                user's own words; a config.json can only name files of its checkpoint.
 
         Raises: CheckpointError if there is no such model or it cannot be reached,
-            ConfigError where its config holds values that cannot be.
+            ConfigError for invalid values in its config.
         """
         given = {
             "moshi": moshi_weights,
@@ -174,7 +174,7 @@ class CheckpointInfo:
 
     @property
     def quantization(self) -> dict[str, Any]:
-        """How an MLX checkpoint says it is quantised; empty if it says nothing."""
+        """The quantisation that an MLX checkpoint states; empty if it states none."""
         return self.config.get("quantization") or {}
 
     @cached_property
@@ -188,13 +188,14 @@ class CheckpointInfo:
 
     @property
     def num_codebooks(self) -> int:
-        """Codebooks that the codec needs: of the model's side or the user's."""
+        """Number of codebooks that the codec needs: for the model's side or the
+        user's."""
         return self.kind.codebooks
 
     @property
     def own_voices(self) -> str | None:
-        """The checkpoint's folder or repository, where it brings voices of its own: its
-        ``tts_config`` then names the usual one."""
+        """The checkpoint's folder or repository if it has voices of its own: then its
+        ``tts_config`` names the usual one."""
         return str(self.source) if self.tts_config.get("voice") else None
 
     def _named(self, key: str) -> Path | None:
@@ -219,7 +220,7 @@ class CheckpointInfo:
 
     @cached_property
     def moshi_weights(self) -> list[Path]:
-        """The language model's file, or its parts."""
+        """The language model's files: one, or several parts."""
         if "moshi" in self.given:
             return [self.given["moshi"]]
         if named := self._named("moshi_name"):
@@ -289,7 +290,7 @@ class CheckpointInfo:
 
     @property
     def codec_prefix(self) -> str:
-        """What the codec's tensors begin with among the language model's; "" where the
+        """The start of the codec's names among the language model's tensors; "" if the
         codec has a file of its own."""
         if self.layout is None or "mimi" in self.given:
             return ""
@@ -297,7 +298,7 @@ class CheckpointInfo:
 
     @cached_property
     def mimi_weights(self) -> Path:
-        """The codec's file; Kyutai's where the checkpoint neither names nor has one."""
+        """The codec's file; Kyutai's if the checkpoint neither names nor has one."""
         if self.codec_prefix:
             return self.moshi_weights[0]
         alone = "model.safetensors" if self.kind.engine == "codec" else MIMI_NAME
@@ -305,7 +306,7 @@ class CheckpointInfo:
 
     @cached_property
     def tokenizer(self) -> Path:
-        """The text tokenizer's file; as ``mimi_weights``."""
+        """The text tokenizer's file; the same rule as ``mimi_weights``."""
         if helium.is_helium(self.config):
             name, repo = helium.TOKENIZER, helium.MLX_REPO
         else:

@@ -1,14 +1,14 @@
-"""How long a live frame takes on a GPU, computed from kernels, bytes and waits.
+"""How long a live frame takes on a GPU: computed from kernels, bytes and waits.
 
-A frame of a large model is bound by the bandwidth of the memory, that of a small one by
-the number of kernels: the GPU starts them one after another, each for some
-microseconds, however little it computes. The frame takes
+A large model's frame is limited by memory bandwidth, a small model's by the number of
+kernels: the GPU starts them one after another, and each takes some microseconds,
+however little it computes. The frame takes
 
     kernels x 4-6 microseconds + bytes / (0.7 x bandwidth) + waits
 
 The kernels per layer and step are counted (scripts/count_kernels.py, in the forms that
-run on a GPU); microseconds, share of the bandwidth and waits are assumptions, for a
-first measurement on a Mac to confirm or refute (scripts/mac_report).
+run on a GPU). Microseconds, share of the bandwidth and waits are assumptions, until a
+Mac measures them (scripts/mac_report).
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from ..models.lm import Lm
 
 KERNEL_US = (4.0, 6.0)  # from one kernel's start to the next's, fast and slow; assumed
-WAIT_MS = (0.1, 0.3)  # of the processor for the GPU; assumed
-WAITS = 1  # a frame: all of it is started before anything is waited for
+WAIT_MS = (0.1, 0.3)  # the processor's wait for the GPU; assumed
+WAITS = 1  # per frame: all of it is started before anything is waited for
 CODEC = 187 + 159  # encode and decode
 TEMPORAL = 29  # embeddings, head, draw, streams
 TEMPORAL_LAYER = 11
@@ -29,11 +29,11 @@ KV_BITS = 7  # more in a temporal layer: keys and values are packed
 
 @dataclass(frozen=True)
 class FrameWork:
-    """What one live frame asks of a GPU.
+    """The work that one live frame gives a GPU.
 
     Attributes:
-        kernels: that it starts.
-        nbytes: of memory that it reads.
+        kernels: number of kernels that it starts.
+        nbytes: bytes of memory that it reads.
     """
 
     kernels: int
@@ -58,7 +58,7 @@ def kernels(lm: Lm, *, quantised: bool, codec: bool = True) -> int | None:
 
     Args:
         quantised: whether the layers are, in any number of bits.
-        codec: whether the codec's count.
+        codec: whether to include the codec's.
     """
     cfg = lm.cfg
     if cfg.transformer.cross_attention:

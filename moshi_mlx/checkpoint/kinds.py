@@ -1,4 +1,4 @@
-"""What kind of model a checkpoint is and what it can do: decided here, nowhere else.
+"""The kinds of models and their abilities: decided here, nowhere else.
 
 Everything follows from config.json; no weights are read. An engine, a command or a
 model card that needs to know asks ``CheckpointInfo.kind``.
@@ -28,7 +28,7 @@ HIBIKI_TAIL_S = 60.0  # a translation that has not ended by then never will
 SEEING = {"temp": 0.7, "temp_text": 0.45}  # MoshiVis, in Kyutai's client and MLX code
 DESCRIPTIONS = "very_good", "very_bad"  # of Hibiki's training data
 
-# What a model that lacks an ability is said to lack, and what to do instead.
+# For each ability, the words for a model that lacks it, and what to do instead.
 LACKING: dict[str, tuple[str, str]] = {
     "listens": (
         "does not listen",
@@ -59,7 +59,7 @@ COMMANDS = {  # the command to try a model with
 
 @dataclass(frozen=True)
 class SamplingDefaults:
-    """How tokens are drawn if nobody asks for anything else.
+    """How tokens are drawn by default.
 
     The values are PyTorch moshi's; a checkpoint's ``lm_gen_config`` overrides them.
 
@@ -78,16 +78,16 @@ class SamplingDefaults:
 
 @dataclass(frozen=True)
 class EndRule:
-    """How an answer to a recording begins and ends.
+    """How an answer to a recording starts and ends.
 
     Attributes:
-        rule: "quiet": silence follows the recording until nothing is said any more.
-            "own": the model is given the sign for the end of the input and says itself
-            when it has finished. "delay": silence follows for ``tail_s``.
+        rule: "quiet": silence follows the recording until the model says nothing more.
+            "own": the model gets the sign for the end of the input and says itself when
+            it has finished. "delay": silence follows for ``tail_s``.
         before_s: silence that the model hears before the recording, in seconds.
-        tail_s: the longest time that is waited, in seconds. ``None``: the caller's.
-        silent_start: Hibiki-Zero's: it begins with ``max_delay`` frames of silence,
-            also hears silence at the end of the input, and its last frame is not kept.
+        tail_s: the longest time to wait, in seconds. ``None`` leaves it to the caller.
+        silent_start: for Hibiki-Zero: it starts with ``max_delay`` frames of silence,
+            also hears silence at the end of the input, and its last frame is dropped.
     """
 
     rule: Literal["quiet", "own", "delay"] = "quiet"
@@ -102,18 +102,17 @@ class ModelKind:
 
     Attributes:
         name: its model_type: moshi, hibiki, personaplex, stt, tts, helium, mimi ...
-        engine: which engine runs it.
+        engine: the engine that runs it.
         listens: hears a user's sound while it runs.
-        converses: holds conversations: listens and speaks of its own.
+        converses: holds conversations: listens and speaks.
         translates: says in one language what it hears in another.
         transcribes: writes down what it hears.
         speaks: reads texts aloud.
         writes: continues texts.
-        sees: looks at an image while it converses.
+        sees: looks at an image during a conversation.
         has_codec: needs Mimi.
-        codebooks: that the codec needs, of the model's side or the user's.
-        conditions: the description that it is given, and under guidance the one that it
-            is kept away from.
+        codebooks: number that the codec needs, for the model's side or the user's.
+        conditions: the description that guides it and, with guidance, the one to avoid.
         hears_end_as_padding: reads its own end of text as padding.
         takes_persona: a prompt comes before each conversation: a voice and a persona.
     """
@@ -137,7 +136,7 @@ class ModelKind:
 
     @property
     def task(self) -> str:
-        """The hub's name of what it is for."""
+        """The hub's name for its task."""
         return TASKS[self.engine]
 
     @property
@@ -155,8 +154,8 @@ class ModelKind:
 
 
 def model_type(config: Mapping[str, Any]) -> str:
-    """The kind's name, also where the config does not give it: not all of Kyutai's MLX
-    repositories do."""
+    """The kind's name, even if the config does not state it, as in some of Kyutai's MLX
+    repositories."""
     if named := config.get("model_type"):
         return str(named)
     for kind in ("stt", "tts"):
@@ -168,7 +167,8 @@ def model_type(config: Mapping[str, Any]) -> str:
 
 
 def kind_of(config: Mapping[str, Any]) -> ModelKind:
-    """What a checkpoint is, by its config.json as ``CheckpointInfo`` completes it."""
+    """The kind of a checkpoint, by its config.json as ``CheckpointInfo`` completes
+    it."""
     name = model_type(config)
     if name == "mimi":
         return ModelKind(name, "codec", codebooks=int(config.get("num_quantizers", 8)))

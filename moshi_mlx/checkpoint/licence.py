@@ -1,7 +1,7 @@
 """Licences of weights that not everybody may use for everything.
 
-Most of Kyutai's weights are CC BY 4.0, and nothing is said of them. The licences of
-others are shown once per process, when they are loaded, and by ``info``.
+Most of Kyutai's weights are CC BY 4.0 and need no notice. Other licences are shown once
+per process, when the weights are loaded, and by ``info``.
 """
 
 import logging
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 NVIDIA = "NVIDIA's Open Model License"
 NON_COMMERCIAL = "CC BY-NC 4.0, not for commercial use"
-# By a part of the repository's or the folder's name; the first that fits counts.
+# By a part of the repository's or the folder's name; the first match is used.
 KNOWN = {
     r"personaplex-rl": f"{NON_COMMERCIAL}, and {NVIDIA}",
     r"personaplex": NVIDIA,
@@ -23,7 +23,7 @@ KNOWN = {
     r"hibiki-zero": "CC BY-NC-SA 4.0, not for commercial use",
     r"moshi[ka]a?-vis": "CC BY 4.0, and Gemma's terms for the image encoder",
 }
-OF_KIND = {  # where the name says nothing
+OF_KIND = {  # if the name says nothing
     "personaplex": NVIDIA,
     "moshi_vis": "CC BY 4.0, and Gemma's terms for the image encoder",
 }
@@ -35,8 +35,8 @@ _told: set[str] = set()
 def restricted_licence(info: CheckpointInfo) -> str | None:
     """The licence of weights that restricts their use; None if none is known.
 
-    By the checkpoint's name, by its own card (README.md) where it is a folder, and by
-    its kind. Nothing is fetched.
+    It is found by the checkpoint's name, by its own card (README.md) if it is a folder,
+    and by its kind. Nothing is fetched.
     """
     name = info.source.repo or info.name
     for part, licence in KNOWN.items():
@@ -49,7 +49,7 @@ def restricted_licence(info: CheckpointInfo) -> str | None:
 
 
 def tell_licence(info: CheckpointInfo) -> None:
-    """Say once, in the log, under which licence restricted weights are."""
+    """Log once which licence restricts the weights."""
     licence = restricted_licence(info)
     if licence is None or info.name in _told:
         return
@@ -71,7 +71,7 @@ def _of_folder(info: CheckpointInfo) -> str | None:
 def stated_licence(
     card: str, keys: Sequence[str] = ("license_name", "license")
 ) -> str | None:
-    """The licence in the head of a model card, by its own name where it has one."""
+    """The licence at the top of a model card, by its own name if it has one."""
     head = re.match(r"---\r?\n(.*?\n)---\r?\n", card, re.DOTALL)
     if head is None:
         return None

@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA), merged into their matrices or run beside them."""
+"""Low-rank adapters (LoRA): merged into their matrices, or run beside them."""
 
 from collections.abc import Mapping
 
@@ -21,7 +21,7 @@ def unfrozen(weights: Mapping[str, mx.array]) -> Weights:
 
 
 def split_adapters(weights: Mapping[str, mx.array]) -> tuple[Weights, Weights]:
-    """Whole tensors, and the halves of adapters."""
+    """Whole tensors, and the two matrices of each adapter."""
     halves = {k: w for k, w in weights.items() if k.endswith((A, B))}
     return {k: w for k, w in weights.items() if k not in halves}, halves
 
@@ -99,7 +99,7 @@ def fitting_halves(
 
 
 def attach(lm: nn.Module, beside: Weights, scaling: float, what: str) -> None:
-    """Let adapters run beside the layers that they name, which stay as they are.
+    """Run adapters beside the layers that they name; the layers stay unchanged.
 
     Raises: CheckpointError for half an adapter, or one of another shape.
     """

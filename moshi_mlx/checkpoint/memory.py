@@ -19,7 +19,7 @@ SMALLER = {
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of memory that a model takes while it runs.
+    """Bytes of memory that a running model needs.
 
     Attributes:
         weights: of the language model.
@@ -34,7 +34,7 @@ class Footprint:
     image: int = 0
 
     def total(self, sessions: int = 1) -> int:
-        """Bytes with so many sessions at once."""
+        """Bytes for this many sessions at once."""
         own = self.weights + self.codec + self.image
         return own + sessions * self.session
 
@@ -50,7 +50,7 @@ class Footprint:
 
 
 def machine_memory() -> int:
-    """Bytes of memory that a model can use: the GPU's where MLX computes on one."""
+    """Bytes of memory that a model can use: the GPU's if MLX computes on one."""
     if mx.default_device().type == mx.DeviceType.gpu:
         info = mx.device_info()
         for key in ("max_recommended_working_set_size", "total_memory", "memory_size"):
@@ -64,7 +64,7 @@ def check_memory(needed: int | Footprint, what: str, advice: str) -> None:
 
     Args:
         needed: bytes, or a ``Footprint`` for a model with one session.
-        advice: what to do, the end of the sentence.
+        advice: what to do, as the end of the sentence.
     """
     there = machine_memory()
     parts = ""
@@ -91,7 +91,7 @@ def check_sessions(footprint: Footprint, sessions: int, what: str) -> None:
 
 
 def how_to_fit(kind: str, quantised: bool, kv_bits: int | None) -> str:
-    """Advice for a model that does not fit: the first of the ways not yet taken.
+    """Advice for a model that does not fit: the first step not yet taken.
 
     Args:
         kind: the checkpoint's model_type.
@@ -116,8 +116,8 @@ def fitting_vis(memory: int | None = None) -> int:
 def fitting_moshi(memory: int | None = None) -> str:
     """The largest Moshi repository that runs within ``memory`` bytes (this machine's).
 
-    Weights of the 7B: 8.2 GB in 8 bits, 4.8 GB in 4; codec, caches and what else runs
-    need about 2 GB more. The 16-bit ones (15.4 GB) are only used by name: a step reads
+    The 7B's weights take 8.2 GB in 8 bits and 4.8 GB in 4; codec, caches and the rest
+    need about 2 GB more. The 16-bit ones (15.4 GB) are used only by name: a step reads
     all weights, and few machines' memory can do that 12.5 times a second.
     """
     memory = machine_memory() if memory is None else memory

@@ -1,4 +1,4 @@
-"""The configuration of a checkpoint that has none, or only a part of one."""
+"""The configuration of a checkpoint that has none, or only part of one."""
 
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,12 @@ def complete(
     """A complete config, whatever config.json leaves out.
 
     Args:
-        weights: the language model's file, if it is here; its tensors may say more.
+        weights: the language model's file, if it is here; its tensors may tell more.
     """
     if data is None and "helium" in name.lower():
         return dict(helium.HELIUM_2B)
     data = data or {}
-    if data.get("model_type") == "mimi":  # the layout of the transformers library
+    if data.get("model_type") == "mimi":  # the transformers library's format
         return data
     if data.get("model_type") == personaplex.NAME:
         return MOSHI_7B | personaplex.completed(data)

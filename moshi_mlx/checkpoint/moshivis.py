@@ -1,10 +1,10 @@
-"""MoshiVis, a Moshi that sees: its files, in which two networks lie.
+"""MoshiVis, a Moshi that sees: its files contain two networks.
 
-Three forms are published: PyTorch's (``llm.``, ``image_prefix.``), MLX's (bf16, or
-quantised but for the vision tower) and candle's (bf16, or GGUF with the image encoder
-in a file beside it). None has a config.json; all are Moshi 7B with SigLIP-So400m at 448
-pixels. The attention to the image is one for all layers: files hold it under layer 0,
-and some repeat it, or parts of it, under the others.
+It is published in three forms: PyTorch's (``llm.``, ``image_prefix.``), MLX's (bf16, or
+quantised except for the vision tower) and candle's (bf16, or GGUF with the image
+encoder in a file beside it). None has a config.json; all are Moshi 7B with
+SigLIP-So400m at 448 pixels. All layers share one attention to the image: files have it
+in layer 0, and some repeat it, or parts of it, in the others.
 """
 
 import re
@@ -22,7 +22,7 @@ from ..utils.tensor_files import Weights, read_header
 
 MODEL_TYPE = "moshi_vis"
 NAMED_SO = re.compile(r"moshi\w*-vis\b", re.IGNORECASE)  # kyutai/moshika-vis-mlx
-CONFIG: dict[str, Any] = {"model_type": MODEL_TYPE, "vision": {}}  # all is as released
+CONFIG: dict[str, Any] = {"model_type": MODEL_TYPE, "vision": {}}  # all as released
 IMAGE = re.compile(r"(img_embedder|(transformer\.)?image_prefix|image_encoder)\..+")
 _LAYER = r"(?:llm\.)?transformer\.layers\.(?P<l>\d+)\.cross_attention"
 _SHARED = _LAYER.replace(r"(?P<l>\d+)", "0") + r"(?:\.mha)?"
@@ -44,16 +44,16 @@ _RULES = [
 
 
 def image_file(language_file: Path) -> str | None:
-    """What candle calls the image encoder's file beside a GGUF file; None beside any
-    other. Source: kyutai-labs/moshivis, kyuteye_rs, image_embedder.rs."""
+    """Candle's name for the image encoder's file beside a GGUF file; None beside any
+    other file. Source: kyutai-labs/moshivis, kyuteye_rs, image_embedder.rs."""
     if language_file.suffix != ".gguf":
         return None
     return f"{language_file.name.rsplit('.', 2)[0]}_vision_tower_unquant.safetensors"
 
 
 def is_named_so(name: str, folder: Path | None) -> bool:
-    """Whether a checkpoint without config.json is a MoshiVis: by its tensors where it
-    is a folder, else by its name."""
+    """Whether a checkpoint without config.json is a MoshiVis: a folder by its tensors,
+    anything else by its name."""
     if folder is None:
         return NAMED_SO.search(name) is not None
     try:
@@ -61,19 +61,19 @@ def is_named_so(name: str, folder: Path | None) -> bool:
         for file in sorted(files):
             if any(IMAGE.fullmatch(name) for name in read_header(file)):
                 return True
-    except CheckpointError:  # damaged: whoever reads the weights says so
+    except CheckpointError:  # damaged: reading the weights will say so
         pass
     return False
 
 
 def image_part(weights: Mapping[str, mx.array], what: str) -> Weights:
-    """The tensors of ``ImageEncoder``, under its names."""
+    """The tensors of ``ImageEncoder``, with its names."""
     mine = {name: w for name, w in weights.items() if IMAGE.fullmatch(name)}
     return remap(mine, IMAGE_RULES, what)
 
 
 def language_part(weights: Mapping[str, mx.array], what: str) -> Weights:
-    """The tensors of the language model, under the names that Moshi's files have."""
+    """The tensors of the language model, with the names in Moshi's files."""
     mine = {name: w for name, w in weights.items() if not IMAGE.fullmatch(name)}
     special = _one_projection(mine)
     known = [re.compile(rule.source) for rule in _RULES]
@@ -100,7 +100,7 @@ def _one_projection(weights: Mapping[str, mx.array]) -> Weights:
 
 
 def outline_image_encoder(lm: Lm) -> ImageEncoder | None:
-    """The image encoder that belongs to a language model, none of its weights read."""
+    """A language model's image encoder, without reading its weights."""
     if lm.cfg.vision is None:
         return None
     encoder = ImageEncoder(lm.cfg.vision, lm.cfg.transformer.d_model)

@@ -13,10 +13,11 @@ from .quantize import PRECISE, Choice, apply, plan, stated_choice
 
 
 def outline(info: CheckpointInfo) -> tuple[Lm, bool]:
-    """The language model, none of its weights read, and whether its files are here.
+    """The language model without reading its weights, and whether its files are here.
 
-    Those of a hub repository that are not on this machine are not fetched: then what
-    is not in config.json (16-bit floats, or bits by the file's name) is supposed.
+    Files of a hub repository that are not on this machine are not fetched. Then
+    anything that is not in config.json is assumed (16-bit floats, or bits by the file's
+    name).
     """
     if files_are_here(info):
         return open_lm(info, as_stored=True, shapes_only=True), True
@@ -31,7 +32,8 @@ def outline(info: CheckpointInfo) -> tuple[Lm, bool]:
 
 
 def share_sets(lm: Lm) -> None:
-    """Let depth steps on one set of weights share its arrays, as in loaded models."""
+    """Make depth steps with one set of weights share its arrays, as in loaded
+    models."""
     dep, first = lm.cfg.depformer, dict[int, int]()
     for step, part in enumerate(lm.depformer.slices):
         if dep.weight_set(step) == dep.input_set(step):

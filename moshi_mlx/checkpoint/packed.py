@@ -1,4 +1,4 @@
-"""How the layers of a file are quantised, read from the shapes of their tensors."""
+"""The quantisation of a file's layers, read from the shapes of their tensors."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -14,10 +14,9 @@ from .quantize import FIXED_MODES, Choice, quantizable, stated_choice
 def find_quantization(
     lm: nn.Module, weights: Mapping[str, mx.array], stated: Mapping[str, Any], what: str
 ) -> dict[str, Choice]:
-    """How each layer of a file is quantised, by its tensors' shapes and its config.
+    """The quantisation of each layer of a file, by its tensors' shapes and its config.
 
-    Raises: CheckpointError for shapes that fit no quantisation, or not what the
-        config says.
+    Raises: CheckpointError for shapes that fit no quantisation, or not the config's.
     """
     layers = quantizable(lm)
     found: dict[str, Choice] = {}
@@ -44,7 +43,7 @@ def find_quantization(
 def _measure(
     packed: mx.array, scales: mx.array, affine: bool, width: int
 ) -> Choice | None:
-    """The quantisation of a layer ``width`` inputs wide."""
+    """The quantisation of a layer with ``width`` inputs."""
     groups, words = scales.shape[-1], packed.shape[-1]
     if packed.dtype != mx.uint32 or width % groups or words * 32 % width:
         return None
@@ -58,7 +57,7 @@ def _measure(
 
 
 def check_bits(layers: Mapping[str, Choice], asked: int | None, name: str) -> None:
-    """Raise a ConfigError where a user asked for bits that no layer has."""
+    """Raise a ConfigError if a user asked for bits that no layer has."""
     counts = Counter(choice.bits for choice in layers.values())
     if asked is not None and counts and asked not in counts:
         common = counts.most_common(1)[0][0]
@@ -71,7 +70,8 @@ def check_bits(layers: Mapping[str, Choice], asked: int | None, name: str) -> No
 def widen_tables(
     weights: Mapping[str, mx.array], layers: Mapping[str, Choice], lm: nn.Module
 ) -> tuple[dict[str, mx.array], dict[str, Choice]]:
-    """Tables in a floating mode as plain ones: a look-up there gives bfloat16 only.
+    """Tables in a floating mode as plain ones, because a look-up there only gives
+    bfloat16.
 
     Returns: the tensors, and the layers that are still quantised.
     """

@@ -1,8 +1,9 @@
 """PersonaPlex: NVIDIA's Moshi, which also predicts the codes of the user's side.
 
-Its config.json holds its model_type, ``personaplex``, and its version, and says nothing
-of the network. That is Moshi 7B's, but for a depth transformer of 16 steps, the last
-eight for the user's codes. Source: NVIDIA/personaplex, moshi/models/loaders.py.
+Its config.json states its model_type, ``personaplex``, and its version, but not the
+network. That is Moshi 7B's, except for a depth transformer of 16 steps, the last eight
+for the user's codes.
+Source: NVIDIA/personaplex, moshi/models/loaders.py.
 """
 
 import re
@@ -19,7 +20,7 @@ _STEP = re.compile(r"(?:depformer_in|depformer\.slices|linears|depformer)\.(\d+)
 
 
 def is_personaplex(data: Mapping[str, Any], name: str) -> bool:
-    """Whether a config that describes no network is PersonaPlex's.
+    """Whether a config without a network is PersonaPlex's.
 
     Args:
         name: of the checkpoint, as the user gave it.
@@ -28,7 +29,7 @@ def is_personaplex(data: Mapping[str, Any], name: str) -> bool:
 
 
 def completed(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What sets PersonaPlex's config apart from Moshi 7B's."""
+    """What distinguishes PersonaPlex's config from Moshi 7B's."""
     streams = data.get("n_q", STEPS)
     steps, own = data.get("dep_q", streams), streams // 2
     found = {"dep_q": steps, "foreseen_codebooks": max(steps - own, 0), **data}
@@ -36,11 +37,11 @@ def completed(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_of_its_shape(weights: Path | None) -> bool:
-    """Whether a file without config.json holds PersonaPlex: Moshi 7B, of which such
-    files are otherwise, has eight steps."""
+    """Whether a file without config.json is PersonaPlex's: Moshi 7B, the usual model in
+    such files, has eight steps."""
     try:
         names = [] if weights is None else list(read_header(weights))
     except CheckpointError:
-        return False  # said when it is read
+        return False  # reading it will say why
     steps = [int(match[1]) for name in names if (match := _STEP.fullmatch(name))]
     return max(steps, default=0) + 1 == STEPS

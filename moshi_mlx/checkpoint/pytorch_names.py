@@ -1,4 +1,4 @@
-"""Our tensors as Kyutai's released PyTorch files have them, the reverse of
+"""Our tensors in the form of Kyutai's released PyTorch files: the reverse of
 ``models.keys``.
 
 The depth transformer's attention is one matrix per layer, all sets of weights one above
@@ -21,7 +21,7 @@ PROJECTION = re.compile(r"(.+\.(?:self_attn|cross_attention)\.)(in|out)_projs\.(
 
 
 def pytorch_names(lm: Lm, weights: Weights) -> Weights:
-    """The tensors of ``lm`` under the names of Kyutai's PyTorch package.
+    """The tensors of ``lm`` with the names of Kyutai's PyTorch package.
 
     Raises: ConfigError for a model that this format cannot hold: a quantised one, and
         MoshiVis.

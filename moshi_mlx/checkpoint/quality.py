@@ -1,8 +1,8 @@
-"""How far a quantised model's predictions are from those of its full precision.
+"""How far a quantised model's predictions are from those in full precision.
 
-Both are given the same sequences, teacher-forced, so that one different token does not
-make everything after it different. For the text and each codebook: the mean divergence
-KL(full || quantised) in nats, and how often the likeliest token is the same.
+Both get the same sequences, teacher-forced, so that one different token does not change
+everything after it. For the text and each codebook: the mean divergence KL(full ||
+quantised) in nats, and how often the likeliest token is the same.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +23,7 @@ class Streams:
 
     Attributes:
         codes: ``[1, 1 + n_q, T]``, text first, not delayed.
-        ct, cross: the conditions that hold for it.
+        ct, cross: its conditions.
     """
 
     codes: mx.array
@@ -33,13 +33,13 @@ class Streams:
 
 @dataclass(frozen=True)
 class StreamQuality:
-    """One stream's predictions against full precision.
+    """One stream's predictions, compared with full precision.
 
     Attributes:
         name: "text", or "codebook 0" and so on.
-        kl: mean divergence in nats; ``kl_p95`` 95 % of the steps are below.
+        kl: mean divergence in nats; ``kl_p95``: 95 % of the steps are below.
         top1: share of steps with the same likeliest token, 0 to 1.
-        steps: how many were compared.
+        steps: number of steps compared.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Quality:
 
 
 def predict(lm: Lm, sequences: Iterable[Streams]) -> list[LmOutput]:
-    """What a model predicts at every step of given sequences."""
+    """A model's predictions at every step of given sequences."""
     network, found = lm.ready(), []
     for sequence in sequences:
         out = network.teacher_forced(sequence.codes, sequence.ct, sequence.cross)
@@ -129,7 +129,7 @@ def _streams(out: LmOutput) -> Iterator[tuple[str, mx.array, mx.array]]:
 
 
 def _diverge(p: mx.array, q: mx.array, mask: mx.array) -> np.ndarray:
-    """Divergence and agreement ``[2, steps]`` where the mask is true."""
+    """Divergence and agreement ``[2, steps]`` of the steps in the mask."""
     p, q = p.astype(mx.float32), q.astype(mx.float32)
     log_p = p - mx.logsumexp(p, axis=-1, keepdims=True)
     log_q = q - mx.logsumexp(q, axis=-1, keepdims=True)
@@ -148,5 +148,5 @@ def computing(lm: Lm) -> Lm:
     if mx.default_device().type == mx.DeviceType.cpu:
         lm.set_dtype(mx.float32)
     elif lm.condition_provider is not None:
-        lm.condition_provider.set_dtype(mx.float32)  # as they always are
+        lm.condition_provider.set_dtype(mx.float32)  # as always
     return lm

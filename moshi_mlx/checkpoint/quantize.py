@@ -1,7 +1,7 @@
-"""Quantisation: which layers, how many bits, and how config.json says so.
+"""Quantisation: which layers, how many bits, and how config.json states it.
 
-The block in config.json is mlx-lm's: defaults, and under a layer's path what differs
-there (``false``: left as it is)::
+The block in config.json is mlx-lm's: defaults, and under a layer's path the differences
+(``false``: not quantised)::
 
     "quantization": {"group_size": 64, "bits": 4, "mode": "affine",
                      "text_linear": {"group_size": 64, "bits": 8, "mode": "affine"},
@@ -27,15 +27,15 @@ logger = logging.getLogger(__name__)
 BITS = (2, 3, 4, 5, 6, 8)
 GROUP_SIZES = (32, 64, 128)
 FIXED_MODES = {"mxfp4": (32, 4), "nvfp4": (16, 4), "mxfp8": (32, 8)}  # group, bits
-MOST_ZERO = 0.25  # of a model's bytes: more are told
-PRECISE = "condition_provider."  # small, computed once a session, always float32
+MOST_ZERO = 0.25  # share of a model's bytes: more gives a warning
+PRECISE = "condition_provider."  # small, computed once per session, always float32
 
 
 @dataclass(frozen=True)
 class Choice:
     """How one layer is quantised: ``bits`` a weight, one scale per ``group_size``.
 
-    Raises: ConfigError for what MLX cannot do.
+    Raises: ConfigError for settings that MLX does not support.
     """
 
     group_size: int
@@ -77,18 +77,18 @@ class Choice:
         return cls(group_size or group, bits or width, mode)
 
 
-# What to do with the layer at a path; None leaves it.
+# The quantisation of the layer at a path; None leaves it unquantised.
 Recipe = Callable[[str, nn.Module], Choice | None]
 Progress = Callable[[float], None]
 
 
 @dataclass
 class Quantization:
-    """What was decided for each layer of a model.
+    """The decision for each layer of a model.
 
     Args:
         layers: quantised layers by path.
-        kept: layers that could be quantised in principle and are not, with the reason.
+        kept: layers that could in principle be quantised and are not, with the reason.
     """
 
     layers: dict[str, Choice] = field(default_factory=dict)
@@ -105,13 +105,13 @@ class Quantization:
 
     @property
     def uniform(self) -> Choice | None:
-        """The choice that every layer shares, if they do."""
+        """The choice that all layers share, if they do."""
         choices = set(self.layers.values())
         return choices.pop() if len(choices) == 1 else None
 
 
 def stated_choice(block: Mapping[str, Any], path: str) -> Choice | None:
-    """What a config's ``quantization`` block says of one layer; None if nothing."""
+    """A config's ``quantization`` entry for one layer; None if it has none."""
     own = block.get(path, True)
     if own is False or "bits" not in block:
         return None
@@ -123,16 +123,17 @@ def stated_choice(block: Mapping[str, Any], path: str) -> Choice | None:
 def same(choice: Choice) -> Recipe:
     """The recipe that treats all layers alike.
 
-    But tables are looked up, not multiplied: the floating modes (mxfp4 ...) would give
-    them rows in bfloat16 and no speed, so there they are affine of as many bits.
+    Except for tables, which are looked up, not multiplied: the floating modes (mxfp4
+    ...) would give them bfloat16 rows and no speed, so they become affine with as many
+    bits.
     """
     table = choice if choice.mode == "affine" else Choice(32, choice.bits)
     return lambda _path, layer: choice if isinstance(layer, nn.Linear) else table
 
 
 def plan(lm: nn.Module, recipe: Recipe) -> Quantization:
-    """Decide for every layer; those whose width is not a multiple of the group are
-    kept.
+    """Decide for every layer; those whose width is not a multiple of the group stay
+    unquantised.
 
     Raises: ConfigError if nothing would be quantised.
     """
@@ -183,12 +184,12 @@ def apply(lm: nn.Module, layers: Mapping[str, Choice]) -> None:
 def materialise(
     lm: nn.Module, what: str = "the weights", progress: Progress | None = None
 ) -> None:
-    """Compute lazy parameters layer by layer: no more is held than the model.
+    """Compute lazy parameters layer by layer, holding no more than the model.
 
-    Says so, about ``what``, where a large part of them is zero, as in a file of which
-    only a part was written.
+    If a large part of them is zero, as in a file that was only partly written, a
+    warning about ``what`` says so.
 
-    Raises: CheckpointError, about ``what``, for a parameter that holds NaN.
+    Raises: CheckpointError, about ``what``, for a parameter that contains NaN.
     """
     total, done, empty = sum(w.nbytes for w in _arrays(lm)), 0, 0
     for path, module in lm.named_modules():
@@ -234,11 +235,11 @@ def quantize(
 
     Args:
         bits: 2, 3, 4, 5, 6 or 8; ``group_size`` and ``mode`` as in ``mx.quantize``.
-        recipe: what to do with each layer, instead of the same with all.
-        progress: called with the share that is done, 0 to 1.
+        recipe: how to treat each layer, instead of all alike.
+        progress: called with the share done, 0 to 1.
 
     Returns: what was done, for config.json and for the user.
-    Raises: ConfigError for a quantised model and for what MLX cannot do.
+    Raises: ConfigError for a quantised model, and for what MLX does not support.
     """
     if is_quantized(lm):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The tensors of a language model's files under our names, with its adapters."""
+"""The tensors of a language model's files with our names, and its adapters."""
 
 import logging
 from typing import NamedTuple
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class Beside(NamedTuple):
-    """Adapters that run beside quantised layers: tensors, their factor, in words."""
+    """Adapters that run beside quantised layers: tensors, factor, and a description."""
 
     weights: Weights
     scaling: float
@@ -40,10 +40,10 @@ def read_weights(
     widened: mx.Dtype,
     shapes_only: bool = False,
 ) -> tuple[Weights, Beside]:
-    """The tensors under our names, adapters merged where they can be; still lazy.
+    """The tensors with our names, adapters merged if possible; still lazy.
 
     Args:
-        widened: what int8 ones become.
+        widened: the type that int8 ones become.
     """
     weights: Weights = {}
     for path in info.moshi_weights:
@@ -70,21 +70,21 @@ def read_weights(
 def rename_adapter(
     weights: Weights, cfg: LmConfig, what: str, widened: mx.Dtype = mx.float32
 ) -> Weights:
-    """Tensors of adapters under our names, which those of mlx-lm have already.
+    """Tensors of adapters with our names, which mlx-lm's have already.
 
     Raises: CheckpointError for a tensor that Kyutai's models do not have.
     """
     if is_mlx_lms(weights):
         return from_mlx_lm(weights)
     sets, steps = weight_sets(weights), cfg.depformer.num_slices
-    if sets is not None and 2 * sets != steps:  # some layers' adapters, or all
+    if sets is not None and 2 * sets != steps:  # adapters of some layers, or of all
         sets = None
     weights = own_steps(plain_names(widen_int8(unfrozen(weights), widened)), cfg)
     return remap(weights, pytorch_rules(cfg, sets), what)
 
 
 def share_slices(weights: Weights, cfg: LmConfig) -> Weights:
-    """Let steps of the depth transformer on one weight set share its arrays.
+    """Make steps of the depth transformer with one weight set share its arrays.
 
     MLX files repeat a set for each of its steps; one copy is enough in memory.
     """

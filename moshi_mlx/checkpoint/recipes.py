@@ -1,10 +1,10 @@
-"""Named ways to quantise a model: what each kind of layer gets.
+"""Named ways to quantise a model: the bits of each kind of layer.
 
-``mixed`` spends bits where they help much for what they cost: heads and tables have 8
-bits, attention 5, the rest 4, in groups of 64. Heads, then attention, are the most
-sensitive layers for their size; of a table a step reads one row, so that its bits cost
-no time. Measured on the demo model (docs/performance.md): with no more to read a step
-than q4, a fifth of its divergence in the text and six tenths in the audio.
+``mixed`` spends bits where they help most for their cost: heads and tables have 8 bits,
+attention 5, the rest 4, in groups of 64. Heads, then attention, are the most sensitive
+layers for their size. Of a table, a step reads only one row, so its bits cost no time.
+Measured on the demo model (docs/performance.md): it reads no more per step than q4, and
+has a fifth of its divergence in the text and six tenths in the audio.
 """
 
 import re
@@ -16,7 +16,7 @@ from ..errors import ConfigError
 from .kinds import ModelKind
 from .quantize import BITS, FIXED_MODES, Choice, Recipe, same
 
-KINDS = {  # kind of layer: how its path looks
+KINDS = {  # kind of layer: a pattern for its path
     "text embedding": r"text_emb(\..+)?",
     "audio embeddings": r"audio_embs\..+",
     "attention in": r"transformer(\.layers\.\d+)?\.(self|cross)_att\w+\.in_proj",
@@ -32,7 +32,7 @@ KINDS = {  # kind of layer: how its path looks
     "depth feed-forward out": r"depformer\..+gating\.linear(_out|2)",
     "depth heads": r"depformer\.slices\.\d+\.linear_out",
 }
-MIXED_BITS = {  # 4 for the others
+MIXED_BITS = {  # 4 for other layers
     "text head": 8,
     "depth heads": 8,
     "text embedding": 8,
@@ -42,7 +42,7 @@ MIXED_BITS = {  # 4 for the others
     "attention out": 5,
 }
 NAME = re.compile(r"q(?P<bits>[2-8])(g(?P<group>\d+))?(d(?P<depth>[2-8]))?")
-PERSONA = "q4d8"  # what PersonaPlex gets: below 8 bits its depth transformer garbles
+PERSONA = "q4d8"  # PersonaPlex's default: below 8 bits its depth transformer garbles
 
 
 def kind_of(path: str) -> str:
@@ -52,7 +52,7 @@ def kind_of(path: str) -> str:
 
 
 def recipe_named(name: str) -> Recipe:
-    """The recipe of a name: ``mixed``, ``q4``, ``q6g128``, ``q4d8``, ``mxfp4`` ...
+    """The recipe with a name: ``mixed``, ``q4``, ``q6g128``, ``q4d8``, ``mxfp4`` ...
 
     Raises: ConfigError for an unknown name.
     """
@@ -74,13 +74,13 @@ def recipe_named(name: str) -> Recipe:
 
 
 def while_loading(kind: ModelKind, bits: int) -> Recipe:
-    """What a model is quantised to that is loaded in so many bits."""
+    """The recipe for a model that is loaded in this many bits."""
     garbled = kind.takes_persona and bits < 8
     return recipe_named(f"q{bits}d8") if garbled else same(Choice.of(bits))
 
 
 def _apart(choice: Choice, depth: Choice) -> Recipe:
-    """The same for all layers, and another for those of the depth transformer."""
+    """One choice for all layers, except those of the depth transformer."""
 
     def recipe(path: str, layer: nn.Module) -> Choice:
         chosen = depth if path.startswith("depformer.") else choice
@@ -91,11 +91,11 @@ def _apart(choice: Choice, depth: Choice) -> Recipe:
 
 
 def mixed(path: str, layer: nn.Module) -> Choice:
-    """``MIXED_BITS`` in groups of 64; of 32 where a width does not divide by 64."""
+    """``MIXED_BITS`` in groups of 64; of 32 if a width is not a multiple of 64."""
     group = 32 if layer["weight"].shape[-1] % 64 else 64
     return Choice(group, MIXED_BITS.get(kind_of(path), 4))
 
 
 def only(kind: str, choice: Choice) -> Recipe:
-    """Quantise one kind of layer, to see how much hangs on it."""
+    """Quantise one kind of layer, to see how much depends on it."""
     return lambda path, _layer: choice if kind_of(path) == kind else None

@@ -1,4 +1,4 @@
-"""Several adapters over one model, of which each conversation may have another."""
+"""Several adapters over one model; each conversation may have its own."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,10 +18,10 @@ CONDITIONS = "condition_provider."
 
 
 def attach_rows(lm: Lm, adapters: Sequence[Adapters]) -> None:
-    """Let adapters run beside a model's layers, chosen for each row of a batch.
+    """Run adapters beside a model's layers, chosen for each row of a batch.
 
-    The weights stay as they are, and are there once. Number n of ``RowChoice`` is the
-    n-th of ``adapters``, counted from 1. One of a smaller rank is filled up with zeros.
+    The weights stay as they are, and exist once. Number n of ``RowChoice`` is the n-th
+    of ``adapters``, counted from 1. Adapters with a smaller rank are padded with zeros.
 
     Raises: CheckpointError for an adapter that does not fit the model, and for one that
         changes more than linear layers.
@@ -43,7 +43,7 @@ def attach_rows(lm: Lm, adapters: Sequence[Adapters]) -> None:
 
 
 def _halves(one: Adapters, layers: Mapping[str, nn.Module]) -> dict[str, Halves]:
-    """The halves of an adapter by the layer's path, checked."""
+    """The two matrices of an adapter by the layer's path, checked."""
     whole, halves = split_adapters(one.weights)
     if whole:
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""Write a checkpoint folder that loads again: MLX safetensors and config.json."""
+"""Write a checkpoint folder that can be loaded again: safetensors and config.json."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from .eos import as_stored
 from .info import LM_NAMES
 from .quantize import Choice, describe
 
-# Keys that describe the files that were read, not those that are written.
+# Keys about the files that were read, not those that are written.
 SOURCE_KEYS = {
     *("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name", "lora_name"),
     *("lora", "lora_rank", "lora_scaling", "quantize", "quantization"),
@@ -47,15 +47,15 @@ def save(
     names: Callable[[Weights], Weights] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Save a language model, plain or quantised, with what belongs to it.
+    """Save a language model, plain or quantised, with everything that belongs to it.
 
-    Load with ``as_stored=True`` what is to be saved in the file's own precision.
+    To save a model in the file's own precision, load it with ``as_stored=True``.
 
     Args:
-        config: the config.json that the model was built from; what it says of files,
-            adapters and quantisation is replaced.
-        mimi: the codec: a file, which is copied; tensors, which are saved as they
-            are; or a model, which is saved in ``mimi_dtype``.
+        config: the config.json that the model was built from; its entries about files,
+            adapters and quantisation are replaced.
+        mimi: the codec: a file, which is copied; tensors, which are saved as they are;
+            or a model, which is saved in ``mimi_dtype``.
         mimi_config: the codec's configuration, if it is not Kyutai's released Mimi.
         tokenizer: file to copy.
         image_encoder: saved beside the language model, in the same file.
@@ -99,10 +99,10 @@ def check_free(
 
     Args:
         overwrite: a checkpoint that is there may be replaced.
-        source: the folder that is read meanwhile.
+        source: the folder that is being read.
 
-    Raises: CheckpointError if one would be overwritten unasked, if ``folder`` is
-        the source, a file, or lies where nothing can be made.
+    Raises: CheckpointError if an existing one would be overwritten, or if ``folder`` is
+        the source, a file, or in a place that cannot be written.
     """
     if source is not None and folder.resolve() == source.resolve():
         raise CheckpointError(
@@ -125,16 +125,17 @@ def check_free(
 
 @contextmanager
 def _whole_or_nothing(folder: Path, weights: str) -> Iterator[Path]:
-    """A folder to write into, whose files are moved to ``folder`` if all went well.
+    """A folder to write into; its files are moved to ``folder`` if everything went
+    well.
 
-    A replaced checkpoint loses its config.json first, and the new one comes last: at no
-    time does a config.json describe another checkpoint's weights. Old weights under
-    another name than ``weights`` are deleted.
+    A replaced checkpoint loses its config.json first, and the new one comes last: a
+    config.json never describes another checkpoint's weights. Old weights under another
+    name than ``weights`` are deleted.
     """
     begun, config = folder / ".part", folder / CONFIG_NAME
     above = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        old = _weights_in(folder, begun / REPLACED)  # of a run that was ended
+        old = _weights_in(folder, begun / REPLACED)  # left by an interrupted run
         shutil.rmtree(begun, ignore_errors=True)
         begun.mkdir(parents=True)
         yield begun
@@ -158,7 +159,7 @@ def _whole_or_nothing(folder: Path, weights: str) -> Iterator[Path]:
 
 
 def _weights_in(folder: Path, config: Path) -> list[str]:
-    """Files of weights in a folder that a config.json, if it is there, describes."""
+    """Files of weights in a folder that a config.json describes, if it is there."""
     if not config.is_file():
         return []
     named = read_json(config).get("moshi_name")
@@ -168,7 +169,7 @@ def _weights_in(folder: Path, config: Path) -> list[str]:
 
 def _save_mimi(folder: Path, mimi: Path | Mimi | Weights, dtype: mx.Dtype) -> str:
     if isinstance(mimi, Path):
-        read_header(mimi)  # what is copied is weights, not any file
+        read_header(mimi)  # only weights are copied, not any file
         return _copy(folder, mimi)
     if isinstance(mimi, Mimi):
         weights: Weights = dict(tree_flatten(mimi.parameters()))
@@ -200,7 +201,7 @@ def _write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def check_space(folder: Path, size: int) -> None:
-    """Raise a CheckpointError where a disk lacks the room for so many bytes."""
+    """Raise a CheckpointError if a disk lacks the room for this many bytes."""
     free = shutil.disk_usage(folder).free
     if free < size:
         raise CheckpointError(

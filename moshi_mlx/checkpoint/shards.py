@@ -1,4 +1,4 @@
-"""Weights in several files: with an index that names them, or by their own names."""
+"""Weights in several files: listed in an index, or recognised by their names."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 
 
 def parts_of_index(index: Path) -> list[str]:
-    """The files that an index of weights in several parts names."""
+    """The files that an index of weights in several parts lists."""
     table = read_json(index).get("weight_map")
     names = list(table.values()) if isinstance(table, dict) else []
     if not names or not all(isinstance(name, str) for name in names):
@@ -23,7 +23,7 @@ def parts_of_index(index: Path) -> list[str]:
 
 
 def shards_of(folder: Path) -> list[Path]:
-    """Weights in several files without an index, where all of them are there.
+    """Weights in several files without an index, if all of them are there.
 
     Raises: CheckpointError if one is missing.
     """
@@ -43,5 +43,5 @@ def shards_of(folder: Path) -> list[Path]:
 
 
 def pickled(folder: Path) -> Path | None:
-    """A file of a folder whose name is that of pickled weights."""
+    """A file in a folder that is named like pickled weights."""
     return next((p for p in sorted(folder.iterdir()) if p.suffix in PICKLES), None)

@@ -30,7 +30,7 @@ class Source:
 
     Attributes:
         config: the file that describes the model. A folder may hold a family: several
-            models over one codec and one tokenizer, Moshi's config.json beside stt.json
+            models with one codec and one tokenizer, Moshi's config.json beside stt.json
             and tts.json.
     """
 
@@ -75,9 +75,9 @@ class Source:
         return None
 
     def sibling(self, kind: str) -> "Source":
-        """The model of a kind ("stt", "tts") in a family's folder.
+        """A family's model of a kind ("stt", "tts").
 
-        Itself if there is none, or if it already is one of a family.
+        If there is none, or this is one of a family already, the result is this one.
         """
         file = f"{kind}.json"
         if self.folder is None or self.config != CONFIG:
@@ -88,7 +88,7 @@ class Source:
         """The first of the files that is on this machine already.
 
         Args:
-            given: the file that the user named instead.
+            given: a file that the user gave instead.
         """
         if given is not None:
             path = Path(str(given).removeprefix("file://")).expanduser()
@@ -130,7 +130,7 @@ class Source:
 
 
 def _of_the_web(name: str, match: re.Match[str], revision: str | None) -> Source:
-    """The repository that an address of the hub's pages means."""
+    """The repository that the address of a page on the hub means."""
     host, path = match.groups()
     own = urlsplit(os.environ.get("HF_ENDPOINT", "")).hostname
     if host not in (*_HOSTS, own) or not (page := _PAGE.match(path)):
@@ -157,10 +157,10 @@ def _snapshot(folder: Path) -> Path:
 
 
 def stays_inside(filename: str) -> bool:
-    """Whether a name that a checkpoint gives means a file of its own, or of the hub.
+    """Whether a name in a checkpoint means a file of its own, or of the hub.
 
     What a config.json from the hub names is read, copied by ``convert`` and may be
-    uploaded: an absolute path, ``..`` or ``file://`` would take the user's own files.
+    uploaded: an absolute path, ``..`` or ``file://`` would expose the user's own files.
     """
     path = filename.removeprefix(HUB)
     there = PureWindowsPath(path)  # knows both slashes and drive letters

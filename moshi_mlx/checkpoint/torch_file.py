@@ -1,9 +1,10 @@
-"""Tensors out of the files that ``torch.save`` writes, without running a pickle.
+"""Tensors from files written by ``torch.save``, without running a pickle.
 
-Such a file is a zip archive: a pickle that describes a tree of containers, and beside
-it the numbers of each tensor. A pickle is a program, and Python's own reader would run
-whatever it asks for. This one knows the two dozen instructions that ``torch.save`` uses
-for dicts, lists, tuples, strings, numbers and tensors, and refuses all others.
+Such a file is a zip archive: a pickle that describes a tree of containers, and the
+numbers of each tensor beside it. A pickle is a program, and Python's own reader would
+run whatever it asks for. This reader knows the two dozen instructions that
+``torch.save`` uses for dicts, lists, tuples, strings, numbers and tensors, and refuses
+all others.
 
 NVIDIA ships PersonaPlex's voices in this form; weights are never read from it.
 Source of the format: pytorch, torch/serialization.py (version 3).
@@ -27,7 +28,7 @@ MAX_FILE = 64 * 2**20  # bytes; a voice has half a megabyte
 MAX_PICKLE = 2**20
 MAX_RANK = 16
 STORAGES: dict[str, tuple[type[np.generic], mx.Dtype | None]] = {
-    "BFloat16Storage": (np.uint16, mx.bfloat16),  # NumPy has no such type: bits
+    "BFloat16Storage": (np.uint16, mx.bfloat16),  # NumPy has no such type: raw bits
     "HalfStorage": (np.float16, None),
     "FloatStorage": (np.float32, None),
     "LongStorage": (np.int64, None),
@@ -56,10 +57,11 @@ class _Storage:
 
 
 def read_torch(path: str | Path, data: bytes | None = None) -> Any:
-    """What a file of ``torch.save`` holds: containers, strings, numbers and MLX arrays.
+    """The content of a ``torch.save`` file: containers, strings, numbers and MLX
+    arrays.
 
     Args:
-        data: its bytes, if it is not a file of its own; ``path`` is then its name.
+        data: its bytes, if it is not a separate file; ``path`` is then its name.
 
     Raises: CheckpointError if the file holds anything else, is damaged or missing.
     """
@@ -92,7 +94,7 @@ def _words(error: Exception) -> str:
 def _members(archive: zipfile.ZipFile) -> dict[str, bytes]:
     """The members of an archive without its folder's name."""
     members: dict[str, bytes] = {}
-    # Members may lie over each other, so that a small file holds many large ones.
+    # Members may overlap, so that a small file holds many large ones.
     if sum(entry.file_size for entry in archive.infolist()) > MAX_FILE:
         raise ValueError(f"its members have more than {MAX_FILE >> 20} MiB")
     for entry in archive.infolist():
@@ -179,7 +181,7 @@ class _Reader:
         _of(list, self._stack[-1]).extend(values)
 
     def _taken(self, count: int) -> list[Any]:
-        """The topmost values, which leave the stack."""
+        """The topmost values, removed from the stack."""
         found = self._stack[-count:]
         if len(found) < count or any(value is _MARK for value in found):
             raise ValueError("its pickle takes what is not there")
@@ -187,7 +189,8 @@ class _Reader:
         return found
 
     def _since_mark(self) -> list[Any]:
-        """The values above the topmost mark, which leave the stack with it."""
+        """The values above the topmost mark, removed from the stack together with
+        it."""
         for index in range(len(self._stack) - 1, -1, -1):
             if self._stack[index] is _MARK:
                 found = self._stack[index + 1 :]
@@ -214,7 +217,7 @@ class _Reader:
 
 
 def _check(value: Any) -> None:
-    """Raise ValueError where a tree holds anything but values."""
+    """Raise a ValueError if a tree contains anything but values."""
     waiting, seen = [value], set()
     while waiting:
         one = waiting.pop()
@@ -232,14 +235,14 @@ def _check(value: Any) -> None:
 
 
 def _of(kind: type, value: Any) -> Any:
-    """The value, which must be of a kind."""
+    """The value, which must have a certain type."""
     if not isinstance(value, kind):
         raise ValueError(f"its pickle takes a {type(value).__name__} for another kind")
     return value
 
 
 def _made(what: _Name, arguments: tuple[Any, ...]) -> Any:
-    """What a call of one of the two known functions gives."""
+    """The result of calling one of the two known functions."""
     if what.name == ORDERED and not arguments:
         return {}
     if what.name == TENSOR:

@@ -1,10 +1,10 @@
-"""Moshi and speech to text as the transformers library saves them, in Kyutai's words.
+"""Moshi and speech to text as the transformers library saves them, in Kyutai's form.
 
-The library splits the projections of queries, keys and values; where positions are
-rotated it orders the rows of the first two by halves instead of pairs. The depth
+The library splits the projections of queries, keys and values. If positions are
+rotated, it orders the rows of the first two by halves instead of pairs. The depth
 transformer's matrices, one per codebook, are stacked on a first axis. Speech to text
-has one table for text and all codebooks, and a row of zeros at the end of it and of the
-head. The codec lies in the same files.
+has one table for text and all codebooks, with a row of zeros at its end and at the
+head's end. The codec is in the same files.
 Source: huggingface/transformers, models/moshi and models/kyutai_speech_to_text.
 """
 
@@ -23,7 +23,8 @@ from ..utils.remap import Rule, remap
 from ..utils.tensor_files import Weights
 
 NORMS = {1e-8: "rms_norm_f32", 1e-5: "rms_norm"}
-# What the released speech-to-text models are told apart by: the size of their text.
+# The released speech-to-text models, distinguished by the size of their text
+# vocabulary.
 STT_RELEASED: dict[int, dict[str, Any]] = {
     4000: {
         "tokenizer_name": "hf://kyutai/stt-2.6b-en/tokenizer_en_audio_4000.model",
@@ -48,9 +49,9 @@ STACKED = re.compile(  # one matrix per codebook
 
 
 def moshi_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """config.json of a ``MoshiForConditionalGeneration`` as Kyutai would write it.
+    """The config.json of a ``MoshiForConditionalGeneration`` as Kyutai would write it.
 
-    Raises: ConfigError for what is missing or cannot be.
+    Raises: ConfigError for missing or invalid values.
     """
     depth = config.get("depth_decoder_config")
     if not isinstance(depth, Mapping):
@@ -79,17 +80,17 @@ def moshi_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stt_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """config.json of a ``KyutaiSpeechToTextForConditionalGeneration`` likewise.
+    """The config.json of a ``KyutaiSpeechToTextForConditionalGeneration``, likewise.
 
-    How long the silence around a recording is stands in another of the library's files
-    (preprocessor_config.json); here the released models' values are taken.
+    The length of the silence around a recording is in another of the library's files
+    (preprocessor_config.json); here the released models' values are used.
     """
     heard, text = _count(config, "num_codebooks"), _count(config, "vocab_size") - 1
     main = _main_stack(config)
     return {
         "model_type": "stt",
         **main,
-        "depformer_dim": main["dim"],  # of no depth step
+        "depformer_dim": main["dim"],  # there is no depth step
         "text_card": text,
         "card": _count(config, "codebook_vocab_size") - 1,
         "n_q": heard,
@@ -158,7 +159,7 @@ def _activation(config: Mapping[str, Any]) -> Any:
 def _feedforward(width: int, config: Mapping[str, Any]) -> int:
     """Kyutai's ``dim_feedforward`` for ``ffn_dim``, which is twice the inner width.
 
-    Kyutai takes two thirds of it, but 21/8 of the width where it is 4 times that.
+    Kyutai takes two thirds of it, but 21/8 of the width if it is 4 times that.
     """
     inner, odd = divmod(_count(config, "ffn_dim"), 2)
     for wanted in (-(-3 * inner // 2), -(-3 * inner // 2) + 1):
@@ -179,7 +180,7 @@ def _scale(width: int, feedforward: int) -> float:
 
 
 def rename_moshi(weights: Weights, cfg: LmConfig, what: str) -> Weights:
-    """Tensors of a ``MoshiForConditionalGeneration`` under Kyutai's PyTorch names."""
+    """Tensors of a ``MoshiForConditionalGeneration`` with Kyutai's PyTorch names."""
     own = cfg.generated_codebooks
     stacked = {
         "input_projections": "depformer_in.{k}",

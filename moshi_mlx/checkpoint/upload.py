@@ -9,7 +9,7 @@ LOGIN = "run 'hf auth login' with a token that may write, or set HF_TOKEN"
 
 
 def check_repo_name(repo: str) -> None:
-    """Raise a CheckpointError for what cannot be a repository's name."""
+    """Raise a CheckpointError for an invalid name of a repository."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
         raise CheckpointError(f"{repo!r} is not a hub repository: write OWNER/NAME.")
 
@@ -44,7 +44,7 @@ def upload(folder: Path, repo: str, *, private: bool = False) -> str:
 
 
 def _explain(error: Exception, repo: str) -> str | None:
-    """What became of an upload; None for an error that is not the hub's."""
+    """The sentence for a failed upload; None for an error that is not the hub's."""
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
     if isinstance(error, LocalTokenNotFoundError):

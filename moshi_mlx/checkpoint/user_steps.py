@@ -2,7 +2,7 @@
 
 It trains the depth transformer to predict the user's codes too, so that a recording
 teaches twice. In a conversation those are heard, not predicted: the steps are left out
-here, as the trainer's own ``clean_moshi`` leaves them out. Its unfinished folders write
+here, as the trainer's own ``clean_moshi`` does. Its unfinished folders write
 ``linear_in_weight`` for ``linear_in.weight``.
 Source: nu-dialogue/moshi-finetune, tools/clean_moshi.py at 3879d29.
 """
@@ -40,14 +40,14 @@ def heard_config(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain_names(weights: Mapping[str, mx.array]) -> Weights:
-    """Names of an unfinished folder as those of a plain PyTorch file."""
+    """The names of an unfinished folder as those of a plain PyTorch file."""
     return {re.sub(f"^{EXPOSED}$", r"\1.weight", k): w for k, w in weights.items()}
 
 
 def own_steps(weights: Weights, cfg: LmConfig) -> Weights:
     """A PyTorch file's tensors without the depth steps of the user's streams.
 
-    Only where the file has a step for each stream and the config half as many, and the
+    Only if the file has a step for each stream and the config half as many, and the
     model does not foresee the user (PersonaPlex keeps all its steps).
     """
     own, held = cfg.generated_codebooks, weight_sets(weights)

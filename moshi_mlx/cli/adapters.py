@@ -12,16 +12,17 @@ _NAME = re.compile(r"[\w.-]{1,40}")
 
 @dataclass(frozen=True)
 class GivenAdapters:
-    """One adapter for all conversations, or several by name of which each chooses."""
+    """One adapter for all conversations, or several by name, from which each
+    chooses."""
 
     single: Path | None = None
     named: dict[str, Path] = field(default_factory=dict)
 
 
 def read_adapters(given: Sequence[str]) -> GivenAdapters:
-    """What ``--adapter PATH``, or ``--adapter NAME=PATH`` several times, says.
+    """The adapters of ``--adapter PATH``, or of several ``--adapter NAME=PATH``.
 
-    Raises: ConfigError for a name that is none or was given twice, and for several
+    Raises: ConfigError for a name that is invalid or given twice, and for several
         adapters of which one has no name.
     """
     named: dict[str, Path] = {}

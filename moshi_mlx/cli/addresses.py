@@ -1,17 +1,17 @@
-"""Where a server is reached, in words for people."""
+"""The addresses of a server, in words for people."""
 
 from collections.abc import Sequence
 from urllib.parse import quote
 
 
 class Addresses:
-    """Where the server is reached, for people.
+    """The addresses of a server, for people.
 
     Args:
-        host: what it is bound to.
-        secure: whether it speaks TLS.
-        token: needed, or None.
-        fingerprint: of a certificate that nobody has signed.
+        host: the address that it is bound to.
+        secure: whether it uses TLS.
+        token: the token that clients need, or None.
+        fingerprint: of a self-signed certificate.
     """
 
     def __init__(self, host: str, secure: bool, token: str | None, fingerprint: str):
@@ -19,7 +19,7 @@ class Addresses:
         self.token, self.fingerprint = token, fingerprint
 
     def urls(self, port: int) -> list[str]:
-        """Addresses of the page, the one for this machine's own browser first."""
+        """Addresses of the page, first the one for this machine's own browser."""
         from ..serve.gate.tls import own_addresses
 
         everywhere = self.host in ("0.0.0.0", "::", "")
@@ -30,10 +30,10 @@ class Addresses:
         return [f"{scheme}://{h}:{port}{query}" for h in bracketed]
 
     def words(self, port: int, served: Sequence[str] = ()) -> str:
-        """What is printed when the server runs.
+        """The lines to print when the server runs.
 
         Args:
-            served: lines about what there is.
+            served: lines about what it serves.
         """
         from ..serve.gate.security import is_local
 

@@ -99,7 +99,7 @@ def annotate(
 
 
 def _told(done: "work.CheckedRecording") -> None:
-    """A line for each recording; what is dropped or odd goes to standard error."""
+    """A line for each recording; dropped and odd ones go to standard error."""
     if done.dropped:
         reason = done.dropped.rstrip(".")
         print(make_log("warning", f"{done.path}: dropped, {reason}"), file=sys.stderr)

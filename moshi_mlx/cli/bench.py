@@ -260,7 +260,7 @@ def bench_tasks(
     """Time models that listen, speak, translate or write.
 
     Args:
-        steps: how many, and whether to go on for an hour.
+        steps: number of steps, and whether to run for an hour of sound.
     """
     from ..bench.family import HEAD, memory_line, row, run_tasks
     from ..bench.machine import machine
@@ -285,7 +285,7 @@ def bench_tasks(
 
 
 def _several(text: str, name: str, known: list[str] | None) -> list[str]:
-    """The parts of a list with commas.
+    """The parts of a comma-separated list.
 
     Raises: ConfigError for one that is not ``known``.
     """
@@ -310,7 +310,7 @@ def _count(text: str, name: str = "batch") -> int:
 
 
 def as_json(outcome: "SweepOutcome") -> dict[str, Any]:
-    """Everything that was measured, with the machine."""
+    """All measurements, with the machine."""
     from ..bench.machine import machine
 
     return {

@@ -1,4 +1,5 @@
-"""`moshi-mlx bench --live`: a conversation's delay and cost, on the devices at hand."""
+"""`moshi-mlx bench --live`: a conversation's delay and cost, on this machine's
+devices."""
 
 import json
 from typing import TYPE_CHECKING
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
 def bench_live(
     name: str, codec: str, seconds: float, soak_s: float, as_json: bool
 ) -> None:
-    """Time a conversation with a model; nothing is recorded and nothing heard.
+    """Time a conversation with a model; nothing is recorded or played.
 
     Args:
-        seconds: of each measurement.
-        soak_s: of a long conversation after that, 0 for none.
+        seconds: length of each measurement.
+        soak_s: length of a long conversation after that, 0 for none.
 
     Raises: AudioError if there is no microphone or no loudspeaker.
     """
@@ -33,7 +34,7 @@ def bench_live(
 
     sound = SoundOptions()
     with quiet_c_libraries():
-        check_devices(sound)  # said before anything is loaded
+        check_devices(sound)  # before anything is loaded
         thread = model_thread()
         with status(f"loading {name}"):
             moshi = thread.run(Loader(name, codec, {"bits": None}))

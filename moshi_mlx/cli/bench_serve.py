@@ -13,13 +13,13 @@ def bench_serve(
     counts: Sequence[int],
     as_json: bool,
 ) -> None:
-    """Print what clients wait for a reply, their first sound, and their final word.
+    """Print how long clients wait for a reply, a first sound, and a final word.
 
     Args:
         model: a Moshi, and the models that come with it.
         models: the model that listens, the one that speaks, and where its voices are;
             the family's by default.
-        counts: how many clients ask at once.
+        counts: numbers of clients that ask at once.
 
     Raises: ConfigError if there is nothing to measure.
     """

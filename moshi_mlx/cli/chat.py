@@ -29,7 +29,7 @@ moshi-mlx chat --image dog.jpg
 moshi-mlx chat --list-devices
 moshi-mlx chat --microphone "MacBook Pro" --speaker 3 --record talks
 """
-_TRACE_EVENTS = 200_000  # the newest, about an hour of frames
+_TRACE_EVENTS = 200_000  # the newest ones, about an hour of frames
 _SOUND_PANEL = "Sound"
 _FILES_PANEL = "Recording"
 
@@ -196,7 +196,7 @@ def chat(
             *(microphone, speaker, aec, half_duplex, noise_suppression, gain_control),
             buffer_ms=device_buffer,
         )
-        # Said before gigabytes are loaded.
+        # Checked before gigabytes are loaded.
         check_outputs(None, {"--trace": trace, "--save-state": save_state})
         if record is not None:
             from ..audio.files import make_folder
@@ -205,7 +205,7 @@ def chat(
         engine = codec.value if codec else None
         resuming = Resuming(resume, save_state, engine, say_first)
         if resuming.wanted:
-            engine = "native"  # rust would be used where only that is fast enough
+            engine = "native"  # rust is used if only that is fast enough
         seen = read_image(image)
         check_devices(sound)
         name, bits = choose_moshi(model, quantized, image, persona, voice)

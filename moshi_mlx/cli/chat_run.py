@@ -1,4 +1,4 @@
-"""What `moshi-mlx chat` does once its options are read: load, talk, sum up."""
+"""The work of `moshi-mlx chat` once its options are read: load, talk, sum up."""
 
 import sys
 from collections.abc import Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Loader:
-    """Loads and times the model, on the model thread; keeps what to tell the user."""
+    """Loads and times the model, on the model thread; keeps messages for the user."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Which Apple chips a model's reading leaves live, for people: in lines, or in full."""
+"""Which Apple chips can run a model live, for people: in lines, or as a table."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ VERDICTS = {"yes": "fast enough", "tight": "tight (over 70 %)", "no": "too slow"
 
 
 def summary(rows: Rows) -> "Table":
-    """A line for each verdict that chips got."""
+    """A line for each verdict that occurs."""
     from rich.table import Table
 
     lines = Table.grid(padding=(0, 2))
@@ -24,9 +24,9 @@ def summary(rows: Rows) -> "Table":
 
 
 def names_of(rows: Rows, verdict: str) -> list[str]:
-    """Chips of a verdict; the versions of one that agree are named once.
+    """Chips with a verdict; variants of a chip that agree are named once.
 
-    Returns ["all"] where every chip got it.
+    Returns ["all"] if every chip has it.
     """
     mine = [row["chip"] for row in rows if row["live"] == verdict]
     if len(mine) == len(rows):
@@ -39,12 +39,12 @@ def names_of(rows: Rows, verdict: str) -> list[str]:
 
 
 def _family(chip: str) -> str:
-    """ "M3 Max" of "M3 Max (30-core GPU)"."""
+    """ "M3 Max" for "M3 Max (30-core GPU)"."""
     return chip.split(" (")[0]
 
 
 def table(rows: Rows) -> "Table":
-    """Every chip, with its bandwidth and who published it."""
+    """Every chip, with its bandwidth and the source of the figure."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 

@@ -23,7 +23,7 @@ DEFAULT_CODEC_REPO = "kyutai/mimi"
 
 
 class Action(str, Enum):
-    """Which way."""
+    """The direction."""
 
     to_codes = "encode"  # ``encode`` is a method of str
     to_sound = "decode"
@@ -141,7 +141,7 @@ def _encode(
     from ..audio.long import open_sound
     from ..engines.codec.files import CodeFile, write_codes
 
-    heard = open_sound(file, mimi.sample_rate)  # of any length
+    heard = open_sound(file, mimi.sample_rate)  # reads sound of any length
     codes = mimi.encode(heard, count)
     held = CodeFile(codes, mimi.sample_rate, mimi.frame_rate, len(heard))
     write_codes(path, held)

@@ -34,7 +34,11 @@ def complete(
     steps: Annotated[
         int,
         typer.Option(
-            "--steps", "--nsteps", metavar="N", min=1, help="Most tokens to write."
+            "--steps",
+            "--nsteps",
+            metavar="N",
+            min=1,
+            help="Maximum number of tokens to write.",
         ),
     ] = 100,
     model: options.TextModel = None,

@@ -1,4 +1,4 @@
-"""What a terminal shows: log lines, flowing text in a frame, progress.
+"""Output on a terminal: log lines, flowing text in a frame, progress.
 
 ``make_log``, ``Printer`` and ``RawPrinter`` keep the signatures of moshi_mlx 0.3.0.
 """
@@ -26,12 +26,13 @@ def colorize(text: str, color: str) -> str:
 
 
 def use_color(stream: TextIO) -> bool:
-    """Whether colour belongs on ``stream``: a terminal, and nobody said NO_COLOR."""
+    """Whether to use colour on ``stream``: it is a terminal, and NO_COLOR is not
+    set."""
     return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
 def make_log(level: str, msg: str, stream: TextIO | None = None) -> str:
-    """One log line, with its level in colour where ``stream`` (stderr) shows colour.
+    """One log line; its level has a colour if ``stream`` (stderr) shows colour.
 
     Args:
         level: info, warning or error.
@@ -53,7 +54,7 @@ class _LogLines(logging.Handler):
 
 
 def log_to_stderr(level: int = logging.WARNING) -> None:
-    """Show what the library logs as lines of ours; a second call sets the level."""
+    """Show the library's log as lines of ours; a second call sets the level."""
     logger = logging.getLogger(__name__.split(".")[0])
     logger.setLevel(level)
     if not any(isinstance(handler, _LogLines) for handler in logger.handlers):
@@ -158,7 +159,7 @@ class Printer:
             self._pending_shown = False
 
     def _wrap(self, token: str) -> str:
-        """End the line; returns what of the word in progress goes to the next."""
+        """End the line; returns the part of the current word that goes to the next."""
         word = token
         if not token.startswith(" "):
             kept = self._without_last_word()
@@ -176,7 +177,7 @@ class Printer:
         return word.lstrip(" ")
 
     def _without_last_word(self) -> int | None:
-        """How many pieces stand before the unfinished word; None if it fills the line.
+        """The number of pieces before the unfinished word; None if it fills the line.
 
         A coloured piece is a mark, never a part of a word.
         """
@@ -194,7 +195,7 @@ AnyPrinter = Printer | RawPrinter
 
 @contextmanager
 def status(message: str) -> Iterator[None]:
-    """A spinner on stderr while something of unknown length goes on; terminals only.
+    """A spinner on stderr during something of unknown length; terminals only.
 
     It also says what the first start on a machine compiles.
     """
@@ -211,11 +212,11 @@ def status(message: str) -> Iterator[None]:
 
 @contextmanager
 def progress(message: str, total: float) -> Iterator[Callable[[float], None]]:
-    """A bar on stderr (terminals only); yields a function that takes what was done.
+    """A bar on stderr (terminals only); yields a function that takes the amount done.
 
     Args:
         message: what is going on.
-        total: how much there is to do, in any unit.
+        total: the total amount, in any unit.
     """
     from rich.console import Console
     from rich.progress import Progress

@@ -21,7 +21,7 @@ moshi-mlx convert my-moshi-mlx my-moshi-torch --format pytorch
 
 
 class Precision(str, Enum):
-    """What numbers can be stored in."""
+    """The number types for storage."""
 
     bfloat16 = "bfloat16"
     float16 = "float16"
@@ -29,7 +29,7 @@ class Precision(str, Enum):
 
 
 class Names(str, Enum):
-    """Whose names the tensors can have."""
+    """The naming schemes of tensors."""
 
     mlx = "mlx"
     pytorch = "pytorch"
@@ -108,7 +108,7 @@ def convert(
     out = out.expanduser()
     check_free(out, overwrite, found.source.folder)
     lm = open_lm(found, as_stored=True)
-    load_tokenizer(found)  # what is copied is a tokenizer, not any file
+    load_tokenizer(found)  # only a tokenizer is copied, not any file
     if dtype is not None:
         lm.set_dtype(getattr(mx, dtype.value))
     codec, codec_config = codec_to_save(found)

@@ -1,10 +1,10 @@
-"""What microphones and loudspeakers there are, for people."""
+"""The microphones and loudspeakers of this machine, for people."""
 
 from ..errors import AudioError
 
 
 def print_devices() -> None:
-    """A table of what can be chosen.
+    """A table of the devices.
 
     Raises: AudioError if there is no microphone, or no loudspeaker.
     """

@@ -24,7 +24,7 @@ WHAT, HOW, RUN = "What is trained", "How it is trained", "The run"
 
 
 class FineTuneType(str, Enum):
-    """What of a model is trained."""
+    """What to train of a model."""
 
     lora = "lora"
     full = "full"
@@ -206,7 +206,7 @@ def finetune(
             HOW,
             "--val-batches",
             metavar="N",
-            help="Most batches of an evaluation; -1 for all. Default: 25.",
+            help="Maximum number of batches per evaluation; -1 for all. Default: 25.",
         ),
     ] = None,
     steps_per_eval: Annotated[
@@ -294,7 +294,7 @@ def finetune(
 
 
 def train(settings: "TrainSettings", files: dict[str, str], resume: bool) -> None:
-    """Load, estimate, train, and say what came of it."""
+    """Load, estimate, train, and report the results."""
     from ..finetune.estimate import estimate
     from ..finetune.prepare import prepare
     from .finetune_report import take_samples, write_report

@@ -1,4 +1,4 @@
-"""What `finetune` prints while it trains."""
+"""The output of `finetune` while it trains."""
 
 import time
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ class Printed:
     """Prints lines of metrics.jsonl for people, one for several steps.
 
     Args:
-        quiet: print nothing, as all processes but the first.
+        quiet: print nothing, for all processes except the first.
     """
 
     def __init__(self, settings: "TrainSettings", quiet: bool = False):
@@ -25,7 +25,7 @@ class Printed:
         self._since = time.perf_counter()
 
     def begin(self, prepared: "PreparedTraining", needs: "Estimate") -> None:
-        """Say what is trained, on what, and what it takes."""
+        """Print what is trained, on what, and the resources that it takes."""
         from ..finetune.estimate import seconds
 
         if self._quiet:
@@ -59,7 +59,7 @@ class Printed:
                 f"Iter {line['step']}: Val loss {line['valid_loss']:.3f} (text "
                 f"{line['valid_text_loss']:.3f}, audio {line['valid_audio_loss']:.3f})"
             )
-            self._since = time.perf_counter()  # of training alone
+            self._since = time.perf_counter()  # time of training only
         else:
             self._step(line)
 
@@ -85,7 +85,7 @@ class Printed:
 
 
 def clock(seconds: float) -> str:
-    """A time in the unit that suits it."""
+    """A time in a suitable unit."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:

@@ -1,4 +1,4 @@
-"""The page that `finetune` leaves: curves, and what the model said before and after."""
+"""The page that `finetune` writes: curves, and the model's answers before and after."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ Point = tuple[float, float]
 
 
 def take_samples(prepared: "PreparedTraining", folder: Path, when: str) -> None:
-    """Let the model answer two recordings, and keep what it says in a folder."""
+    """Let the model answer two recordings, and keep its answers in a folder."""
     from ..checkpoint.build import load_mimi, load_tokenizer
 
     if not samples.can_sample(prepared.lm):
@@ -36,7 +36,7 @@ def take_samples(prepared: "PreparedTraining", folder: Path, when: str) -> None:
 
 
 def write_report(run: Path) -> Path:
-    """Write ``report.html`` from what a run left. Raises: ConfigError if it cannot."""
+    """Write ``report.html`` from a run's files. Raises: ConfigError if it cannot."""
     text = (run / "metrics.jsonl").read_text(encoding="utf-8")
     noted = [json.loads(line) for line in text.splitlines()]
     steps = [line for line in noted if "loss" in line]
@@ -77,7 +77,7 @@ def _settings(run: Path) -> str:
 
 
 def _said(folder: Path) -> list[str]:
-    """What the model said to the same recordings, before and after."""
+    """The model's answers to the same recordings, before and after."""
     pairs = zip(
         samples.kept(folder, "before"), samples.kept(folder, "after"), strict=False
     )

@@ -22,7 +22,7 @@ moshi-mlx fuse --model demo --adapter-path adapters --save-adapter other --form 
 
 
 class Form(str, Enum):
-    """Whose files adapters are saved as."""
+    """The program whose format adapters are saved in."""
 
     kyutai = "kyutai"
     mlx_lm = "mlx-lm"
@@ -125,7 +125,7 @@ def _merge(
     check_free(out, overwrite, info.source.folder)
     with status(f"merging {source}"):
         lm = load_lm(info, as_stored=True)
-        if dequantized:  # first, or the change would be rounded to few bits
+        if dequantized:  # first: the change would be rounded to few bits
             dequantize(lm)
         fuse(lm, *adapters_of(info, local_adapter(source)))
         if bits is not None:

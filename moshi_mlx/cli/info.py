@@ -75,7 +75,7 @@ def info(
 def check_files(found: "CheckpointInfo") -> None:
     """Compare the files of a checkpoint with the hub's checksums.
 
-    Raises: CheckpointError, which names the files that are not what the hub has.
+    Raises: CheckpointError, naming the files that differ from the hub's.
     """
     from ..errors import CheckpointError
     from ..utils.blobs import damaged
@@ -88,7 +88,7 @@ def check_files(found: "CheckpointInfo") -> None:
 
 
 def describe(found: "CheckpointInfo") -> dict[str, Any]:
-    """Everything that is known of a checkpoint, for JSON."""
+    """Everything that is known about a checkpoint, for JSON."""
     from ..checkpoint.bandwidth import reach
     from ..checkpoint.build import footprint
     from ..checkpoint.cost import cost
@@ -153,7 +153,7 @@ def describe(found: "CheckpointInfo") -> dict[str, Any]:
 
 
 def _packed_conversation(lm: "Lm") -> int | None:
-    """What a conversation holds with 8-bit keys and values; None if it cannot."""
+    """The size of a conversation with 8-bit keys and values; None if impossible."""
     from ..checkpoint.cost import cache_bytes
     from ..errors import ConfigError
 
@@ -210,7 +210,7 @@ def _network(lm: "Lm") -> dict[str, Any]:
 
 
 def _image(lm: "Lm") -> dict[str, int] | None:
-    """What a model that sees does with an image."""
+    """How a model that sees uses an image."""
     vision = lm.cfg.vision
     if vision is None:
         return None
@@ -232,7 +232,7 @@ def _conditions(found: "CheckpointInfo") -> dict[str, Any]:
 
 
 def _voices(found: "CheckpointInfo") -> dict[str, Any] | None:
-    """How voices of a speaking model are called, and those in its own folder."""
+    """The names of a speaking model's voices, and those in its own folder."""
     if not found.kind.speaks:
         return None
     ident = found.model_id
@@ -243,7 +243,7 @@ def _voices(found: "CheckpointInfo") -> dict[str, Any] | None:
 
 
 def show(facts: dict[str, Any], console: "Console", all_chips: bool) -> None:
-    """The same for people; ``all_chips`` in a table of their own."""
+    """The same for people; ``all_chips`` adds a table of them."""
     from ..checkpoint.bandwidth import STEPS_HZ
 
     _show_network(facts, console)
@@ -323,7 +323,7 @@ def _parts(parts: dict[str, dict[str, Any]]) -> "Table":
 
 
 def size(count: float) -> str:
-    """Bytes for people, in decimal units as disks and bandwidths are sold."""
+    """Bytes for people, in decimal units like disks and bandwidths."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

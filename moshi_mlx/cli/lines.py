@@ -1,4 +1,4 @@
-"""What a listener reports, as lines on the screen."""
+"""A listener's events, as lines on the screen."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class WordLines:
-    """Words as they come; a turn is a line."""
+    """Words as they come; each turn is a line."""
 
     def __init__(self) -> None:
         self._printer = RawPrinter()
@@ -18,7 +18,7 @@ class WordLines:
         self._shown = ""  # of the newest word
 
     def print_event(self, event: "Event") -> None:
-        """Show what was noticed."""
+        """Show an event."""
         from ..engines.stt import EndOfTurn, Stalled, Word, WordBegun
 
         if isinstance(event, WordBegun):

@@ -23,9 +23,9 @@ def choose_moshi(
     voice: str | None = None,
 ) -> tuple[str, int | None]:
     """The model that the user names, or the largest that fits this machine's memory and
-    can do what is asked: look at an image, or be a persona.
+    can do the task: see an image, or take a persona.
 
-    Returns: its name, and the bits to ask for.
+    Returns: its name, and the bits to quantise it to.
     """
     from ..checkpoint.kinds import DEFAULT_IMAGE_REPO, PERSONA_REPO
     from ..checkpoint.memory import fitting_moshi, fitting_vis
@@ -63,11 +63,11 @@ def load_moshi(
     ability: "Ability" = "listens",
     codec_dtype: str = "float32",
 ) -> "Moshi":
-    """A model with the files that the user named, ready for the first frame.
+    """A model with the files that the user gave, ready for the first frame.
 
     Args:
-        ability: that it must have.
-        codec_dtype: in which the codec makes sound.
+        ability: the ability that it must have.
+        codec_dtype: number type in which the codec decodes sound.
 
     Raises: ConfigError for a model that lacks it.
     """

@@ -1,8 +1,8 @@
-"""`moshi-mlx COMMAND`: imports only the command asked for.
+"""`moshi-mlx COMMAND`: imports only the command that is run.
 
-A command is a file of this folder with a typed function of the same name, whose
-docstring is its help, and ``EXAMPLES``, lines to type. Adding one is adding its file
-and its line in ``COMMANDS``.
+A command is a file in this folder with a typed function of the same name, whose
+docstring is its help, and ``EXAMPLES``, lines to type. To add one, add its file and its
+line in ``COMMANDS``.
 """
 
 import os
@@ -19,7 +19,7 @@ from ..errors import DISK_FULL, MoshiError
 from .console import log_to_stderr, make_log
 from .signals import as_ctrl_c
 
-# Name: (group in --help, what for).
+# Name: (group in --help, purpose).
 COMMANDS = {
     "chat": ("Talk", "Talk with Moshi by microphone and speaker."),
     "serve": ("Talk", "Talk with Moshi in the browser."),
@@ -39,9 +39,9 @@ COMMANDS = {
     "doctor": ("This machine", "Check what could keep Moshi from running here."),
     "bench": ("This machine", "Time every stage of a frame."),
 }
-INTERRUPTED = 130  # exit code of a program that SIGINT has ended
+INTERRUPTED = 130  # exit code of a program that SIGINT stopped
 NO_ROOM = "the disk is full: free some space, or write to another disk."
-OLD_SEED = 299792458  # 0.3.0's programs draw the same every time
+OLD_SEED = 299792458  # 0.3.0's programs use the same seed every time
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
 
@@ -56,7 +56,7 @@ def run_command(name: str, args: Sequence[str], program: str) -> int:
 
     Args:
         name: a command, as in ``moshi-mlx NAME``.
-        args: what follows it.
+        args: its arguments.
         program: what the user typed, for the usage line.
     """
 
@@ -69,9 +69,9 @@ def run_command(name: str, args: Sequence[str], program: str) -> int:
 
 
 def guard(run: Callable[[], None]) -> int:
-    """Exit code of ``run``; an error that the user can mend becomes one line.
+    """Exit code of ``run``; an error that the user can fix becomes one line.
 
-    Where SIGTERM or SIGHUP ended it, the process ends by that signal.
+    If SIGTERM or SIGHUP stopped it, the process ends by that signal.
     """
     with as_ctrl_c() as ending:
         code = _guarded(run)
@@ -99,12 +99,12 @@ def _guarded(run: Callable[[], None]) -> int:
 
 
 def available() -> list[str]:
-    """Names of the commands that this version has."""
+    """Names of the commands in this version."""
     return [name for name in COMMANDS if find_spec(f"{__package__}.{name}")]
 
 
 def _without_bool(params: list[Any]) -> list[Any]:
-    """Parameters whose help shows no "<bool>" behind options that take no value."""
+    """Parameters whose help has no "<bool>" after options without a value."""
     for param in params:
         if getattr(param, "is_flag", False):
             param.metavar = ""
@@ -132,11 +132,11 @@ def _typer() -> typer.Typer:
 
 
 def _group(args: Sequence[str]) -> typer.Typer:
-    """All commands: the one in ``args`` as it is, the others by name and help only."""
+    """All commands: the one in ``args`` complete, the others by name and help only."""
     app = _typer()
     app.callback()(_root)
     asked = next((arg for arg in args if not arg.startswith("-")), None)
-    completing = "_MOSHI_MLX_COMPLETE" in os.environ  # the shell asks for proposals
+    completing = "_MOSHI_MLX_COMPLETE" in os.environ  # the shell asks for completions
     for name in available():
         if completing or name == asked:
             _add(app, name)

@@ -1,6 +1,6 @@
-"""Options that several commands share: one name, one meaning, old spellings kept.
+"""Options that several commands share: one name and one meaning each.
 
-A command writes ``model: Model = None``; None means that the checkpoint decides.
+A command writes ``model: Model = None``; None leaves it to the checkpoint.
 """
 
 from enum import Enum
@@ -21,7 +21,7 @@ class CodecPrecision(str, Enum):
 
 
 class Engine(str, Enum):
-    """What runs the Mimi codec."""
+    """The engines of the Mimi codec."""
 
     native = "native"
     rust = "rust"
@@ -307,7 +307,7 @@ Verbose = Annotated[
 
 
 def voice_repo(panel: str | None = None, looks: str = "to look") -> OptionInfo:
-    """The option that says where voices are, in one panel of the help or another."""
+    """The option for the location of voices, in one panel of the help or another."""
     return typer.Option(
         "--voice-repo",
         metavar="REPO|FOLDER",
@@ -323,7 +323,7 @@ def sampling(
     text_topk: int | None,
     audio_topk: int | None,
 ) -> dict[str, Any]:
-    """These options as ``Moshi.session`` takes them; --temp is for text and audio."""
+    """These options as arguments of ``Moshi.session``; --temp is for text and audio."""
     return {
         "temp": temp if audio_temperature is None else audio_temperature,
         "temp_text": temp if text_temperature is None else text_temperature,

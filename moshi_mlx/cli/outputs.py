@@ -1,4 +1,4 @@
-"""What commands write: files, checked before anything is run, and JSON."""
+"""The output of commands: files, checked before anything runs, and JSON."""
 
 import json
 import os
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..audio.samples import Pcm
     from ..engines.duplex.files import Exchange
 
-SCHEMA = 1  # version of what --json prints: see schema.json beside this file
+SCHEMA = 1  # version of the output of --json: see schema.json in this folder
 
 
 def print_json(command: str, result: Mapping[str, Any]) -> None:
@@ -22,7 +22,7 @@ def print_json(command: str, result: Mapping[str, Any]) -> None:
 
 
 def with_schema(command: str, result: Mapping[str, Any]) -> dict[str, Any]:
-    """``result`` with the command and the schema's version in front."""
+    """``result`` preceded by the command and the schema's version."""
     return {"schema": f"moshi-mlx/{command}/{SCHEMA}", **result}
 
 
@@ -32,16 +32,17 @@ def check_outputs(
     sound: Mapping[str, Path | None] | None = None,
     wav: Mapping[str, Path | None] | None = None,
 ) -> None:
-    """Check that files can be written, and are neither files to read nor each other.
+    """Check that files can be written, and are neither inputs nor the same as each
+    other.
 
     Args:
-        read: what is read while the others are written: a recording, or several files.
-        written: what the user calls each file, and its name; None is not asked for.
-        sound: likewise, of sound files; their names say the format.
-        wav: likewise, of WAV files.
+        read: the input while the others are written: a recording, or several files.
+        written: what the user calls each file, and its name; None if there is none.
+        sound: sound files, likewise; their names say the format.
+        wav: WAV files, likewise.
 
-    Raises: AudioError if two are one file, a folder is not there, one is closed, or
-        the name of a sound file is that of another format.
+    Raises: AudioError if two are the same file, a folder does not exist or is
+        write-protected, or the name of a sound file is one of another format.
     """
     from ..audio.files import check_wav_name
     from ..audio.save import check_sound_name
@@ -82,12 +83,12 @@ def _real(path: Path) -> Path:
 
 
 class SoundFiles:
-    """Where the sound of a conversation goes while it is made.
+    """Writes the sound of a conversation while it is made.
 
     Args:
         stack: closes the files.
-        about: what the recording's JSON says of its making.
-        outfile: sound file of what is said; its name says the format.
+        about: information for the recording's JSON file.
+        outfile: sound file of the answer; its name says the format.
         recording: WAV file of both sides, with the text beside it.
     """
 

@@ -1,4 +1,4 @@
-"""What `moshi-mlx voices` does for PersonaPlex, whose voices are prompts."""
+"""`moshi-mlx voices` for PersonaPlex, whose voices are prompts."""
 
 import sys
 from pathlib import Path
@@ -30,7 +30,7 @@ def list_voices(info: "CheckpointInfo", search: str | None, as_json: bool) -> No
 
 
 def export_voice(voice: str, out: Path, info: "CheckpointInfo") -> None:
-    """Write a voice as safetensors, of a recording as codes."""
+    """Write a voice as safetensors; a recording is written as codes."""
     from ..checkpoint.build import load_mimi
     from ..codec import make_codec
     from ..engines.duplex.persona_frames import encoded
@@ -45,7 +45,7 @@ def export_voice(voice: str, out: Path, info: "CheckpointInfo") -> None:
 
 
 def play_persona(voice: str, info: "CheckpointInfo", speaker: str | None) -> None:
-    """Play a voice that is a recording or codes; NVIDIA's hold no sound."""
+    """Play a voice that is a recording or codes; NVIDIA's contain no sound."""
     import numpy as np
 
     from ..audio.framing import FRAME

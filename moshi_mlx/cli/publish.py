@@ -1,4 +1,4 @@
-"""What `quantize` and `convert` share: pushing a folder to the hub, with its card."""
+"""Uploading a folder with its card to the hub, for `quantize` and `convert`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ Private = Annotated[
 
 
 def check_upload(repo: str | None, out: Path | None) -> None:
-    """Raise where there is nothing to push, or no such place, before all the work."""
+    """Check before all the work that there is something to upload, and where."""
     from ..checkpoint.upload import check_repo_name
     from ..errors import ConfigError
 
@@ -49,7 +49,7 @@ def publish(
     private: bool,
     quality: Sequence[str] = (),
 ) -> str:
-    """Write the card of a saved folder and push both; returns the address.
+    """Write the card of a saved folder and upload both; returns the address.
 
     Args:
         found: the checkpoint that it was made from.

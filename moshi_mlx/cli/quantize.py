@@ -64,8 +64,7 @@ def quantize(
         typer.Option(
             "--group-size",
             metavar="N",
-            help="Number of weights that share "
-            "a scale. Default: 32 for 4 "
+            help="Number of weights that share a scale. Default: 32 for 4 "
             "bits, else 64.",
         ),
     ] = None,
@@ -154,7 +153,7 @@ def quantize(
     chosen = _name(recipe, bits, group_size, mode)
     names = compare.split(",") if compare else []
     compared = {name.strip(): recipe_named(name.strip()) for name in names}
-    recipe_named(chosen)  # what is wrong is said before anything is read
+    recipe_named(chosen)  # checked before anything is read
     recordings = recording or shipped_recordings()
     for path in filter(can_be_read_again, recordings):
         frames(path)
@@ -189,7 +188,7 @@ def quantize(
 def _name(
     recipe: str | None, bits: int | None, group_size: int | None, mode: str
 ) -> str:
-    """The recipe that the options ask for, by its name."""
+    """The recipe that the options ask for, by name."""
     from ..checkpoint.quantize import Choice
     from ..errors import ConfigError
 
@@ -210,10 +209,10 @@ def _name(
 def _recipes(
     chosen: str, compared: "dict[str, Recipe]", persona: bool, written: bool
 ) -> "tuple[str, dict[str, Recipe]]":
-    """The recipe that is written, and those that are measured.
+    """The recipe to write, and those to measure.
 
     Args:
-        persona: PersonaPlex's is written, and measured against other models' default.
+        persona: whether it is PersonaPlex, which has a default of its own.
         written: whether a checkpoint is written.
     """
     from ..checkpoint.recipes import PERSONA, recipe_named
@@ -229,7 +228,7 @@ def _recipes(
 def _write(
     found: "CheckpointInfo", out: Path, name: str, overwrite: bool
 ) -> dict[str, Any]:
-    """Quantise into a folder; what was written."""
+    """Quantise into a folder; returns what was written."""
     from ..checkpoint.build import load_image_encoder, load_tokenizer, open_lm
     from ..checkpoint.codec import codec_to_save
     from ..checkpoint.cost import cost
@@ -240,7 +239,7 @@ def _write(
     out = out.expanduser()
     check_free(out, overwrite, found.source.folder)
     lm = open_lm(found, as_stored=True)
-    load_tokenizer(found)  # what is copied is a tokenizer, not any file
+    load_tokenizer(found)  # only a tokenizer is copied, not any file
     before = cost(lm)
     with progress(f"quantising {found.name} ({name})", 1.0) as advance:
         done = 0.0
@@ -276,7 +275,7 @@ def _write(
 
 
 def quality_lines(quality: dict[str, Any] | None, name: str) -> list[str]:
-    """What was measured of the recipe that was written, for the model's card."""
+    """Measurements of the recipe that was written, for the model's card."""
     rows = quality["recipes"] if quality else []
     lines = []
     for row in (row for row in rows if row["recipe"] == name):
@@ -309,7 +308,8 @@ def _measure(
     report: Path | None,
     quiet: bool,
 ) -> dict[str, Any]:
-    """Compare recipes with full precision; without any, kinds of layers at 4 bits."""
+    """Compare recipes with full precision; if there are none, kinds of layers at 4
+    bits."""
     from ..bench import charts
     from ..bench.compare import Comparison
     from ..bench.report import HEAD, quality_page

@@ -109,7 +109,7 @@ def respond(
     sound, wav = {"OUT.wav": outfile}, {"--recording": recording}
     written = {"--report": report, "--save-state": save_state}
     check_outputs(infile, written, sound, wav)
-    heard = frames(infile)  # a file that is none is said before anything is loaded
+    heard = frames(infile)  # an invalid file is refused before anything is loaded
     resuming = Resuming(resume, save_state, codec.value, say_first)
     seen = read_image(image)
     model, bits = choose_moshi(model, quantized, image, persona, voice)
@@ -149,8 +149,8 @@ def respond(
     with ExitStack() as stack:
         files = SoundFiles(stack, about, outfile, recording)
         if report is not None:
-            report.unlink(missing_ok=True)  # it told of sound that is gone now
-        # also after Ctrl-C, of what was answered so far
+            report.unlink(missing_ok=True)  # it belongs to sound that is replaced now
+        # also after Ctrl-C, with the answer so far
         named = {"output": outfile, "recording": recording}
         stack.callback(finish, response, infile, report, named, json_)
         stack.callback(resuming.end)
@@ -167,7 +167,7 @@ def finish(
     named: dict[str, Path | None],
     as_json: bool,
 ) -> None:
-    """Write the report and say how it went."""
+    """Write the report and print a summary."""
     summary = {"input": str(infile), **response.to_dict()}
     summary |= {what: str(path) for what, path in named.items() if path is not None}
     if report is not None and response.frames:

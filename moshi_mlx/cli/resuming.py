@@ -1,4 +1,4 @@
-"""`--save-state` and `--resume`: a conversation that goes on another day."""
+"""`--save-state` and `--resume`: a conversation that continues another day."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 
 class Resuming:
-    """Where a conversation goes on from, and where its state is kept at its end.
+    """The state to continue a conversation from, and the file to keep it in at the end.
 
     Args:
-        resume: a file that ``--save-state`` wrote.
+        resume: a file written by ``--save-state``.
         save: the file to write; only its owner may read it.
-        codec: that the user asked for, if any.
-        say_first: what a new conversation begins with.
+        codec: the codec that the user asked for, if any.
+        say_first: first words of a new conversation.
 
     Raises: CheckpointError for a file that cannot be read; ConfigError for options that
-        do not go together. Both before a model is loaded.
+        do not go together. Both come before a model is loaded.
     """
 
     def __init__(
@@ -33,8 +33,8 @@ class Resuming:
         self.wanted = resume is not None or save is not None
         if self.wanted and codec == "rust":
             raise ConfigError(
-                "the rust codec cannot tell its state, which --save-state keeps and "
-                "--resume continues: use --codec native."
+                "the rust codec cannot tell its state, which --save-state and --resume "
+                "need: use --codec native."
             )
         if resume is not None and say_first:
             raise ConfigError(
@@ -50,7 +50,7 @@ class Resuming:
             self._snapshot = snapshot.Snapshot.load(resume)
 
     def begin(self, session: "DuplexSession") -> "DuplexSession":
-        """The same session, which goes on from the file if it is the first one."""
+        """The same session; the first one continues from the file."""
         if self._snapshot is not None:
             session.restore(self._snapshot)
             self._snapshot = None
@@ -58,6 +58,6 @@ class Resuming:
         return session
 
     def end(self) -> None:
-        """Keep the newest session's state."""
+        """Save the newest session's state."""
         if self._save is not None and self._session is not None:
             self._session.snapshot().save(self._save)

@@ -32,10 +32,10 @@ moshi-mlx serve --stt kyutai/stt-1b-en_fr-candle --tts kyutai/tts-1.6b-en_fr
 moshi-mlx serve --model kyutai/moshiko-mlx-q4 --stt kyutai/stt-1b-en_fr-candle --preload
 moshi-mlx serve --stt kyutai/stt-1b-en_fr-candle --wyoming --wyoming-host 0.0.0.0
 """
-PORT = 8998  # of every Moshi server
+PORT = 8998  # the port of every Moshi server
 WEB_PANEL = "Server"
 SAFETY_PANEL = "Safety"
-SPEECH_ROWS = 4  # sounds and speeches at a time, unless --max-sessions says otherwise
+SPEECH_ROWS = 4  # sounds and speeches at a time, unless --max-sessions differs
 
 
 def serve(
@@ -284,7 +284,7 @@ def serve(
 
 
 def _certificate(folder: Path | None, https: bool) -> "tuple[SSLContext | None, str]":
-    """What HTTPS needs, and the fingerprint of a certificate that nobody has signed."""
+    """The TLS context for HTTPS, and the fingerprint of a self-signed certificate."""
     from ..serve.gate import tls
 
     if folder is not None:
@@ -293,7 +293,7 @@ def _certificate(folder: Path | None, https: bool) -> "tuple[SSLContext | None, 
 
 
 def _served(service: "Service") -> list[str]:
-    """What programs find here, in a line each."""
+    """What programs find here, one line each."""
     return [f"  {what}: {name}" for what, name in service.offers.items()]
 
 

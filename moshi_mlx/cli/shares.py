@@ -1,4 +1,4 @@
-"""Files shared by the processes that `mlx.launch` has started."""
+"""Sharing files between the processes that `mlx.launch` has started."""
 
 import os
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ T = TypeVar("T")
 
 
 def my_share(things: Sequence[T]) -> list[T]:
-    """Every n-th thing, where n processes run side by side; all where one does."""
-    if "MLX_RANK" not in os.environ:  # mlx.launch's word for which one this is
+    """Every n-th item if n processes run side by side; all items if one does."""
+    if "MLX_RANK" not in os.environ:  # set by mlx.launch: the number of this process
         return list(things)
     import mlx.core as mx
 

@@ -1,7 +1,7 @@
-"""SIGTERM and a closed terminal end a command as Ctrl-C does: nothing is lost.
+"""SIGTERM and a closed terminal stop a command like Ctrl-C: nothing is lost.
 
-They raise KeyboardInterrupt, on which every command writes what it has so far. Then the
-process ends by the signal, as whoever sent it expects.
+They raise KeyboardInterrupt, after which every command writes what it has so far. Then
+the process ends by the signal, as the sender expects.
 """
 
 import contextlib
@@ -18,13 +18,13 @@ ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Termination:
-    """Which signal wants the program to end; 0: none."""
+    """The signal that asked the program to stop; 0 if none did."""
 
     def __init__(self) -> None:
         self.signal = 0
 
     def finish(self) -> None:
-        """End the process by the signal that wanted it, if there was one."""
+        """End the process by the signal that asked for it, if there was one."""
         if not self.signal:
             return
         gc.collect()  # removes temporary files that nothing refers to any more
@@ -37,10 +37,10 @@ class Termination:
 
 @contextlib.contextmanager
 def as_ctrl_c() -> Iterator[Termination]:
-    """Let SIGTERM and SIGHUP interrupt; those that are ignored (nohup) stay so.
+    """Let SIGTERM and SIGHUP interrupt; ignored ones (nohup) stay ignored.
 
     After the first one, others are ignored: a closed terminal may send several, and
-    what is being written must not be torn.
+    files must not be left half written.
     """
     ending, taken = Termination(), []
 
@@ -64,7 +64,7 @@ def as_ctrl_c() -> Iterator[Termination]:
 
 
 def _leave_terminal() -> None:
-    """Print nowhere: on a terminal that is gone, printing fails."""
+    """Print nothing: on a closed terminal, printing fails."""
     with open(os.devnull, "rb+", buffering=0) as nowhere:
         for number in (1, 2):
             with contextlib.suppress(OSError):

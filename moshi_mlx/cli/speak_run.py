@@ -1,4 +1,4 @@
-"""What `moshi-mlx speak` prints once its model is loaded: of one text, or of many."""
+"""The output of `moshi-mlx speak`, for one text or for many."""
 
 import sys
 from contextlib import ExitStack
@@ -22,11 +22,11 @@ def speak_one(
     play: tuple[str | None] | None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Say one text; returns what came of it.
+    """Speak one text; returns the result.
 
     Args:
         play: (loudspeaker,) to play on.
-        options: of ``TTSModel.speak``.
+        options: those of ``TTSModel.speak``.
     """
     from ..live.devices import Player
 
@@ -35,7 +35,7 @@ def speak_one(
 
         def heard(pcm: "Pcm") -> None:
             nonlocal player
-            if play is not None and player is None:  # not before there is sound
+            if play is not None and player is None:  # only once there is sound
                 player = stack.enter_context(Player(*play))
             if player is not None:
                 player.play(pcm)
@@ -60,10 +60,10 @@ def speak_one(
 def speak_all(
     tts: "TTSModel", data: bytes, folder: Path, batch_size: int, **options: Any
 ) -> dict[str, Any]:
-    """Say the scripts of a JSONL file; those that fail are named by line.
+    """Speak the scripts of a JSONL file; failed ones are named by line.
 
     Args:
-        options: of ``TTSModel.say_scripts``.
+        options: those of ``TTSModel.say_scripts``.
     """
     from ..audio.files import make_folder
     from ..engines.tts.script_file import Failure, Script, read_scripts

@@ -1,4 +1,4 @@
-"""Options of the commands that converse: whom with, how it begins and goes on."""
+"""Options of the commands that converse: persona, start and state."""
 
 from pathlib import Path
 from typing import Annotated
@@ -50,7 +50,7 @@ Resume = Annotated[
     typer.Option(
         "--resume",
         metavar="FILE",
-        help="Go on with the conversation that --save-state kept, with the same model. "
+        help="Continue the conversation that --save-state kept, with the same model. "
         "Default: a new one.",
     ),
 ]

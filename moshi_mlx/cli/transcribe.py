@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..engines.stt.files import FileFailure, FileTranscript
     from ..engines.stt.model import Pcm
 
-MICROPHONE = Path("microphone")  # what its texts are called
+MICROPHONE = Path("microphone")  # the name of its text files
 EXAMPLES = """
 moshi-mlx transcribe talk.mp3
 moshi-mlx transcribe *.wav -f srt -f json --out-folder texts
@@ -150,7 +150,7 @@ def transcribe(
         "prompt": prompt,
         "prompt_sound": prompt_sound(prompt, prompt_file),
     }
-    # Sounds that are not there are named when they are read.
+    # Missing sounds are named when they are read.
     there = [MICROPHONE] if mic else [path for path in files or [] if exists(path)]
     texts = {
         f"the {file.suffix[1:]} of {path}": file
@@ -163,7 +163,7 @@ def transcribe(
     if mic:
         find_device("input", microphone)
     elif not there:
-        frames((files or [])[0])  # says so
+        frames((files or [])[0])  # raises the error
     name = model or DEFAULT_STT_REPO
     with status(f"loading {name}"):
         info = CheckpointInfo.find(
@@ -204,10 +204,10 @@ def prompt_sound(prompt: str, file: Path | None) -> "Pcm | None":
 
 
 class Shown:
-    """What is printed while sound becomes text.
+    """The output while sound becomes text.
 
     Args:
-        forms: of the files that are written; without any the text is printed.
+        forms: formats of the files to write; if there are none, the text is printed.
         as_json: print everything as JSON instead.
         layout: of subtitles.
         several: whether there are several files, so that each text needs a headline.
@@ -286,12 +286,12 @@ class Shown:
         self.result(FileTranscript(MICROPHONE, transcript, written))
 
     def event(self, event: "Event") -> None:
-        """Something that was noticed."""
+        """Show an event."""
         if self._lines is not None:
             self._lines.print_event(event)
 
     def result(self, result: "FileTranscript | FileFailure") -> None:
-        """What came of a file."""
+        """Show the result of a file."""
         from ..engines.stt.files import FileFailure
 
         if isinstance(result, FileFailure):
@@ -313,7 +313,7 @@ class Shown:
 
 
 def heard(session: "STTSession", blocks: "Iterator[Pcm]") -> "Iterator[Event]":
-    """What is noticed in blocks of sound, to the last word before Ctrl-C."""
+    """Events of blocks of sound, up to the last word before Ctrl-C."""
     try:
         for block in blocks:
             yield from session.feed(block)

@@ -110,9 +110,9 @@ def translate(
 ) -> None:
     """Translate speech with Hibiki while it is spoken.
 
-    After a recording the model gets a sign that it has ended, and the translation goes
-    on
-    until the model ends it. --cfg-coef above 1 steers it away from bad translations.
+    After a recording the model gets a sign that it has ended, and the translation
+    continues until the model ends it. --cfg-coef above 1 steers it away from bad
+    translations.
     """
     from ..audio import frames
     from ..audio.device import find_device
@@ -168,7 +168,7 @@ def translate(
         files = SoundFiles(stack, about, outfile, both)
         if play:
             files.sinks.append(stack.enter_context(Player(speaker)).play)
-        # also after Ctrl-C, with what was translated so far
+        # also after Ctrl-C, with the translation so far
         layout = Layout(line_width, lines)
         stack.callback(finish, response, about, words, layout, json_)
         printer = None if json_ else RawPrinter()
@@ -194,7 +194,7 @@ def finish(
     layout: "Layout",
     as_json: bool,
 ) -> None:
-    """Write the words and say how it went."""
+    """Write the words and print a summary."""
     from ..documents.word_files import write_words
 
     if words is not None:

@@ -1,4 +1,4 @@
-"""`moshi-mlx voices`: what `speak` can sound like."""
+"""`moshi-mlx voices`: the voices of `speak`."""
 
 import sys
 from pathlib import Path

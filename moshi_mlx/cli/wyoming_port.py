@@ -1,4 +1,4 @@
-"""The port for Home Assistant that `moshi-mlx serve` can open: its options."""
+"""The options of `moshi-mlx serve` for Home Assistant's port."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -58,9 +58,9 @@ def make_port(
     wanted: bool, host: str, port: int, announce: bool
 ) -> "WyomingPort | None":
     """The port that the options describe, with a warning if others can reach it; None
-    if none is wanted.
+    if it is not wanted.
 
-    Raises: ConfigError for one that is announced and that nobody else can reach;
+    Raises: ConfigError for a port that is announced but that nobody else can reach;
         MissingExtra.
     """
     if not wanted:

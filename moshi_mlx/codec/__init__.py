@@ -26,11 +26,11 @@ def make_codec(
     Args:
         name: "native" (MLX: endless, any config) or "rust" (rustymimi, on the CPU).
         mimi: a loaded codec for "native"; any number of codecs share it.
-        weights: a published file of the released Mimi, where ``mimi`` is not given.
-        num_codebooks: codes per frame, where ``mimi`` is not given.
+        weights: a published file of the released Mimi, if ``mimi`` is not given.
+        num_codebooks: codes per frame, if ``mimi`` is not given.
         batch_size: streams side by side.
 
-    Raises: ConfigError for an engine that is unknown or not installed, or where neither
+    Raises: ConfigError for an engine that is unknown or not installed, or if neither
         weights nor a codec were given; CheckpointError for weights it cannot read.
     """
     if name not in ENGINES:

@@ -1,4 +1,4 @@
-"""What a conversation asks of a codec."""
+"""The interface of codecs."""
 
 from typing import Protocol
 
@@ -58,21 +58,21 @@ class Codec(Protocol):
     def snapshot(self) -> Snapshot:
         """What the streams remember.
 
-        Raises: ConfigError for a codec that cannot tell.
+        Raises: ConfigError for a codec whose state cannot be read.
         """
         ...
 
     def restore(self, snapshot: Snapshot) -> None:
         """Continue from a snapshot.
 
-        Raises: ConfigError for one of another codec or number of streams, and for a
-            codec that cannot.
+        Raises: ConfigError for a snapshot of another codec or number of streams, and
+            for a codec that cannot do it.
         """
         ...
 
 
 def check_codes(codes: np.ndarray, bins: int) -> None:
-    """Raise a ValueError where a number is no code: it would read foreign memory."""
+    """Raise a ValueError for a number that is no code: it would read foreign memory."""
     if codes.size and (codes.min() < 0 or codes.max() >= bins):
         raise ValueError(
             f"got codes from {codes.min()} to {codes.max()}: a codebook has 0 to "

@@ -40,21 +40,21 @@ class NativeCodec:
     def encode_step(
         self, pcm: np.ndarray, active: Sequence[bool] | None = None
     ) -> np.ndarray:
-        """As ``Codec``; streams that are not ``active`` pause."""
+        """Like ``Codec.encode_step``; streams that are not ``active`` pause."""
         return np.array(self.start_encode(pcm, active))
 
     def decode_step(
         self, codes: np.ndarray, active: Sequence[bool] | None = None
     ) -> np.ndarray:
-        """As ``Codec``; any K from 1 to ``num_codebooks`` will do, and streams that are
-        not ``active`` pause."""
+        """Like ``Codec.decode_step``; K may be 1 to ``num_codebooks``, and streams that
+        are not ``active`` pause."""
         check_codes(codes, self.mimi.cfg.quantizer_bins)
         return np.array(self.start_decode(mx.array(codes), active))
 
     def start_encode(
         self, pcm: np.ndarray, active: Sequence[bool] | None = None
     ) -> mx.array:
-        """As ``encode_step``, but does not wait for the codes."""
+        """Like ``encode_step``, without waiting for the codes."""
         codes = self.mimi.encode_step(mx.array(pcm), self.state, active=active)
         mx.async_eval(codes, self.state.encoder.arrays)
         return codes
@@ -62,8 +62,8 @@ class NativeCodec:
     def start_decode(
         self, codes: mx.array, active: Sequence[bool] | None = None
     ) -> mx.array:
-        """As ``decode_step``, but does not wait for the sound, nor for codes that are
-        still being computed. They are not checked: give a model's own."""
+        """Like ``decode_step``, without waiting for the sound, nor for codes that are
+        still being computed. The codes are not checked: pass only a model's own."""
         pcm = self.mimi.decode_step(codes, self.state, active=active)
         pcm = pcm.astype(mx.float32)
         mx.async_eval(pcm, self.state.decoder.arrays)
@@ -71,7 +71,7 @@ class NativeCodec:
 
     @property
     def fits(self) -> Fits:
-        """What must be alike where a snapshot is continued."""
+        """What must be equal for a snapshot to be continued."""
         return {"codec": fingerprint(self.mimi), "rows": self.batch_size}
 
     def snapshot(self, row: int | None = None) -> Snapshot:
@@ -80,7 +80,7 @@ class NativeCodec:
         return Snapshot("codec", fits, kept(self.state.snapshot(row)))
 
     def restore(self, snapshot: Snapshot, row: int | None = None) -> None:
-        """Continue from a snapshot; with ``row`` of one stream, while others go on.
+        """Continue from a snapshot; with ``row``, one stream while the others continue.
 
         Raises: ConfigError for one of another codec or number of streams.
         """
@@ -89,5 +89,5 @@ class NativeCodec:
         self.state.restore(kept(snapshot.state), row)
 
     def reset(self, rows: Sequence[int] | None = None) -> None:
-        """Begin new streams, in all rows or in some while the others continue."""
+        """Start new streams, in all rows or in some while the others continue."""
         self.state.reset(rows)

@@ -1,10 +1,10 @@
 """The codec in Rust: Kyutai's ``rustymimi`` wheel, on the CPU, imported on use.
 
-Its limits, as found in 0.4.1, and what is done here: a stream ends with an error after
-``max_seq_len / 2`` frames (a cap of hours is asked for, and met with a sentence); its
-``reset`` leaves the last of the old stream in front of the new one (a new engine is
-made); two threads at once fail (they take turns); only the released shape of Mimi can
-be loaded, and every code of a frame must be given.
+Its limits, as found in 0.4.1, and how they are handled here: a stream ends with an
+error after ``max_seq_len / 2`` frames (we ask for hours, and say so in a sentence at
+the end); ``reset`` leaves the end of the old stream in front of the new one (we make a
+new engine); two threads at once fail (they take turns); it loads only the released
+shape of Mimi, and wants every code of a frame.
 """
 
 from importlib import import_module
@@ -20,7 +20,7 @@ from ..models.snapshot import Snapshot
 from ..utils.extras import require
 from .base import check_codes
 
-# What rustymimi has built in, besides the sample rate and the size of a frame.
+# Built into rustymimi, besides the sample rate and the size of a frame.
 POSITIONS = 2  # of its transformers per frame
 BINS = 2048  # codes of a codebook
 CODEBOOKS = 32
@@ -30,7 +30,7 @@ HOURS = 2.0
 
 
 class RustCodec:
-    """Streams through a ``rustymimi.Tokenizer`` of their own.
+    """Streams of one ``rustymimi.Tokenizer``.
 
     Args:
         weights: a released Mimi file (``tokenizer-...-checkpoint125.safetensors``).

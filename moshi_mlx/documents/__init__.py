@@ -1,1 +1,1 @@
-"""What a conversation leaves behind: words, subtitles, recordings, reports."""
+"""The documents of a conversation: words, subtitles, recordings, reports."""

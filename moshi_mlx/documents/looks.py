@@ -1,4 +1,4 @@
-"""How what we write looks: the same pages, and one colour for each speaker."""
+"""The looks of our documents: the same style for all, and one colour per speaker."""
 
 from pathlib import Path
 

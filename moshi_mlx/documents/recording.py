@@ -1,4 +1,4 @@
-"""A conversation on disk: both voices and the text, whole even after a kill."""
+"""A conversation on disk: both voices and the text, complete even after a kill."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from .transcript import (
     with_spaces,
 )
 
-RESTART = "[a new conversation]"  # as subtitles and transcript say it
+RESTART = "[a new conversation]"  # in subtitles and transcript
 SUFFIXES = (".wav", ".json", ".txt", ".srt")
 Opener = Callable[[str, int], int]
 
@@ -32,13 +32,13 @@ class Recording:
 
     The user is on the left, Moshi on the right. Beside ``NAME.wav`` come ``NAME.json``
     (words with times), ``NAME.txt`` and ``NAME.srt``. All are complete and well-formed
-    after every ``add``: whatever ends the process loses nothing.
+    after every ``add``: nothing is lost, whatever ends the process.
 
     Args:
         path: of the WAV file; its folder must exist.
         sample_rate: of both sides, in Hz.
-        about: what else the JSON file should say (model, seed, ...).
-        opener: as of ``open``: who may read the files, and whether they must be new.
+        about: additional content of the JSON file (model, seed, ...).
+        opener: as in ``open``: who may read the files, and whether they must be new.
 
     Raises: AudioError if the files cannot be written.
     """
@@ -75,10 +75,10 @@ class Recording:
         sample_rate: int = SAMPLE_RATE,
         about: Mapping[str, object] | None = None,
     ) -> "Recording":
-        """A recording named by the time; ``folder`` is made if it is missing.
+        """A recording named by the time; ``folder`` is made if it does not exist.
 
-        What people said is for the owner of the files alone, and nothing that lies in
-        the folder is overwritten or followed elsewhere.
+        The files are for their owner alone, because people talk in them. Nothing in the
+        folder is overwritten, and links are not followed.
         """
         folder = Path(folder)
         make_folder(folder, private=True)
@@ -105,9 +105,9 @@ class Recording:
         Args:
             user: ``[S]``, or None for silence.
             moshi: ``[S]``, or None for silence.
-            text: a piece as the model says it; one that begins with a space begins a
+            text: a piece as the model says it; one that starts with a space starts a
                 word.
-            at_s: when it is spoken, where that is not the time of this frame.
+            at_s: when it is spoken, if that is not the time of this frame.
         """
         start_s = self.duration_s if at_s is None else at_s
         given = [side for side in (user, moshi) if side is not None]
@@ -133,7 +133,7 @@ class Recording:
         self.close()
 
     def restart(self) -> None:
-        """Mark that another conversation begins here, in all of the text files."""
+        """Mark the start of another conversation in all of the text files."""
         self._restarts.append(round(self.duration_s, 3))
         self._json.end_with(f'\n], "restarts_s": {json.dumps(self._restarts)}}}\n')
         self._begin_cue(Timed(RESTART, self.duration_s, self.duration_s))
@@ -183,22 +183,22 @@ def read_words(path: str | Path) -> list[Timed]:
 
 
 def read_restarts(path: str | Path) -> list[float]:
-    """Seconds at which other conversations begin, from a recording's JSON file."""
+    """Seconds at which new conversations start, from a recording's JSON file."""
     about = json.loads(Path(path).read_text(encoding="utf-8"))
     return list(about.get("restarts_s", []))
 
 
 class _Growing:
-    """A text file whose last entry still changes; it is well-formed all the time.
+    """A text file whose last entry still changes; it is well-formed at any time.
 
-    An entry never gets shorter, and goes to the disk in one piece with what closes the
-    file, so there is no moment at which the file is broken.
+    An entry never gets shorter, and is written in one piece with the end of the file,
+    so the file is never broken.
 
     Args:
         path: file to write.
-        start: what stands before the first entry.
-        end: what closes the file.
-        opener: as of ``open``.
+        start: text before the first entry.
+        end: text that closes the file.
+        opener: as in ``open``.
     """
 
     def __init__(
@@ -231,7 +231,7 @@ class _Growing:
             raise self._unwritable(error) from error
 
     def end_with(self, end: str) -> None:
-        """Close the file with another, longer ``end`` from here on."""
+        """Close the file with another, longer ``end`` from now on."""
         self._end = end
         self.show(self._entry)
 

@@ -1,6 +1,6 @@
 """A conversation as one HTML file: both voices, the text at its time, the latency.
 
-The file needs nothing from anywhere: the sound is in it, unless that is too long.
+The file is self-contained: it includes the sound, unless that is too long.
 """
 
 import base64
@@ -27,13 +27,13 @@ from .timeline import timeline
 from .transcript import Timed, cues, short_clock
 
 _EMBED_BYTES = 12 * 2**20  # of sound; two minutes in stereo
-_PEAK_HZ = 200  # peaks a second that a waveform is drawn from
-_BLOCK_S = 10  # seconds of sound that are looked at together
+_PEAK_HZ = 200  # peaks per second of a waveform
+_BLOCK_S = 10  # seconds of sound that are read together
 
 
 @dataclass(frozen=True)
 class StereoSound:
-    """What the report needs of a stereo recording, however long.
+    """The parts of a stereo recording that the report needs, however long it is.
 
     Attributes:
         duration_s: its length.
@@ -66,12 +66,12 @@ def write_report(
         path: file to write.
         sound: a ``Recording``'s WAV file, or ``[2, S]``: the user, then Moshi.
         title: headline.
-        pieces: what was said, as the model says it, with its times.
-        frame_ms: what each frame took, in milliseconds, from the first on.
-        stages: what the parts of a frame took.
-        facts: further lines for the head: model, seed, ...
-        sample_rate: of ``sound`` where that is an array, in Hz.
-        restarts: seconds at which another conversation begins.
+        pieces: the text, in the model's pieces, with their times.
+        frame_ms: milliseconds of each frame, from the first on.
+        stages: times of the stages of a frame.
+        facts: additional lines at the top: model, seed, ...
+        sample_rate: of ``sound`` if it is an array, in Hz.
+        restarts: seconds at which new conversations start.
 
     Raises: AudioError if the file cannot be written.
     """

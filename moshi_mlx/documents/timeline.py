@@ -8,15 +8,15 @@ import numpy as np
 
 from .transcript import Timed, short_clock, words
 
-_WIDTH = 1100  # pixels, at least
+_WIDTH = 1100  # pixels, minimum
 _WIDEST = 16_000
-_READABLE = 96  # pixels a second that keep most words apart
-_WORDS_FROM = 60  # pixels a second; below, words would only be a heap
+_READABLE = 96  # pixels per second that keep most words apart
+_WORDS_FROM = 60  # pixels per second; below, words would overlap
 _COLUMN = 3  # pixels from bar to bar
 _AXIS, _LANE, _ROW, _CHART = 26, 84, 19, 96  # heights
-_LETTER = 7.3  # pixels of a letter, about
+_LETTER = 7.3  # pixels per letter, approximately
 _TICKS_S = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600)
-_TICK_WIDTH = 70  # pixels between ticks, at least
+_TICK_WIDTH = 70  # pixels between ticks, minimum
 
 
 def timeline(
@@ -31,11 +31,11 @@ def timeline(
 
     Args:
         peaks: loudness of both sides, 0 to 1, ``[2, N]``, evenly over the duration.
-        duration_s: of the conversation.
-        pieces: what was said.
-        frame_ms: what each frame took.
-        limit_ms: how long a frame lasts; those that took longer stand out.
-        restarts: seconds at which another conversation begins.
+        duration_s: duration of the conversation.
+        pieces: the text.
+        frame_ms: milliseconds of each frame.
+        limit_ms: how long a frame lasts; longer ones stand out.
+        restarts: seconds at which new conversations start.
     """
     duration_s = max(duration_s, 0.1)
     rate = min(max(_WIDTH / duration_s, _READABLE), _WIDEST / duration_s)
@@ -95,7 +95,7 @@ def _wave(loudness: np.ndarray, width: float, top: float, kind: str) -> str:
 
 
 def _columns(values: np.ndarray, count: int) -> np.ndarray:
-    """The largest of ``values`` in each of ``count`` equal parts of them."""
+    """The largest of ``values`` in each of ``count`` equal parts."""
     if not len(values):
         return np.zeros(count)
     edges = np.linspace(0, len(values), count + 1).astype(int)
@@ -104,7 +104,7 @@ def _columns(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def _words(said: list[Timed], rate: float, top: float) -> tuple[list[str], int]:
-    """Words under their time, in as many rows as keep them apart, and that number."""
+    """Words below their time, in as many rows as keep them apart, and that number."""
     ends: list[float] = []  # where each row is free again
     parts = []
     for word in said:
@@ -127,7 +127,7 @@ def _words(said: list[Timed], rate: float, top: float) -> tuple[list[str], int]:
 def _latency(
     frame_ms: Sequence[float], limit_ms: float, rate: float, width: float, top: float
 ) -> list[str]:
-    """A bar for each frame, a line where a frame would be late."""
+    """A bar for each frame, and a line at the limit for late ones."""
     values = np.asarray(frame_ms, dtype=float)
     step = rate * limit_ms / 1000
     if step < _COLUMN:  # more frames than pixels: the slowest of neighbours

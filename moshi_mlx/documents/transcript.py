@@ -1,8 +1,8 @@
-"""Text with its times: pieces of words into words, words into subtitles.
+"""Text with its times: pieces into words, and words into subtitles.
 
-Models say pieces (" Hel", "lo"); a piece that begins with a space begins a word.
-Japanese and Chinese have no spaces: there each piece is a word of its own, and a line
-may break anywhere.
+Models say pieces (" Hel", "lo"); a piece that starts with a space starts a word.
+Japanese and Chinese have no spaces: there each piece is a word, and a line may break
+anywhere.
 """
 
 import re
@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from textwrap import wrap
 
-_PAUSE_S = 1.0  # of silence begin a new subtitle
-_LONGEST_S = 7.0  # a subtitle shows no longer
+_PAUSE_S = 1.0  # a longer silence starts a new subtitle
+_LONGEST_S = 7.0  # longest time of a subtitle
 _HOLD_S = 1.0  # a subtitle stays after its last word, if nothing follows
 # Letters of Japanese and Chinese: hiragana, katakana, and the characters of both.
 _UNSPACED = re.compile(r"[\u3041-\u3096\u30a1-\u30fa\u3400-\u9fff\uf900-\ufaff]")
@@ -20,11 +20,11 @@ _SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")  # noqa: RUF001
 
 @dataclass(frozen=True)
 class Layout:
-    """How a subtitle lies on the screen.
+    """The layout of a subtitle on the screen.
 
     Attributes:
         line_width: characters in a line; a longer word has a line of its own.
-        lines: of a subtitle, at most.
+        lines: maximum number of lines.
     """
 
     line_width: int = 42
@@ -38,12 +38,12 @@ class Layout:
         return whole and len(self.wrapped(text, self.line_width)) <= self.lines
 
     def wrapped(self, text: str, width: int) -> list[str]:
-        """``text`` in lines of at most ``width`` characters, no word torn."""
+        """``text`` in lines of up to ``width`` characters, without splitting a word."""
         anywhere = _UNSPACED.search(text) is not None
         return wrap(text, width, break_long_words=anywhere, break_on_hyphens=False)
 
     def folded(self, text: str) -> str:
-        """The text of a subtitle in as few lines as it needs, of like length."""
+        """The text of a subtitle in as few lines as it needs, of similar length."""
         text = " ".join(text.split())
         least = min(len(self.wrapped(text, self.line_width)), self.lines)
         for width in range(len(text) // max(least, 1) or 1, self.line_width):
@@ -64,20 +64,20 @@ class Timed:
     end_s: float
 
     def grown(self, piece: "Timed") -> "Timed":
-        """This text, with what follows it."""
+        """This text followed by another."""
         end_s = max(self.end_s, piece.end_s)
         return Timed(self.text + piece.text, self.start_s, end_s)
 
 
 def begins_word(last: Timed | None, piece: Timed) -> bool:
-    """Whether ``piece`` begins another word than ``last``."""
+    """Whether ``piece`` starts another word than ``last``."""
     return last is None or piece.text.startswith(" ") or _joins(last.text, piece.text)
 
 
 def begins_cue(last: Timed | None, piece: Timed, layout: Layout = LAYOUT) -> bool:
-    """Whether ``piece`` begins another subtitle than ``last``.
+    """Whether ``piece`` starts another subtitle than ``last``.
 
-    A word is never torn, unless it is as long as a subtitle.
+    A word is never split, unless it is as long as a subtitle.
     """
     if last is None or not layout.takes(last.text + piece.text):
         return True
@@ -91,7 +91,7 @@ def begins_cue(last: Timed | None, piece: Timed, layout: Layout = LAYOUT) -> boo
 
 
 def _joins(before: str, after: str) -> bool:
-    """Whether two words may meet here without a space between them."""
+    """Whether two words may follow each other without a space."""
     letters = before[-1:].isalnum() and after[:1].isalnum()
     ended = before.endswith(_SENTENCE_ENDS)
     unspaced = _UNSPACED.match(after[:1]) or _UNSPACED.match(before[-1:])
@@ -99,7 +99,7 @@ def _joins(before: str, after: str) -> bool:
 
 
 def with_spaces(words: Iterable[Timed]) -> list[Timed]:
-    """Words whose spaces were taken off, each with the space that belongs before it."""
+    """Words whose spaces were removed, each with the space that belongs before it."""
     spaced: list[Timed] = []
     before = ""
     for word in words:
@@ -110,7 +110,7 @@ def with_spaces(words: Iterable[Timed]) -> list[Timed]:
 
 
 def words(pieces: Iterable[Timed]) -> list[Timed]:
-    """Pieces put together to words, without the spaces between them."""
+    """Pieces joined into words, without the spaces between them."""
     found: list[Timed] = []
     for piece in pieces:
         if begins_word(found[-1] if found else None, piece):
@@ -121,9 +121,9 @@ def words(pieces: Iterable[Timed]) -> list[Timed]:
 
 
 def cues(pieces: Iterable[Timed], layout: Layout = LAYOUT) -> Iterator[Timed]:
-    """Pieces put together to subtitles: broken at sentences, pauses and by length.
+    """Pieces joined into subtitles, split at sentences, pauses and by length.
 
-    Each stays on for a second after its last word, or until the next.
+    Each stays for a second after its last word, or until the next one.
     """
     last: Timed | None = None
     for piece in pieces:
@@ -137,7 +137,7 @@ def cues(pieces: Iterable[Timed], layout: Layout = LAYOUT) -> Iterator[Timed]:
 
 
 def held(cue: Timed, next_s: float | None = None) -> Timed:
-    """A subtitle as it is shown: it stays a little, but not into the next."""
+    """A subtitle as it is shown: it stays a little, but not into the next one."""
     end_s = cue.end_s + _HOLD_S
     if next_s is not None:
         end_s = max(cue.start_s, min(end_s, next_s))
@@ -145,7 +145,7 @@ def held(cue: Timed, next_s: float | None = None) -> Timed:
 
 
 def clock(seconds: float, separator: str = ",") -> str:
-    """Time as subtitles write it: ``00:01:02,345``."""
+    """Time in the format of subtitles: ``00:01:02,345``."""
     total_ms = round(1000 * seconds)
     minutes, ms = divmod(total_ms, 60_000)
     hours, minutes = divmod(minutes, 60)
@@ -153,20 +153,20 @@ def clock(seconds: float, separator: str = ",") -> str:
 
 
 def srt_cue(number: int, cue: Timed, layout: Layout = LAYOUT) -> str:
-    """One subtitle in SubRip's form; numbers begin with 1."""
+    """One subtitle in SubRip's format; numbers start at 1."""
     times = f"{clock(cue.start_s)} --> {clock(cue.end_s)}"
     text = layout.folded(cue.text.replace("-->", "->"))  # players look for the arrow
     return f"{number}\n{times}\n{text}\n\n"
 
 
 def srt(pieces: Iterable[Timed], layout: Layout = LAYOUT) -> str:
-    """Subtitles in SubRip's form."""
+    """Subtitles in SubRip's format."""
     found = enumerate(cues(pieces, layout), 1)
     return "".join(srt_cue(number, cue, layout) for number, cue in found)
 
 
 def vtt(pieces: Iterable[Timed], layout: Layout = LAYOUT) -> str:
-    """Subtitles in WebVTT's form, as browsers read them."""
+    """Subtitles in WebVTT's format, as browsers read them."""
     blocks = ["WEBVTT\n\n"]
     for cue in cues(pieces, layout):
         times = f"{clock(cue.start_s, '.')} --> {clock(cue.end_s, '.')}"
@@ -183,10 +183,10 @@ def short_clock(seconds: float, decimals: int = 1) -> str:
 
 
 def txt_line(cue: Timed) -> str:
-    """One subtitle as a line of plain text, with the time at which it begins."""
+    """One subtitle as a line of plain text, with its start time."""
     return f"[{short_clock(cue.start_s)}] {cue.text.strip()}\n"
 
 
 def txt(pieces: Iterable[Timed]) -> str:
-    """The text in lines, each with the time at which it begins."""
+    """The text in lines, each with its start time."""
     return "".join(txt_line(cue) for cue in cues(pieces))

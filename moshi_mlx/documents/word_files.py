@@ -34,12 +34,12 @@ FORMS: dict[str, Callable[[Sequence[Word], Layout], str]] = {
 
 
 def write_words(path: Path, words: Sequence[Word], layout: Layout = LAYOUT) -> None:
-    """Write words with their times in the format that the file's name ends in.
+    """Write words with their times in the format of the file name's ending.
 
     Args:
         layout: of subtitles.
 
-    Raises: ConfigError for another ending, and for a file that cannot be written.
+    Raises: ConfigError for another ending, or a file that cannot be written.
     """
     check_form(path)
     try:

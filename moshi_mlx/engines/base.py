@@ -1,4 +1,4 @@
-"""What every engine can do: be closed, and be used in ``with`` and ``async with``."""
+"""The base of all engines: closing, ``with`` and ``async with``."""
 
 from typing import TYPE_CHECKING
 
@@ -11,21 +11,21 @@ from .residency import Residency
 
 
 class BaseEngine(Closing):
-    """Base of engines, whose weights are freed where they were computed.
+    """Base class of engines; their weights are freed on the thread that made them.
 
     Attributes:
-        owner: where it computes.
-        residency: of the weights, in a GPU's memory.
+        owner: the thread that computes.
+        residency: keeps the weights in a GPU's memory.
     """
 
     owner: Owner
     residency: Residency | None = None
-    weights: tuple[str, ...] = ("lm", "mimi", "make_codec")  # attributes to let go of
+    weights: tuple[str, ...] = ("lm", "mimi", "make_codec")  # attributes to free
 
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> object:
-            """Called for what is not there."""
+            """Called for attributes that do not exist."""
             kind = type(self).__name__
             if self.closed and name in self.weights:
                 raise ConfigError(f"this {kind} is closed: load the model again.")

@@ -1,4 +1,4 @@
-"""What every session can do: be closed, and be used in ``with`` and ``async with``."""
+"""The base of all sessions: closing, ``with`` and ``async with``."""
 
 from abc import ABC, abstractmethod
 from contextlib import suppress
@@ -11,7 +11,7 @@ S = TypeVar("S", bound="Closing")
 
 
 class Closing(ABC):
-    """Base of sessions, whose state is freed where it was computed."""
+    """Base class of sessions; their state is freed on the thread that made it."""
 
     closed = False
 
@@ -22,7 +22,7 @@ class Closing(ABC):
                 self._computed_by().run(self._end)
 
     async def aclose(self) -> None:
-        """As ``close``, for asyncio."""
+        """Like ``close``, for asyncio."""
         if not self.closed:
             with suppress(MoshiError):
                 await self._computed_by().arun(self._end)
@@ -33,7 +33,7 @@ class Closing(ABC):
 
     @abstractmethod
     def _drop(self) -> None:
-        """Let go of caches and whatever else is large."""
+        """Free caches and everything else that is large."""
 
     def _end(self) -> None:
         if not self.closed:

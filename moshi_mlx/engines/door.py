@@ -17,7 +17,7 @@ from .tts import TTSModel
 
 AnyEngine = Moshi | STTModel | TTSModel | TextModel | MimiCodec
 
-# Names by which a type checker knows what comes back; at run time config.json decides.
+# Names that tell a type checker what comes back; at run time config.json decides.
 MoshiName = Literal[
     "demo",
     "kyutai/moshiko-mlx-q4",

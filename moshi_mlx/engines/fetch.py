@@ -1,7 +1,7 @@
 """Find a checkpoint and fetch its files, before anything is computed.
 
-Downloads run on the caller's thread: the model thread goes on with what it does, and
-Ctrl-C ends them.
+Downloads run on the caller's thread: the model thread continues its work, and Ctrl-C
+stops them.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ def found(
     kind: Literal["stt", "tts"] | None = None,
     adapter: str | Path | None = None,
 ) -> CheckpointInfo:
-    """The checkpoint of a name, unless one was found already."""
+    """The checkpoint with this name, unless one was found already."""
     if info is not None:
         return info
     return CheckpointInfo.find(
@@ -35,9 +35,9 @@ def found(
 
 
 def fetched(info: CheckpointInfo) -> CheckpointInfo:
-    """The same, all files of the model on this machine.
+    """The same, with all files of the model on this machine.
 
-    Raises: CheckpointError if one is missing or cannot be had.
+    Raises: CheckpointError if one is missing or cannot be fetched.
     """
     tell_licence(info)
     kind = info.kind

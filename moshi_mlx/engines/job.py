@@ -18,17 +18,17 @@ _END: Any = object()
 
 
 class Job(Generic[T]):
-    """An iterator that the model thread advances; ``ModelThread.start_job`` makes it.
+    """An iterator that the model thread advances; made by ``ModelThread.start_job``.
 
     Attributes:
-        done: resolved when the iterator has ended, or failed with what it raised.
+        done: resolved when the iterator has ended; failed if it raised.
 
     Args:
         jobs: the thread's.
         make: makes the iterator, on the model thread.
-        on_step: called on the model thread with everything that it yields.
-        ahead: values that may wait for ``took``; the job rests when there are as many.
-            None never rests.
+        on_step: called on the model thread with each value that it yields.
+        ahead: number of values that may wait for ``took``; the job pauses at this
+            number. None never pauses.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Job(Generic[T]):
         except StopIteration:
             self._finish(None)
             return False
-        except BaseException as error:  # whatever it is, somebody waits for it
+        except BaseException as error:  # whatever it is, a caller waits for it
             self.close()
             self._finish(error)
             return False
@@ -90,7 +90,7 @@ class Job(Generic[T]):
                 close()
 
     def refuse(self) -> None:
-        """End it because the thread ends."""
+        """Stop it because the thread stops."""
         self.close()
         self._finish(MoshiError("the model has been closed."))
 
@@ -117,7 +117,7 @@ class Jobs:
         self._row: deque[Job[Any]] = deque()
 
     def add(self, job: Job[Any]) -> None:
-        """Behind the others; the caller holds the lock."""
+        """Add a job at the end; the caller holds the lock."""
         if not job.done.cancelled():
             self._row.append(job)
 
@@ -136,18 +136,18 @@ class Jobs:
 
     @property
     def waiting(self) -> bool:
-        """Whether one can go on; the caller holds the lock."""
+        """Whether one can run; the caller holds the lock."""
         return any(job.ready for job in self._row)
 
     def take(self) -> Job[Any] | None:
-        """The one whose turn it is, out of the row; the caller holds the lock."""
+        """Take the next job; the caller holds the lock."""
         job = next((job for job in self._row if job.ready), None)
         if job is not None:
             self._row.remove(job)
         return job
 
     def end(self) -> list[Job[Any]]:
-        """Those that are left; the caller holds the lock."""
+        """All remaining jobs; the caller holds the lock."""
         left, self._row = list(self._row), deque()
         return left
 
@@ -174,7 +174,7 @@ def iterate(start: Start[T]) -> Iterator[T]:
 
 
 async def aiterate(start: Start[T]) -> AsyncIterator[T]:
-    """As ``iterate``, for asyncio."""
+    """Like ``iterate``, for asyncio."""
     loop = asyncio.get_running_loop()
     inbox: asyncio.Queue[T] = asyncio.Queue()
 

@@ -1,4 +1,4 @@
-"""Sessions whose state is kept and brought back, and what plain objects remember."""
+"""Sessions whose state can be saved and restored, and the state of plain objects."""
 
 from abc import abstractmethod
 from collections import deque
@@ -16,17 +16,17 @@ from .closing import Closing
 class Keeping(Closing):
     """A session whose state can be kept, saved to a file, and continued.
 
-    What the session was made with (voices, prompts, sampling, guidance) is not part of
-    the state: continue in a session that was made with the same.
+    The settings that the session was made with (voices, prompts, sampling, guidance)
+    are not part of the state: continue in a session with the same settings.
     """
 
     def snapshot(self) -> Snapshot:
-        """The session as it is now, to be saved or restored, here or elsewhere."""
+        """The session's current state, to be saved, or restored here or elsewhere."""
         self._check_open("snapshot")
         return self._computed_by().run(self._keep)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Continue: what follows is what followed the snapshot.
+        """Continue from a snapshot; the results are the same as after it was taken.
 
         Raises: ConfigError, in one sentence, for a snapshot of another kind, another
             model or other settings.
@@ -36,7 +36,7 @@ class Keeping(Closing):
 
     @property
     def state(self) -> Tree:
-        """What a snapshot of now holds; may be set to that of another session with the
+        """The content of a snapshot; may be set to that of another session with the
         same model and settings."""
         return self.snapshot().state
 
@@ -47,11 +47,11 @@ class Keeping(Closing):
 
     @abstractmethod
     def _keep(self) -> Snapshot:
-        """The snapshot, made where the session computes."""
+        """The snapshot, made on the session's thread."""
 
     @abstractmethod
     def _go_on(self, snapshot: Snapshot) -> None:
-        """Take a snapshot in, where the session computes."""
+        """Restore a snapshot on the session's thread."""
 
 
 def remembered(thing: object, names: Sequence[str]) -> dict[str, Tree]:
@@ -60,7 +60,7 @@ def remembered(thing: object, names: Sequence[str]) -> dict[str, Tree]:
 
 
 def remember(thing: object, state: Mapping[str, Tree]) -> None:
-    """Set attributes to what ``remembered`` gave, in the types that they have now."""
+    """Set attributes from the result of ``remembered``, in their current types."""
     for name, value in state.items():
         setattr(thing, name, _like(getattr(thing, name), value))
 
@@ -81,5 +81,5 @@ def _like(now: Any, value: Tree) -> Any:
     if isinstance(now, np.ndarray):
         return np.array(value, now.dtype)
     if isinstance(now, list | deque | set):
-        return type(now)(value)  # its own, or two that continue would share it
+        return type(now)(value)  # a copy, or two continued sessions would share it
     return value

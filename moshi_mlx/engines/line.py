@@ -28,15 +28,15 @@ class Session(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model made of one frame; times are seconds of ``time.perf_counter``.
+    """A reply with its times, in seconds of ``time.perf_counter``.
 
     Attributes:
         frame: what it heard, float32 ``[1920]``.
         reply: what the session's ``step`` returned.
-        heard_at: when the frame's last sample was there.
-        began_at: when the model took it.
+        heard_at: when the frame's last sample arrived.
+        began_at: when the model started on it.
         done_at: when the reply was ready.
-        dropped: the user's frames that were left out so far.
+        dropped: the user's frames that have been dropped so far.
     """
 
     frame: Pcm
@@ -48,23 +48,23 @@ class Answer:
 
     @property
     def lag_s(self) -> float:
-        """From the frame's last sample to the reply: waiting and computing."""
+        """Time from the frame's last sample to the reply: waiting and computing."""
         return self.done_at - self.heard_at
 
     @property
     def step_s(self) -> float:
-        """Computing alone."""
+        """Time of the computation alone."""
         return self.done_at - self.began_at
 
 
 class Line:
-    """One conversation's way to the model thread; ``ModelThread.open`` makes it.
+    """One conversation's access to the model thread; made by ``ModelThread.open``.
 
     Args:
         lines: the thread's.
         call: runs a function on the thread.
 
-    The others are explained by ``ModelThread.open``.
+    The others are explained in ``ModelThread.open``.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Line:
         together: StepAll | None,
     ):
         self.make = make
-        self.session: Session | None = None  # touched by the model thread only
+        self.session: Session | None = None  # used on the model thread only
         self.queue = queue  # guarded by the thread's lock, as ``room``
         self.room: list[Future[None]] = []  # of those who wait for it
         self.on_answer = on_answer
@@ -89,12 +89,12 @@ class Line:
         self._call = call
 
     def put(self, frame: Pcm, heard_at: float | None = None) -> None:
-        """Hand over a frame ``[1920]``; it is copied.
+        """Queue a frame ``[1920]``; it is copied.
 
-        Waits for room where the line was opened with ``full="wait"``.
+        If the line was opened with ``full="wait"``, this waits for room.
 
         Args:
-            heard_at: when its last sample was there; now by default.
+            heard_at: when its last sample arrived; now by default.
         """
         frame = np.array(frame, dtype=np.float32)
         at = time.perf_counter() if heard_at is None else heard_at
@@ -102,14 +102,14 @@ class Line:
             room.result()
 
     async def aput(self, frame: Pcm, heard_at: float | None = None) -> None:
-        """As ``put``, for asyncio."""
+        """Like ``put``, for asyncio."""
         frame = np.array(frame, dtype=np.float32)
         at = time.perf_counter() if heard_at is None else heard_at
         while (room := self._lines.submit(self, frame, at)) is not None:
             await asyncio.wrap_future(room)
 
     def restart(self, make: Callable[[], Session] | None = None) -> "Future[None]":
-        """Forget the conversation and what waits; the next frame starts a new one.
+        """Forget the conversation and waiting frames; the next frame starts a new one.
 
         The future is done once the new session is made.
         """
@@ -153,13 +153,13 @@ class Lines:
     # From any thread
 
     def add(self, line: Line) -> None:
-        """Take a line in; the caller holds the lock."""
+        """Add a line; the caller holds the lock."""
         self._open.append(line)
 
     def submit(self, line: Line, frame: Pcm, heard_at: float) -> "Future[None] | None":
-        """Queue a frame; one for a closed line vanishes.
+        """Queue a frame; frames for a closed line are dropped.
 
-        Returns: None, or what resolves when there may be room for the frame.
+        Returns: None, or a future that resolves when there may be room for the frame.
         """
         with self._wake:
             if line not in self._open:
@@ -172,7 +172,7 @@ class Lines:
         return None
 
     def clear(self, line: Line) -> None:
-        """Forget the frames that wait in a line."""
+        """Drop the frames that wait in a line."""
         with self._wake:
             line.queue.clear()
             _tell_of_room(line)
@@ -200,7 +200,7 @@ class Lines:
         return work
 
     def step(self, work: Work) -> None:
-        """Step the sessions of some lines, those of a group at once, and answer."""
+        """Step the sessions of some lines, those of a group together, and reply."""
         groups: dict[Hashable, Work] = {}
         for pair in work:
             groups.setdefault(pair[0].together or id(pair[0]), []).append(pair)

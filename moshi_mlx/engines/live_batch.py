@@ -1,6 +1,7 @@
 """Live streams of one model: rows of its batch that come and go.
 
-What every such batch does is here; what a step does is in ``stt.batch``, ``tts.batch``.
+Everything that such batches share is here; their steps are in ``stt.batch`` and
+``tts.batch``.
 """
 
 from abc import abstractmethod
@@ -21,10 +22,10 @@ B = TypeVar("B", bound="LiveBatch[Any, Any]")
 
 
 class LiveRow(Closing, Generic[B]):
-    """One live stream; ``open`` of its batch makes it.
+    """One live stream; made by its batch's ``open``.
 
     Attributes:
-        inbox: what the row is to take, in order. Any thread may append.
+        inbox: input for the row, in order. Any thread may append.
     """
 
     inbox: deque[Any]
@@ -49,18 +50,18 @@ class LiveRow(Closing, Generic[B]):
 class LiveBatch(Closing, Generic[Row, Told]):
     """Live streams of one model, at most ``rows`` at a time.
 
-    Give ``step`` to ``ModelThread.open`` as ``together``, and put a frame into the line
-    (any, it is not read) for everything that is put into a row's inbox, and again as
+    Pass ``step`` to ``ModelThread.open`` as ``together``. For each thing put into a
+    row's inbox, put a frame into the line (any frame, it is not read), and again as
     long as the row has ``more``.
 
     Args:
-        owner: computes.
-        rows: how many.
+        owner: the thread that computes.
+        rows: number of rows.
         does: what a row is for, as errors say it.
         residency: of the model, which counts the rows.
 
     Attributes:
-        steps: of the model, since it was made.
+        steps: number of the model's steps so far.
     """
 
     def __init__(self, owner: Owner, rows: int, does: str, residency: Residency | None):
@@ -77,7 +78,7 @@ class LiveBatch(Closing, Generic[Row, Told]):
         return sum(row is not None for row in self._taken)
 
     def leave(self, row: Row) -> None:
-        """Free a row; a row calls it when it is closed."""
+        """Free a row; a row calls this when it is closed."""
         if self._taken[row.row] is row:
             self._taken[row.row] = None
             self._rest(row.row)
@@ -88,8 +89,8 @@ class LiveBatch(Closing, Generic[Row, Told]):
         return self.owner.run(lambda: self._step(rows))
 
     def timed_step(self, rows: Sequence[Row]) -> float:
-        """A step of some rows, whose replies nobody wants; returns its seconds, without
-        the time in which the thread works for others."""
+        """Step some rows and discard the replies; returns the seconds, without the time
+        that the thread spends on other work."""
 
         def timed() -> float:
             began = perf_counter()
@@ -99,7 +100,7 @@ class LiveBatch(Closing, Generic[Row, Told]):
         return self.owner.run(timed)
 
     def _free(self) -> int:
-        """A row that nobody has. Raises: NoPlace when all are taken."""
+        """A free row. Raises: NoPlace if all are taken."""
         if None not in self._taken:
             raise NoPlace(
                 f"all {self.rows} places to {self._does} are taken: try later."
@@ -111,7 +112,7 @@ class LiveBatch(Closing, Generic[Row, Told]):
 
     @abstractmethod
     def _rest(self, b: int) -> None:
-        """Let row ``b``, which nobody has any more, take no part in steps."""
+        """Take row ``b``, which is free now, out of the steps."""
 
     def _computed_by(self) -> Owner:
         return self.owner

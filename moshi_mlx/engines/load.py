@@ -1,6 +1,6 @@
-"""Load the models that do not converse: those that speak, listen or write.
+"""Load the models that do not converse: text to speech, speech to text, and text.
 
-Each computes on the process's model thread, so that any thread may use it.
+Each computes on the process's model thread, so any thread may use it.
 """
 
 from collections.abc import Callable
@@ -41,9 +41,9 @@ def load_tts(
         kv_bits: bits of the key-value cache, 8 or 4; unquantised by default.
         adapter: adapters (LoRA) to use with it: a folder, or a file.
         info: a checkpoint that was found already, instead of ``name``.
-        settings: of ``TTSModel``: ``temp``, ``n_q``, ``voice_repo`` ... A model that
-            brings voices of its own looks for them in its folder by default; the
-            temperature is that of its config's ``lm_gen_config``, where it has one.
+        settings: of ``TTSModel``: ``temp``, ``n_q``, ``voice_repo`` ... A model with
+            voices of its own looks for them in its folder by default; the temperature
+            is that of its config's ``lm_gen_config``, if it has one.
 
     Raises: CheckpointError or ConfigError, in one sentence, if the files are wrong.
     """
@@ -85,7 +85,7 @@ def load_stt(
     adapter: str | Path | None = None,
     info: CheckpointInfo | None = None,
 ) -> STTModel:
-    """Load a model that listens; the arguments are those of ``load_tts``."""
+    """Load a model that transcribes; the arguments are those of ``load_tts``."""
     here = found(
         *(name, info),
         quantize=quantize,
@@ -150,7 +150,7 @@ def load_text(
 def _built(
     info: CheckpointInfo, open_lm: Callable[[], Lm], wrap: Callable[[Lm], M]
 ) -> M:
-    """An engine made on the model thread; its memory stays resident while it lives."""
+    """An engine made on the model thread; its memory stays resident while it exists."""
     fetched(info)
 
     def build() -> M:

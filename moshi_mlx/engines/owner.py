@@ -1,4 +1,4 @@
-"""Who computes for an engine: the process's model thread, or the caller's own."""
+"""Which thread computes for an engine: the process's model thread, or the caller's."""
 
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -15,13 +15,13 @@ _shared: ModelThread | None = None
 
 
 class Owner(Protocol):
-    """Where an engine's computation runs."""
+    """The thread that an engine computes on."""
 
     def call(self, function: Callable[[], R], *, live: bool = True) -> "Future[R]":
-        """Run ``function()`` there; its result comes in the future.
+        """Run ``function()`` there; the future gets its result.
 
         Args:
-            live: it goes before all work on files.
+            live: run it before all work on files.
         """
         ...
 
@@ -30,20 +30,20 @@ class Owner(Protocol):
         ...
 
     async def arun(self, function: Callable[[], R], *, live: bool = True) -> R:
-        """As ``run``, for asyncio."""
+        """Like ``run``, for asyncio."""
         ...
 
     def iterate(self, make: Callable[[], Iterable[T]]) -> Iterator[T]:
-        """What ``make()`` yields when it is iterated over there, step by step."""
+        """The values of ``make()``, iterated over there, step by step."""
         ...
 
     def aiterate(self, make: Callable[[], Iterable[T]]) -> AsyncIterator[T]:
-        """As ``iterate``, for asyncio."""
+        """Like ``iterate``, for asyncio."""
         ...
 
 
 class CallersThread:
-    """No thread of its own: computes where it is called.
+    """No thread of its own: computes on the caller's.
 
     For engines that a program builds itself from an ``Lm`` and a ``Mimi``, as with
     moshi_mlx 0.3.0: their arrays belong to that program's thread.
@@ -77,7 +77,7 @@ HERE = CallersThread()
 def model_thread() -> ModelThread:
     """The thread on which ``load`` builds an engine, and which computes for it.
 
-    One for the process; called on a model thread, that very thread.
+    There is one per process; on a model thread, it is that very thread.
     """
     global _shared
     current = ModelThread.current()

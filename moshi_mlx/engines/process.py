@@ -1,4 +1,4 @@
-"""What the model thread owes its process: a clean exit, and a word after a fork."""
+"""The model thread and its process: a clean exit, and an error after a fork."""
 
 import atexit
 import os
@@ -20,13 +20,13 @@ _is_forked = _is_ending = False
 
 
 def watch(thread: Closeable) -> None:
-    """Close ``thread`` at exit: one of MLX's own threads still running aborts then."""
+    """Close ``thread`` at exit: the process aborts if one of MLX's threads runs."""
     _watched.add(thread)
 
 
 def check() -> None:
-    """Raise MoshiError where this process cannot compute: it is ending, or a fork of
-    one in which a model had been loaded."""
+    """Raise a MoshiError if this process cannot compute: it is ending, or it is a fork
+    of one in which a model had been loaded."""
     if _is_forked:
         raise MoshiError(FORKED)
     if _is_ending:

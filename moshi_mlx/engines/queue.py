@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..audio.framing import FRAME_MS, rms
 from ..utils.trace import percentile
 
-_FLOOR_FRAMES = 125  # 10 s: how far back the quietest frames are looked for
+_FLOOR_FRAMES = 125  # 10 s: how far back to look for the quietest frames
 _FLOOR_RISE = 2.0  # 6 dB above the room's noise is still silence
 _SILENCE_RMS = 10 ** (-55 / 20)  # full scale is 1; below this no one speaks
 
@@ -25,7 +25,8 @@ class Dropped:
     """Frames of the user that the model never heard, and why.
 
     Attributes:
-        silent: nobody spoke in them; they went so that the model could catch up.
+        silent: nobody spoke in them; they were dropped so that the model could catch
+            up.
         spoken: speech that was lost, because only speech was waiting.
     """
 
@@ -38,7 +39,7 @@ class Dropped:
 
 
 class SilenceGate:
-    """Tells silence from speech by level, above the noise of this very room."""
+    """Tells silence from speech by level, above this room's noise."""
 
     def __init__(self) -> None:
         self._levels: deque[float] = deque(maxlen=_FLOOR_FRAMES)
@@ -59,7 +60,7 @@ class Waiting:
 
     Attributes:
         frame: float32 ``[1920]``.
-        heard_at: when its last sample was there, in seconds of ``time.perf_counter``.
+        heard_at: when its last sample arrived, in seconds of ``time.perf_counter``.
         silent: nobody speaks in it.
     """
 
@@ -77,13 +78,13 @@ class FrameQueue:
     Not thread-safe: the model thread's lock guards it.
 
     Args:
-        limit_ms: sound that may wait, at most.
-        calm_ms: sound that may wait before silence is left out.
+        limit_ms: most sound that may wait.
+        calm_ms: sound that may wait before silence is dropped.
         full: what happens to a full queue. "drop" suits live sound: up to ``calm_ms``
             may wait, so a short hiccup costs nothing; beyond that the oldest silent
-            frames go, and beyond ``limit_ms`` the oldest frames, whatever is in them.
-            "wait"suits files and uploads: nothing is dropped, and the next frame has to
-            wait for room.
+            frames are dropped, and beyond ``limit_ms`` the oldest frames of any kind.
+            "wait" suits files and uploads: nothing is dropped, and the next frame has
+            to wait for room.
     """
 
     def __init__(
@@ -101,16 +102,16 @@ class FrameQueue:
 
     @property
     def waiting_ms(self) -> float:
-        """Sound that waits."""
+        """Milliseconds of sound that wait."""
         return len(self) * FRAME_MS
 
     @property
     def has_room(self) -> bool:
-        """Whether another frame is taken now; always, where frames are dropped."""
+        """Whether another frame fits; always true if frames are dropped."""
         return self._drops or len(self) < self._limit
 
     def put(self, frame: NDArray[np.float32], heard_at: float) -> None:
-        """Append ``frame``; others may have to go."""
+        """Append ``frame``; others may be dropped."""
         if not self._drops:
             self._waiting.append(Waiting(frame, heard_at, False))
             return
@@ -126,7 +127,7 @@ class FrameQueue:
         return self._waiting.popleft()
 
     def clear(self) -> None:
-        """Forget what waits, without counting it: a conversation starts again."""
+        """Drop waiting frames without counting them: a conversation starts again."""
         self._waiting.clear()
 
     def _drop_silence(self) -> bool:

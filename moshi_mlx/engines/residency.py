@@ -1,16 +1,16 @@
 """Keep a model in the GPU's memory while people talk with it.
 
-Between two frames a GPU has nothing to do, and macOS takes that as a reason to page out
-what MLX allocated and to lower the GPU's clock: published measurements of a 7B model
-show 56 ms a step while steps follow each other and 315 ms after one second of rest.
-MLX prevents the first only when asked (its *wired limit*, macOS 15 or newer), so a
-loaded model asks for what it needs. Buffers that MLX keeps for reuse are capped as
-well, so that a long prompt does not hold memory for the rest of a conversation. Both
-limits belong to the process: they grow with each model that is loaded, and are put back
-when the last one is closed. On a CPU, and on older systems, nothing is changed.
+Between two frames a GPU has nothing to do. macOS then pages out MLX's memory and lowers
+the GPU's clock: published measurements of a 7B model show 56 ms per step in a row, and
+315 ms after one second of rest. MLX prevents the first only when asked (its *wired
+limit*, macOS 15 or newer), so a loaded model asks for what it needs. The buffers that
+MLX keeps for reuse are capped too, so that a long prompt does not hold memory for the
+rest of a conversation. Both limits belong to the process: they grow with each model
+that is loaded, and are reset when the last one is closed. On a CPU, and on older
+systems, nothing is changed.
 
 The clock stays up if the GPU has work: while a conversation is open but muted, the
-model computes a frame for nobody every ``IDLE_S`` (``Moshi.scratch_frame``).
+model computes a frame and discards it every ``IDLE_S`` (``Moshi.scratch_frame``).
 """
 
 import logging
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 MARGIN = 1.1  # of the footprint: activations, alignment of buffers
 CACHE_BYTES = 512 * 2**20  # many times what the buffers of a frame take
-IDLE_S = 0.8  # without a frame for so long, a model computes one for nobody
+IDLE_S = 0.8  # after this long without a frame, a model computes one and discards it
 WIRES_SINCE = 15  # macOS
 
 Free = Callable[[], object]
@@ -62,18 +62,18 @@ class Residency:
 
     @property
     def nbytes(self) -> int:
-        """What is to stay in memory."""
+        """The memory to keep resident."""
         return int(MARGIN * self._footprint.total(max(1, self._sessions)))
 
     def add(self, sessions: int) -> None:
-        """Count the caches of so many more sessions, or with a minus of fewer."""
+        """Count the caches of this many more sessions (fewer, if negative)."""
         with _lock:
             self._sessions += sessions
             if self in _held:
                 _apply()
 
     def hold(self) -> "Residency":
-        """Raise the process's limits by this model; holding it twice does nothing."""
+        """Raise the process's limits for this model; holding it twice does nothing."""
         with _lock:
             if can_wire() and self not in _held:
                 _held.append(self)
@@ -96,14 +96,14 @@ class Residency:
 
 
 def keep_resident(engine: object, footprint: Footprint, name: str) -> Residency:
-    """Hold the memory of a model until it is released, or ``engine`` is gone."""
+    """Hold the memory of a model until it is released, or ``engine`` is deleted."""
     residency = Residency(footprint, name=name).hold()
     weakref.finalize(engine, residency.release).atexit = False
     return residency
 
 
 def count_sessions(residency: Residency | None, batch: object, rows: int) -> Free:
-    """Count a batch's sessions until the result is called, or ``batch`` is gone."""
+    """Count a batch's sessions until the result is called, or ``batch`` is deleted."""
     if residency is None:
         return lambda: None
     residency.add(rows)
@@ -113,7 +113,7 @@ def count_sessions(residency: Residency | None, batch: object, rows: int) -> Fre
 
 
 def _apply() -> None:
-    """Set both limits to what is held now, or back to what they were."""
+    """Set both limits to what is held now, or back to their original values."""
     global _before
     if not _held:
         if _before is not None:
@@ -130,13 +130,13 @@ def _apply() -> None:
 
 
 def _wanted() -> int:
-    """Bytes to wire: what is held, at most what the system recommends for a GPU."""
+    """Bytes to wire: what is held, up to the system's recommendation for a GPU."""
     most = mx.device_info().get("max_recommended_working_set_size", 0)
     return min(sum(model.nbytes for model in _held), int(most))
 
 
 def describe() -> str:
-    """What is kept resident now, in a sentence without a full stop."""
+    """What is kept resident now, as a sentence without a full stop."""
     if not can_wire():
         return "nothing is wired: that needs an Apple GPU and macOS 15 or newer"
     wired = f"{_wanted() / 1e9:.1f} GB wired" if _held else "nothing is wired yet"

@@ -1,6 +1,6 @@
 """One codec for a batch of streams whose rows come and go.
 
-Sound and codes are MLX arrays that may still be computed: a model's step can be built
+Sound and codes are MLX arrays that may still be computing: a model's step can be built
 on codes, and the decoder on the step's codes, before anything is waited for.
 """
 
@@ -18,7 +18,7 @@ from ..models.snapshot import Snapshot
 
 
 class RowCodec(Protocol):
-    """A stream per row; rows that are not given pause."""
+    """A stream per row; rows that are not in a call pause."""
 
     @property
     def sample_rate(self) -> int:
@@ -35,26 +35,27 @@ class RowCodec(Protocol):
         ...
 
     def snapshot(self, row: int) -> Snapshot:
-        """What a row remembers.
+        """A row's state.
 
-        Raises: ConfigError for a codec that cannot tell.
+        Raises: ConfigError for a codec whose state cannot be read.
         """
         ...
 
     def restore(self, row: int, snapshot: Snapshot) -> None:
         """Continue a row from a snapshot.
 
-        Raises: ConfigError for one of another codec, and for a codec that cannot.
+        Raises: ConfigError for a snapshot of another codec, and for a codec that cannot
+            do it.
         """
         ...
 
     def encode(self, frames: Mapping[int, Pcm]) -> mx.array:
         """Codes ``[rows, K]`` of the next frame ``[S]`` of some rows; those of the
-        other rows mean nothing."""
+        other rows have no meaning."""
         ...
 
     def decode(self, codes: mx.array, rows: Sequence[int]) -> dict[int, mx.array]:
-        """Sound ``[S]`` of the next codes of some rows, out of ``[rows, K]``."""
+        """Sound ``[S]`` of the next codes of some rows, from ``[rows, K]``."""
         ...
 
 
@@ -62,9 +63,9 @@ class SeparateCodecs:
     """A codec for each row, one after another.
 
     Args:
-        make: a codec with fresh state.
-        rows: how many.
-        first: the first row's, with fresh state.
+        make: returns a codec with fresh state.
+        rows: number of rows.
+        first: the first row's codec, with fresh state.
     """
 
     def __init__(self, make: Callable[[], Codec], rows: int, first: Codec):
@@ -136,7 +137,7 @@ class JointCodec:
         return self._codec.start_encode(pcm, self._active(frames))[..., 0]
 
     def decode(self, codes: mx.array, rows: Sequence[int]) -> dict[int, mx.array]:
-        # rows that pause may hold anything, which is no place to look codes up with
+        # rows that pause may hold invalid codes, which must not be looked up
         known = mx.maximum(codes, 0)[..., None]
         pcm = self._codec.start_decode(known, self._active(rows))
         return {row: pcm[row, 0] for row in rows}
@@ -147,14 +148,14 @@ class JointCodec:
 
 
 def _start_encode(codec: Codec, pcm: Pcm) -> mx.array:
-    """Codes ``[B, K, T]``, not waited for where the codec computes in MLX."""
+    """Codes ``[B, K, T]``; MLX codecs do not wait for them."""
     if isinstance(codec, NativeCodec):
         return codec.start_encode(pcm)
     return mx.array(codec.encode_step(pcm))
 
 
 def _start_decode(codec: Codec, codes: mx.array) -> mx.array:
-    """Sound ``[B, 1, S]``, likewise; another codec has to wait for the codes."""
+    """Sound ``[B, 1, S]``, likewise; other codecs have to wait for the codes."""
     if isinstance(codec, NativeCodec):
         return codec.start_decode(codes)
     return mx.array(codec.decode_step(np.array(codes, np.int32)))
@@ -166,13 +167,14 @@ def make_row_codec(
     """A codec for ``rows`` streams.
 
     Args:
-        make: a codec with fresh state.
-        lm: whose codes it decodes, and which hears its codes.
-        joint: step all rows together, which only the native codec can. None: where MLX
-            computes on a GPU; a CPU gains nothing by it, and rows that pause cost time.
+        make: returns a codec with fresh state.
+        lm: its codes are decoded, and it hears the codec's codes.
+        joint: step all rows together, which only the native codec can. None: only if
+            MLX computes on a GPU; a CPU gains nothing from it, and paused rows cost
+            time.
 
-    Raises: ConfigError for a codec with fewer codes than the model says: nobody looks
-        at them between the two.
+    Raises: ConfigError for a codec with fewer codes than the model says: nothing
+        checks them in between.
     """
     if joint is None:
         joint = mx.default_device().type == mx.DeviceType.gpu

@@ -1,8 +1,8 @@
-"""The thread that owns MLX: every engine computes on it, no matter who calls.
+"""The thread that owns MLX: every engine computes on it, whoever calls.
 
-An MLX array that waits for its computation belongs to the thread that made it, so an
-engine lives on one thread from load to exit, and only NumPy arrays and text leave it.
-One thread serves the whole process (``owner.model_thread``). It carries
+An MLX array that is not computed yet belongs to the thread that made it. So an engine
+lives on one thread from load to exit, and only NumPy arrays and text leave it. One
+thread serves the whole process (``owner.model_thread``). It runs
 
 - calls: one function each, run between two frames (``run``, ``arun``, ``call``);
 - lines: live conversations, one frame of each per round (``open``);
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 R = TypeVar("R")
 T = TypeVar("T")
 _here = threading.local()
-AHEAD = 4  # values of a job that may wait for whoever iterates over it
+AHEAD = 4  # values of a job that may wait for the loop over it
 
 
 class _Call(Generic[R]):
@@ -48,7 +48,7 @@ class _Call(Generic[R]):
         use(self._device)
         try:
             self.future.set_result(self._function())
-        except BaseException as error:  # SystemExit too: the caller shall see it
+        except BaseException as error:  # SystemExit too: the caller gets it
             self.future.set_exception(error)
 
     def refuse(self) -> None:
@@ -57,17 +57,18 @@ class _Call(Generic[R]):
 
 
 class ModelThread:
-    """Runs what it is given, live frames first; sleeps while there is nothing to do.
+    """Runs calls, frames and jobs, live frames first; sleeps while there is nothing to
+    do.
 
-    It runs from the start until ``close``, or the end of the process. Its methods may
-    be called from any thread; on its own, ``run`` and ``iterate`` work directly.
+    It runs from its creation until ``close``, or the end of the process. Its methods
+    may be called from any thread; on its own, ``run`` and ``iterate`` work directly.
     """
 
     def __init__(self) -> None:
         process.check()
         self._wake = threading.Condition()
         self._calls: deque[_Call[Any]] = deque()
-        self._later: deque[_Call[Any]] = deque()  # not live: they wait as jobs do
+        self._later: deque[_Call[Any]] = deque()  # not live: they wait like jobs
         self._lines = Lines(self._wake)
         self._jobs = Jobs(self._wake, self.call)
         self._jobs_turn = False
@@ -103,7 +104,7 @@ class ModelThread:
         """Run ``function()`` on this thread, between two frames.
 
         Args:
-            live: somebody waits for it in real time. If not, as with a file, it runs
+            live: the caller needs it in real time. If false, as for a file, it runs
                 when no live call and no frame waits, in turns with the jobs.
         """
         process.check()
@@ -123,7 +124,7 @@ class ModelThread:
         return self.call(function, live=live).result()
 
     async def arun(self, function: Callable[[], R], *, live: bool = True) -> R:
-        """As ``run``, for asyncio: the event loop goes on meanwhile."""
+        """Like ``run``, for asyncio: the event loop continues meanwhile."""
         return await asyncio.wrap_future(self.call(function, live=live))
 
     def open(
@@ -142,11 +143,12 @@ class ModelThread:
         Args:
             make: makes the session, on this thread, before its first frame.
             on_answer: called on this thread after every frame; must return at once.
-            on_error: called on this thread when the session failed; the line is closed
-                then, other lines are not touched. By default the error is logged.
+            on_error: called on this thread if the session failed; the line is then
+                closed, and the other lines are not affected. By default the error is
+                logged.
             limit_ms, calm_ms, full: as in ``FrameQueue``.
-            together: steps sessions at once, ``(sessions, frames) -> replies``; lines
-                with the same function (a batch's method) share a call.
+            together: steps several sessions at once, ``(sessions, frames) -> replies``;
+                lines with the same function (a batch's method) share a call.
         """
         process.check()
         queue = FrameQueue(limit_ms, calm_ms, full)
@@ -158,7 +160,7 @@ class ModelThread:
         with self._wake:
             self._check_open()
             self._lines.add(line)
-            self._wake.notify()  # it may have to stay awake from now on
+            self._wake.notify()  # it may have to keep the GPU awake from now on
         return line
 
     def start_job(
@@ -183,9 +185,9 @@ class ModelThread:
     def iterate(
         self, make: Callable[[], Iterable[T]], ahead: int = AHEAD
     ) -> Iterator[T]:
-        """What a job yields, on the caller's thread; leaving the loop cancels it.
+        """The values of a job, on the caller's thread; leaving the loop cancels it.
 
-        The job runs at most ``ahead`` steps before the loop.
+        The job runs at most ``ahead`` steps ahead of the loop.
         """
         if self.is_current:
             return iter(make())
@@ -194,18 +196,18 @@ class ModelThread:
     def aiterate(
         self, make: Callable[[], Iterable[T]], ahead: int = AHEAD
     ) -> AsyncIterator[T]:
-        """As ``iterate``, for asyncio."""
+        """Like ``iterate``, for asyncio."""
         return job.aiterate(lambda on_step: self.start_job(make, on_step, ahead))
 
     def when_idle(
         self, function: Callable[[], None], after_s: float
     ) -> Callable[[], None]:
-        """Run ``function()`` here while a conversation is open but nothing is to do.
+        """Run ``function()`` here while a conversation is open but has nothing to do.
 
         Args:
-            after_s: seconds without work before it runs, again and again.
+            after_s: seconds without work before each run.
 
-        Returns: what to call when it shall not run any more.
+        Returns: a function that stops this.
         """
         with self._wake:
             self._idle[function] = after_s
@@ -218,7 +220,7 @@ class ModelThread:
         return stop
 
     def close(self, timeout: float | None = 10) -> None:
-        """Finish the current step, then end; work that still waits gets an error."""
+        """Finish the current step, then stop; waiting work gets an error."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -241,7 +243,7 @@ class ModelThread:
             _clear_streams()
 
     def _round(self) -> bool:
-        """One call and a frame of every line, else one step of a job."""
+        """Run one call and a frame of every line, or else one step of a job."""
         with self._wake:
             idle: list[Callable[[], None]] = []
             while not (self._closing or self._has_work() or idle):
@@ -254,7 +256,7 @@ class ModelThread:
             self._run_idle(function)
         if call is not None:
             call.run()
-        with self._wake:  # frames that came during the call have their turn now
+        with self._wake:  # frames that came during the call are next
             work = self._lines.take()
             turn = None if call or work else self._take_turn()
         if work:
@@ -269,7 +271,7 @@ class ModelThread:
         return True
 
     def _patience(self) -> float | None:
-        """Seconds to wait for work; None for as long as it takes."""
+        """Seconds to wait for work; None for no limit."""
         if not self._idle or not self._lines.any_open:
             return None
         return min(self._idle.values())
@@ -283,7 +285,7 @@ class ModelThread:
                 self._idle.pop(function, None)
 
     def _take_turn(self) -> "_Call[Any] | Job[Any] | None":
-        """A call that is not live, or a job: by turns where both wait."""
+        """A call that is not live, or a job: in turns if both wait."""
         self._jobs_turn = not self._jobs_turn
         if self._later and not (self._jobs_turn and self._jobs.waiting):
             return self._later.popleft()
@@ -298,7 +300,7 @@ class ModelThread:
         )
 
     def _end(self) -> None:
-        """Nothing will run any more: give everything that waits an error."""
+        """Nothing more will run: give all waiting work an error."""
         with self._wake:
             self._lines.end()
             calls = [*self._calls, *self._later]
@@ -310,7 +312,8 @@ class ModelThread:
 
 
 def _clear_streams() -> None:
-    """End MLX's own threads of this one: at exit, one still running aborts (0.32.4)."""
+    """Stop the threads that MLX made for this one: the process aborts at exit if one of
+    them still runs (0.32.4)."""
     if hasattr(mx, "clear_streams"):
         mx.synchronize()
         mx.clear_streams()

@@ -3,12 +3,13 @@
 ``modules`` and ``models`` say what is computed, in plain MLX; that is the reference,
 and what trains. ``ready(network)`` gives the same network for generation: a copy of its
 modules over the same weights, in which layers are replaced by faster forms (products of
-several layers joined, pieces between attentions compiled, arithmetic as MLX's CPU
-backend runs it best). What these derive from weights they keep themselves: the network
-and its parameters stay as they are. A layer of a kind that is not known here, an
-adapter or a user's own, is called as it is.
+modules over the same weights, in which layers are replaced by faster forms: several
+layers joined into one product, the pieces between attentions compiled, arithmetic
+written for MLX's CPU backend. Whatever these derive from weights they store themselves:
+the network and its parameters stay as they are. A layer of an unknown kind (an adapter,
+or a user's own) is called as it is.
 
-A form is a subclass of what it replaces::
+A form is a subclass of the class that it replaces::
 
     @form(nn.Linear)
     class FastLinear(nn.Linear):

@@ -1,11 +1,12 @@
 """A residual sum and the RMSNorm that reads it, in one Metal kernel.
 
-Layers of plain weights add the residual within their product. Those of quantised
-weights cannot: there every layer starts two kernels for a sum and its norm, 160 in a
-frame of Moshi 7B. This kernel makes them one each.
+Layers with plain weights add the residual within their product. Those with quantised
+weights cannot: every layer then starts two kernels for a sum and its norm, 160 in a
+frame of Moshi 7B. This kernel combines the two.
 
-It is off: nobody has run it on a Mac yet. ``scripts/mac_report`` tries it, compares it
-with the plain form and times both. ``MOSHI_MLX_METAL_NORM=1`` turns it on.
+It is off by default, because it has not run on a Mac yet. ``scripts/mac_report`` tries
+it, compares it with the plain form, and times both. ``MOSHI_MLX_METAL_NORM=1`` turns it
+on.
 """
 
 import os
@@ -16,8 +17,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 SWITCH = "MOSHI_MLX_METAL_NORM"
-LANES = 1024  # threads of a row, at most
-SIMD = 32  # threads that a GPU of Apple's sums at once
+LANES = 1024  # most threads per row
+SIMD = 32  # threads whose values an Apple GPU sums at once
 
 # One threadgroup a row. T: type of all arrays; N: numbers in a row. The sum is rounded
 # to T before it is squared, as the plain form's is.
@@ -49,7 +50,7 @@ SOURCE = """
 def add_norm(
     x: mx.array, residual: mx.array, norm: nn.Module
 ) -> tuple[mx.array, mx.array]:
-    """``residual + x`` of rows ``[N, D]``, and ``norm`` of that."""
+    """``residual + x`` of rows ``[N, D]``, and its ``norm``."""
     if isinstance(norm, nn.RMSNorm) and _fits(x, residual, norm):
         return kernel(x, residual, norm["weight"], float(norm.eps))
     total = residual + x
@@ -57,7 +58,7 @@ def add_norm(
 
 
 def is_on() -> bool:
-    """Whether the kernel was asked for, where there is Metal."""
+    """Whether the kernel is turned on, and Metal is there."""
     return os.environ.get(SWITCH) == "1" and mx.metal.is_available()
 
 
@@ -70,7 +71,7 @@ def _fits(x: mx.array, residual: mx.array, norm: nn.RMSNorm) -> bool:
 def kernel(
     x: mx.array, residual: mx.array, weight: mx.array, eps: float
 ) -> tuple[mx.array, mx.array]:
-    """The sum, and its norm, of rows of one type; only on Metal."""
+    """The sum, and its norm, for rows of one type; Metal only."""
     rows, width = x.shape
     lanes = min(LANES, -(-width // SIMD) * SIMD)
     total, normed = _compiled()(

@@ -28,14 +28,14 @@ class FastAttention(Attention):
     def split(
         self, x: mx.array, b: int, t: int, table: Table, together: bool
     ) -> tuple[mx.array, ...]:
-        """Queries, then keys and values apart or ``together``: see ``Heads.split``."""
+        """Queries, then keys and values, maybe ``together``: see ``Heads.split``."""
         qkv = project(self.in_proj, x, b, t)
         return self.heads.split(qkv, b, t, table, together)
 
     def attend(
         self, q: mx.array, *kv: mx.array, cache: SelfCache | FrameCache, plan: Plan
     ) -> mx.array:
-        """Everything but the projections, of what ``split`` gave.
+        """Everything but the projections, from the result of ``split``.
 
         Returns: rows ``[B * T, D]``.
         """
@@ -48,7 +48,7 @@ class FastAttention(Attention):
 
 @form(CrossAttention)
 class FastCrossAttention(CrossAttention):
-    """``CrossAttention`` that computes no output of ``in_proj`` in vain."""
+    """``CrossAttention`` that computes only the needed outputs of ``in_proj``."""
 
     def project(self, x: mx.array, outputs: slice) -> mx.array:
         layer = self.in_proj
@@ -71,7 +71,7 @@ class FastCrossAttention(CrossAttention):
         return y + layer["bias"][outputs] if "bias" in layer else y
 
     def attend(self, x: mx.array, k: mx.array, v: mx.array) -> mx.array:
-        """Attention of rows ``[B * T, D]`` to what ``remember`` gave; not projected."""
+        """Attention of rows ``[B * T, D]`` to ``remember``'s result; not projected."""
         d, (b, _, _, _) = x.shape[-1], k.shape
         if not isinstance(self.in_proj, FastLinear | FastQuantizedLinear):
             x = x.reshape(b, -1, d)

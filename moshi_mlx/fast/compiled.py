@@ -18,12 +18,12 @@ Function = Callable[..., Any]  # of arrays and None, or trees of them, to the sa
 class Compiled:
     """Compiled functions of one network.
 
-    The first frame runs plain: a single one is not worth compiling for, and what is
-    derived from weights is derived in it. Compiled functions hold on to the weights
-    that they were made with, so each copy of a network has its own.
+    The first frame runs uncompiled: it may be the only one, and it derives what forms
+    derive from weights. Compiled functions hold on to the weights that they were made
+    with, so each copy of a network has its own.
 
     Args:
-        inputs: lists of arrays that the functions look at, and that may be replaced.
+        inputs: lists of arrays that the functions read, and that may be replaced.
     """
 
     def __init__(self, inputs: Sequence[list[mx.array]] = ()):
@@ -33,19 +33,19 @@ class Compiled:
         self._functions: dict[Hashable, Function] = {}
 
     def begin(self, live: bool = True) -> None:
-        """Begin a frame.
+        """Start a frame.
 
         Args:
-            live: whether its shape comes again and again; others run plain.
+            live: whether its shape occurs again and again; other frames run uncompiled.
         """
         self._live = live
         self._frames += live
 
     def __call__(self, key: Hashable, function: Function) -> Function:
-        """``function``, compiled if that works here.
+        """``function``, compiled if possible.
 
         Args:
-            key: tells it from the other functions; whatever the function takes from
+            key: identifies the function; everything that the function takes from
                 elsewhere must follow from the key.
         """
         if not self._live or self._frames < 2 or not ops.compiles():

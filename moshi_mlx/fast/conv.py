@@ -22,7 +22,7 @@ class FastConv1d(Conv1d):
 
 @form(ConvTranspose1d)
 class FastConvTranspose1d(ConvTranspose1d):
-    """A transposed convolution as what it is on a stream of frames.
+    """A transposed convolution as a plain one, over a stream of frames.
 
     It is an ordinary convolution with ``stride * C_out`` channels over the last
     ``taps`` inputs: one matrix product, where ``mx.conv_transpose1d`` is 30 times
@@ -35,7 +35,7 @@ class FastConvTranspose1d(ConvTranspose1d):
 
     def _lay_out(self) -> mx.array:
         """Weight ``[stride * C_out, taps * C_in]``, oldest input first, or depthwise
-        ``[taps, stride, C]``; the bias of its rows goes with it."""
+        ``[taps, stride, C]``; and the bias of its rows."""
         weight, bias = self["weight"], self.get("bias")
         c_out, ksize, c_in = weight.shape
         spare = self.taps * self.stride - ksize
@@ -46,7 +46,7 @@ class FastConvTranspose1d(ConvTranspose1d):
         else:
             weight = weight.transpose(2, 0, 1, 3).reshape(self.stride * c_out, -1)
             bias = None if bias is None else mx.tile(bias, self.stride)
-        mx.eval(weight, bias)  # lazy arrays could not cross to another thread
+        mx.eval(weight, bias)  # lazy arrays cannot move to another thread
         self._matrix, self._row_bias = weight, bias
         return weight
 

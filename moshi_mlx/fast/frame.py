@@ -9,7 +9,7 @@ from ..modules.kv_cache import Plan, window_mask
 
 
 class FrameCache:
-    """State of one layer in a sequence of known length, which is seen whole.
+    """State of one layer in a sequence of known length without a window.
 
     Keys and values are written together and in place; ``KVCache`` copies all of them
     at each step.
@@ -34,10 +34,10 @@ class FrameCache:
         return Plan(b, t, self.offset, [live] * b, live, self.offset, live, mask)
 
     def update(self, *new: Any) -> tuple[mx.array, mx.array]:
-        """Store keys and values; return all so far.
+        """Store keys and values; return all of the sequence so far.
 
         Args:
-            new: both as one array ``[B, 2 H_kv, T, D]``, or one after the other as
+            new: both as one array ``[B, 2 H_kv, T, D]``, or one after the other, as
                 ``KVCache.update`` takes them; then the plan.
         """
         *parts, plan = new

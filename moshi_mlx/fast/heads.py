@@ -1,13 +1,13 @@
-"""Attention's inner part, in the form that the device runs best.
+"""The inner part of attention, in the form that runs fastest on the device.
 
-On a GPU these are MLX's fused rotation and attention. MLX's CPU backend takes those
-apart, so there a single complex multiplication rotates queries and keys, scales the
-queries and leaves the values alone; the attention of one position is two products and a
-softmax.
+On a GPU these are MLX's fused rotation and attention. MLX's CPU backend splits those
+into many small steps. There, a single complex multiplication rotates queries and keys,
+scales the queries and leaves the values alone; the attention of one position is two
+products and a softmax.
 
 An hour into a stream, the last bit of a rotation's speed decides the third digit of its
-angle. On CPU the speeds are therefore PyTorch's: float32 products with exactly rounded
-exponentials.
+angle. So the CPU uses the speeds that PyTorch computes: float32 products with exactly
+rounded exponentials.
 """
 
 import math
@@ -63,7 +63,7 @@ class Heads:
         return cls(*shape, layer.rope.base, layer.rope.traditional)
 
     def table(self, start: int | mx.array, t: int, dtype: mx.Dtype) -> Table:
-        """What ``split`` needs for positions ``start .. start + t``; once per call.
+        """The tables that ``split`` needs for positions ``start .. start + t``.
 
         ``start`` is an int, or one position per row ``[B]``.
         """
@@ -88,7 +88,7 @@ class Heads:
         )
 
     def _speed(self, max_period: float) -> mx.array:
-        """Angle per position of every pair ``[D / 2]``."""
+        """Angle per position of each pair ``[D / 2]``."""
         if self._speeds is None:
             factor = -math.log(max_period) * 2 / self.head_dim
             powers: Any = (mx.arange(self.head_dim // 2) * factor).tolist()
@@ -112,7 +112,7 @@ class Heads:
         """Queries ``[B, H, T, D]``, keys and values ``[B, H_kv, T, D]``, rotated.
 
         Args:
-            together: give keys and values as one array ``[B, 2 H_kv, T, D]``.
+            together: return keys and values as one array ``[B, 2 H_kv, T, D]``.
         """
         h, kv, d = self.num_heads, self.num_kv_heads, self.head_dim
         by_hand = self._by_hand(qkv.dtype)
@@ -173,7 +173,7 @@ class Heads:
     def attend_packed(
         self, q: mx.array, k: Packed, v: Packed, mask: mx.array | None
     ) -> mx.array:
-        """``attend``, to keys and values in few bits."""
+        """Like ``attend``, with quantised keys and values."""
         b, h, t, d = q.shape
         scale = 1.0 if self._by_hand(q.dtype) else self.scale
         y = attend(q, k, v, scale, mask)
@@ -181,6 +181,6 @@ class Heads:
 
 
 def _transposed(x: mx.array, rows: int, columns: int) -> mx.array:
-    """``x [N, H * rows * columns]`` with each head's matrix turned over."""
+    """``x [N, H * rows * columns]`` with each head's matrix transposed."""
     matrices = x.reshape(x.shape[0], -1, rows, columns)
     return mx.contiguous(matrices.swapaxes(-1, -2)).reshape(x.shape)

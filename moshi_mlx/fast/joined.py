@@ -1,8 +1,8 @@
 """Several layers computed as one kernel, over weights joined once.
 
-The layers keep their parameters: the same arrays with the same values. Only their
-memory becomes a part of the joined array's, so that nothing is held twice. Layers whose
-weights were replaced (loaded, cast, quantised) are joined again at the next call.
+The layers keep their parameters: the same arrays with the same values. Their memory
+becomes part of the joined array's, so that nothing is held twice. If a layer's weights
+are replaced (loaded, cast, quantised), the layers are joined again at the next call.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from ..modules.embedding import PARTS, QuantizedScaledEmbedding, ScaledEmbedding
 from ..modules.quantized import dequantised
 from .linear import FastLinear, FastQuantizedLinear, with_weights
 
-KNOWN = (  # exactly these: the call of another class may do anything
+KNOWN = (  # only these: other classes may do anything when called
     nn.Linear,
     nn.QuantizedLinear,
     FastLinear,
@@ -110,6 +110,6 @@ class JoinedLinear(_Joined):
     def _join(self, layers: Sequence[nn.Module]) -> dict[str, mx.array]:
         joined = super()._join(layers)
         for layer in layers:
-            layer.pop("_factor", None)  # of a fast form: it is where the weight was
+            layer.pop("_factor", None)  # of a fast form: it shares the old memory
         self._whole = with_weights(layers[0], joined)
         return joined

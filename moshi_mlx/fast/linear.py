@@ -1,4 +1,4 @@
-"""Linear layers: products by a kept transpose, in one kernel with a sum."""
+"""Linear layers: products with a stored transpose, fused with a residual sum."""
 
 from collections.abc import Mapping
 from copy import copy
@@ -15,7 +15,7 @@ MANY_ROWS = 4  # multiplying more rows than this takes longer than dequantising
 
 
 class _Fast(nn.Module):
-    """What both kinds share: a factor that is kept as an item, like a weight."""
+    """Shared by both kinds: a factor that is stored as an item, like a weight."""
 
     def factor(self, x: mx.array) -> mx.array | None:
         """What ``x`` is multiplied by; None leaves the product to the layer itself."""
@@ -31,14 +31,14 @@ class _Fast(nn.Module):
     def keep(self, weight: mx.array) -> mx.array:
         """Keep the transpose of ``weight`` as the factor."""
         factor = weight.T
-        mx.eval(factor)  # a lazy array could not cross to another thread
+        mx.eval(factor)  # lazy arrays cannot move to another thread
         self["_factor"] = factor
         return factor
 
 
 @form(nn.Linear)
 class FastLinear(_Fast, nn.Linear):
-    """``nn.Linear`` whose transposed weight is there already."""
+    """``nn.Linear`` with its transposed weight stored."""
 
     def made_ready(self) -> None:
         if "bias" not in self:
@@ -54,11 +54,11 @@ class FastLinear(_Fast, nn.Linear):
 
 @form(nn.QuantizedLinear)
 class FastQuantizedLinear(_Fast, nn.QuantizedLinear):
-    """``nn.QuantizedLinear``; on a GPU as it is.
+    """``nn.QuantizedLinear``; unchanged on a GPU.
 
     MLX's CPU backend multiplies by quantised weights ten times as slowly as by float32,
-    and by each row anew. There a float32 copy of small ones is kept, and large ones are
-    dequantised for calls of many rows.
+    and unpacks them for every row. So small ones are kept as a float32 copy, and large
+    ones are dequantised for calls with many rows.
     """
 
     def factor(self, x: mx.array) -> mx.array | None:
@@ -93,7 +93,7 @@ def with_weights(layer: nn.Module, weights: Mapping[str, mx.array]) -> nn.Module
 
 
 def project(layer: nn.Module, x: mx.array, b: int, t: int) -> mx.array:
-    """Rows ``x [B * T, K]`` through any layer; one that is not ours sees [B, T, K]."""
+    """Rows ``x [B * T, K]`` through any layer; one that is not ours gets [B, T, K]."""
     if isinstance(layer, _Fast):
         return layer(x)
     return layer(x.reshape(b, t, -1)).reshape(b * t, -1)

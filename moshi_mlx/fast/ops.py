@@ -1,8 +1,8 @@
-"""Operations in the form that the device runs best.
+"""Operations in the form that runs fastest on the device.
 
 On Metal (and CUDA) every function here is MLX's own fused operation. MLX's CPU backend
-takes those apart into many small steps, so there the same arithmetic is written with
-as few steps as possible. ``on_gpu`` is the only place that asks for the device.
+splits those into many small steps, so there the same arithmetic is written with as few
+steps as possible. ``on_gpu`` is the only place that asks for the device.
 """
 
 import math
@@ -43,7 +43,7 @@ def gelu(x: mx.array) -> mx.array:
 
 
 def gumbel(shape: tuple[int, ...], key: mx.array) -> mx.array:
-    """``mx.random.gumbel``; on a GPU its seven steps by element are one kernel."""
+    """``mx.random.gumbel``; on a GPU its seven elementwise steps are one kernel."""
     return _gumbel(shape)(key) if on_gpu() else mx.random.gumbel(shape, key=key)
 
 
@@ -85,7 +85,7 @@ def conv1d(
 
 
 def elu(x: mx.array) -> mx.array:
-    """``x`` where positive, else ``exp(x) - 1``.
+    """``x`` if positive, else ``exp(x) - 1``.
 
     On CPU without ``exp``: MLX's takes 12 ns per number, a multiplication or addition
     0.2 ns. ``expm1(x / 32)`` is a polynomial; five doublings ``expm1(2 t) = expm1(t)

@@ -9,14 +9,14 @@ from .twin import form
 
 @form(ResidualVectorQuantization)
 class FastResidualVectorQuantization(ResidualVectorQuantization):
-    """The codebooks' vectors, joined, and what ``nearest`` wants of each."""
+    """The codebooks' vectors, joined, and the norms that ``nearest`` needs."""
 
     def made_ready(self) -> None:
         joined = mx.stack([book.embedding for book in self.books])
         count, size, _ = joined.shape
         self._first_rows = mx.arange(0, count * size, size)[:, None]
         views, norms = list(joined), list(half_norms(joined))
-        mx.eval(joined, views, norms)  # lazy arrays could not cross to another thread
+        mx.eval(joined, views, norms)  # lazy arrays cannot move to another thread
         self._tables = list(zip(views, norms, strict=True))
         self._joined = joined.flatten(0, 1)
         mx.eval(self._joined, self._first_rows)

@@ -1,7 +1,7 @@
-"""Stacks cut at their attentions, so that what runs between two of them is compiled.
+"""Stacks that are cut at their attentions; the pieces in between are compiled.
 
-Between the cuts there are only arrays: positions travel as rows ``[B * T, D]``, and
-each piece ends where the keys and values of the next layer go into its cache.
+The pieces work on plain arrays: positions travel as rows ``[B * T, D]``, and each piece
+ends when the keys and values of the next layer go into its cache.
 """
 
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ class FastConditionGate(ConditionGate):
 
 
 def _can_be_cut(layer: TransformerLayer) -> bool:
-    """Whether attention and feed-forward are ours; only then is it known what they do.
+    """Whether attention and feed-forward are ours, so that their work is known.
 
     Linear layers and norms may be of any kind.
     """
@@ -83,7 +83,7 @@ class FastLayer(TransformerLayer):
     def before(
         self, normed: mx.array, b: int, t: int, table: Table, together: bool
     ) -> tuple[mx.array, ...]:
-        """What self-attention is given, queries, keys and values, of the layer's input
+        """The inputs of self-attention (queries, keys and values) for the layer's input
         after ``norm1``."""
         return self.self_attn.split(normed, b, t, table, together)
 
@@ -97,13 +97,13 @@ class FastLayer(TransformerLayer):
         attention: FastCrossAttention | None,
         *condition: mx.array,
     ) -> tuple[mx.array, mx.array | None, mx.array | None]:
-        """The layer's output from its input ``x`` and what self-attention found.
+        """The layer's output, from its input ``x`` and the result of self-attention.
 
-        ``condition`` is the keys and values of what ``attention`` sees, if the layer
+        ``condition`` holds the keys and values that ``attention`` sees, if the layer
         attends to a condition.
 
-        Returns: rows ``[B * T, D]``, what the next layer's ``norm`` makes of them, and
-            what a gate let through, ``[B, T]``.
+        Returns: rows ``[B * T, D]``, the next layer's ``norm`` of them, and how much a
+            gate let through, ``[B, T]``.
         """
         gate: mx.array | None = None
         out_proj = self.self_attn.out_proj
@@ -127,14 +127,15 @@ class FastLayer(TransformerLayer):
         t: int,
         attention: FastCrossAttention,
     ) -> tuple[mx.array, mx.array | None]:
-        """``x`` with what attention to the condition found, and what a gate let
+        """``x`` plus the result of attention to the condition, and how much a gate let
         through."""
         return self._add_projected(x, y, attention.out_proj, "cross", b, t), None
 
     def fold_scales(self) -> None:
         """Multiply the layer's scales into the matrices before them.
 
-        This spares a kernel each, for a copy of those matrices. It is done in float32.
+        This saves a kernel per scale, and costs a copy of those matrices. It is done in
+        float32.
         """
         parts = [("1", self.self_attn, "out_proj"), ("2", self.gating, "linear_out")]
         if isinstance(self.gating, FastMlpNoGating):
@@ -166,7 +167,7 @@ class FastLayer(TransformerLayer):
         b: int,
         t: int,
     ) -> tuple[mx.array, mx.array]:
-        """``x`` with ``y`` through a layer, and ``norm`` of that."""
+        """``x`` plus the layer's output for ``y``, and its ``norm``."""
         scaled = f"layer_scale_{which}" in self
         if add_norm.is_on() and not scaled and not adds(layer, y):
             return add_norm.add_norm(project(layer, y, b, t), x, norm)
@@ -176,7 +177,7 @@ class FastLayer(TransformerLayer):
 
 @form(GatedLayer, where=_can_be_cut)
 class FastGatedLayer(FastLayer, GatedLayer):
-    """As ``FastLayer``; its attention to the condition is the stack's."""
+    """Like ``FastLayer``, with the stack's attention to the condition."""
 
     cross_gate: FastConditionGate
 
@@ -204,7 +205,7 @@ class FastTransformer(Transformer):
         self.compile_up_to(0)
 
     def compile_up_to(self, positions: int) -> None:
-        """Compile calls of at most so many positions, from the second one on."""
+        """Compile calls of up to this many positions, from the second one on."""
         self._most = positions
         self._compiled = Compiled(choices(self))
 
@@ -221,7 +222,7 @@ class FastTransformer(Transformer):
         cross_attention_src: mx.array | None = None,
         active: Sequence[bool] | None = None,
     ) -> mx.array:
-        """As ``Transformer``; the caches may hold a ``FrameCache`` each."""
+        """Like ``Transformer``; each cache may hold a ``FrameCache``."""
         shared = self.get("cross_attention")
         if not isinstance(shared, FastCrossAttention | None):
             return super().__call__(x, cache, cross_attention_src, active)
@@ -264,10 +265,10 @@ class FastTransformer(Transformer):
         return x.reshape(b, t, d)
 
     def _with_whole_mask(self, plan: Plan, cache: Sequence[LayerCache]) -> Plan:
-        """``plan``, its mask as MLX's kernel for few positions reads it.
+        """``plan``, with its mask in the form of MLX's kernel for few positions.
 
-        On a GPU it reads one mask for all rows as it is, and copies masks that differ
-        from row to row in every layer, unless they have all heads.
+        On a GPU the kernel reads a mask for all rows as it is. Masks that differ
+        between rows it copies in every layer, unless they have all heads.
         """
         mask, packed = plan.mask, isinstance(cache[0].self_attn, QuantizedKVCache)
         if mask is None or mask.shape[0] == 1 or packed or not ops.on_gpu():
@@ -285,7 +286,7 @@ def _seen(
     b: int,
     dtype: mx.Dtype,
 ) -> Seen | None:
-    """What a layer sees of the condition."""
+    """The condition as a layer sees it."""
     if not isinstance(condition, mx.array):
         return condition
     attention = layer.cross_attention
@@ -306,8 +307,8 @@ def _between_attentions(
 ) -> tuple[mx.array | None, ...]:
     """From one layer's attention to the next one's: arrays in, arrays out, no state.
 
-    Returns: the next layer's input, what the last one's gate let through, and the next
-        one's queries, keys and values.
+    Returns: the next layer's input, how much the last one's gate let through, and the
+        next one's queries, keys and values.
     """
     gate: mx.array | None = None
     norm = None if following is None else following.norm1

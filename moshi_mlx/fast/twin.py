@@ -11,7 +11,7 @@ M = TypeVar("M", bound=nn.Module)
 F = TypeVar("F", bound=type)
 KEPT = "_twin"  # where a network keeps its copy: an attribute, not a parameter
 
-# By the exact class of a module, the class of the copy of one.
+# For each exact class of module, the class of its copy.
 _FORMS: dict[type, Callable[[Any], type]] = {}
 
 
@@ -33,16 +33,16 @@ def form(
 
 
 class _Kept:
-    """A network's copy, with the modules and arrays that it was made of."""
+    """A network's copy, with the modules and arrays that it was made from."""
 
     def __init__(self, twin: Any, network: nn.Module):
         self.twin = twin
-        # The network itself is not among its holders: it would hold itself for ever.
+        # The network itself is not among its holders: that would be a reference cycle.
         self._own = _places(network)
         self._holders = [(holder, _places(holder)) for holder in _holders(network)]
 
     def is_of(self, network: nn.Module) -> bool:
-        """Whether no weight or layer was replaced since, or added.
+        """Whether no weight or layer has been replaced or added since.
 
         Programs that call a network directly ask before every step.
         """
@@ -58,18 +58,18 @@ class _Kept:
 
 
 class _Copy:
-    """Stands in a copy's place for what it would keep."""
+    """Placeholder for attributes that a copy computes itself."""
 
 
 def ready(network: M, refresh: bool = True) -> M:
     """``network`` in its fast form: made once, and again if weights were replaced.
 
-    The copy computes what the network does, on the same weights. Its forms are chosen
-    by the device when they run.
+    The copy computes the same as the network, on the same weights. Its forms choose by
+    the device when they run.
 
     Args:
-        refresh: look whether weights or layers were replaced; takes some milliseconds
-            for a large network.
+        refresh: check whether weights or layers were replaced, which takes some
+            milliseconds for a large network.
     """
     kept = network.__dict__.get(KEPT)
     if kept is _Copy:
@@ -81,7 +81,7 @@ def ready(network: M, refresh: bool = True) -> M:
 
 
 def forget(network: nn.Module) -> None:
-    """Drop the fast form of ``network``, and with it weights that were replaced."""
+    """Drop the fast form of ``network``, and with it any replaced weights."""
     network.__dict__.pop(KEPT, None)
 
 
@@ -99,9 +99,9 @@ def _holders(network: nn.Module) -> list[Any]:
 
 
 def _places(holder: Any) -> dict[Any, Callable[[], Any]]:
-    """What a holder holds of modules, lists and arrays, the last as weak references.
+    """The modules, lists and arrays in a holder, arrays as weak references.
 
-    What a module derives for itself begins with "_" and is not looked at.
+    Attributes that begin with "_", which a module derives itself, are not included.
     """
     named = holder.items() if isinstance(holder, dict) else enumerate(holder)
     return {
@@ -116,11 +116,11 @@ def _strong(value: Any) -> Callable[[], Any]:
 
 
 def _holds(holder: Any, places: dict[Any, Callable[[], Any]]) -> bool:
-    """Whether a holder holds what it did."""
+    """Whether a holder still holds the same."""
     try:
         if any(holder[key] is not known() for key, known in places.items()):
             return False
-    except (KeyError, IndexError):  # it was taken away
+    except (KeyError, IndexError):  # it was removed
         return False
     return len(holder) == len(places) or len(_places(holder)) == len(places)
 
@@ -135,7 +135,7 @@ def _twin(module: Any) -> Any:
     if kind in _FORMS:
         kind = _FORMS[kind](module)
     elif not kind.__module__.startswith("moshi_mlx."):
-        return module  # not known; ours are copied, as their parts may have forms
+        return module  # unknown; ours are copied, as their parts may have forms
     twin = kind.__new__(kind)
     twin.__dict__.update(module.__dict__)
     twin.__dict__[KEPT] = _Copy

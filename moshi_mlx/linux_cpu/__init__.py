@@ -12,7 +12,7 @@ from functools import cache
 
 @cache
 def use_fast_products() -> tuple[str, ...]:
-    """Put the faster products under MLX; later calls do nothing.
+    """Make MLX use the faster products; later calls do nothing.
 
     Set MOSHI_MLX_NO_OPENBLAS=1 to leave OpenBLAS out, and MOSHI_MLX_NO_PRODUCTS=1 to
     leave out (and not compile) `products.c`.

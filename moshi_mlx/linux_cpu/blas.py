@@ -24,16 +24,16 @@ from .slots import slots
 
 _log = logging.getLogger(__name__)
 
-NAMES = ("cblas_sgemm", "cblas_dgemm", "cblas_cgemm")  # all that libmlx.so asks for
+NAMES = ("cblas_sgemm", "cblas_dgemm", "cblas_cgemm")  # all that libmlx.so uses
 SOURCE = Path(__file__).with_name("products.c")
-# Tuned for no processor: some tunings add up otherwise where a chain of sums is short.
+# Tuned for no processor: some tunings change the order of short sums.
 COMPILE = "cc -O3 -march=native -mtune=generic -ffp-contract=fast -shared -fPIC"
 
 
 def install() -> list[str]:
-    """Change what MLX calls; calling it again changes nothing more.
+    """Change the functions that MLX calls; calling it again changes nothing more.
 
-    Returns: the paths of the libraries that are called now.
+    Returns: the paths of the libraries that it calls now.
     """
     calls = slots("libmlx.so")
     if not all(name in calls for name in NAMES):
@@ -55,7 +55,7 @@ def install() -> list[str]:
 
 
 def _wanted(name: str) -> bool:
-    """Whether the user has not switched this one off."""
+    """Whether the user has not turned this one off."""
     return not os.environ.get(f"MOSHI_MLX_NO_{name}")
 
 
@@ -87,7 +87,7 @@ def to_compile() -> bool:
 
 
 def _compiled_path() -> Path:
-    """Where `products.c` lies once it is compiled for this processor."""
+    """The path of `products.c` once it is compiled for this processor."""
     with open("/proc/cpuinfo") as info:
         named = ("flags", "Features")  # of the first core, on x86 and on ARM
         features = next((line for line in info if line.startswith(named)), "")
@@ -97,7 +97,7 @@ def _compiled_path() -> Path:
 
 
 def _products() -> ctypes.CDLL | None:
-    """`products.c`, compiled into the user's cache if it is not there yet."""
+    """`products.c`, compiled into the user's cache unless it is there already."""
     path = _compiled_path()
     with suppress(OSError):
         return ctypes.CDLL(str(path))

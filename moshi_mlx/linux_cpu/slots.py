@@ -26,7 +26,7 @@ def slots(library: str) -> dict[str, ctypes.c_void_p]:
 
 
 def _mappings(library: str) -> list[tuple[int, int, str]]:
-    """Where it lies in memory: start, end, permissions."""
+    """The library's place in memory: start, end, permissions."""
     with open("/proc/self/maps") as maps:
         lines = [line.split() for line in maps if line.rstrip().endswith(f"/{library}")]
     spans = [(*line[0].split("-"), line[1]) for line in lines]
@@ -34,7 +34,7 @@ def _mappings(library: str) -> list[tuple[int, int, str]]:
 
 
 def _calls(base: int) -> Iterator[tuple[str, int]]:
-    """Names of the functions that it calls, and where it looks them up.
+    """Names of the functions that it calls, and the addresses of their entries.
 
     ``base`` is the address of its ELF header (64 bits, little endian).
     """
@@ -43,7 +43,7 @@ def _calls(base: int) -> Iterator[tuple[str, int]]:
     segments = _records("<IIQQQQQQ", base + headers, 56 * count)
     where, size = next((s[3], s[6]) for s in segments if s[0] == PT_DYNAMIC)
     tags = {tag: value for tag, value in _records("<QQ", base + where, size)}
-    # glibc has added the base to the addresses among them, other loaders have not
+    # glibc has added the base to these addresses, other loaders have not
     at = {tag: value if value > base else base + value for tag, value in tags.items()}
     for slot, info, _ in _records("<QQq", at[DT_JMPREL], tags[DT_PLTRELSZ]):
         ((name,),) = _records("<I", at[DT_SYMTAB] + 24 * (info >> 32), 4)

@@ -23,24 +23,24 @@ from ..utils.trace import Trace, percentile
 from .devices import DEAD_S
 from .sound import Sound, SoundOptions
 
-_NEWEST = 375  # frames that percentiles come from: 30 s
+_NEWEST = 375  # frames for percentiles: 30 s
 
 
 @dataclass(frozen=True)
 class Figures:
-    """How a conversation stands; times in milliseconds, levels are rms of 0 to 1.
+    """The figures of a conversation; times in milliseconds, levels are rms of 0 to 1.
 
     Attributes:
-        elapsed_s: since it began.
+        elapsed_s: since it started.
         frames: heard by the model.
         lag_p50, lag_p95: from a frame's last sample to its answer, in the last 30 s.
-        step_p50, step_p95: what the model needed of that.
+        step_p50, step_p95: the model's part of that.
         waiting: sound that waits for the model.
         buffered: sound that waits for the loudspeaker.
-        jitter: what the loudspeaker waits beyond the fastest frames.
+        jitter: how long the loudspeaker waits beyond the fastest frames.
         dropped: the user's frames that the model never heard.
-        device: what microphone and loudspeaker add, as they say.
-        gaps: times the loudspeaker ran out amid speech.
+        device: latency that microphone and loudspeaker report.
+        gaps: times the loudspeaker ran out during speech.
         echo_delay: from loudspeaker to microphone, None if no echo was heard.
         memory_mib: of the process.
     """
@@ -68,15 +68,17 @@ class Figures:
 
     @property
     def response_ms(self) -> float:
-        """From a sample in the air to the sample that answers to it, at the median.
+        """From a sample in the air to the sample that answers it, at the median.
 
-        Its own frame, the computation and the wait for the loudspeaker; the model's
-        acoustic delay (one frame) and the devices' own latency come on top.
+        It includes the sample's frame, the computation and the wait for the
+        loudspeaker. The model's acoustic delay (one frame) and the devices' own latency
+        come on top.
         """
         return FRAME_MS + self.lag_p50 + self.jitter
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures of the whole conversation, ready for JSON; units in the names."""
+        """The figures of the whole conversation, ready for JSON; the names have
+        units."""
         return {
             "elapsed_s": round(self.elapsed_s, 2),
             "frames": self.frames,
@@ -105,10 +107,11 @@ class Conversation:
         options: of the sound.
         on_text: called on the model thread with every piece of text.
         on_notice: called with a sentence for the user, on any thread.
-        on_end: called where the conversation cannot go on, with the reason.
+        on_end: called if the conversation cannot continue, with the reason.
         recording: gets both sides and the text.
-        trace: gets the stages that are not the session's.
-        sound: makes its ears and mouth; others than the devices' are for measuring.
+        trace: gets the stages outside the session.
+        sound: makes its ears and mouth; by default the devices'. Others are for
+            measuring.
     """
 
     def __init__(
@@ -150,7 +153,7 @@ class Conversation:
             self._recorder.stop()
 
     def restart(self, on_restart: Callable[[], None] = lambda: None) -> None:
-        """Begin a new conversation with the same settings.
+        """Start a new conversation with the same settings.
 
         Args:
             on_restart: called from another thread after the last text of the old
@@ -168,7 +171,7 @@ class Conversation:
         self.sound.hush()
 
     def snapshot(self) -> Figures:
-        """How it stands now."""
+        """The current figures."""
         lags, steps = list(self._lags), list(self._steps)
         jitter = self.sound.jitter
         delay_s = self.sound.echo_delay_s
@@ -216,11 +219,11 @@ class Conversation:
             self._on_text(reply.text)
 
 
-_RESTART = object()  # among the frames of a recorder
+_RESTART = object()  # marks a restart among the frames of a recorder
 
 
 class _Recorder(threading.Thread):
-    """Writes a recording, so that a slow disk holds nobody up."""
+    """Writes a recording, so that a slow disk does not delay anybody."""
 
     def __init__(self, recording: Recording, on_notice: Callable[[str], None]):
         super().__init__(name="moshi-record", daemon=True)
@@ -231,15 +234,16 @@ class _Recorder(threading.Thread):
     def add(
         self, missed: int, user: np.ndarray, moshi: np.ndarray | None, text: str
     ) -> None:
-        """A frame; the ``missed`` ones before it become silence, so that times hold."""
+        """A frame; ``missed`` frames before it become silence, to keep the times
+        right."""
         self._work.put((missed, user, moshi, text))
 
     def restart(self) -> None:
-        """Another conversation begins here."""
+        """A new conversation starts here."""
         self._work.put(_RESTART)
 
     def stop(self) -> None:
-        """Write what is left, close the files."""
+        """Write the rest, close the files."""
         self._work.put(None)
         if self.is_alive():
             self.join(10)

@@ -18,16 +18,16 @@ logger = logging.getLogger(__name__)
 
 Block = Pcm | None
 WAITING_S = 30  # of sound that may wait for the model, or for the loudspeaker
-DEAD_S = 3.0  # of nothing but zeros from the start on: there is no sound at all
+DEAD_S = 3.0  # of zeros from the start: there is no sound at all
 DEAD_MICROPHONE = (
     "The microphone gives pure silence. Is it muted? On a Mac, allow it for this "
     "terminal: System Settings, Privacy & Security, Microphone."
 )
-_BUFFER_S = 0.3  # nobody waits for an answer here: a busy machine shall not crackle
+_BUFFER_S = 0.3  # nobody waits for an answer here, and a busy machine must not crackle
 
 
 def lacking(devices: Sequence[Device]) -> str | None:
-    """What a conversation lacks with these devices, and what to do; None: nothing."""
+    """What a conversation lacks with these devices, and what to do; None if nothing."""
     kinds = {
         "microphone": any(device.inputs for device in devices),
         "loudspeaker": any(device.outputs for device in devices),
@@ -43,9 +43,10 @@ def lacking(devices: Sequence[Device]) -> str | None:
 
 @contextmanager
 def hear(choice: str | None = None) -> Iterator[Iterator[Pcm]]:
-    """Blocks of sound at 24 kHz from a microphone, without end.
+    """Endless blocks of sound at 24 kHz from a microphone.
 
-    Pure silence is what macOS gives to programs that may not listen: it is logged.
+    Pure silence is what macOS gives programs without permission to listen: it is
+    logged.
 
     Args:
         choice: its number or name; None is the system's.
@@ -59,7 +60,7 @@ def hear(choice: str | None = None) -> Iterator[Iterator[Pcm]]:
 
     def heard() -> Iterator[Pcm]:
         resampler = Resampler(microphone.rate, SAMPLE_RATE)
-        silent_s: float | None = 0.0  # None once there was a sound, or it was said
+        silent_s: float | None = 0.0  # None once there was a sound, or a warning
         while (block := blocks.get()) is not None:
             if silent_s is not None:
                 silent_s += len(block) / microphone.rate
@@ -79,13 +80,14 @@ def hear(choice: str | None = None) -> Iterator[Iterator[Pcm]]:
 
 
 class Player:
-    """Plays sound as it is made, without gaps once it has begun.
+    """Plays sound as it is made, without gaps once it has started.
 
-    As a context it plays all at its end, or after an error (Ctrl-C) stops at once.
+    As a context manager it plays everything before it ends, or stops at once after an
+    error (Ctrl-C).
 
     Args:
-        choice: the loudspeaker's number or name; None is the system's.
-        ahead_s: sound to have before playing begins.
+        choice: the loudspeaker's number or name; None is the system's default.
+        ahead_s: sound to have before playing starts.
     """
 
     def __init__(self, choice: str | None = None, ahead_s: float = 0.2):
@@ -110,7 +112,7 @@ class Player:
             self._speaker.close()
 
     def play(self, pcm: Pcm) -> None:
-        """Append ``pcm [S]`` at 24 kHz; waits while much is to be played still."""
+        """Append ``pcm [S]`` at 24 kHz; waits while much is still to be played."""
         block = self._resampler.push(pcm[None])[0]
         self._wait(self._ring.capacity - len(block))
         self._ring.write(block)
@@ -118,7 +120,7 @@ class Player:
             self._start()
 
     def finish(self) -> None:
-        """Play all of it, then give the device back."""
+        """Play all of it, then close the device."""
         self._ring.write(self._resampler.flush()[0])
         on_its_way = round((self._speaker.latency_s + 0.1) * self._speaker.rate)
         self._ring.write(np.zeros(on_its_way, np.float32))
@@ -133,7 +135,7 @@ class Player:
             self._speaker.start()
 
     def _wait(self, most: int) -> None:
-        """Until at most so many samples wait."""
+        """Wait until at most this many samples are left."""
         with self._moved:
             self._moved.wait_for(lambda: self._gone or len(self._ring) <= most)
         if self._gone:

@@ -1,4 +1,4 @@
-"""Take Moshi's own voice out of what the microphone hears."""
+"""Remove Moshi's own voice from the microphone's sound."""
 
 from collections import deque
 
@@ -10,32 +10,32 @@ from ..errors import AudioError
 
 _BLOCK = SAMPLE_RATE // 100  # WebRTC works on 10 ms
 _NOISE_LEVEL = 2  # WebRTC's "high", of 0..3
-_REACH_S = 0.4  # echoes up to this late are found by the canceller on its own
-_KEEP_S = 0.06  # of a longer delay, left for the canceller: it may vary
+_REACH_S = 0.4  # the canceller finds echoes up to this delay on its own
+_KEEP_S = 0.06  # part of a longer delay to leave to the canceller, since delays vary
 _AHEAD = SAMPLE_RATE // 50  # samples played before their echo is due, at the start
-_PATIENCE = 8  # takes until what is owed counts as lost
+_PATIENCE = 8  # takes until owed samples count as lost
 _HISTORY_S = 1.5  # of what was played: the longest delay that can be bridged
-_DECIMATE = 3  # the delay is looked for at 8 kHz
-_WINDOW_S = 2.0  # of sound that a look at the delay needs
+_DECIMATE = 3  # the delay is measured at 8 kHz
+_WINDOW_S = 2.0  # of sound that a measurement of the delay needs
 _MOST_DELAY_S = 1.0
 _CLEAR_PEAK = 9.0  # times the correlation's deviation: below, there is no echo
-_AGREE_S = 0.003  # two looks in a row within this are believed
+_AGREE_S = 0.003  # two measurements in a row this close are trusted
 _FAINT = 1e-5  # rms of the recorded side below which it holds no echo
-_AUDIBLE = 1e-3  # rms of played sound from which on an echo can be looked for
+_AUDIBLE = 1e-3  # rms of played sound above which an echo can be measured
 
 
 class EchoCanceller:
     """The microphone in, the user's voice alone out, all mono at 24 kHz.
 
-    What was played and what was recorded are counted in samples, so the order in which
-    the device's callbacks come does not matter. How much later the echo comes is
-    measured (``delay_s``): WebRTC's canceller bridges what devices usually need, longer
-    delays (wireless loudspeakers) are bridged here before it.
+    Played and recorded sound is counted in samples, so the order of the device's
+    callbacks does not matter. The delay of the echo is measured (``delay_s``): WebRTC's
+    canceller handles the usual delays of devices; longer ones (wireless loudspeakers)
+    are bridged here first.
 
     Args:
         echo: remove the echo.
-        noise_suppression: lower steady noise, by about 6 dB.
-        gain_control: bring quiet and loud voices to one level.
+        noise_suppression: reduce steady noise, by about 6 dB.
+        gain_control: bring quiet and loud voices to the same level.
 
     Raises: AudioError if pywebrtc-audio is not installed.
     """
@@ -54,7 +54,7 @@ class EchoCanceller:
                 "echo cancellation needs pywebrtc-audio: pip install pywebrtc-audio, "
                 "or go without it (--no-aec)."
             ) from error
-        self.slips = 0  # times a device lost or won time
+        self.slips = 0  # times a device lost or gained time
         self._echo = echo
         self._webrtc = AudioProcessor(
             sample_rate=SAMPLE_RATE,
@@ -74,7 +74,7 @@ class EchoCanceller:
         return self._delay.delay_s
 
     def played(self, pcm: Pcm) -> None:
-        """Tell what the loudspeaker has been given, ``[S]``, any S; silence too."""
+        """Take the loudspeaker's sound ``[S]``, any S, including silence."""
         if self._echo:
             self._far.push(pcm)
 
@@ -95,25 +95,24 @@ class EchoCanceller:
         return self._webrtc.process(near, behind)
 
     def _bridge(self) -> None:
-        """Hold the played side back where the echo comes later than WebRTC looks."""
+        """Delay the played side if the echo comes later than WebRTC looks for it."""
         delay_s = self._delay.delay_s or 0.0
         if delay_s > _REACH_S:
             self._bridged = round((delay_s - _KEEP_S) * SAMPLE_RATE)
-            self._webrtc.reset()  # what it has learnt holds no more
+            self._webrtc.reset()  # its estimates are no longer valid
 
 
 class _Played:
-    """What was played: a queue for the canceller, and the recent past of it.
+    """The sound that was played: a queue for the canceller, and its recent past.
 
-    A device takes and gives in blocks of its own, so the queue runs a little ahead.
-    What comes too late for its moment is replaced by silence and skipped when it comes;
-    but where a device has lost time for good, the two sides are counted again from
-    there.
+    A device takes and gives blocks of its own size, so the queue runs a little ahead.
+    Sound that comes too late is replaced by silence, and skipped when it comes. If a
+    device has lost time for good, both sides are counted again from there.
     """
 
     def __init__(self) -> None:
         self._waiting = np.zeros(0, np.float32)
-        self._owed = 0  # samples that silence stood in for
+        self._owed = 0  # samples that silence has replaced
         self._owing: deque[int] = deque(maxlen=_PATIENCE)  # after the last takes
         self._ahead: deque[int] = deque(maxlen=4 * _PATIENCE)
         self._begun = False
@@ -125,7 +124,7 @@ class _Played:
         self._waiting = np.concatenate([self._waiting, pcm[skipped:]])
 
     def take(self, num_samples: int) -> tuple[Pcm, bool]:
-        """The next ``[num_samples]``, and whether they were counted again."""
+        """The next ``[num_samples]``, and whether counting was restarted."""
         if not self._begun:
             self._begun = True
             self._drop(len(self._waiting) - num_samples - _AHEAD)
@@ -138,7 +137,7 @@ class _Played:
         return out, self._recount()
 
     def _recount(self) -> bool:
-        """Forgive what will never come, drop what came too much."""
+        """Forget samples that will never come, drop those that are too many."""
         self._owing.append(self._owed)
         self._ahead.append(len(self._waiting))
         late = min(self._owing) if len(self._owing) == _PATIENCE else 0
@@ -156,14 +155,14 @@ class _Played:
         self._waiting = self._waiting[max(num_samples, 0) :]
 
     def delayed(self, num_samples: int, by: int) -> Pcm:
-        """What ``take`` gave, ``by`` samples earlier."""
+        """The result of ``take``, ``by`` samples earlier."""
         return self._past.last(num_samples, min(by, self._past.size - num_samples))
 
 
 class Recent:
-    """The newest ``size`` samples of a stream, silence before it began.
+    """The newest ``size`` samples of a stream, with silence before its start.
 
-    Pushing copies what is pushed, and all that is kept once in ``size`` samples.
+    A push copies its samples, and once every ``size`` samples everything that is kept.
     """
 
     def __init__(self, size: int):
@@ -181,13 +180,14 @@ class Recent:
         self._end += len(pcm)
 
     def last(self, num_samples: int, before: int = 0) -> Pcm:
-        """The ``[num_samples]`` that end ``before`` samples ago; valid until a push."""
+        """The ``[num_samples]`` that end ``before`` samples ago; valid until the next
+        push."""
         end = self._end - before
         return self._buffer[end - num_samples : end]
 
 
 class DelayEstimator:
-    """How much later than it was played a sound is recorded, from the sound itself.
+    """The delay between playing and recording a sound, measured from the sound itself.
 
     Generalised cross-correlation with phase transform over 2 s at 8 kHz, once a second
     while something audible is played.
@@ -237,7 +237,7 @@ class DelayEstimator:
 
 
 def _decimated(recent: Recent) -> Pcm:
-    """All of it at a lower rate, by means."""
+    """The sound at a lower rate, by averaging."""
     pcm = recent.last(recent.size)
     coarse = pcm[::_DECIMATE].copy()
     for i in range(1, _DECIMATE):

@@ -1,4 +1,4 @@
-"""Both ends of a conversation's sound: opened together, watched, closed together."""
+"""Both ends of a conversation's sound: opened, watched and closed together."""
 
 import threading
 import time
@@ -11,8 +11,8 @@ from ..errors import AudioError
 
 Choice = str | int | None  # number or name of a device; None is the system's default
 
-_STALLED_S = 4.0  # without a block: a microphone that sleeps, or never woke up
-_LOOK_S = 2.0  # between looks whether the system's default is another
+_STALLED_S = 4.0  # without a block: a microphone that sleeps, or never started
+_LOOK_S = 2.0  # between checks of the system's default
 _CLOSE_S = 5.0
 
 
@@ -20,8 +20,9 @@ class Ends:
     """A microphone and a loudspeaker.
 
     Args:
-        microphone, speaker: which; None is the system's default, which is followed.
-        buffer_s: sound that each device holds, in seconds; None is as little as goes.
+        microphone, speaker: which ones; None follows the system's default.
+        buffer_s: sound that each device buffers, in seconds; None for as little as
+            possible.
         hear, read: called by the devices, as in ``Microphone`` and ``Speaker``.
         on_open: called with both rates in Hz before any sound flows.
         on_lost: called on PortAudio's threads with the name of the end that is gone.
@@ -50,7 +51,7 @@ class Ends:
 
     @property
     def latency_s(self) -> float:
-        """What both devices add, as they say."""
+        """The latency that both devices report."""
         ends = (self.microphone, self.speaker)
         return sum(end.latency_s for end in ends if end is not None)
 
@@ -59,7 +60,7 @@ class Ends:
         self._open(self._chosen["microphone"], self._chosen["speaker"])
 
     def reopen(self) -> None:
-        """Look for the chosen devices again, else for any. Raises: AudioError."""
+        """Look for the chosen devices again, or else for any. Raises: AudioError."""
         refresh()
         try:
             self.open()
@@ -67,7 +68,7 @@ class Ends:
             self._open(None, None)
 
     def close(self) -> None:
-        """Give both devices back."""
+        """Close both devices."""
         if not self._lock.acquire(timeout=_CLOSE_S):
             return  # a device that hangs while it opens is left alone
         try:
@@ -76,9 +77,10 @@ class Ends:
             self._lock.release()
 
     def trouble(self) -> str | None:
-        """Why these devices cannot be gone on with: they stopped, or others are due.
+        """Why these devices cannot be used any longer: they stopped, or others are
+        wanted.
 
-        A device that sleeps says nothing: it just stops.
+        A device that goes to sleep reports nothing: it just stops.
         """
         now = time.perf_counter()
         for name, at in (("microphone", self._heard_at), ("speaker", self._read_at)):
@@ -90,7 +92,7 @@ class Ends:
         return None
 
     def _other_default(self, defaults: tuple[int, int] | None) -> str | None:
-        """Whether the system has a new one where the user has named none."""
+        """Whether the system has a new default, and the user has chosen none."""
         if defaults is None or self._defaults is None:
             return None
         for (name, choice), now, before in zip(

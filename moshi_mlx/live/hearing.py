@@ -1,4 +1,4 @@
-"""From a microphone's blocks to frames without echo, with as few wake-ups as frames."""
+"""From a microphone's blocks to frames without echo, with one wake-up per frame."""
 
 from collections import deque
 
@@ -11,27 +11,27 @@ from ..audio.samples import Pcm
 from .echo import EchoCanceller
 
 _FRAME_MS = 1000 * FRAME // SAMPLE_RATE
-_BLOCKS = _FRAME_MS // BLOCK_MS["input"]  # that make a frame
+_BLOCKS = _FRAME_MS // BLOCK_MS["input"]  # per frame
 _MOST_PLAYED = 64  # blocks of the loudspeaker that wait for the microphone's: 1.3 s
 
 
 class Hearing:
-    """What is done to the microphone's sound while its devices stay open.
+    """The processing of the microphone's sound while its devices stay open.
 
-    ``collect`` and ``played`` only keep, for the devices' callbacks; what takes time is
-    done by ``frames``, on a thread that has to wake up once a frame.
+    ``collect`` and ``played`` only store, for the devices' callbacks. Everything that
+    takes time is in ``frames``, on a thread that wakes up once per frame.
 
     Args:
         rate: of the microphone, in Hz.
         speaker_rate: of the loudspeaker.
-        canceller: takes the loudspeaker's sound out; None leaves all as it is.
+        canceller: removes the loudspeaker's sound; None changes nothing.
     """
 
     def __init__(self, rate: int, speaker_rate: int, canceller: EchoCanceller | None):
         self.level = 0.0  # rms of the newest frame
-        self.silent_s = 0.0  # of nothing but zeros, from the start on
+        self.silent_s = 0.0  # of zeros from the start
         self.canceller = canceller
-        self._alive = False  # it has given something else
+        self._alive = False  # it has given something else than zeros
         self._blocks: list[Pcm] = []
         self._played: deque[Pcm] = deque(maxlen=_MOST_PLAYED)
         self._to_model = Resampler(rate, SAMPLE_RATE)
@@ -47,11 +47,11 @@ class Hearing:
         return np.concatenate(blocks)
 
     def played(self, block: Pcm) -> None:
-        """Take what the loudspeaker has been given, ``[S]`` at its rate."""
+        """Take the loudspeaker's sound, ``[S]`` at its rate."""
         self._played.append(block)
 
     def frames(self, pcm: Pcm) -> list[Pcm]:
-        """What ``collect`` returned, as frames ``[1920]`` at 24 kHz."""
+        """The result of ``collect`` as frames ``[1920]`` at 24 kHz."""
         self._alive = self._alive or bool(pcm.any())
         self.silent_s = 0.0 if self._alive else self.silent_s + _FRAME_MS / 1000
         pcm = self._to_model.push(pcm[None])[0]

@@ -13,9 +13,9 @@ _FRAME_S = FRAME / SAMPLE_RATE
 _HISTORY = 125  # frames: jitter is judged by the last 10 s
 _MOST_JITTER_S = 0.9 * _FRAME_S  # below a frame, whatever happens
 _FIRST_JITTER_S = 0.01  # before anything has been measured
-_SPARE_S = 0.015  # above the target: not worth shortening
-_MOST_S = 4 * _FRAME_S  # above this, sound goes at once
-_TAIL_S = 0.04  # how long a gap is filled with what sounded before it
+_SPARE_S = 0.015  # above the target that is not worth shortening
+_MOST_S = 4 * _FRAME_S  # above this, sound is dropped at once
+_TAIL_S = 0.04  # how long a gap is filled with the sound before it
 _EDGE_S = 0.004  # fades
 _PITCH_S = (0.0025, 0.0125)  # periods of voices between 80 and 400 Hz
 _QUIET = 3e-3  # peak below which a cut is not heard
@@ -24,11 +24,11 @@ _QUIET = 3e-3  # peak below which a cut is not heard
 class JitterBuffer:
     """Between the model, which answers when it can, and the device, which never waits.
 
-    One thread writes, another reads. A frame is played so long after it was heard that
-    95 % of the frames of the last 10 s came in time. Where one comes later still, the
-    last period of the voice is repeated and faded out, and what comes next fades in.
-    Where more has gathered than that, silence is shortened, or one period of the voice
-    is taken out at a time.
+    One thread writes, another reads. Each frame is played so long after it was heard
+    that 95 % of the frames of the last 10 s were in time. If a frame comes even later,
+    the last period of the voice is repeated and faded out, and the next sound fades in.
+    If more sound has gathered, silence is shortened, or one period of the voice is
+    removed at a time.
 
     Args:
         rate: of the device, in Hz.
@@ -37,18 +37,18 @@ class JitterBuffer:
 
     def __init__(self, rate: int, block_s: float):
         self.rate = rate
-        self.gaps = 0  # times the device ran out amid sound
-        self.missing = 0  # samples that it asked for in vain, silence or sound
-        self.shortened = 0  # samples left out to come closer again
+        self.gaps = 0  # times the device ran out in the middle of sound
+        self.missing = 0  # samples that it asked for and did not get
+        self.shortened = 0  # samples left out to catch up
         self.jitter_s = _FIRST_JITTER_S  # p95 of how much later than the rest
         self._base_s: float | None = None  # lag of the earliest frames
         self._block_s = block_s
         self._lags: deque[float] = deque(maxlen=_HISTORY)
-        self._excess: deque[float] = deque(maxlen=12)  # seconds too much, of 1 s
+        self._excess: deque[float] = deque(maxlen=12)  # excess of 1 s each
         self._lock = threading.Lock()
         self._sound: Pcm = np.zeros(0, np.float32)
         self._tail: Pcm = np.zeros(0, np.float32)
-        self._starved = True  # the device has run out, or has not begun
+        self._starved = True  # the device has run out, or has not started
 
     @property
     def waiting_s(self) -> float:
@@ -57,14 +57,14 @@ class JitterBuffer:
 
     @property
     def target_s(self) -> float:
-        """How long a frame of the earliest kind waits here."""
+        """How long the earliest frames wait here."""
         return self.jitter_s + self._block_s
 
     def write(self, pcm: Pcm, lag_s: float) -> None:
         """Append a frame's sound ``[S]``.
 
         Args:
-            lag_s: how long ago the frame that it answers had been heard, in seconds.
+            lag_s: how long ago the frame that it answers was heard, in seconds.
         """
         self._judge(lag_s)
         base_s = lag_s if self._base_s is None else self._base_s
@@ -129,7 +129,7 @@ class JitterBuffer:
         return np.concatenate([fill, silence, fade_in(pcm, self._samples(_EDGE_S))])
 
     def _shorten(self, sound: Pcm, begin: int, most: int) -> Pcm:
-        """``sound`` less up to ``most`` samples of what follows ``begin``."""
+        """``sound`` without up to ``most`` samples after ``begin``."""
         new = sound[begin:]
         cut = cut_silence(new, most, self._samples(_EDGE_S))
         if cut is None:
@@ -141,7 +141,7 @@ class JitterBuffer:
         return np.concatenate([sound[:begin], cut])
 
     def _bound(self, sound: Pcm) -> Pcm:
-        """Never hold more than a fixed time of sound: the oldest goes."""
+        """Never hold more than a fixed time of sound: the oldest is dropped."""
         excess = len(sound) - self._samples(_MOST_S)
         if excess <= 0:
             return sound
@@ -150,7 +150,7 @@ class JitterBuffer:
 
 
 def fade_in(pcm: Pcm, edge: int) -> Pcm:
-    """``pcm`` with a linear rise over its first ``edge`` samples."""
+    """``pcm`` with a linear fade-in over its first ``edge`` samples."""
     pcm = pcm.copy()
     edge = min(edge, len(pcm))
     pcm[:edge] *= np.linspace(0, 1, edge, endpoint=False, dtype=np.float32)
@@ -158,12 +158,13 @@ def fade_in(pcm: Pcm, edge: int) -> Pcm:
 
 
 def fade_out(pcm: Pcm) -> Pcm:
-    """``pcm`` falling to nothing over its whole length."""
+    """``pcm`` faded out over its whole length."""
     return pcm * np.linspace(1, 0, len(pcm), dtype=np.float32)
 
 
 def period_of(pcm: Pcm, rate: int) -> int:
-    """The lag in samples at which ``pcm`` resembles itself most, a voice's period."""
+    """The lag in samples at which ``pcm`` is most similar to itself, a voice's
+    period."""
     shortest, longest = (round(s * rate) for s in _PITCH_S)
     if len(pcm) < 2 * longest:
         return 0
@@ -172,7 +173,7 @@ def period_of(pcm: Pcm, rate: int) -> int:
     last = coarse[-(longest // step) :]
     lags = np.arange(shortest // step, longest // step)
     past = coarse[-len(last) - lags[-1] : -lags[0]]  # the longest lag comes first
-    # Many short products: of large ones BLAS makes threads, which spin and wait for
+    # Many short products: for large ones BLAS starts threads, which spin and wait for
     # each other. On a busy machine that took half of this thread's time.
     alike = np.correlate(past, last, "valid")
     energy = np.sqrt(np.correlate(past**2, np.ones_like(last), "valid")) + 1e-9
@@ -180,7 +181,7 @@ def period_of(pcm: Pcm, rate: int) -> int:
 
 
 def conceal(pcm: Pcm, rate: int) -> Pcm:
-    """What could follow ``pcm``: its last period again and again, fading out."""
+    """A continuation of ``pcm``: its last period again and again, fading out."""
     recent = pcm[-round(2 * _PITCH_S[1] * rate) :]
     if np.abs(recent).max(initial=0) < _QUIET:
         return recent[:0]
@@ -192,7 +193,7 @@ def conceal(pcm: Pcm, rate: int) -> Pcm:
 
 
 def cut_silence(pcm: Pcm, most: int, edge: int) -> Pcm | None:
-    """``pcm`` less up to ``most`` samples of a quiet start or end; None if loud."""
+    """``pcm`` without up to ``most`` samples of a quiet start or end; None if loud."""
     if np.abs(pcm).max(initial=0.0) < _QUIET:
         return pcm[: max(len(pcm) - most, 0)]
     loud = np.flatnonzero(np.abs(pcm) >= _QUIET)
@@ -205,7 +206,8 @@ def cut_silence(pcm: Pcm, most: int, edge: int) -> Pcm | None:
 
 
 def cut_period(pcm: Pcm, rate: int) -> Pcm:
-    """``pcm`` less one period of its voice, cross-faded: shorter, at the same pitch."""
+    """``pcm`` without one period of its voice, cross-faded: shorter, at the same
+    pitch."""
     period = period_of(pcm[: round(2 * _PITCH_S[1] * rate)], rate)
     if not period or len(pcm) < 2 * period:
         return pcm

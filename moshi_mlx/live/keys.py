@@ -15,7 +15,7 @@ def keys(on_key: Callable[[str], None]) -> Iterator[None]:
     """Call ``on_key`` with every key pressed on stdin, if that is a terminal.
 
     It is called on a thread of its own, with a character ("+" and "-" for the arrows up
-    and down) or ``END``. The terminal is as before afterwards, whatever happens.
+    and down) or ``END``. The terminal is restored afterwards, whatever happens.
     """
     if not sys.stdin.isatty():
         yield

@@ -1,4 +1,4 @@
-"""What a person sees of a live conversation: the text as it flows, and how it goes."""
+"""The screen of a live conversation: the text as it flows, and its figures."""
 
 import sys
 import textwrap
@@ -10,7 +10,7 @@ import numpy as np
 from ..documents.looks import MOSHI, YOU
 from .conversation import Figures
 
-PARAGRAPH_S = 1.5  # of no text: what comes next begins a line
+PARAGRAPH_S = 1.5  # without text: the next text starts a line
 _SLOW_MS = 160  # a lag that people notice
 _FLOOR_DB = -60.0  # left end of a meter
 _KEYS = "m mute · r restart · + - volume {volume:.0f} % · q quit"
@@ -51,7 +51,7 @@ class PlainScreen:
         print(sentence, file=self._err, flush=True)
 
     def restart(self, sentence: str) -> None:
-        """End the old conversation's line, and say that another begins."""
+        """End the old conversation's line, and print that another starts."""
         self.close()
         self._last_s = None
         self.notice(sentence)
@@ -68,7 +68,7 @@ class PlainScreen:
 class LiveScreen:
     """The text above, meters and figures in the last lines of the terminal.
 
-    Lines of text that are complete go into the terminal's own history.
+    Complete lines of text go into the terminal's own history.
 
     Args:
         model: name shown.
@@ -110,14 +110,14 @@ class LiveScreen:
         self._draw()
 
     def notice(self, sentence: str) -> None:
-        """Shown above the line in progress, which may end within a word."""
+        """Print a line above the line in progress, which may end within a word."""
         from rich.text import Text
 
         self._console.print(Text(sentence, style="yellow"), highlight=False)
         self._draw()
 
     def restart(self, sentence: str) -> None:
-        """The sentence stands below the old conversation, above the new one."""
+        """Print the sentence below the old conversation, above the new one."""
         self._finish()
         self.notice(sentence)
 
@@ -131,7 +131,7 @@ class LiveScreen:
         self._live.stop()
 
     def _finish(self) -> None:
-        """What stands in the current line is complete."""
+        """The current line is complete."""
         if self._line:
             self._print(self._line)
             self._line = ""
@@ -151,7 +151,7 @@ class LiveScreen:
             rows += status_lines(
                 self._snapshot, self._model, self._console.width - 1, plain
             )
-        for row in rows:  # they fit: to look for breaks takes a third of the time
+        for row in rows:  # they fit: looking for breaks takes a third of the time
             row.no_wrap = True
         self._live.update(Group(*rows), refresh=True)
 
@@ -160,7 +160,7 @@ def status_lines(snapshot: Figures, model: str, width: int, plain: bool) -> list
     """Meters, figures and keys as ``rich`` texts no wider than ``width``.
 
     Args:
-        plain: the terminal shows ASCII only.
+        plain: whether the terminal shows only ASCII.
     """
     from rich.text import Text
 
@@ -220,7 +220,7 @@ def meter(level: float, cells: int, marks: str = "█░") -> str:
 
 
 def clock(seconds: float) -> str:
-    """Time as people write it: 0:05, 12:34, 1:02:03."""
+    """Time in the usual form: 0:05, 12:34, 1:02:03."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

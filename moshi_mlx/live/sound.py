@@ -1,7 +1,7 @@
 """The sound of a live conversation: microphone to frames, answers to loudspeaker.
 
-One thread does all that takes time. It sleeps on a queue that the devices' callbacks
-and the model thread fill, with copies and nothing else.
+One thread does everything that takes time. It sleeps on a queue; the devices' callbacks
+and the model thread only copy into it.
 """
 
 import logging
@@ -29,22 +29,23 @@ _log = logging.getLogger(__name__)
 Event = tuple[Literal["heard", "answer", "lost"], Pcm | str, float]
 
 _MOST_EVENTS = 16  # over half a second of frames and of answers
-_RETRY_S = 1.0  # between looks for a device that came back
+_RETRY_S = 1.0  # between attempts to find a device again
 _SPEAKING_RMS = 0.004  # full scale is 1
-_HANGOVER_S = 0.3  # half duplex: the room still sounds
+_HANGOVER_S = 0.3  # half duplex: the room still echoes
 
 
 @dataclass(frozen=True)
 class SoundOptions:
-    """How a conversation hears and speaks.
+    """Settings of a conversation's sound.
 
     Attributes:
         microphone, speaker: number or name of a device; None is the system's default.
-        echo: take the loudspeaker's sound out of the microphone.
+        echo: remove the loudspeaker's sound from the microphone.
         half_duplex: do not listen while Moshi speaks.
         noise_suppression, gain_control: clean and level the user's voice.
-        buffer_ms: sound that each device holds; None is as little as goes. More keeps
-            a busy machine from crackling, and makes Moshi answer so much later.
+        buffer_ms: sound that each device buffers; None for as little as possible. More
+            keeps a busy machine from crackling, and delays Moshi's answer by the same
+            time.
     """
 
     microphone: Choice = None
@@ -68,11 +69,11 @@ class Sound:
     """Microphone and loudspeaker of a conversation.
 
     Args:
-        options: which devices, and what is done to the sound.
-        on_frame: called on the sound thread with every frame ``[1920]`` at 24 kHz that
-            was heard, and when its last sample was there (``time.perf_counter``).
+        options: the devices, and the processing of the sound.
+        on_frame: called on the sound thread with every recorded frame ``[1920]`` at 24
+            kHz, and the time of its last sample (``time.perf_counter``).
         on_notice: called there with a sentence for the user: devices lost and found.
-        on_error: called there where the sound cannot go on; by default it is logged.
+        on_error: called there if the sound cannot continue; by default it is logged.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Sound:
         self.options = options
         self.muted = False
         self.volume = 1.0
-        self.lost_frames = 0  # that the sound thread was too slow for
+        self.lost_frames = 0  # frames that the sound thread was too slow for
         self.jitter: JitterBuffer | None = None  # None before the first opening
         self.ends = Ends(
             *(options.microphone, options.speaker, options.buffer_s),
@@ -108,12 +109,12 @@ class Sound:
     # From any thread
 
     def start(self) -> None:
-        """Open the devices and begin. Raises: AudioError if there is none."""
+        """Open the devices and start. Raises: AudioError if there is none."""
         self.ends.open()
         self._thread.start()
 
     def stop(self) -> None:
-        """Fall silent and give the devices back."""
+        """Fall silent and close the devices."""
         self._stopping.set()
         self._put(("lost", "", 0.0))
         if self._thread.is_alive():
@@ -121,11 +122,11 @@ class Sound:
         self.ends.close()
 
     def play(self, pcm: Pcm, heard_at: float) -> None:
-        """Queue Moshi's frame ``[1920]``, the answer to what was heard then."""
+        """Queue Moshi's frame ``[1920]``, the answer to what was heard at that time."""
         self._put(("answer", pcm, heard_at))
 
     def hush(self) -> None:
-        """Forget what is still to be played."""
+        """Drop the sound that is still to be played."""
         if self.jitter is not None:
             self.jitter.clear()
 
@@ -136,7 +137,7 @@ class Sound:
 
     @property
     def echo_delay_s(self) -> float | None:
-        """From loudspeaker to microphone; None if no echo was heard."""
+        """Delay from loudspeaker to microphone; None if no echo was heard."""
         canceller = self._hearing and self._hearing.canceller
         return canceller.delay_s if canceller else None
 
@@ -147,16 +148,17 @@ class Sound:
 
     @property
     def played_level(self) -> float:
-        """The same of Moshi's newest frame."""
+        """The same for Moshi's newest frame."""
         return 0.0 if self.paused else self._played_level
 
     @property
     def silent_s(self) -> float:
-        """How long the microphone has given nothing but zeros since it was opened."""
+        """How long the microphone has given only zeros since it was opened."""
         return self._hearing.silent_s if self._hearing else 0.0
 
     def _begin(self, heard_hz: int, played_hz: int) -> None:
-        """Devices with these rates are there: nothing of the last ones holds."""
+        """Start with new devices of these rates: everything about the old ones is
+        dropped."""
         o, canceller = self.options, None
         if o.cleans:
             canceller = EchoCanceller(
@@ -236,7 +238,7 @@ class Sound:
         self._on_notice(f"{why}: looking for another ...")
 
     def _resume(self) -> None:
-        """Look for the chosen devices, else for any."""
+        """Look for the chosen devices, or else for any."""
         self._stopping.wait(_RETRY_S)
         while not self._events.empty():
             self._events.get_nowait()

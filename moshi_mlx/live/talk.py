@@ -27,7 +27,7 @@ class Outcome:
 
     Attributes:
         snapshot: its figures.
-        exit_code: for the process: 0, or 128 and the signal's number.
+        exit_code: for the process: 0, or 128 plus the signal's number.
     """
 
     snapshot: Figures
@@ -35,12 +35,12 @@ class Outcome:
 
 
 class Talk:
-    """The person's side of a conversation: text and figures out, keys and signals in.
+    """The user's side of a conversation: text and figures out, keys and signals in.
 
     Args:
-        screen: where it is shown.
-        max_seconds: ends the conversation after that time; None never.
-        max_frames: ends it after that many frames; None never.
+        screen: the screen to show it on.
+        max_seconds: ends the conversation after this time; None for no limit.
+        max_frames: ends it after this many frames; None for no limit.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Talk:
         self._max_frames = max_frames
         self._warned = False
 
-    # What a Conversation is given; may be called from any thread.
+    # Callbacks for a Conversation; may be called from any thread.
 
     def on_text(self, piece: str) -> None:
         self.events.put(("text", piece))
@@ -67,7 +67,7 @@ class Talk:
         self.events.put(("error", error))
 
     def run(self, conversation: Conversation) -> Outcome:
-        """Start the conversation, show it, stop it. Raises: what ended it."""
+        """Run the conversation, show it, stop it. Raises: the error that ended it."""
         with _signals(self.events.put), keys(lambda k: self.events.put(("key", k))):
             try:
                 conversation.start()
@@ -113,7 +113,7 @@ class Talk:
     def _handle(
         self, kind: str, data: object, conversation: Conversation
     ) -> int | None:
-        """Act on an event; returns an exit code where it ends the conversation."""
+        """Act on an event; returns an exit code if it ends the conversation."""
         if kind == "text":
             self.screen.text(str(data))
         elif kind == "notice":
@@ -147,7 +147,7 @@ class Talk:
 
 @contextlib.contextmanager
 def _signals(put: Callable[[Event], None]) -> Iterator[None]:
-    """Turn what ends a program into events; a second Ctrl-C ends it at once."""
+    """Turn signals into events; a second Ctrl-C ends the program at once."""
 
     def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         put(("signal", number))
@@ -165,7 +165,7 @@ def _signals(put: Callable[[Event], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_c_libraries() -> Iterator[None]:
-    """Keep what PortAudio and ALSA print off the terminal; Python's own errors stay."""
+    """Keep output of PortAudio and ALSA off the terminal; Python's own errors stay."""
     sys.stderr.flush()
     kept, before = os.dup(2), sys.stderr
     nothing = os.open(os.devnull, os.O_WRONLY)

@@ -30,7 +30,7 @@ class DepFormerConfig:
 
     ``weights_per_step_schedule`` maps each step to its set of weights, None is one set
     per step. ``norm`` (a kind of norm, or None) comes before each step's head.
-    ``gating_dims`` are the gated widths of the sets, where they differ.
+    ``gating_dims`` are the gated widths of the sets, if they differ.
     """
 
     transformer: TransformerConfig
@@ -71,8 +71,9 @@ class LmConfig:
     The first ``generated_codebooks`` audio streams are the model's own. The depth
     transformer may also predict the first ``foreseen_codebooks`` of the other side's
     (PersonaPlex), in steps that follow its own. Delays are in steps of 80 ms.
-    ``text_in_vocab_size`` counts the initial token, the last one; ``audio_vocab_size``
-    likewise. ``vision`` is the tower of a model that sees images.
+    ``text_in_vocab_size`` counts the initial token, the last one; so does
+    ``audio_vocab_size``. ``vision`` configures the vision tower of a model that sees
+    images.
     """
 
     transformer: TransformerConfig
@@ -107,12 +108,12 @@ class LmConfig:
 
     @property
     def text_initial_token(self) -> int:
-        """What stands in the text stream before the first text token."""
+        """The token that stands in the text stream before the first text token."""
         return self.text_in_vocab_size - 1
 
     @property
     def audio_padding_token(self) -> int:
-        """What stands in an audio stream before its first code."""
+        """The token that stands in an audio stream before its first code."""
         return self.audio_vocab_size - 1
 
     @property
@@ -129,9 +130,9 @@ class LmConfig:
         return max([self.text_delay, *self.audio_delays])
 
     def with_kv_bits(self, bits: int | None) -> "LmConfig":
-        """The same, for streams that keep keys and values in ``bits``; None: as now.
+        """The same, with keys and values of streams in ``bits``; None changes nothing.
 
-        Raises: ConfigError for bits, or heads, that this is not made for.
+        Raises: ConfigError for bits or head widths that are not supported.
         """
         if bits is None:
             return self
@@ -201,7 +202,7 @@ class LmConfig:
 
 
 def _depformer(data: Mapping[str, Any], dep_q: int) -> DepFormerConfig:
-    """PyTorch's rule: a ``depformer_x`` overrides ``x``; the window is the frame."""
+    """PyTorch's rule: ``depformer_x`` overrides ``x``; the window is the frame."""
 
     def own(key: str, default: Any = None) -> Any:
         value = data.get(f"depformer_{key}", default)
@@ -262,7 +263,7 @@ def _depformer(data: Mapping[str, Any], dep_q: int) -> DepFormerConfig:
 
 
 def _vision(data: Mapping[str, Any] | None) -> VisionConfig | None:
-    """The vision tower that is described, in the words of the transformers library."""
+    """The vision tower's config, in the names of the transformers library."""
     if data is None:
         return None
     known = {field.name for field in fields(VisionConfig)}

@@ -1,4 +1,4 @@
-"""The keys of config.json: which are read, and what to say of the others."""
+"""The keys of config.json: which ones are read, and what to say about the others."""
 
 import logging
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from .schema import shortened
 
 logger = logging.getLogger(__name__)
 
-# Keys that name files, choose a command's behaviour or only matter in training.
+# Keys that name files, choose a command's behaviour, or matter only in training.
 PACKAGING_KEYS = frozenset(
     (
         "moshi_name",
@@ -87,14 +87,14 @@ DEPFORMER_KEYS = frozenset(
     )
 )
 
-# Settings of PyTorch's transformer that would change what is computed; no released
-# model has them at another value than this.
+# Settings of PyTorch's transformer that would change the computation; in released
+# models they all have this value.
 FIXED_KEYS = {"positional_scale": 1.0, "skip_self_attn": False}
 FUSED = ("sum", "cross", "cross_attention_pos_emb", "cross_attention_pos_emb_scale")
 
 
 def check_keys(data: Mapping[str, Any]) -> None:
-    """Warn of keys that nobody reads.
+    """Warn about keys that nobody reads.
 
     Raises: ConfigError for a key whose value here is not supported.
     """

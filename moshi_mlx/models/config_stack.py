@@ -10,7 +10,7 @@ from .schema import shortened
 
 
 def required(data: Mapping[str, Any], key: str) -> Any:
-    """A value that must be there."""
+    """A value that is required."""
     if data.get(key) is None:
         raise ConfigError(f"config.json has no {key!r}: is it a Moshi config?")
     return data[key]

@@ -1,8 +1,8 @@
-"""The schema of config.json: each field's type and range, and what bounds it.
+"""The schema of config.json: each field's type, range and bound.
 
 A config edited by hand, by another program or by a stranger is refused in one sentence
-instead of failing, or filling the memory, deep inside the network. The ranges are some
-times wider than any released model.
+instead of failing, or filling the memory, deep inside the network. The ranges are a few
+times wider than in any released model.
 """
 
 from collections.abc import Mapping
@@ -44,9 +44,9 @@ _SECONDS = number(0, MAX_SECONDS)
 
 
 def _is_quantization(value: Any) -> bool:
-    """Defaults, and below a layer's name the same again, or whether it is quantised.
+    """Defaults, and under a layer's name the same keys, or whether it is quantised.
 
-    What other programs note there (a method's name) is let through.
+    Anything else that other programs put there (a method's name) is let through.
     """
     known: Schema = {"bits": whole(1, 16), "group_size": whole(1, 4096), "mode": _NAME}
     if not isinstance(value, Mapping):
@@ -223,10 +223,10 @@ CODEC: Schema = {
 
 
 def check_values(data: Mapping[str, Any], room: Room | None = None) -> None:
-    """Check the type and range of every value that is there and not null.
+    """Check the type and range of every value that is present and not null.
 
     Args:
-        room: what the weights leave room for, where they are known.
+        room: what the weights leave room for, if they are known.
 
     Raises: ConfigError naming the first value that does not fit.
     """
@@ -237,5 +237,5 @@ def check_values(data: Mapping[str, Any], room: Room | None = None) -> None:
 
 
 def check_codec_values(data: Mapping[str, Any], room: Room | None = None) -> None:
-    """``check_values`` for the JSON of a Mimi codec, where null is no value."""
+    """``check_values`` for the JSON of a Mimi codec, in which null is not allowed."""
     check(data, CODEC, room, null_is_absent=False)

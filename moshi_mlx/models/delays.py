@@ -8,7 +8,7 @@ import mlx.core as mx
 def delay_sequence(
     codes: mx.array, delays: Sequence[int], initial: mx.array
 ) -> mx.array:
-    """Aligned codes ``[B, K, T]`` to delayed ones; ``initial [1, K, 1]`` stands before.
+    """Aligned codes ``[B, K, T]`` to delayed ones; ``initial [1, K, 1]`` precedes them.
 
     The last ``delay_k`` codes of stream k fall off the end.
     """
@@ -26,8 +26,8 @@ def undelay_sequence(
 ) -> tuple[mx.array, mx.array]:
     """Delayed logits ``[B, K, T, V]`` to aligned ones, and their mask ``[B, K, T]``.
 
-    The mask is false, and the logits 0, for the last ``delay_k`` steps of stream k and
-    where the code ``[B, K, T]`` is -1.
+    The mask is false and the logits are 0 for the last ``delay_k`` steps of stream k,
+    and wherever the code ``[B, K, T]`` is -1.
     """
     b, _, t, v = logits.shape
     rows, masks = [], []

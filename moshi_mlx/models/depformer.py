@@ -3,7 +3,7 @@
 It is a transformer over the codebooks of a frame, not a feed-forward network: step k
 attends to steps 0 .. k through a key-value cache that is new in every frame, with
 weights of its own per step (or per entry of a schedule). Its input at step k is the
-temporal transformer's output plus the token chosen at step k - 1 (the text at k = 0).
+temporal transformer's output plus the token chosen at step k - 1 (for k = 0, the text).
 Source: arXiv:2410.00037, section 3.4; kyutai-labs/moshi, models/lm.py.
 """
 
@@ -23,7 +23,7 @@ Choose = Callable[[int, mx.array], mx.array]  # step, logits [B, 1, card] -> tok
 
 
 class DepFormerSlice(nn.Module):
-    """What one step of the frame uses: its embedding, projections and layers."""
+    """The parts that one step of the frame uses: embedding, projections and layers."""
 
     def __init__(self, cfg: LmConfig, step: int):
         super().__init__()
@@ -67,7 +67,7 @@ class DepFormer(nn.Module):
         text: mx.array,
         choose: Choose,
         steps: int | None = None,
-        drawn: bool = True,  # noqa: ARG002 (of use to the fast form)
+        drawn: bool = True,  # noqa: ARG002 (the fast form uses it)
     ) -> list[mx.array]:
         """Run the first ``steps`` (default: all) codebooks of a frame.
 
@@ -76,9 +76,9 @@ class DepFormer(nn.Module):
             text: text token of the frame ``[B, 1]``.
             choose: returns the token ``[B, 1]`` that the next step reads, given the
                 step and its logits ``[B, 1, card]``.
-            drawn: whether all of those are sampled, so that none is -1.
+            drawn: whether all of those are sampled, so none is -1.
 
-        Returns: what ``choose`` returned, per step.
+        Returns: the results of ``choose``, one per step.
         """
         cache = self.slices[0].transformer.make_frame_cache()
         token, tokens = text, []

@@ -1,4 +1,4 @@
-"""One frame of the depth transformer with its draws."""
+"""One frame of the depth transformer, with sampling."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,10 +14,10 @@ from .guidance import Guidance, guided
 
 @dataclass(frozen=True)
 class SpokenCodes:
-    """What was spoken lately, codebook by codebook, and how unlikely it becomes.
+    """Recently spoken codes of each codebook, and how much less likely they become.
 
     Attributes:
-        codes: ``[B, own, n]``; those below 0 do not count.
+        codes: ``[B, own, n]``; negative ones do not count.
         factor: per row ``[B, 1, 1]``, 1 for no penalty.
     """
 
@@ -40,11 +40,11 @@ def sample_frame(
 
     Args:
         depformer: the network, in its fast form.
-        hidden: ``[B, 1, D]``, 2B rows under guidance.
+        hidden: ``[B, 1, D]``; 2B rows with guidance.
         text: ``[B, 1]``.
         noise: Gumbel values of all steps ``[B, 1, steps * size]``, None if greedy.
-        given: codes ``[B, steps]`` that are known, taken instead of what is drawn; -2
-            leaves a code to the model.
+        given: known codes ``[B, steps]``, used instead of sampled ones; -2 leaves a
+            code to the model.
         spoken: recent codes, which become less likely.
     """
     sampled: list[mx.array] = []
@@ -82,7 +82,7 @@ def _drawing(
 
         return drawn
     # Numbers that change from one conversation to the next are arguments: as constants,
-    # each new one would be compiled in the middle of a conversation.
+    # each new value would be compiled in the middle of a conversation.
     scale, coef = mx.array(1 / sampler.temp), mx.array(guidance.coef)
     own = replace(sampler, temp=1.0)
 

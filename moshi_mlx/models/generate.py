@@ -1,4 +1,4 @@
-"""Generation: one frame of tokens in, one frame of tokens out, without end."""
+"""Generation: one frame of tokens in, one frame of tokens out, endlessly."""
 
 from collections.abc import Sequence
 
@@ -20,12 +20,12 @@ class LmGen(LmGenOf030, Prefill):
 
     The frame given in a call is used in that call; streams with a delay of d steps are
     used d calls later. In the very first call every stream holds its initial token, so
-    frame 0 is never heard (give it twice if it matters). The text that a call returns
-    was sampled in that call. The audio that ``last_audio_tokens`` returns is without
-    delays, and is complete ``max_delay`` calls later.
+    frame 0 is never heard (give it twice if it matters). The text returned by a call
+    was sampled in that call. The audio returned by ``last_audio_tokens`` has no delays,
+    and is complete ``max_delay`` calls later.
 
     All state belongs to this object, so several generators may share a model. Memory is
-    bounded, and there is no limit of steps.
+    bounded, and the number of steps is not.
 
     Args:
         model: the weights.
@@ -45,14 +45,13 @@ class LmGen(LmGenOf030, Prefill):
         audio_repetition_penalty: above 1, codes of the last
             ``audio_repetition_context`` frames become less likely, each in its own
             codebook.
-        audio_steps: how many of the model's own codebooks to generate; the others are
-            -1.
-        kv_bits: bits of the key-value cache, 8 or 4; by default as the model's config
-            says.
+        audio_steps: how many of the model's own codebooks to generate; the rest are -1.
+        kv_bits: bits of the key-value cache, 8 or 4; the model's config
+            decides by default.
         reserve: allocate the key-value cache of the whole context now, so that no step
             of a live conversation waits for it to grow.
         both_sides: also generate the other side's codes, if the model predicts them
-            (PersonaPlex). They follow its own, and ``force`` may give them too.
+            (PersonaPlex). They come after its own, and ``force`` may give them too.
 
     Source: kyutai-labs/moshi, models/lm.py:LMGen.
     """
@@ -85,7 +84,7 @@ class LmGen(LmGenOf030, Prefill):
         guidance = Guidance(
             model, cfg_coef, masked_until=cfg_is_masked_until, no_text=cfg_is_no_text
         )
-        model.hide_cache()  # or a generator that is gone would keep its memory in use
+        model.hide_cache()  # or a deleted generator would keep its memory
         super().__init__(
             model,
             batch_size,
@@ -124,9 +123,9 @@ class LmGen(LmGenOf030, Prefill):
         Args:
             other_audio_tokens: ``[B, other]``, the other side's frame (codebooks beyond
                 ``other`` are dropped; ``other`` may be 0).
-            ct: summed condition, ``[B, D]`` or ``[B, 1, D]``; under guidance 2B rows
-                ``[condition; null]``, or B rows and the null half is made.
-            cross_attention_src: condition to attend to, ``[B, S, D]``, likewise.
+            ct: summed condition, ``[B, D]`` or ``[B, 1, D]``; with guidance 2B rows
+                ``[condition; null]``, or B rows, and the null half is added.
+            cross_attention_src: condition to attend to, ``[B, S, D]``; same rule.
             active: rows that take part; the others pause.
             own_audio_tokens: ``[B, own]``, used instead of running the depth
                 transformer.
@@ -150,7 +149,7 @@ class LmGen(LmGenOf030, Prefill):
         active: Sequence[bool] | None,
         own_audio_tokens: mx.array | None,
     ) -> tuple[mx.array, mx.array]:
-        """``step``, not yet evaluated."""
+        """Like ``step``, without evaluating anything."""
         active = None if active is None else list(active)
         self.streams.hear(other_audio_tokens, active, check=self.check)
         text_in, audio_in = self.streams.input(active)
@@ -184,7 +183,7 @@ class LmGen(LmGenOf030, Prefill):
         return text, hidden
 
     def _evaluate(self, *outputs: mx.array) -> None:
-        """Start computing everything that a call gives, at once and without waiting."""
+        """Start computing all results of a call at once, without waiting."""
         completed = () if self._completed is None else (self._completed,)
         mx.async_eval(*outputs, *completed, self.streams.tokens)
 
@@ -196,7 +195,7 @@ class LmGen(LmGenOf030, Prefill):
         *,
         active: Sequence[bool] | None = None,
     ) -> tuple[mx.array, list[mx.array]]:
-        """``step``, with each extra head's probabilities ``[B, 1, dim]``."""
+        """Like ``step``, with each extra head's probabilities ``[B, 1, dim]``."""
         text, hidden = self._step(
             other_audio_tokens, ct, cross_attention_src, active, None
         )
@@ -206,7 +205,7 @@ class LmGen(LmGenOf030, Prefill):
         return text, found
 
     def last_audio_tokens(self) -> mx.array | None:
-        """Own audio ``[B, own]`` that the newest call completed, delays undone.
+        """Own audio ``[B, own]`` that the latest call completed, without delays.
 
         None before call ``max_delay``, and if a value is the initial token. Rows of a
         batch that have not got so far, or that paused, are -2.
@@ -222,8 +221,7 @@ class LmGen(LmGenOf030, Prefill):
 
     @property
     def tokens(self) -> mx.array:
-        """The newest columns of all streams, with delays: for evaluation and
-        inspection."""
+        """The newest columns of all streams, with delays, for inspection."""
         return self.streams.tokens
 
     def _noise(
@@ -254,7 +252,7 @@ class LmGen(LmGenOf030, Prefill):
         active: list[bool] | None,
         given: Given | None,
     ) -> mx.array:
-        """Text ``[B, 1]``: drawn, unless it was given for all rows."""
+        """Text ``[B, 1]``: sampled, unless it was given for all rows."""
         if given is None or not given.text_is_known:
             text = self._drawn_text(hidden, noise)
             if self.on_text_hook is not None:
@@ -291,7 +289,7 @@ class LmGen(LmGenOf030, Prefill):
     ) -> mx.array:
         """Own codes ``[B, own, 1]``; -1 for codebooks that are not generated.
 
-        The depth transformer runs as far as a code is not known.
+        The depth transformer runs only for codes that are not known.
         """
         steps = self._steps if given is None else min(self._steps, given.unknown_codes)
         if not steps and given is not None:
@@ -316,7 +314,7 @@ class LmGen(LmGenOf030, Prefill):
         return self._edited(audio, given)
 
     def _spoken_lately(self) -> SpokenCodes | None:
-        """Codes that become less likely; None where none do."""
+        """Codes that become less likely; None if there are none."""
         if self.audio_repetition_penalty == 1.0:
             return None
         count = min(self.audio_repetition_context, AUDIO_CONTEXT)
@@ -324,7 +322,7 @@ class LmGen(LmGenOf030, Prefill):
         return SpokenCodes(self._spoken[..., AUDIO_CONTEXT - count :], factor)
 
     def _edited(self, audio: mx.array, given: Given | None) -> mx.array:
-        """Codes after the hook, and those that were given."""
+        """Codes after the hook, with the given ones in place."""
         if self.on_audio_hook is not None and self.main_codebooks:
             self.on_audio_hook(audio)
         return audio if given is None else given.codes_or(audio)

@@ -14,7 +14,7 @@ from .lm import Lm
 from .snapshot import Fits, Snapshot, fingerprint, kept
 from .streams import TokenStreams
 
-GATES = 10  # layers whose gates are averaged, the last ones: as Kyutai's server
+GATES = 10  # number of last layers whose gates are averaged, as in Kyutai's server
 
 AUDIO_CONTEXT = 64  # codes of each codebook that are remembered, 5 s
 
@@ -29,10 +29,10 @@ class GenerationState:
         seed: of every row, or one per row; by default drawn from MLX's generator.
         repetition_penalty: above 1, recent words become less likely.
         repetition_context: number of text tokens that count as recent.
-        kv_bits: bits of the key-value cache, 8 or 4; by default as the model's config
-            says.
+        kv_bits: bits of the key-value cache, 8 or 4; by default the model's config
+            decides.
         reserve: allocate the key-value cache of the whole context now.
-        both_sides: treat the other side's streams that the model predicts as its own.
+        both_sides: also generate the other side's streams that the model predicts.
     """
 
     def __init__(
@@ -72,28 +72,28 @@ class GenerationState:
 
     @property
     def _dtype(self) -> mx.Dtype:
-        """What the model computes in."""
+        """The number type of the computation."""
         return self.model.text_emb(mx.zeros((1, 1), mx.int32)).dtype
 
     @property
     def _network(self) -> Lm:
-        """The model in its fast form, of which its newest generator made sure, with
-        the adapters of this one's rows."""
+        """The model's fast form, as its newest generator prepared it, with the adapters
+        of this generator's rows."""
         if self.model.adapters is not None:
             self.model.adapters.choose(self.adapters)
         return self.model.ready(refresh=False)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of keys and values held."""
+        """Bytes of keys and values."""
         return sum(layer.self_attn.nbytes for layer in self.cache)
 
     @property
     def gate(self) -> mx.array | None:
-        """How much each row used its condition in the newest call, ``[B]``.
+        """How much each row used its condition in the latest call, ``[B]``.
 
-        0 to 1, the mean over the last ten layers; None if there was no condition, or
-        the model has no gates.
+        From 0 to 1, the mean over the last ten layers; None if there was no condition,
+        or the model has no gates.
         """
         gates = [layer.gate for layer in self.cache[-GATES:] if layer.gate is not None]
         return mx.stack([g[:, -1] for g in gates]).mean(axis=0) if gates else None
@@ -102,7 +102,7 @@ class GenerationState:
         """Start all rows, or the given ones, as new conversations.
 
         Args:
-            seed: of their noise; if None, their generators continue.
+            seed: of their noise; None continues their generators.
         """
         rows = range(self.batch_size) if rows is None else rows
         self.streams.reset(rows)
@@ -168,21 +168,19 @@ class GenerationState:
         mx.eval(self.streams.arrays, self.noise.arrays, self._said)
 
     def continue_from(self, state: Mapping[str, Any], row: int) -> None:
-        """Continue in a row from the state of a snapshot of one row, which is known to
-        fit: ``restore`` without its checks."""
+        """``restore`` without its checks, for one row: the snapshot is known to fit."""
         self._set_state(kept(state), row)
 
     def _both_halves(self, row: int | None) -> list[int] | None:
-        """Rows of the caches that are one row's; None for all."""
+        """Rows of the caches that belong to one row; None for all."""
         if row is None:
             return None
         return [row, row + self.batch_size] if self.guidance.doubles else [row]
 
     def snapshot(self, row: int | None = None) -> Snapshot:
-        """The current state, of all rows or of one.
+        """The current state of all rows, or of one.
 
-        Samplers, hooks and conditions are not part of it: use the same ones to
-        continue.
+        Samplers, hooks and conditions are not included: use the same ones to continue.
         """
         fits = self.fits if row is None else {**self.fits, "rows": 1}
         return Snapshot("generation", fits, kept(self._state_of(row)))
@@ -200,7 +198,7 @@ class GenerationState:
         self._set_state(kept(snapshot.state), row)
 
     def _remember(self, text: mx.array, active: list[bool] | None) -> None:
-        """Keep the last words said ``[B, T]``, for the repetition penalty."""
+        """Remember the latest words ``[B, T]``, for the repetition penalty."""
         if not self._penalises:
             return
         said = mx.concatenate([self._said, text], axis=1)[:, text.shape[1] :]
@@ -209,7 +207,7 @@ class GenerationState:
         self._said = said
 
     def _remember_codes(self, codes: mx.array, active: list[bool] | None) -> None:
-        """Keep the last codes said ``[B, own]``, for the penalty over audio."""
+        """Remember the latest codes ``[B, own]``, for the audio repetition penalty."""
         spoken = mx.concatenate([self._spoken[..., 1:], codes[..., None]], axis=2)
         if active is not None:
             spoken = mx.where(mx.array(active)[:, None, None], spoken, self._spoken)
@@ -217,7 +215,7 @@ class GenerationState:
 
     @property
     def _penalises(self) -> bool:
-        """Whether words that were said lately become less likely."""
+        """Whether recent words become less likely."""
         return self.repetition_penalty != 1.0
 
     @property
@@ -249,7 +247,7 @@ class GenerationState:
 
     @property
     def step_idx(self) -> int:
-        """Number of calls so far, of the oldest row; setting it to 0 is ``reset()``."""
+        """Number of calls so far, of the oldest row; set it to 0 to ``reset()``."""
         return max(self.streams.offsets)
 
     @step_idx.setter

@@ -1,7 +1,7 @@
 """Frames that are given instead of generated: text and own codes, known ahead of time.
 
-A given frame's streams take the places that the model would fill, each as late as its
-delay says. What is not given is left to the model, stream by stream, frame by frame.
+The streams of a given frame fill the places that the model would fill, each as late as
+its delay says. Whatever is not given is left to the model, per stream and per frame.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ UNKNOWN = -2  # a token that is left to the model
 
 
 class GivenFrames:
-    """Of each row of a batch, what is known of the columns after its newest one.
+    """What is known of each row's next columns.
 
     Column i of the queue is what a row says in its i-th call from now on.
 
     Args:
-        delays: of the text and of each own stream.
-        cards: tokens of the text and of each own stream.
+        delays: delay of the text and of each own stream.
+        cards: number of tokens of the text and of each own stream.
         batch_size: rows B.
     """
 
@@ -32,16 +32,16 @@ class GivenFrames:
         self._cards = np.array(cards, np.int32)[:, None]
         self._none = np.zeros((len(delays), 0), np.int32)
         self._queues: list[Tokens] = [self._none] * batch_size
-        self._frames = [0] * batch_size  # given, and not begun yet
+        self._frames = [0] * batch_size  # given, but not started
 
     def clear(self, row: int) -> None:
-        """Leave all that the row will say to the model."""
+        """Leave everything that the row will say to the model."""
         self._queues[row], self._frames[row] = self._none, 0
 
     def add(self, row: int, frames: Tokens) -> None:
-        """Queue frames ``[1 + own, T]`` behind those that are queued.
+        """Append frames ``[1 + own, T]`` to the queue.
 
-        Raises: ValueError for a token that the model does not know.
+        Raises: ValueError for a token that is not in the model's vocabulary.
         """
         wrong = (frames < UNKNOWN) | (frames >= self._cards)
         if wrong.any():
@@ -61,7 +61,7 @@ class GivenFrames:
         self._queues[row], self._frames[row] = queue, first + count
 
     def column(self, rows: Sequence[int]) -> Tokens | None:
-        """What the rows say in this call, ``[B, 1 + own]``; None if all is unknown."""
+        """What rows say in this call, ``[B, 1 + own]``; None if nothing is known."""
         found = np.full((len(self._queues), len(self._delays)), UNKNOWN, np.int32)
         for row in rows:
             if self._queues[row].shape[1]:
@@ -69,10 +69,10 @@ class GivenFrames:
         return found if (found != UNKNOWN).any() else None
 
     def known(self, row: int, said: int) -> int:
-        """Calls from now on in which all that the row says is known.
+        """Number of next calls in which everything that the row says is known.
 
         Args:
-            said: its newest column; columns up to a stream's delay are never read.
+            said: its newest column; columns before a stream's delay are never read.
         """
         queue = self._queues[row]
         column = said + 1 + np.arange(queue.shape[1])
@@ -81,7 +81,7 @@ class GivenFrames:
         return len(whole) if whole.all() else int(np.argmin(whole))
 
     def take(self, row: int, count: int) -> Tokens:
-        """The row's next columns ``[1 + own, count]``, which leave the queue."""
+        """The row's next columns ``[1 + own, count]``, removed from the queue."""
         queue = self._queues[row]
         self._queues[row] = queue[:, count:]
         self._frames[row] = max(self._frames[row] - count, 0)
@@ -93,18 +93,18 @@ class GivenFrames:
         return {"queues": queues, "frames": [self._frames[row] for row in rows]}
 
     def restore(self, state: Mapping[str, Any], rows: Sequence[int]) -> None:
-        """Go on as the snapshot's rows would."""
+        """Continue from a snapshot's queues."""
         queues = zip(rows, state["queues"], state["frames"], strict=True)
         for row, queue, frames in queues:
             self._queues[row], self._frames[row] = np.array(queue), frames
 
 
 class Given:
-    """What is known of one call, at least one token.
+    """What is known in one call, at least one token.
 
     Args:
-        tokens: ``[B, 1 + own]``, -2 where unknown.
-        needed: of the rows that take part, which tokens the model must supply.
+        tokens: ``[B, 1 + own]``, -2 if unknown.
+        needed: which tokens the model must supply, over the rows that take part.
     """
 
     def __init__(self, tokens: Tokens, needed: NDArray[np.bool_]):
@@ -116,15 +116,15 @@ class Given:
 
     @property
     def codes(self) -> mx.array:
-        """``[B, own]``, -2 where unknown."""
+        """``[B, own]``, -2 if unknown."""
         return self._codes[..., 0]
 
     def text_or(self, text: mx.array) -> mx.array:
-        """Text ``[B, 1]``, where none was given ``text``."""
+        """Text ``[B, 1]``; ``text`` fills in what was not given."""
         return mx.where(self._text == UNKNOWN, text, self._text)
 
     def codes_or(self, codes: mx.array) -> mx.array:
-        """Codes ``[B, own, 1]``, where none were given ``codes``."""
+        """Codes ``[B, own, 1]``; ``codes`` fill in what was not given."""
         return mx.where(self._codes == UNKNOWN, codes, self._codes)
 
 
@@ -136,7 +136,7 @@ def frames_of(
 ) -> Tokens:
     """Text ``[B, T]`` and own codes ``[B, own, T]`` as ``[B, 1 + own, T]``.
 
-    What is None is left to the model.
+    None leaves a part to the model.
 
     Raises: ValueError for other shapes.
     """

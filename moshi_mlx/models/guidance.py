@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Prepared:
-    """Conditions of all rows that run: the batch, and under guidance its null half."""
+    """Conditions of all rows that run: the batch, and with guidance its null half."""
 
     ct: ConditionTensor | None
     cross: mx.array | None
@@ -29,7 +29,7 @@ class Guidance:
 
     Args:
         coef: 1 runs the batch once.
-        masked_until: per row, the null half reads nothing until this step (+ delay).
+        masked_until: per row, hide the null half's input until this step (+ delay).
         no_text: the null half reads no text, and the text is not guided.
 
     Source: kyutai-labs/moshi, models/lm.py:LMGen.
@@ -55,7 +55,7 @@ class Guidance:
     def prepare(
         self, ct: ConditionTensor | None, cross: mx.array | None, b: int
     ) -> Prepared:
-        """Conditions with their null half; made once as long as the same are given."""
+        """Conditions with their null half; computed once for the same conditions."""
         if not self.doubles:
             return Prepared(ct, cross)
         if self._given[0] is not ct or self._given[1] is not cross:
@@ -83,7 +83,7 @@ class Guidance:
         return mx.concatenate(halves)
 
     def _null(self, cross: mx.array) -> mx.array:
-        """The null condition of as many positions as ``cross`` has."""
+        """The null condition, with as many positions as ``cross``."""
         provider = self.model.condition_provider
         known = [] if provider is None else list(provider.conditioners.values())
         attended = [c for c in known if isinstance(c, TensorConditioner)]
@@ -128,7 +128,7 @@ class Guidance:
         return text, mx.concatenate([audio, null_audio])
 
     def rows(self, active: list[bool] | None) -> list[bool] | None:
-        """Which of the rows that run take part."""
+        """Which of the running rows take part."""
         return active * 2 if active is not None and self.doubles else active
 
     def both(self, tokens: mx.array) -> mx.array:

@@ -1,9 +1,9 @@
-"""MoshiVis: what turns an image into a condition of the language model.
+"""MoshiVis: turns an image into a condition of the language model.
 
-It stands beside the language model, whose gated layers attend to the condition. It runs
-once for an image; the condition's keys and values are then shared by all layers.
+The language model's gated layers attend to the condition. The encoder runs once per
+image; all layers then share the condition's keys and values.
 
-Kyutai published three backends that differ in details. Followed here:
+Kyutai published three backends that differ in details. We follow these:
 
 - every norm is a mean square (``rms_norm_f32``, epsilon 1e-8), as in their MLX and
   Rust backends. In PyTorch ``norm_xa`` and the depth transformer's norms divide by a
@@ -34,7 +34,7 @@ class ImageEncoder(nn.Module):
     """An image as a sequence that a language model attends to.
 
     Args:
-        cfg: of the vision tower.
+        cfg: config of the vision tower.
         dim: width of the language model.
 
     Shape: pixels ``[B, H, W, 3]`` from -1 to 1 ``-> [B, S, dim]``, one position for
@@ -49,15 +49,15 @@ class ImageEncoder(nn.Module):
 
     @property
     def dtype(self) -> mx.Dtype:
-        """What it computes in."""
+        """The number type of the computation."""
         return self.norm["weight"].dtype
 
     def __call__(self, pixels: mx.array) -> mx.array:
         return self.norm(self.proj(self.tower(pixels.astype(self.dtype))))
 
     def layerwise(self, pixels: mx.array) -> Iterator[mx.array]:
-        """What each layer gives; the last is the condition. Whoever evaluates them one
-        by one can do other work in between."""
+        """The output of each layer; the last is the condition. A caller who evaluates
+        them one by one can do other work in between."""
         features = self.tower.layerwise(pixels.astype(self.dtype))
         x = next(features)
         yield x
@@ -67,7 +67,7 @@ class ImageEncoder(nn.Module):
 
 
 def _image_rules() -> list[Rule]:
-    """Rules from Kyutai's PyTorch and MLX files, and ours, to ``ImageEncoder``."""
+    """Rules from the names of Kyutai's PyTorch and MLX files, and ours, to ours."""
     layer = r"(?:image_prefix\.enc|img_embedder)\.model\.encoder\.layers\.(?P<l>\d+)"
     model = r"(?:image_prefix\.enc|img_embedder)\.model"
     into = r"tower.layers.\g<l>"

@@ -1,12 +1,12 @@
-"""What Kyutai's tensors are called here, as rules built from a model's config.
+"""The names of Kyutai's tensors, as rules built from a model's config.
 
-One table reads three namings: PyTorch's released one (``in_proj_weight``, all weight
-sets of the depth transformer in one matrix), that of newer PyTorch state dicts
+One table reads three naming schemes: PyTorch's released one (``in_proj_weight``, all
+weight sets of the depth transformer in one matrix), that of newer PyTorch state dicts
 (``in_projs.3.weight``), and candle's (``depformer.3.transformer...``, one transformer
 per codebook). LoRA adapters (``.lora_A``, ``.lora_B``) follow their matrix. Steps that
 share a set of weights share one array.
-Source of the names: kyutai-labs/moshi, models/lm.py, modules/transformer.py and
-scripts/import_rust.py.
+Source: kyutai-labs/moshi, models/lm.py, modules/transformer.py and
+    scripts/import_rust.py.
 """
 
 import re
@@ -27,8 +27,8 @@ def pytorch_rules(cfg: LmConfig, sets: int | None = None) -> list[Rule]:
     """Rules from a PyTorch or candle file to the names of ``Lm(cfg)``.
 
     Args:
-        sets: weight sets of the depth transformer in the file (``weight_sets``), where
-            it may hold fewer than the config asks for: they are then used in turn.
+        sets: weight sets of the depth transformer in the file (``weight_sets``). If
+            there are fewer than the config asks for, they are used in turn.
     """
     rules = [
         Rule(r"(text_emb|text_linear|extra_heads|condition_provider)\..+", r"\g<0>"),
@@ -54,12 +54,12 @@ def weight_sets(names: Iterable[str]) -> int | None:
 
 
 def _slice_rules(cfg: LmConfig, step: int, sets: int | None) -> list[Rule]:
-    """The depth transformer's tensors that codebook ``step`` uses."""
+    """The tensors that the depth transformer uses for codebook ``step``."""
     dep = cfg.depformer
     wanted = max(dep.weight_set(k) for k in range(dep.num_slices)) + 1
     sets = wanted if sets is None else min(sets, wanted)
     chosen = dep.weight_set(step) % sets
-    # PersonaPlex can use Moshi's 8 sets for its 16 steps, heads and tables as well.
+    # PersonaPlex can use Moshi's 8 sets for its 16 steps, including heads and tables.
     period = sets if sets < wanted else dep.num_slices
     source_in = dep.input_set(step) % period
     target = f"{SLICES}.{step}"
@@ -76,7 +76,7 @@ def _slice_rules(cfg: LmConfig, step: int, sets: int | None) -> list[Rule]:
 
 
 def _table_rule(step: int, period: int, target: str) -> Rule:
-    """The embedding of what the step before chose."""
+    """The embedding of the previous step's choice."""
     if step == 0:
         return Rule(r"depformer_text_emb\.(?P<rest>.+)", rf"{target}.\g<rest>")
     if step == period:  # a file for fewer steps has no table for its last one's choice
@@ -89,7 +89,7 @@ def _table_rule(step: int, period: int, target: str) -> Rule:
 def layer_rules(
     source: str, target: str, chosen: int = 0, sets: int = 1, gating: str | None = None
 ) -> list[Rule]:
-    """One transformer layer; of matrices with ``sets`` blocks of rows one is chosen."""
+    """One transformer layer; of matrices with ``sets`` blocks of rows, it takes one."""
     block = row_block(chosen, sets)
     attn = rf"{source}\.(?P<a>self_attn|cross_attention)"
     into = rf"{target}.\g<a>"
@@ -109,7 +109,7 @@ def layer_rules(
 
 
 def _candle_rules() -> list[Rule]:
-    """Candle's depth transformer: everything already sorted by codebook."""
+    """Candle's depth transformer: already sorted by codebook."""
     own, into = r"depformer\.(?P<s>\d+)", rf"{SLICES}.\g<s>"
     parts = r"(?P<rest>(?:linear_in|linear_out|emb)\..+)"
     layer = r"transformer\.layers\.(?P<l>\d+)"

@@ -1,4 +1,4 @@
-"""What PyTorch moshi calls a module of ours: the way back from ``models.keys``.
+"""PyTorch moshi's names for our modules: the reverse of ``models.keys``.
 
 Steps of the depth transformer that share a set of weights have one name there.
 Source of the names: kyutai-labs/moshi, models/lm.py and modules/transformer.py.

@@ -1,4 +1,4 @@
-"""The temporal transformer over all streams, with the depth transformer behind it."""
+"""The temporal transformer over all streams, followed by the depth transformer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,12 +49,12 @@ CHUNK = 1024  # steps that teacher forcing runs at once: bounds attention's memo
 
 @dataclass
 class LmOutput:
-    """Logits for a whole given sequence, aligned with its codes; 0 where masked.
+    """Logits for a given sequence, aligned with its codes; 0 if masked.
 
     ``text_logits [B, 1, T, V]``, ``text_mask [B, 1, T]``, ``audio_logits [B, K, T,
     card]``, ``audio_mask [B, K, T]`` for the K steps of the depth transformer (None
-    without one). The mask is false for a stream's last ``delay`` steps and where the
-    code is -1.
+    without one). The mask is false for a stream's last ``delay`` steps and if the code
+    is -1.
     """
 
     text_logits: mx.array
@@ -145,7 +145,7 @@ class Lm(LmOf030, nn.Module):
         return self
 
     def embed(self, text: mx.array, audio: mx.array | None = None) -> mx.array:
-        """Input of the transformer: tokens ``[B, T]``, ``[B, n_q, T] -> [B, T, D]``."""
+        """The transformer's input: tokens ``[B, T]``, ``[B, n_q, T] -> [B, T, D]``."""
         x = self.text_emb(text)
         if self.audio_embs and audio is not None:
             x = x + self.embed_audio(audio)
@@ -175,8 +175,8 @@ class Lm(LmOf030, nn.Module):
             ct: summed condition, ``[B, D]`` or ``[B, 1, D]``.
             cross_attention_src: condition to attend to, ``[B, S, D]``.
             active: rows that advance; the output of the others is meaningless.
-            embedded: ``[B, N, D]``, read instead of the first N steps' tokens.
-            embedded_steps: int32 ``[B]``, in how many of them; None: in all.
+            embedded: ``[B, N, D]``, read instead of the tokens of the first N steps.
+            embedded_steps: int32 ``[B]``, number of those steps; None for all N.
         """
         x = self.embed(text, audio)
         if embedded is not None:
@@ -205,8 +205,8 @@ class Lm(LmOf030, nn.Module):
         Args:
             codes: ``[B, 1 + n_q, T]``, text first, not delayed.
             ct, cross_attention_src, embedded, embedded_steps: as in ``hidden``.
-            chunk: steps that run at once; the result is the same. What is embedded
-                must fit into the first chunk.
+            chunk: number of steps that run at once; it does not change the result.
+                Embedded steps must fit into the first chunk.
         """
         cfg = self.cfg
         b, streams, t = codes.shape

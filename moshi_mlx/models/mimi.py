@@ -1,8 +1,8 @@
 """Mimi: sound to codes at 12.5 frames per second, and back, live or whole.
 
-There is one code path: a file is a stream that comes in pieces. The state of a stream
-is a ``MimiState`` outside the network. It has a fixed size and no end, so that one set
-of weights serves any number of streams.
+There is one code path: a file is a stream that arrives in pieces. The state of a stream
+is a ``MimiState`` outside the network. Its size is fixed and the stream has no end, so
+one set of weights serves any number of streams.
 
 The public layout is NCL, as in PyTorch: pcm ``[B, channels, S]`` floats in [-1, 1],
 codes ``[B, K, T]`` int32. Inside it is NLC.
@@ -32,7 +32,7 @@ from .presets import mimi_202407
 
 __all__ = ["Mimi", "MimiConfig", "MimiState", "mimi_202407"]
 
-# Frames of a whole signal per piece, over all rows. On CPU pieces of 32 are half as
+# Frames of a whole signal per piece, over all rows. On CPU, pieces of 32 are half as
 # fast as pieces of 8, whose arrays stay in its caches.
 PIECE_FRAMES = 8
 MOST_COMPILED = 16  # frames in a call; longer calls rarely have the same length twice
@@ -42,9 +42,10 @@ class Mimi(MimiOf030, nn.Module):
     """The codec.
 
     ``encode`` and ``decode`` take whole signals. ``encode_step`` and ``decode_step``
-    take the next frames of a stream, whose state the caller keeps; without a state they
-    continue a default stream, which ``reset_state`` starts again. All four compute on
-    ``ready()``, the network in its fast form; ``latent`` and ``sound`` are the network.
+    take the next frames of a stream, whose state the caller keeps. Without a state they
+    continue a default stream, which ``reset_state`` restarts. All four compute on
+    ``ready()``, the network in its fast form; ``latent`` and ``sound`` use the network
+    itself.
 
     Source: arXiv:2410.00037, section 3.3; kyutai-labs/moshi, models/compression.py.
     """
@@ -167,11 +168,11 @@ class Mimi(MimiOf030, nn.Module):
         parts = [mx.zeros((pcm.shape[0], n, 0), mx.int32)]
         for piece in self._pieces(pcm, self.frame_size):
             parts.append(network.quantizer.encode(network.latent(piece, half), n))
-            mx.eval(parts[-1], half.arrays)  # or the whole signal's graph is held
+            mx.eval(parts[-1], half.arrays)  # or the whole graph stays in memory
         return mx.concatenate(parts, axis=-1)
 
     def encode_to_latent(self, pcm: mx.array, quantize: bool = False) -> mx.array:
-        """Latents ``[B, D, T]`` of a whole signal, as they are or through the codes."""
+        """Latents ``[B, D, T]`` of a whole signal, before or after quantisation."""
         if quantize:
             return self.decode_latent(self.encode(pcm))
         pcm = self._checked_pcm(pcm)
@@ -197,9 +198,9 @@ class Mimi(MimiOf030, nn.Module):
         return mx.concatenate(parts, axis=-1)
 
     def warmup(self) -> None:
-        """Run two frames each way, so that the first real one is as fast as any.
+        """Run two frames each way, so that the first real one is as fast as the others.
 
-        The first derives what is derived from weights, the second compiles.
+        The first derives what is needed from the weights, the second compiles.
         """
         state = self.make_state()
         pcm = mx.zeros((1, self.cfg.channels, self.frame_size))
@@ -211,10 +212,10 @@ class Mimi(MimiOf030, nn.Module):
         dtype: mx.Dtype,
         predicate: Callable[[mx.Dtype], bool] | None = None,
     ) -> None:
-        """Compute in ``dtype``; the codebooks stay float32, which their counts need.
+        """Compute in ``dtype``; the codebooks stay in float32, which their counts need.
 
         Args:
-            predicate: which types are changed; by default all floating ones.
+            predicate: which types are changed; by default all floating-point ones.
         """
         chosen = predicate or (lambda kind: mx.issubdtype(kind, mx.floating))
         for name, w in dict(tree_flatten(self.parameters())).items():
@@ -228,9 +229,9 @@ class Mimi(MimiOf030, nn.Module):
         file_or_weights: str | list[tuple[str, mx.array]],
         strict: bool = True,
     ) -> "Mimi":
-        """Load tensors under our own names, cast to the model's type.
+        """Load tensors with our own names, cast to the model's type.
 
-        Codebooks beyond the config's are left out, also when strict.
+        Codebooks beyond the config's are ignored, even if strict.
 
         Raises: CheckpointError for a file that cannot be read, and, when strict, for
             names or shapes that are not the model's.
@@ -245,9 +246,9 @@ class Mimi(MimiOf030, nn.Module):
         file: str | PathLike[str] | Mapping[str, mx.array],
         strict: bool = True,
     ) -> "Mimi":
-        """Load a published file, or tensors under its names, in any of the namings.
+        """Load a published file, or tensors with its names, in any naming scheme.
 
-        Otherwise as ``load_weights``.
+        Otherwise like ``load_weights``.
         """
         what = "Mimi weights"
         if isinstance(file, Mapping):
@@ -267,7 +268,7 @@ class Mimi(MimiOf030, nn.Module):
     def latent(
         self, pcm: mx.array, half: HalfState, active: Sequence[bool] | None = None
     ) -> mx.array:
-        """The next latents ``[B, T, D]`` of a stream, of sound ``[B, channels, S]``."""
+        """The next latents ``[B, T, D]`` of a stream, from sound ``[B, C, S]``."""
         before = half.before(active)
         *convs, last = half.convs
         x = self.encoder(pcm.swapaxes(1, 2), convs)
@@ -279,7 +280,7 @@ class Mimi(MimiOf030, nn.Module):
     def sound(
         self, codes: mx.array, half: HalfState, active: Sequence[bool] | None = None
     ) -> mx.array:
-        """The next sound ``[B, channels, S]`` of a stream, of codes ``[B, K, T]``."""
+        """The next sound ``[B, channels, S]`` of a stream, for codes ``[B, K, T]``."""
         before = half.before(active)
         first, *convs = half.convs
         dtype = self.upsample.convtr.convtr.convtr.weight.dtype
@@ -334,7 +335,7 @@ class Mimi(MimiOf030, nn.Module):
     def _checked_codes(self, codes: mx.array) -> mx.array:
         codes, n = mx.array(codes), self.num_codebooks
         if codes.ndim == 4 and codes.shape[2] == 1:
-            codes = codes.squeeze(2)  # Kyutai's scripts give `on_frame`'s codes an axis
+            codes = codes.squeeze(2)  # Kyutai's scripts pass codes with an extra axis
         if codes.ndim != 3 or not 1 <= codes.shape[1] <= n:
             raise ValueError(
                 f"got codes of shape {codes.shape}: Mimi takes [batch, 1 to {n} "
@@ -346,5 +347,5 @@ class Mimi(MimiOf030, nn.Module):
 
 
 def _half(convs: list[State], transformer: ProjectedTransformer) -> HalfState:
-    mx.eval(convs)  # a lazy array could not cross to another thread
+    mx.eval(convs)  # lazy arrays cannot move to another thread
     return HalfState(convs, transformer.make_rot_cache())

@@ -20,7 +20,8 @@ from .schema import shortened
 
 logger = logging.getLogger(__name__)
 
-# Keys of the JSON that describe training, or a norm that published weights have folded.
+# Keys of the JSON about training, or about a norm that published weights have folded
+# in.
 SEANET_TRAINING_KEYS = ("activation_params", "disable_norm_outer_blocks", "norm_params")
 QUANTIZER_TRAINING_KEYS = (
     "q_dropout",
@@ -30,7 +31,7 @@ QUANTIZER_TRAINING_KEYS = (
     "replaced_usage_ratio",
 )
 MAX_PAST = 10_000  # steps that one convolution may look back; Mimi: 3
-# What is supported of keys that change the computation.
+# Supported values of keys that change the computation.
 SEANET_FIXED = {
     "activation": "ELU",
     "norm": "none",
@@ -112,7 +113,7 @@ class MimiConfig:
         return cfg
 
     def validate(self) -> None:
-        """Raise a ConfigError, in one sentence, for what cannot be computed."""
+        """Raise a ConfigError, in one sentence, for a codec that cannot be computed."""
         if self.channels != self.seanet.channels:
             raise ConfigError(
                 f"the codec's config has {self.channels} channels outside and "
@@ -191,7 +192,7 @@ def _seanet(data: Mapping[str, Any]) -> SeanetConfig:
 
 
 def _check_quantizer(data: Mapping[str, Any], dimension: int) -> int:
-    """Check what is fixed in the quantizer; return its number of codebooks."""
+    """Check the quantizer's fixed values; return its number of codebooks."""
     fixed = {
         "n_q_semantic": 1,
         "input_dimension": dimension,

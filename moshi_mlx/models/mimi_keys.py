@@ -1,8 +1,8 @@
-"""What Kyutai's Mimi files call their tensors, as rules built from the config.
+"""The names of the tensors in Kyutai's Mimi files, as rules built from the config.
 
-Both published namings are read: the released files' (``in_proj_weight``) and that of
-newer PyTorch state dicts (``in_projs.0.weight``), with older spellings of the
-codebooks' statistics. Our names are moshi_mlx 0.3.0's. Source of theirs:
+Both published naming schemes are read: that of the released files (``in_proj_weight``)
+and that of newer PyTorch state dicts (``in_projs.0.weight``), with older spellings of
+the codebooks' statistics. Our names are those of moshi_mlx 0.3.0. Source of theirs:
 kyutai-labs/moshi, models/compression.py, modules/seanet.py, quantization/core_vq.py.
 """
 
@@ -56,7 +56,7 @@ def without_surplus_codebooks(
 
 
 def count_codebooks(names: Iterable[str]) -> int:
-    """How many codebooks a file holds, by the names of its tensors."""
+    """The number of codebooks in a file, judged by the names of its tensors."""
     return max(map(_index, names), default=-1) + 2
 
 
@@ -69,7 +69,7 @@ def _index(name: str) -> int:
 def _encoder_rules(cfg: SeanetConfig) -> list[Rule]:
     model = r"encoder\.model"
     rules = _conv_rules(rf"{model}\.0", "encoder.init_conv1d")
-    at = 1  # in PyTorch's flat list, where activations have places too
+    at = 1  # in PyTorch's flat list, which counts activations too
     for layer in range(len(cfg.ratios)):
         target = f"encoder.layers.{layer}"
         for i in range(cfg.nresidual_layers):

@@ -1,8 +1,8 @@
 """The codec's decoder in 16 bits.
 
 float16 loses little: with the demo's codec, decoded sound differs from float32's by -63
-dB. Codes stay as exact as they were, since only the decoder changes. bfloat16 has too
-few digits for sound.
+    dB. Codes stay exact, since only the decoder changes. bfloat16 is too coarse for
+    sound.
 """
 
 import mlx.core as mx
@@ -16,9 +16,9 @@ HALF_MAX = 65504.0  # the largest float16
 
 
 def set_decoder_dtype(mimi: Mimi, dtype: mx.Dtype) -> Mimi:
-    """Make sound from codes in ``dtype``: float16, or float32 as before.
+    """Decode sound in ``dtype``: float16, or float32 as before.
 
-    Streams that have begun must be restarted.
+    Streams that have started must be restarted.
 
     Raises: ConfigError for another type, and for weights that are too large for it.
     """

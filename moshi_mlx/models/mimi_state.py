@@ -1,4 +1,4 @@
-"""What a codec remembers of its streams: bounded, endless, renewed row by row."""
+"""A codec's state of its streams: bounded, endless, and reset row by row."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ..modules.conv import State, hold_rows, reset_rows
 
 @dataclass
 class HalfState:
-    """What the encoder, or the decoder, remembers of a batch of streams."""
+    """The encoder's or the decoder's state of a batch of streams."""
 
     convs: list[State]
     caches: list[LayerCache]
@@ -23,16 +23,16 @@ class HalfState:
             cache.reset(list(rows))
 
     def before(self, active: Sequence[bool] | None) -> list[State]:
-        """What to ``hold`` after a step in which some rows pause."""
+        """What to ``hold`` after a step in which some rows paused."""
         return [] if active is None else [dict(state) for state in self.convs]
 
     def hold(self, before: list[State], active: Sequence[bool] | None) -> None:
-        """Put the rows that stood still back to what they were."""
+        """Restore the rows that paused to their earlier state."""
         if active is not None:
             hold_rows(self.convs, before, active)
 
     def snapshot(self, rows: Sequence[int] | None) -> dict[str, Any]:
-        """What all rows, or some, remember."""
+        """The state of all rows, or of some."""
         convs = [dict(conv) for conv in self.convs]
         if rows is not None:
             index = mx.array(list(rows))
@@ -42,7 +42,7 @@ class HalfState:
     def restore(
         self, state: Mapping[str, Any], rows: Sequence[int] | None, batch_size: int
     ) -> None:
-        """Go on as the snapshot's rows would, in all rows or in some."""
+        """Continue from a snapshot, in all rows or in some."""
         for cache, kept in zip(self.caches, state["caches"], strict=True):
             cache.restore(kept, rows, batch_size)
         for conv, kept in zip(self.convs, state["convs"], strict=True):
@@ -68,7 +68,7 @@ class MimiState:
     decoder: HalfState
 
     def reset(self, rows: Sequence[int] | None = None) -> None:
-        """Make all rows, or the given ones, new streams; the others play on."""
+        """Make all rows, or the given ones, new streams; the others continue."""
         rows = range(self.batch_size) if rows is None else rows
         for row in rows:
             if not 0 <= row < self.batch_size:
@@ -82,7 +82,7 @@ class MimiState:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What both halves remember; may be set to another batch's of as many rows."""
+        """The state of both halves; may be set to that of a batch with as many rows."""
         return self.snapshot()
 
     @state.setter
@@ -90,13 +90,13 @@ class MimiState:
         self.restore(state)
 
     def snapshot(self, row: int | None = None) -> dict[str, Any]:
-        """What all streams remember, or one: part of a ``Snapshot``."""
+        """The state of all streams, or of one: part of a ``Snapshot``."""
         rows = None if row is None else [row]
         halves = {"encoder": self.encoder, "decoder": self.decoder}
         return {name: half.snapshot(rows) for name, half in halves.items()}
 
     def restore(self, state: Mapping[str, Any], row: int | None = None) -> None:
-        """Go on as the snapshot's streams would, in all rows or in one."""
+        """Continue from a snapshot's streams, in all rows or in one."""
         rows = None if row is None else [row]
         self.encoder.restore(state["encoder"], rows, self.batch_size)
         self.decoder.restore(state["decoder"], rows, self.batch_size)
@@ -104,10 +104,10 @@ class MimiState:
 
     @property
     def arrays(self) -> list[mx.array]:
-        """Everything that is held, for ``mx.eval``."""
+        """All arrays of the state, for ``mx.eval``."""
         return self.encoder.arrays + self.decoder.arrays
 
     @property
     def nbytes(self) -> int:
-        """Bytes held: the same after an hour as after ten seconds."""
+        """Bytes of the state: the same after an hour as after ten seconds."""
         return sum(array.nbytes for array in self.arrays)

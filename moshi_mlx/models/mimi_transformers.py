@@ -1,4 +1,4 @@
-"""Mimi as the transformers library saves it (``kyutai/mimi``), in Kyutai's words.
+"""Mimi as the transformers library saves it (``kyutai/mimi``), with Kyutai's names.
 
 The library splits the projections of queries, keys and values, and orders the rows of
 the first two for a rotary embedding of halves instead of pairs.
@@ -46,7 +46,7 @@ def is_transformers(names: Iterable[str]) -> bool:
 def released_names(
     weights: Mapping[str, mx.array], cfg: MimiConfig
 ) -> dict[str, mx.array]:
-    """The tensors under the names of Kyutai's released file."""
+    """The tensors with the names of Kyutai's released file."""
     upsampling = _upsampling_layers(cfg)
     heads = cfg.transformer.num_heads
     named: dict[str, mx.array] = {}
@@ -78,7 +78,7 @@ def _released(name: str, upsampling: set[int]) -> str:
 
 
 def _upsampling_layers(cfg: MimiConfig) -> set[int]:
-    """Places of the transposed convolutions in the decoder's list of layers."""
+    """Positions of the transposed convolutions in the decoder's list of layers."""
     each = 2 + cfg.seanet.nresidual_layers
     return {2 + i * each for i in range(len(cfg.seanet.ratios))}
 

@@ -1,4 +1,4 @@
-"""Reading a codec's weights, in any published naming and any number of codebooks."""
+"""Reading a codec's weights, in any naming scheme and with any number of codebooks."""
 
 import re
 from os import PathLike
@@ -30,7 +30,7 @@ def read_weights(file: str | PathLike[str]) -> dict[str, mx.array]:
 def pytorch_weights(
     weights: dict[str, mx.array], cfg: MimiConfig, strict: bool, what: str
 ) -> dict[str, mx.array]:
-    """A published file's tensors under our names, without unused codebooks.
+    """A published file's tensors with our names, without unused codebooks.
 
     Raises: CheckpointError when strict, for an unknown name or too few codebooks.
     """
@@ -59,7 +59,7 @@ def fitted(
     what: str,
     strict: bool,
 ) -> dict[str, mx.array]:
-    """Tensors under our names, in the types and memory order of the model's ``own``.
+    """Tensors with our names, in the types and memory order of the model's ``own``.
 
     Raises: CheckpointError for a wrong shape and, when strict, for other names.
     """

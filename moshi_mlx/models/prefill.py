@@ -1,8 +1,7 @@
 """Frames that are known ahead of time, read one by one or many at once.
 
-A voice to imitate, a persona in words, a text that was said before, a recording to
-continue: what the model would otherwise generate is given, and the transformer reads
-it.
+A voice to imitate, a persona in words, text that was said before, a recording to
+continue: these are given instead of generated, and the transformer reads them.
 """
 
 from abc import abstractmethod
@@ -17,11 +16,11 @@ from ..modules.ring import Ring
 from .generation_state import GenerationState
 from .given import Tokens, frames_of
 
-CHUNK = 256  # calls that are taken at once: bounds the mask's memory
+CHUNK = 256  # calls that run at once: bounds the mask's memory
 
 
 class Prefill(GenerationState):
-    """A generator whose frames may be given; ``LmGen`` generates the others."""
+    """A generator whose frames may be given; ``LmGen`` generates the rest."""
 
     @abstractmethod
     def step(
@@ -36,7 +35,7 @@ class Prefill(GenerationState):
 
     @abstractmethod
     def _predict(self, hidden: mx.array, active: list[bool] | None) -> mx.array:
-        """The text ``[B, 1]`` that a call would have chosen, with that call's noise."""
+        """The text ``[B, 1]`` that a call would have chosen, with its noise."""
 
     @abstractmethod
     def _sizes(self, row: int) -> tuple[int, int]:
@@ -50,15 +49,15 @@ class Prefill(GenerationState):
     ) -> None:
         """Give frames that the model would otherwise generate, from the next call on.
 
-        They follow those that were given before. Each stream keeps its delay: a code of
+        They are added after those given before. Each stream keeps its delay: a code of
         stream k given for the next call is used ``delay_k`` calls after it. If all own
         codes of a call are given, the depth transformer does not run. Hooks see only
-        what is sampled.
+        sampled tokens.
 
         Args:
             text: ``[B, T]``; None leaves it to the model.
             own: own codes ``[B, own, T]``, not delayed; None leaves them to the model.
-            rows: rows of the batch that text and codes are for; by default all.
+            rows: rows of the batch that text and codes are for; all by default.
 
         A token of -1 means no token (read as zero), and -2 leaves it to the model.
 
@@ -86,15 +85,15 @@ class Prefill(GenerationState):
     ) -> mx.array | None:
         """Run T calls of ``step`` at once, as far as their tokens were forced.
 
-        Other calls are stepped one by one. The state afterwards, random state included,
-        is the same as after stepping; keys and values may differ by rounding.
+        The other calls are stepped one by one. The state afterwards, including random
+        state, is the same as after stepping; keys and values may differ by rounding.
 
         Args:
             other_audio_tokens: ``[B, other, T]``.
-            ct, cross_attention_src, active: as for ``step``.
-            embedded: ``[B, N, D]``, what the transformer reads in the first N calls,
-                all of them forced, instead of their tokens: a voice that is known by
-                its embeddings. Without guidance.
+            ct, cross_attention_src, active: as in ``step``.
+            embedded: ``[B, N, D]``, read by the transformer in the first N calls
+                instead of their tokens: a voice that is given as embeddings. All these
+                calls must be forced. Not with guidance.
             predict: also find the text that the model would have chosen in each call.
 
         Returns: that text ``[B, T]``, before ``on_text_hook``; None without
@@ -122,7 +121,7 @@ class Prefill(GenerationState):
         embedded: mx.array | None = None,
         predicted: list[mx.array] | None = None,
     ) -> Iterator[None]:
-        """``prefill`` in steps, one a layer: other generators may run between them.
+        """``prefill`` in steps, one per layer: other generators may run between them.
 
         Args:
             predicted: gets the text ``[B, 1]`` that each call would have chosen.
@@ -163,7 +162,7 @@ class Prefill(GenerationState):
 
     @property
     def room(self) -> int:
-        """Calls that can be taken at once: until the keys and values are full."""
+        """Calls that can run at once: until the key-value cache is full."""
         rings = [layer.self_attn for layer in self.cache]
         return min([CHUNK, *(ring.room for ring in rings if isinstance(ring, Ring))])
 
@@ -176,7 +175,7 @@ class Prefill(GenerationState):
         embedded: mx.array | None,
         predicted: list[mx.array] | None,
     ) -> Iterator[None]:
-        """Calls that say nothing new: the temporal transformer reads, nothing else."""
+        """Calls without a new token: only the temporal transformer runs."""
         offsets = list(self.streams.offsets)
         said, text, audio = self.streams.read_ahead(other, active)
         guide = self.guidance.prepare(ct, cross_attention_src, self.batch_size)

@@ -99,8 +99,8 @@ def config_helium_1_preview_2b() -> LmConfig:
 
 
 def mimi_202407(num_codebooks: int) -> MimiConfig:
-    """The codec of all released models: 24 kHz, 12.5 frames per second; a file holds 32
-    codebooks, Moshi uses 8."""
+    """The codec of all released models: 24 kHz, 12.5 frames per second. A file holds 32
+    codebooks, of which Moshi uses 8."""
     seanet = SeanetConfig(
         dimension=512,
         channels=1,

@@ -1,13 +1,12 @@
-"""What a conversation begins after: frames of which every token is known.
+"""The prompt before a conversation: frames whose tokens are all known.
 
-PersonaPlex is told whose voice to take and who to be by frames that come before the
-first live one: its own side speaks in that voice, then says nothing while the text
-stream spells the persona. The user's side hears a constant tone.
+PersonaPlex learns its voice and its persona from frames that come before the first live
+one: its own side first speaks in that voice, then says nothing while the text stream
+spells out the persona. The user's side hears a constant tone.
 
-Frame f of a prompt stands in column f of the streams, and its delayed codes in the
-columns after it. Column 0 and each stream's first ``delay`` columns after it hold
-initial tokens instead, so that nothing of frame 0 is ever read: a voice loses its first
-80 ms.
+Frame f of a prompt stands in column f of the streams, and its delayed codes in later
+columns. Column 0, and each stream's first ``delay`` columns after it, hold initial
+tokens instead. So frame 0 is never read: a voice loses its first 80 ms.
 
 Source: NVIDIA/personaplex, moshi/models/lm.py (``step_system_prompts``); its call c is
 our call c - 1, because its call 0 runs no network.
@@ -25,12 +24,12 @@ from .given import Tokens
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames that follow each other.
+    """Frames that follow one another.
 
     Attributes:
-        tokens: ``[1 + n_q, F]``: text, own codes, the other side's; not delayed.
-        embedded: ``[N, D]``, what the transformer reads in the first N calls instead
-            of the embeddings of ``tokens``.
+        tokens: ``[1 + n_q, F]``: text, own codes, the other side's codes; not delayed.
+        embedded: ``[N, D]``, read by the transformer in the first N calls instead of
+            the embeddings of ``tokens``.
     """
 
     tokens: Tokens
@@ -41,17 +40,17 @@ class Frames:
 
 
 def joined(parts: Sequence[Frames]) -> Frames:
-    """Parts one after the other; only the first may be embedded."""
+    """Prompts one after the other; only the first may be embedded."""
     tokens = np.concatenate([part.tokens for part in parts], axis=1)
     return Frames(tokens, parts[0].embedded)
 
 
 def read_prompt(gen: LmGen, prompt: Frames) -> mx.array:
-    """Begin a new ``LmGen`` of one row after a prompt.
+    """Start a new ``LmGen`` with one row after a prompt.
 
-    All calls in which every token is known are taken at once, while the depth
-    transformer rests. The last one hears the prompt's last frame; in it the model
-    chooses text, which is returned, and the first of its codes.
+    All calls whose tokens are all known run at once, without the depth transformer. The
+    last call hears the prompt's last frame; in it the model chooses the text, which is
+    returned, and the first codes.
     """
     for _ in reading_prompt(gen, prompt):
         pass
@@ -60,10 +59,10 @@ def read_prompt(gen: LmGen, prompt: Frames) -> mx.array:
 
 
 def reading_prompt(gen: LmGen, prompt: Frames) -> Iterator[None]:
-    """``read_prompt`` in steps, one a layer: other generators may run between them.
+    """``read_prompt`` in steps, one per layer: other generators may run between them.
 
-    Its last call is left out: it is the next ``step``, to be given the last frame's
-    codes of the other side.
+    It leaves out the last call: that is the next ``step``, with the other side's codes
+    of the last frame.
     """
     own = gen.streams.own
     mine, theirs = prompt.tokens[:own], prompt.tokens[own:]

@@ -1,7 +1,7 @@
 """The fast forms of whole networks: language model, depth transformer, codec.
 
-They stand for their networks in ``fast.ready`` from the import of ``moshi_mlx.models``
-on; those of the layers that they are made of are in ``moshi_mlx.fast``.
+Importing ``moshi_mlx.models`` registers them with ``fast.ready``. The forms of the
+layers inside are in ``moshi_mlx.fast``.
 """
 
 from collections.abc import Hashable, Sequence
@@ -27,7 +27,7 @@ TABLES = (ScaledEmbedding, QuantizedScaledEmbedding)
 
 
 def _compile(stack: nn.Module, positions: int) -> None:
-    """Compile calls of so few positions, if the stack is ours."""
+    """Compile calls of up to this many positions, if the stack is ours."""
     if isinstance(stack, FastTransformer):
         stack.compile_up_to(positions)
 
@@ -37,7 +37,7 @@ class FastLm(Lm):
     """Audio embeddings joined; calls of one position compiled."""
 
     def made_ready(self) -> None:
-        self.hide_cache()  # or the copy would hold on to a stream's state
+        self.hide_cache()  # or the copy would keep a stream's state alive
         _compile(self.transformer, 1)
         self._joined = JoinedEmbedding()
         self._compiled = Compiled()
@@ -62,10 +62,11 @@ def _embed(
 
 @form(DepFormer)
 class FastDepFormer(DepFormer):
-    """Inputs of all steps joined; each step compiled, with its cache as arrays.
+    """The inputs of all steps are joined; each step is compiled, its cache as arrays.
 
-    The shapes of a step are the same in every frame, and all its state lives within the
-    frame. So its graph is built once and replayed, whatever is drawn from its logits.
+    A step has the same shapes in every frame, and its state lives only within the
+    frame. So its graph is built once and replayed, however tokens are drawn from its
+    logits.
     """
 
     def made_ready(self) -> None:
@@ -119,10 +120,10 @@ def _step(
 
     Args:
         k: which of ``length`` codebooks.
-        drawn: whether the token was, so that it is not -1.
-        token: ``[B, 1]``, of the step before.
+        drawn: whether the token was sampled, so that it is not -1.
+        token: ``[B, 1]``, of the previous step.
         x: projected output of the temporal transformer ``[B, 1, d]``.
-        buffers: keys and values of the steps before, per layer; none at step 0.
+        buffers: keys and values of the previous steps, per layer; none at step 0.
     """
     known = drawn and isinstance(part.emb, TABLES)
     x = x + (part.emb.lookup(token) if known else part.emb(token))
@@ -138,7 +139,7 @@ class FastMimi(Mimi):
     """Convolutions compiled as one stage each way; transformers between attentions."""
 
     def made_ready(self) -> None:
-        self.reset_state()  # or the copy would hold on to a stream's state
+        self.reset_state()  # or the copy would keep a stream's state alive
         positions = MOST_COMPILED * self.cfg.resample_stride
         for stack in (self.encoder_transformer, self.decoder_transformer):
             _compile(stack.transformer, positions)

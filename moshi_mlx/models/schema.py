@@ -1,7 +1,7 @@
-"""What a JSON object may hold: for each key a kind of value, its range, its bound.
+"""A schema for JSON objects: for each key a kind of value, a range and a bound.
 
-A schema is a mapping of keys to kinds, or to schemas of objects inside. Keys that it
-does not name are not looked at.
+A schema is a mapping from keys to kinds, or to schemas of nested objects. Keys that it
+does not name are ignored.
 """
 
 import re
@@ -16,11 +16,11 @@ MAX_SHOWN = 60  # characters of a wrong value in a message
 
 @dataclass(frozen=True)
 class Room:
-    """What the tensors of a checkpoint leave room for.
+    """Limits that follow from the tensors of a checkpoint.
 
     Attributes:
-        axis: elements of the longest axis of any tensor, unpacked.
-        tensors: how many there are.
+        axis: length of the longest axis of any tensor, unpacked.
+        tensors: number of tensors.
     """
 
     axis: int
@@ -29,12 +29,12 @@ class Room:
 
 @dataclass(frozen=True)
 class Kind:
-    """What one value may be.
+    """A kind of value.
 
     Attributes:
-        words: the same in words, after "give".
-        fits: whether a value is so.
-        bound: "axis" or "tensors": the part of ``Room`` that no value may exceed.
+        words: the kind in words that can follow "give".
+        fits: whether a value is of this kind.
+        bound: "axis" or "tensors": the limit in ``Room`` that no value may exceed.
     """
 
     words: str
@@ -61,7 +61,7 @@ def number(least: float, most: float) -> Kind:
 
 
 def above(least: float, most: float) -> Kind:
-    """A number that is not ``least`` itself."""
+    """A number above ``least``."""
     return Kind(
         f"a number above {least:g} and up to {most:g}",
         lambda v: type(v) in (int, float) and least < v <= most,
@@ -99,12 +99,12 @@ def either(*kinds: Kind) -> Kind:
 
 
 def bounded(kind: Kind, bound: str) -> Kind:
-    """The same, limited by the checkpoint's tensors."""
+    """The same kind, limited by the checkpoint's tensors."""
     return replace(kind, bound=bound)
 
 
 def or_null(kind: Kind) -> Kind:
-    """The same, or null where null does not count as absent."""
+    """The same kind, or null if null does not count as absent."""
     return replace(kind, fits=lambda v: v is None or kind.fits(v))
 
 
@@ -119,8 +119,8 @@ def check(
     """Check every value that is there.
 
     Args:
-        room: what the weights leave room for, where they are known.
-        inside: names of the objects around, for messages.
+        room: what the weights leave room for, if they are known.
+        inside: names of the enclosing objects, for messages.
         null_is_absent: whether null stands for the default.
 
     Raises: ConfigError naming the first value that does not fit.
@@ -153,14 +153,14 @@ def _check_room(name: str, value: Any, bound: str, room: Room) -> None:
 
 
 def without_nulls(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that are there. Null is the default, but where it is itself a choice:
-    no ``depformer_layer_scale`` beside the main stack's, no ``causal``."""
+    """The values that are present. Null means the default, unless it is a choice of its
+    own: no ``depformer_layer_scale`` beside the main stack's, no ``causal``."""
     kept = ("causal", "depformer_layer_scale")
     return {key: v for key, v in data.items() if v is not None or key in kept}
 
 
 def shortened(value: Any) -> str:
-    """A value in a message, cut where it is long."""
+    """A value as a message shows it, cut if it is long."""
     shown = repr(value)
     return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}..."
 

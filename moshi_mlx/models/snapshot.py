@@ -1,11 +1,11 @@
-"""State of a conversation, kept in memory or in a file, and restored.
+"""The state of a conversation, kept in memory or in a file, and restored.
 
 A snapshot holds the state of a stream and nothing else: keys and values of the
-positions that attention may still look at, token streams, random state. It says which
-weights and settings it fits; others are refused.
+positions that attention can still see, token streams, random state. It names the
+weights and settings that it fits; others are refused.
 
 The file is a safetensors file: arrays by name, and in its metadata the format's
-version, what the snapshot fits, and the rest of the state as JSON.
+version, the weights and settings, and the rest of the state as JSON.
 """
 
 import hashlib
@@ -29,9 +29,9 @@ from ..utils.whole_files import part_of
 Fits = Mapping[str, str | int | bool | None]
 Tree = Any  # dicts and lists of arrays, numbers, words and None
 FORMAT, VERSION = "moshi_mlx.snapshot", 1
-ARRAY = "$array"  # stands in the JSON where an array belongs
+ARRAY = "$array"  # stands for an array in the JSON
 SAMPLES = 8  # places along each axis of an array that are hashed, at most
-MUST_FIT = {  # what differs, and what to do
+MUST_FIT = {  # the difference, and what to do
     "weights": ("of other weights", "load the model that it was taken from"),
     "codec": ("of another codec", "load the model that it was taken from"),
     "dtype": ("of another number type", "load the model in the same type"),
@@ -44,11 +44,11 @@ MUST_FIT = {  # what differs, and what to do
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A state that was saved.
+    """A saved state.
 
     Attributes:
-        kind: of what ("generation", "codec", "conversation", "transcription",
-            "speech", "text").
+        kind: "generation", "codec", "conversation", "transcription", "speech" or
+            "text".
         fits: what the weights and settings must be to continue from it.
         state: the state itself.
     """
@@ -60,8 +60,8 @@ class Snapshot:
     def check(self, kind: str, fits: Fits) -> None:
         """Check that the snapshot can be continued.
 
-        Raises: ConfigError, in one sentence, for state of another kind, other weights
-            or other settings.
+        Raises: ConfigError, in one sentence, for state of another kind, of other
+            weights or of other settings.
         """
         if self.kind != kind:
             raise ConfigError(
@@ -77,7 +77,7 @@ class Snapshot:
                 )
 
     def save(self, path: str | Path) -> None:
-        """Write a file that only its owner may read, whole or not at all.
+        """Write a file that only its owner may read, completely or not at all.
 
         Raises: CheckpointError if it cannot be written.
         """
@@ -94,7 +94,7 @@ class Snapshot:
 
     @classmethod
     def load(cls, path: str | Path) -> "Snapshot":
-        """Read a file that ``save`` wrote.
+        """Read a file written by ``save``.
 
         Raises: CheckpointError for a file that is missing, damaged, not a snapshot, or
             of a version that this package does not know.
@@ -148,7 +148,7 @@ def kept(state: Tree) -> Tree:
 def fingerprint(module: nn.Module) -> str:
     """A short hash of a module's weights, the same in every process.
 
-    Of all names, shapes and types, and of some numbers of every array: a fine-tuned
+    It covers all names, shapes and types, and some numbers of every array: a fine-tuned
     copy differs in some of them.
     """
     leaves: Any = tree_flatten(module.parameters())
@@ -172,7 +172,7 @@ def _sample(array: mx.array) -> mx.array:
 
 
 def _without_arrays(state: Tree, name: str, arrays: dict[str, mx.array]) -> Tree:
-    """The tree for JSON; its arrays go to ``arrays``."""
+    """The tree as JSON; its arrays are added to ``arrays``."""
     if isinstance(state, mx.array):
         arrays[name] = state
         return {ARRAY: name}
@@ -196,14 +196,14 @@ def _with_arrays(state: Tree, arrays: Mapping[str, mx.array]) -> Tree:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A private file (mode 0600) that takes the name ``path`` once it is whole.
+    """A private file (mode 0600) that gets the name ``path`` once it is complete.
 
-    Raises: CheckpointError if it cannot be written; what was there stays.
+    Raises: CheckpointError if it cannot be written; an existing file stays.
     """
     path = path.expanduser()
     begun = part_of(path)
     try:
-        begun.unlink(missing_ok=True)  # of a run that was killed
+        begun.unlink(missing_ok=True)  # left by a killed run
         with open(begun, "w+b", opener=new_private) as file:
             yield file
             file.flush()

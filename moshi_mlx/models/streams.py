@@ -19,7 +19,7 @@ class TokenStreams:
     """``B`` rows of one text stream and all audio streams, each row at its own step.
 
     Args:
-        cfg: names the delays and the initial tokens.
+        cfg: gives the delays and the initial tokens.
         batch_size: rows B.
         both_sides: the streams that the model foresees count as its own.
     """
@@ -44,7 +44,7 @@ class TokenStreams:
 
     @property
     def arrays(self) -> list[mx.array]:
-        """Everything that is held, for ``mx.eval``."""
+        """All arrays of the state, for ``mx.eval``."""
         return [self.tokens, self._initial]
 
     def snapshot(self, rows: Sequence[int]) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class TokenStreams:
         }
 
     def restore(self, state: Mapping[str, Any], rows: Sequence[int]) -> None:
-        """Go on as the snapshot's rows would."""
+        """Continue from a snapshot's streams."""
         self.tokens[mx.array(list(rows))] = state["tokens"]
         for row, offset in zip(rows, state["offsets"], strict=True):
             self.offsets[row] = self._silent[row] = offset
@@ -87,7 +87,7 @@ class TokenStreams:
         values: mx.array,
         active: Sequence[bool] | None,
     ) -> None:
-        """Write ``values [B, K]`` into streams ``first ..``, where rows are active."""
+        """Write ``values [B, K]`` into streams ``first ..`` of active rows."""
         if not shifts:
             return
         rows = slice(first, first + len(shifts))
@@ -150,7 +150,7 @@ class TokenStreams:
     def say(
         self, text: mx.array, audio: mx.array, active: Sequence[bool] | None
     ) -> None:
-        """Take what was sampled, ``[B, 1]`` and ``[B, own]``; on to the next call."""
+        """Take the sampled ``[B, 1]`` and ``[B, own]``; move on to the next call."""
         shifts = [1] * self.own
         self._write(0, shifts, mx.concatenate([text, audio], axis=1), active)
         rows = self._taking_part(active)
@@ -164,7 +164,7 @@ class TokenStreams:
         return [row for row in everyone if active is None or active[row]]
 
     def _complete(self, rows: Sequence[int]) -> None:
-        """Gather what the newest call of ``rows`` completed."""
+        """The frame that the latest call of ``rows`` completed."""
         everyone = range(len(self.offsets))
         ready = [r in rows and self.offsets[r] > self.max_delay for r in everyone]
         self._last = None
@@ -179,7 +179,7 @@ class TokenStreams:
             self._last = tokens
 
     def given_now(self, active: Sequence[bool] | None) -> Given | None:
-        """What was given of this call; None if nothing was."""
+        """What was given for this call; None if nothing was."""
         rows = self._taking_part(active)
         tokens = self.given.column(rows)
         if tokens is None:
@@ -189,27 +189,27 @@ class TokenStreams:
         return Given(tokens, needed[rows])
 
     def known(self, active: Sequence[bool] | None) -> int:
-        """Calls from now on in which all that active rows say was given."""
+        """Number of next calls in which everything that active rows say was given."""
         rows = self._taking_part(active)
         return min(self.given.known(row, self.offsets[row]) for row in rows)
 
     def read_ahead(
         self, other: Tokens, active: Sequence[bool] | None
     ) -> tuple[mx.array, mx.array, mx.array | None]:
-        """Take T calls at once, in which all that is said was given.
+        """Run T calls at once, in which everything that is said was given.
 
         Args:
             other: the other side's frames ``[B, other, T]``.
 
-        Returns: the text that is said ``[B, T]``, and what the model reads: text ``[B,
-            T]`` and audio ``[B, n_q, T]``.
+        Returns: the text that is said ``[B, T]``, and the model's input: text
+            ``[B, T]`` and audio ``[B, n_q, T]``.
         """
         count, columns = other.shape[2], self._columns
         delays, initial = np.array(self.delays)[:, None], np.array(self._initial)[0]
         tokens, rows = np.array(self.tokens), self._taking_part(active)
         read = np.repeat(initial[None, :, None], len(self.offsets), axis=0)
         read = np.repeat(read, count, axis=2)
-        last = np.arange(max(count - columns, 0), count)  # those that stay in the ring
+        last = np.arange(max(count - columns, 0), count)  # those that fit the ring
         words = np.full((len(self.offsets), count), -1, np.int32)
         for row in rows:
             ring, now, said = (
@@ -235,24 +235,23 @@ class TokenStreams:
         return mx.array(words), mx.array(read[:, 0]), audio
 
     def _note_silence(self, row: int, said: Tokens) -> None:
-        """Remember when a row was last given that it says no code: ``said [1 + own,
-        T]`` in its newest calls."""
+        """Remember when a row was last given no code, in ``said [1 + own, T]``."""
         columns = np.flatnonzero((said[1:] == NONE).any(axis=0))
         if len(columns):
             self._silent[row] = self.offsets[row] - said.shape[1] + int(columns[-1]) + 1
 
     def completes(self, row: int) -> bool:
-        """Whether the row's newest call can have completed a frame of its own."""
+        """Whether the row's latest call can have completed a frame of its own."""
         return self.offsets[row] > self.max_delay
 
     def is_spoken(self, row: int) -> bool:
-        """Whether each code of the frame that the newest call completed is known to be
-        one, and none of them -1: without asking the device.
+        """Whether each code of the frame that the latest call completed is known to be
+        a real one, not -1, without asking the device.
 
-        It looks no further than at what was given, and not at what hooks did.
+        It considers only what was given, not what hooks did.
         """
         return self.offsets[row] - self.max_delay > self._silent[row]
 
     def output(self) -> mx.array | None:
-        """Own streams ``[B, 1 + own]`` completed by the newest call; None before."""
+        """Own streams ``[B, 1 + own]`` completed by the latest call; or None."""
         return self._last

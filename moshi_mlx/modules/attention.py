@@ -20,9 +20,10 @@ SelfCache = KVCache | RotatingKVCache | QuantizedKVCache
 class LayerCache:
     """What one layer remembers of a stream.
 
-    ``cross_attn`` holds the condition it was computed from, with its keys and values;
-    where layers share them, those of the first. ``gate`` is how much of the condition a
-    gated layer let through in the newest call, ``[B, T]``; None if there was none.
+    ``cross_attn`` holds the condition it was computed from, with its keys and values.
+    If all layers share them, the first layer's are used. ``gate`` says how much of the
+    condition a gated layer let through in the latest call, ``[B, T]``; None without
+    one.
     """
 
     self_attn: SelfCache
@@ -36,7 +37,7 @@ class LayerCache:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What the layer remembers; may be set to what another layer remembered."""
+        """The layer's state; may be set to another layer's."""
         return self.snapshot()
 
     @state.setter
@@ -45,7 +46,7 @@ class LayerCache:
 
     def snapshot(self, rows: Sequence[int] | None = None) -> dict[str, Any]:
         """The state of all rows of the batch, or of some."""
-        if rows is not None:  # a condition's keys and values are made again
+        if rows is not None:  # a condition's keys and values are computed again
             assert isinstance(self.self_attn, Ring)
             return {"self_attn": self.self_attn.snapshot(rows), "cross_attn": None}
         cross = None if self.cross_attn is None else list(self.cross_attn)
@@ -89,11 +90,11 @@ class Attention(nn.Module):
             self.rope = nn.RoPE(cfg.head_dim, interleaved, cfg.max_period)
 
     def __call__(self, x: mx.array, cache: SelfCache | None, plan: Plan) -> mx.array:
-        """Attend to what ``plan`` shows of the ``T`` new positions and of the cache.
+        """Attend to the cache and to the ``T`` new positions, as ``plan`` allows.
 
         Args:
             cache: the stream so far, changed in place; None for a whole sequence.
-            plan: where the positions stand; see ``RotatingKVCache.plan``.
+            plan: which positions these are; see ``RotatingKVCache.plan``.
         """
         b, t, _ = x.shape
         qkv = self.in_proj(x).reshape(b, t, -1, self.head_dim).swapaxes(1, 2)
@@ -147,7 +148,7 @@ class CrossAttention(nn.Module):
         return self.look(x, *self.remember(condition, cache, x.shape[0], x.dtype))
 
     def look(self, x: mx.array, k: mx.array, v: mx.array) -> mx.array:
-        """Attend to what ``remember`` gave: ``[B, T, D] -> [B, T, D]``."""
+        """Attend to the result of ``remember``: ``[B, T, D] -> [B, T, D]``."""
         b, t, d = x.shape
         q = self.split_heads(self.project(x, slice(0, d)), b)
         y = attend(q, k, v, self.scale, None)

@@ -25,7 +25,7 @@ class TensorCondition:
 
     @staticmethod
     def from_tensor(tensor: mx.array) -> "TensorCondition":
-        """All of ``tensor [B, T, D]`` counts."""
+        """Use all of ``tensor [B, T, D]``."""
         return TensorCondition(tensor, mx.ones(tensor.shape[:2], dtype=mx.uint8))
 
     @staticmethod
@@ -254,7 +254,7 @@ class ConditionProvider(nn.Module):
     ) -> tuple[ConditionTensor | None, mx.array | None]:
         """Conditions of a batch: summed ``[B, D]`` and to attend to ``[B, S, D]``.
 
-        Attributes that a row leaves out are null, as far as another row has them.
+        Attributes that a row leaves out are null if another row has them.
         """
         total: mx.array | None = None
         for name in self._given(a.text for a in attributes):

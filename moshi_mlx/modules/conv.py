@@ -58,8 +58,8 @@ class ConvTranspose1d(UpdateInPlace, nn.Module):
     """Transposed convolution; ``weight [C_out / groups, ksize, C_in]``.
 
     Shape: ``[B, T + taps - 1, C_in] -> [B, T * stride, C_out]``: the first ``taps - 1``
-    inputs belong to the past, and the output that only later inputs complete is cut
-    off. ``taps`` is ``ksize / stride``, rounded up.
+        inputs belong to the past, and output that still depends on later inputs is cut
+        off. ``taps`` is ``ksize / stride``, rounded up.
     """
 
     def __init__(

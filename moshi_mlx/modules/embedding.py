@@ -53,7 +53,7 @@ class ScaledEmbedding(nn.Module):
         return not any(name in self for name in ("low_rank", "out1", "norm"))
 
     def lookup(self, tokens: mx.array) -> mx.array:
-        """Embeddings of tokens that are known not to be -1."""
+        """Embeddings of tokens, none of which is -1."""
         if "out1" in self:
             first = self["weight"][tokens % self.num_embeddings]
             second = tokens // self.num_embeddings - 1

@@ -1,4 +1,4 @@
-"""Attention to a condition that a model may do without: each layer gates what it sees.
+"""Attention to an optional condition: each layer gates what it takes from it.
 
 All layers of a stack share one attention, so that a condition's keys and values are
 computed once for all of them.
@@ -12,7 +12,7 @@ import mlx.nn as nn
 
 from .attention import CrossAttention
 
-NARROWER = 8  # times is a gate's hidden layer
+NARROWER = 8  # a gate's hidden layer is narrower than the model by this factor
 CLOSED = -4.0  # added before the sigmoid: a new gate is almost closed
 
 
@@ -21,8 +21,8 @@ class Seen:
     """A condition as the layers of a stack see it.
 
     Attributes:
-        attention: that they share.
-        keys, values: of the condition, ``[B, H, S, D]``.
+        attention: the layer that attends to it, shared by all layers.
+        keys, values: its keys and values, ``[B, H, S, D]``.
     """
 
     attention: CrossAttention

@@ -1,4 +1,4 @@
-"""Caches of one layer: of a stream without end, and of one short sequence."""
+"""Caches of one layer: for an endless stream, and for a short sequence."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ class RotatingKVCache(Ring):
     Args:
         head_dim: width of a head.
         n_kv_heads: heads of keys and of values.
-        keep: only 0 is supported; there for moshi_mlx 0.3.0's signature.
+        keep: only 0 is supported; kept for moshi_mlx 0.3.0's signature.
         max_size, step: see ``Ring``.
     """
 
@@ -74,10 +74,10 @@ class RotatingKVCache(Ring):
 
 
 class KVCache:
-    """Every position's keys and values, joined call by call.
+    """Keys and values of all positions, joined call by call.
 
-    For sequences of known, small length: the codebooks of one frame. Without window;
-    use ``RotatingKVCache`` for a stream.
+    For sequences of a known, small length: the codebooks of one frame. It has no
+    window; use ``RotatingKVCache`` for a stream.
     """
 
     def __init__(self, head_dim: int, n_kv_heads: int):

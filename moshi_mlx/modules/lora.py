@@ -1,4 +1,4 @@
-"""Linear layers with low-rank adapters beside them: one, or one for each row."""
+"""Linear layers with low-rank adapters: one for all rows, or one for each row."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,15 @@ import mlx.nn as nn
 class LoraLinear(nn.Module):
     """``layer(x) + scaling * B A x``, over a layer of any precision.
 
-    The adapter is applied at run time: that is how it trains, and how it runs over
-    quantised weights, which cannot take it in without loss.
+    The adapter is applied at run time: it trains this way, and it works over quantised
+    weights, into which it cannot be merged without loss.
 
     Args:
         layer: ``nn.Linear`` or ``nn.QuantizedLinear``; its weights stay as they are.
         a: ``[rank, in]``.
         b: ``[out, rank]``.
-        scaling: factor of the change.
-        dropout: share of the adapter's inputs that training leaves out.
+        scaling: factor of the adapter's output.
+        dropout: share of the adapter's inputs to drop in training.
 
     Shape: ``[..., in] -> [..., out]``, in the type of ``x``.
     Source: arXiv:2106.09685; kyutai-labs/moshi, modules/lora.py.
@@ -47,17 +47,17 @@ class LoraLinear(nn.Module):
         if self.dropout and self.training:
             kept = mx.random.bernoulli(1 - self.dropout, x.shape)
             x = mx.where(kept, x / (1 - self.dropout), 0)
-        # Training keeps the halves in float32, whatever the network computes in.
+        # Training keeps the two matrices in float32, whatever the network computes in.
         a, b = self["lora_A"].astype(x.dtype), self["lora_B"].astype(x.dtype)
         return self.scaling * ((x @ a.T) @ b.T)
 
 
 class RowChoice:
-    """Which adapter each row of a batch has, for all ``RowLoraLinear`` of a network.
+    """The adapter of each row of a batch, for all ``RowLoraLinear`` of a network.
 
     Attributes:
         held: a list of one array, int32 ``[B]``, 0 for none. Compiled functions take
-            the list as an input, so that each call reads what it holds then.
+            the list as an input, so that each call reads its current contents.
     """
 
     def __init__(self) -> None:
@@ -68,19 +68,19 @@ class RowChoice:
         self.held[0] = mx.array(list(rows), mx.int32)
 
     def of(self, rows: int) -> mx.array:
-        """The choice for ``rows`` rows; under guidance each has a second one."""
+        """The choice for ``rows`` rows; with guidance each one occurs twice."""
         chosen = self.held[0]
         return mx.tile(chosen, rows // chosen.size)
 
 
 class RowLoraLinear(nn.Module):
-    """As ``LoraLinear``, with several adapters of which each row has one or none.
+    """Like ``LoraLinear``, with several adapters; each row has one of them or none.
 
     Args:
         layer: ``nn.Linear`` or ``nn.QuantizedLinear``; its weights stay as they are.
         a: ``[N, in, rank]`` of N adapters.
-        b: ``[N, rank, out]``, times their factors.
-        choice: of the network.
+        b: ``[N, rank, out]``, multiplied by their factors.
+        choice: the network's choice of adapters.
 
     Shape: ``[B, ..., in] -> [B, ..., out]``, in the type of ``x``.
     """
@@ -103,7 +103,7 @@ class RowLoraLinear(nn.Module):
 
 
 def choices(network: nn.Module) -> list[list[mx.array]]:
-    """What the layers of a network with adapters of their own for rows look at."""
+    """The choices of adapters that a network's layers read, as compiled inputs."""
     layers = [m for m in network.modules() if isinstance(m, RowLoraLinear)]
     return list({id(m.choice): m.choice.held for m in layers}.values())
 

@@ -15,7 +15,7 @@ EPSILON = 1e-5  # least usage of a code: unused codes stay finite
 
 
 def nearest(x: mx.array, embedding: mx.array, norms: mx.array) -> mx.array:
-    """Index of the row of ``embedding`` that is nearest to each ``x``; ties: the first.
+    """Index of the row of ``embedding`` nearest to each ``x``; the first one if tied.
 
     ``|x - e|^2 = |x|^2 - 2 (x.e - |e|^2 / 2)``, so the bracket is largest there.
     ``norms`` are ``-|e|^2 / 2``.

@@ -1,4 +1,4 @@
-"""The floats behind weights in a few bits."""
+"""Quantised weights as floats."""
 
 from collections.abc import Mapping
 
@@ -9,10 +9,10 @@ import mlx.nn as nn
 def dequantised(
     layer: nn.Module, parts: Mapping[str, mx.array], dtype: mx.Dtype | None = None
 ) -> mx.array:
-    """Floats of a quantised layer's weight, scales and biases, or of some rows.
+    """A quantised layer's weights as floats, all of them or some rows.
 
     Args:
-        dtype: of the result; by default that of the scales, if they have a float one.
+        dtype: of the result; by default that of the scales, if they are floats.
     """
     return mx.dequantize(
         parts["weight"],

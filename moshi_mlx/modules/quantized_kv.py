@@ -1,8 +1,8 @@
-"""Keys and values in 8 bits: half the memory, and half the reading, of 16.
+"""Keys and values in 8 bits: half the memory of 16 bits, and half to read.
 
-A long conversation's keys and values are read whole in every step. Here they are
-rounded to a scale and an offset per group when they are written, after rotation, and
-attention computes from them as they are: nothing is unpacked to memory.
+Every step reads all keys and values of a long conversation. Here they are quantised
+when they are written, after rotation: each group of numbers shares a scale and an
+offset. Attention computes on the quantised values; they are never unpacked to memory.
 """
 
 from typing import NamedTuple
@@ -12,30 +12,30 @@ import mlx.core as mx
 from .ring import Plan, Ring
 
 KV_BITS = (4, 8)
-GROUPS = (64, 32)  # numbers of a head that share a scale: the first that divides it
+GROUPS = (64, 32)  # group sizes: the first that divides a head's width
 
 
 class Packed(NamedTuple):
-    """Numbers ``[B, H, T, D]`` in few bits, as ``mx.quantize`` gives them."""
+    """Quantised numbers ``[B, H, T, D]``, as ``mx.quantize`` returns them."""
 
     words: mx.array  # uint32 [B, H, T, D * bits / 32]
     scales: mx.array  # [B, H, T, D / group]
     biases: mx.array  # likewise
 
     def split(self, heads: int) -> "tuple[Packed, Packed]":
-        """The first heads, and the others."""
+        """The first heads, and the rest."""
         first = Packed(*(part[:, :heads] for part in self))
         return first, Packed(*(part[:, heads:] for part in self))
 
     def layout(self, dim: int) -> tuple[int, int]:
-        """Group size and bits, of heads ``dim`` wide."""
+        """Group size and bits, for heads ``dim`` wide."""
         return dim // self.scales.shape[-1], 32 * self.words.shape[-1] // dim
 
 
 def group_size(head_dim: int, bits: int) -> int:
     """How many numbers share a scale.
 
-    Raises: ValueError for bits or heads that cannot be packed so.
+    Raises: ValueError for bits or a head width that cannot be quantised.
     """
     if bits not in KV_BITS:
         raise ValueError(
@@ -45,23 +45,22 @@ def group_size(head_dim: int, bits: int) -> int:
     found = next((group for group in GROUPS if head_dim % group == 0), None)
     if found is None:
         raise ValueError(
-            f"keys and values of heads {head_dim} wide cannot be kept in {bits} bits, "
-            f"only where the width is a multiple of {GROUPS[-1]}: leave them as they "
-            "are."
+            f"heads {head_dim} wide cannot be kept in {bits} bits, only those whose "
+            f"width is a multiple of {GROUPS[-1]}: leave keys and values unquantised."
         )
     return found
 
 
 class QuantizedKVCache(Ring):
-    """The ring in ``bits`` a number, as ``RotatingKVCache`` otherwise.
+    """A ``RotatingKVCache`` whose numbers have ``bits`` bits each.
 
-    Keys and values lie in the same arrays, keys' heads first, so that one call packs
-    and three write what a step adds.
+    Keys and values share the same arrays, the keys' heads first, so that one call packs
+    and three calls write what a step adds.
 
     Args:
         bits: 8 or 4.
 
-    Raises: ValueError for bits or heads that cannot be packed so.
+    Raises: ValueError for bits or a head width that cannot be quantised.
     """
 
     def __init__(

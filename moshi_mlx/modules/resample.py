@@ -33,7 +33,7 @@ class ConvDownsample1d(nn.Module):
 
 
 class ConvTrUpsample1d(nn.Module):
-    """Learnt upsampling of each channel by itself.
+    """Learnt upsampling of each channel on its own.
 
     Shape: ``[B, T, D] -> [B, T * stride, D]``.
     Source: kyutai-labs/moshi, modules/resample.py.

@@ -1,4 +1,4 @@
-"""Keys and values of the positions that attention may still look at.
+"""Keys and values of the positions that attention can still see.
 
 A stream's positions count up without end, while storage stays bounded: position ``p``
 lives in slot ``p % capacity`` of a ring. What a query may see is always derived from
@@ -21,11 +21,11 @@ class Plan:
 
     Attributes:
         b, t: rows B and new positions T.
-        start: first new position, an int, or ``[B]`` where rows differ.
+        start: first new position, an int, or ``[B]`` if rows differ.
         after: position of each row after the call.
         capacity: slots that storage must have.
-        slots: slot of the first new position, the others behind it and round the
-            end, or where rows differ of each new position ``[B, 1, T, 1]``.
+        slots: slot of the first new position; the others follow, and wrap around at the
+            end. If rows differ, each new position's slot ``[B, 1, T, 1]``.
         live: slots to attend to, ``0 .. live``.
         mask: boolean, true = visible, broadcastable to ``[B, 1, T, live]``; None if
             nothing is hidden.
@@ -56,7 +56,7 @@ def window_mask(start: int | mx.array, t: int, slots: int, context: int) -> mx.a
     start = mx.array(start, dtype=mx.int32).reshape(-1, 1, 1, 1)
     last = start + (t - 1)
     slot = mx.arange(slots)
-    key = last - (last - slot) % slots  # newest position that the slot can hold
+    key = last - (last - slot) % slots  # latest position that the slot can hold
     age = start + mx.arange(t)[:, None] - key
     return (key >= 0) & (age >= 0) & (age < context)
 
@@ -83,7 +83,7 @@ class Ring:
 
     Storage grows as a stream gets longer, unless ``reserve`` made all of it at once.
     Its bound for calls of T positions is ``max_size + T - 1``, rounded up to a multiple
-    of T for streams of a fixed T, so that no write of theirs straddles the end.
+    of T, so that the writes of a stream with a fixed T never wrap around in the middle.
 
     Args:
         max_size: positions that a query sees, itself included (the model's context).
@@ -102,7 +102,7 @@ class Ring:
         self.reset()
 
     def reset(self, rows: Sequence[int] | None = None) -> None:
-        """Forget everything, or what the given rows of the batch have seen."""
+        """Forget everything, or only the given rows of the batch."""
         if rows is None:
             self.stored: tuple[mx.array, ...] = ()
             self.offsets: list[int] = []
@@ -113,7 +113,7 @@ class Ring:
 
     @property
     def offset(self) -> int:
-        """Positions seen so far, by the row that has seen most."""
+        """Number of positions seen, of the row that has seen most."""
         return max(self.offsets, default=0)
 
     @property
@@ -128,7 +128,7 @@ class Ring:
 
     @property
     def state(self) -> tuple[mx.array | None, ...]:
-        """The stored arrays, to be set to others of the same positions."""
+        """The stored arrays, may be set to others for the same positions."""
         return self.stored
 
     @state.setter
@@ -142,7 +142,7 @@ class Ring:
         that have seen fewer begin with zeros.
 
         Args:
-            rows: of the batch, if not all.
+            rows: some rows of the batch; all by default.
         """
         rows = range(len(self.offsets)) if rows is None else rows
         offsets = [self.offsets[row] for row in rows if self.offsets]
@@ -170,8 +170,9 @@ class Ring:
         """Continue from a snapshot; storage that is larger already stays as large.
 
         Args:
-            rows: of a batch that goes on; by default the snapshot's rows are all.
-            batch_size: of that batch.
+            rows: rows of a batch that continues; by default the snapshot's rows are
+                all.
+            batch_size: size of that batch.
         """
         offsets, live = list(state["offsets"]), state["live"]
         if rows is None:
@@ -196,7 +197,7 @@ class Ring:
         mx.eval(self.stored)
 
     def plan(self, b: int, t: int, active: Sequence[bool] | None = None) -> Plan:
-        """Plan a call of ``t`` positions in ``b`` rows; rows not active do not advance.
+        """Plan a call of ``t`` positions in ``b`` rows; inactive rows do not advance.
 
         What an inactive row writes lands in slots that hold nothing it can still see
         and that its next real positions overwrite.
@@ -236,14 +237,14 @@ class Ring:
         return min(self._bound(t, offsets), max(longest, self.step, 2 * stored))
 
     def _bound(self, t: int, offsets: Sequence[int] = ()) -> int:
-        """Slots that calls of ``t`` positions need at most."""
+        """Most slots that calls of ``t`` positions need."""
         slots = self.max_size + t - 1
         fixed = all(offset % t == 0 for offset in offsets)
         return -(-slots // t) * t if fixed else slots
 
     @property
     def room(self) -> int:
-        """Positions that one call may have without more storage than a stream's."""
+        """Most positions of one call that need no more storage than a stream's."""
         slots = max(self.capacity, self.max_size)
         return max(slots - self.offset, slots - self.max_size + 1)
 
@@ -254,11 +255,11 @@ class Ring:
         raise NotImplementedError
 
     def reserve(self, rows: int, dtype: mx.Dtype, t: int = 1) -> None:
-        """Make all the storage that a stream of any length needs, before it begins.
+        """Allocate all storage that a stream of any length needs, before it starts.
 
         Args:
-            rows: B.
-            dtype: of the keys and values that will come.
+            rows: number of rows B.
+            dtype: type of the keys and values to come.
             t: positions per call.
         """
         layout = self.layout(rows, self._bound(t), dtype)
@@ -279,7 +280,7 @@ class Ring:
         return list(self.stored)
 
     def oldest_first(self) -> list[mx.array]:
-        """All that is held, in the order of positions."""
+        """All stored positions, in order."""
         held = min(self.offset, self.capacity)
         order = mx.arange(self.offset - held, self.offset) % self.capacity
         return [array[:, :, order] for array in self.stored]
@@ -298,13 +299,13 @@ class Ring:
         return mx.put_along_axis(stored, slots, new, axis=2)
 
     def _grow(self, capacity: int) -> None:
-        """Move to a ring of more slots, and give the old one's memory back."""
+        """Move to a ring with more slots, and free the old one's memory."""
         self.stored = tuple(self._grown(array, capacity) for array in self.stored)
         mx.eval(self.stored)
         mx.clear_cache()
 
     def _grown(self, stored: mx.array, capacity: int) -> mx.array:
-        """The same positions in a ring of more slots."""
+        """The same positions in a ring with more slots."""
         old = stored.shape[2]
         if self.offset <= old:  # every position is in the slot of its own number
             return mx.pad(stored, [(0, 0), (0, 0), (0, capacity - old), (0, 0)])

@@ -63,7 +63,7 @@ def _conv(
 
 
 class Elu(nn.Module):
-    """``x`` where positive, else ``exp(x) - 1``."""
+    """``x`` if positive, else ``exp(x) - 1``."""
 
     def __call__(self, x: mx.array) -> mx.array:
         return mx.where(x > 0, x, mx.expm1(mx.minimum(x, 0)))

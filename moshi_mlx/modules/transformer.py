@@ -44,7 +44,7 @@ class LayerScale(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention, cross-attention if configured, feed-forward; norms come first.
+    """Self-attention, cross-attention if configured, feed-forward; pre-norm.
 
     Shape: ``[B, T, D] -> [B, T, D]``.
     """
@@ -81,7 +81,7 @@ class TransformerLayer(nn.Module):
     def see(
         self, x: mx.array, condition: mx.array | Seen, cache: LayerCache | None
     ) -> mx.array:
-        """What the condition ``[B, S, D]`` adds to ``x``."""
+        """The contribution of the condition ``[B, S, D]`` to ``x``."""
         assert isinstance(condition, mx.array)
         return self.cross_attention(self.norm_cross(x), condition, cache)
 
@@ -91,7 +91,7 @@ class TransformerLayer(nn.Module):
 
 
 class GatedLayer(TransformerLayer):
-    """A layer that gates what it sees of a condition, if there is one."""
+    """A layer that gates what it takes from a condition, if there is one."""
 
     def __init__(self, cfg: TransformerConfig):
         super().__init__(cfg)
@@ -148,8 +148,8 @@ class Transformer(nn.Module):
 
         Args:
             cache: the stream so far, changed in place; None for a whole sequence.
-            cross_attention_src: condition ``[B, S, D]`` of a cross-attending stack; a
-                gated one may do without.
+            cross_attention_src: condition ``[B, S, D]`` for a stack with
+                cross-attention; optional for a gated one.
             active: rows that advance; the output of the others is meaningless.
         """
         self.check_condition(cross_attention_src)
@@ -169,7 +169,7 @@ class Transformer(nn.Module):
         cache: Sequence[LayerCache] | None,
         x: mx.array,
     ) -> Seen | None:
-        """What the layers of a gated stack share of a condition ``[B, S, D]``."""
+        """A condition ``[B, S, D]`` as all layers of a gated stack see it."""
         for layer in cache or ():
             layer.gate = None
         if condition is None:
@@ -193,7 +193,7 @@ class Transformer(nn.Module):
         cache: Sequence[LayerCache] | None,
         active: Sequence[bool] | None,
     ) -> Plan:
-        """Where the positions of ``x [B, T, D]`` stand, and what each of them sees."""
+        """The positions of ``x [B, T, D]``, and what each of them may see."""
         b, t, _ = x.shape
         if cache is not None:
             return cache[0].self_attn.plan(b, t, active)
@@ -210,7 +210,7 @@ class Transformer(nn.Module):
         return x + sin_embedding(positions, d, self.cfg.max_period).astype(x.dtype)
 
     def make_rot_cache(self, kv_bits: int | None = None) -> list[LayerCache]:
-        """State of a new stream: bounded, and without an end.
+        """State of a new stream: bounded, and endless.
 
         Args:
             kv_bits: bits of keys and values, instead of the config's.
@@ -225,7 +225,7 @@ class Transformer(nn.Module):
     make_cache = make_rot_cache
 
     def make_frame_cache(self) -> list[LayerCache]:
-        """State of one short sequence in which every position sees all before it."""
+        """State of one short sequence, in which a position sees all previous ones."""
         cfg = self.cfg
         return [LayerCache(KVCache(cfg.head_dim, cfg.kv_heads)) for _ in self.layers]
 

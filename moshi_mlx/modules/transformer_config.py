@@ -9,7 +9,7 @@ POSITIONS = ("none", "sin", "rope", "sin_rope", "rope_concat")
 class TransformerConfig:
     """One stack. The first 21 fields are moshi_mlx 0.3.0's, with the same meaning.
 
-    ``context`` is the attention window in positions. ``max_seq_len`` is there for
+    ``context`` is the attention window in positions. ``max_seq_len`` is kept for
     programs that set it; it limits nothing. ``gating=True`` means silu, a string names
     one of ``ACTIVATIONS``, and False or "none" gives a plain two-layer block.
 
@@ -17,7 +17,7 @@ class TransformerConfig:
     config comes from a config.json; None keeps 0.3.0's rules. ``kv_bits`` (8 or 4)
     quantises the keys and values of new streams; None leaves them unquantised.
     ``cross_gated`` makes the condition of a cross-attending stack optional: layers
-    share one attention to it, and gate what it gives.
+    share one attention to it, and gate its output.
     """
 
     d_model: int

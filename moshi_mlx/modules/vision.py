@@ -20,7 +20,7 @@ class VisionConfig:
     """The defaults are SigLIP-So400m/14 at 448 pixels, of PaliGemma 2.
 
     Attributes:
-        image_size: side of the image that the positions were learnt for, in pixels.
+        image_size: side in pixels of the images that the positions were trained for.
         patch_size: side of a patch, in pixels.
     """
 
@@ -60,7 +60,7 @@ class VisionAttention(nn.Module):
 
 
 class VisionLayer(nn.Module):
-    """Attention and feed-forward; norms come first. Shape: ``[B, S, D]`` both ways."""
+    """Attention and feed-forward; pre-norm. Shape: ``[B, S, D]`` both ways."""
 
     def __init__(self, cfg: VisionConfig):
         super().__init__()
@@ -79,8 +79,9 @@ class VisionLayer(nn.Module):
 class VisionTower(nn.Module):
     """SigLIP without its pooling head.
 
-    Shape: pixels ``[B, H, W, 3]`` from -1 to 1, both sides at least a patch, ``->
-        [B, S, D]``, patches row by row. What is left of a whole patch is cut off.
+    Shape: pixels ``[B, H, W, 3]`` from -1 to 1, both sides at least a patch,
+        to ``[B, S, D]``, patches row by row. Pixels beyond the last whole patch are cut
+        off.
     Source: arXiv:2303.15343; huggingface/transformers, models/siglip.
     """
 
@@ -97,7 +98,7 @@ class VisionTower(nn.Module):
         return deque(self.layerwise(pixels), maxlen=1).pop()
 
     def layerwise(self, pixels: mx.array) -> Iterator[mx.array]:
-        """What each layer gives ``[B, S, D]``; the last is the whole network's."""
+        """The output ``[B, S, D]`` of each layer; the last is the network's output."""
         x = self.patch_embedding(pixels)
         _, rows, columns, _ = x.shape
         x = x.flatten(1, 2) + self.positions(rows, columns)

@@ -1,4 +1,4 @@
-"""Small tools of the models."""
+"""Small tools: files, downloads, sampling, text, optional packages."""
 
 from .sampling import Sampler
 

@@ -1,4 +1,4 @@
-"""Files that are not what they should be: pointers, and blobs with another checksum."""
+"""Files that are not what they should be: pointers, and files with a wrong checksum."""
 
 import hashlib
 import re
@@ -21,10 +21,10 @@ def sha256(path: Path) -> str:
 
 
 def damaged(path: Path) -> str:
-    """What is wrong with a file of the hub's cache, and what to do; "" for nothing.
+    """What is wrong with a file of the hub's cache, and what to do; "" if nothing.
 
-    Other files, and small ones (which the hub names otherwise), have no checksum to
-    be compared with.
+    Other files, and small ones (which the hub names differently), have no checksum to
+    compare with.
     """
     blob = path.resolve()
     if blob.parent.name != "blobs" or not _SHA256.fullmatch(blob.name):
@@ -38,6 +38,6 @@ def damaged(path: Path) -> str:
 
 
 def is_lfs_pointer(path: Path) -> bool:
-    """Whether a file only names another one, as in a clone without Git LFS."""
+    """Whether a file only points to another one, as in a clone without Git LFS."""
     with path.open("rb") as file:
         return file.read(len(LFS)) == LFS

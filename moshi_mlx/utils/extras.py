@@ -1,10 +1,10 @@
-"""Optional packages: which extra brings them, and what to say if they are missing."""
+"""Optional packages: the extra of each, and the message if it is missing."""
 
 from importlib.util import find_spec
 
 from ..errors import MissingExtra
 
-# Extra of pyproject.toml: the modules that it brings (tests/test_package.py compares).
+# For each extra of pyproject.toml, its modules (tests/test_package.py compares them).
 EXTRAS = {
     "serve": (
         *("fastapi", "uvicorn", "websockets", "cryptography"),
@@ -23,7 +23,7 @@ def missing(extra: str) -> list[str]:
 
 
 def require(extra: str, what: str, otherwise: str = "") -> None:
-    """Check that everything ``extra`` brings is installed.
+    """Check that all modules of ``extra`` are installed.
 
     Args:
         extra: a key of ``EXTRAS``.

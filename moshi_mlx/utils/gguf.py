@@ -1,8 +1,8 @@
-"""GGUF files, as candle's quantised Moshi comes in, read as MLX quantises.
+"""GGUF files, as in candle's quantised Moshi, read in MLX's form of quantisation.
 
 A block of 32 weights has one scale. Both kinds that candle writes are affine in MLX's
-sense: ``weight = scale * q + bias`` with ``bias`` -128 scales (Q8_0) or -8 (Q4_0). The
-scales become float32: in 16 bits that bias would take the last digits with it.
+sense: ``weight = scale * q + bias``, where ``bias`` is -128 scales (Q8_0) or -8 (Q4_0).
+The scales become float32: in 16 bits that bias would lose its last digits.
 
 MLX reads GGUF too (``mx.load``), but it trusts the file, and turns bfloat16 into
 float16. Source of the format: ggml-org/ggml, docs/gguf.md.
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ..errors import CheckpointError
 
 MAGIC = b"GGUF"
-VERSIONS = (2, 3)  # the first had 32-bit counts, and nobody writes it any more
+VERSIONS = (2, 3)  # the first one had 32-bit counts, and is no longer written
 GROUP = 32  # weights that share a scale
 MOST_NAMED = 1_000_000  # tensors, or entries of a list, in a file that is not damaged
 LONGEST_NAME = 1024  # bytes
@@ -39,10 +39,10 @@ class Storage:
     """How a tensor's numbers are stored.
 
     Attributes:
-        name: as GGUF calls it.
+        name: GGUF's name for it.
         block: weights in a block.
-        nbytes: of a block.
-        bits: of a weight that is quantised, 0 of others.
+        nbytes: bytes of a block.
+        bits: bits of a quantised weight, 0 for others.
     """
 
     name: str
@@ -65,7 +65,7 @@ UNREAD |= {13: "Q5_K", 14: "Q6_K", 15: "Q8_K"}
 
 @dataclass(frozen=True)
 class GgufTensor:
-    """One tensor: its kind, its shape as in PyTorch, and where its bytes are."""
+    """One tensor: its kind, its shape as in PyTorch, and the place of its bytes."""
 
     kind: Storage
     shape: tuple[int, ...]
@@ -74,16 +74,16 @@ class GgufTensor:
 
 
 def gguf_header(path: Path) -> dict[str, GgufTensor]:
-    """What a GGUF file holds.
+    """The header of a GGUF file.
 
-    Raises: CheckpointError for a file that is cut short, damaged, or of a kind that is
-        not read here.
+    Raises: CheckpointError for a file that is cut short, damaged, or of an unsupported
+        kind.
     """
     with path.open("rb") as file:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     try:
         return _Header(data, path).tensors()
-    except (struct.error, IndexError):  # the header itself goes on behind the end
+    except (struct.error, IndexError):  # the header itself goes beyond the end
         raise _cut_short(path, len(data)) from None
     except (ValueError, UnicodeDecodeError) as error:
         raise CheckpointError(
@@ -96,11 +96,12 @@ def gguf_header(path: Path) -> dict[str, GgufTensor]:
 def read_gguf(path: Path, shapes_only: bool = False) -> dict[str, mx.array]:
     """The tensors of a GGUF file; quantised ones as MLX's three arrays.
 
-    ``X.weight`` that is quantised gives ``X.weight`` (uint32), ``X.scales`` and
-    ``X.biases`` (float32); ``X_weight`` is called so too. Others keep their names.
+    A quantised ``X.weight`` becomes ``X.weight`` (uint32), ``X.scales`` and
+    ``X.biases`` (float32); so does ``X_weight``. Others keep their names.
 
     Args:
-        shapes_only: read no numbers: zeros, which cost nothing until they are used.
+        shapes_only: read no numbers: the arrays are zeros, which cost nothing until
+            used.
 
     Raises: CheckpointError as ``gguf_header``.
     """
@@ -121,7 +122,7 @@ def read_gguf(path: Path, shapes_only: bool = False) -> dict[str, mx.array]:
 
 
 def unpacked(weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
-    """The tensors that ``read_gguf`` gave, quantised ones as float32 again."""
+    """The tensors from ``read_gguf``, quantised ones as float32 again."""
     plain = dict(weights)
     for name, scales in weights.items():
         path = name.removesuffix(".scales")
@@ -165,7 +166,7 @@ class _Header:
         return placed
 
     def _alignment(self, entries: int) -> int:
-        """What tensors begin at multiples of, in bytes; the only entry that counts."""
+        """The alignment of tensors in bytes; the only entry that is used."""
         alignment = 32
         for _ in range(entries):
             key = self._text()
@@ -185,7 +186,7 @@ class _Header:
         (axes,) = self._take("<I")
         if axes > MOST_AXES:
             raise ValueError(f"tensor {name[:80]!r} with {axes} axes")
-        shape = tuple(reversed(self._take(f"<{axes}Q")))  # the innermost comes first
+        shape = tuple(reversed(self._take(f"<{axes}Q")))  # innermost first
         number, offset = self._take("<IQ")
         kind = KINDS.get(number)
         if kind is None:
@@ -209,7 +210,7 @@ class _Header:
         return self._take(f"<{length}s")[0].decode()
 
     def _skip(self, kind: int, depth: int = 0) -> None:
-        """Go on behind a value of the metadata."""
+        """Skip a value of the metadata."""
         if kind in SIZES:
             self.at += SIZES[kind]
         elif kind == STRING:
@@ -251,7 +252,7 @@ def _read(raw: NDArray[np.uint8], tensor: GgufTensor) -> Mapping[str, mx.array]:
     quanta = kind.block * kind.bits // 8
     heads = np.ascontiguousarray(blocks[..., :-quanta]).view("<f2").astype(np.float32)
     scales, packed = heads[..., 0], blocks[..., -quanta:]
-    with np.errstate(invalid="ignore"):  # scales that are no numbers are told later
+    with np.errstate(invalid="ignore"):  # scales that are NaN are reported later
         if kind.name == "Q8_0":
             packed, biases = packed ^ 0x80, -128 * scales  # signed bytes as 0 to 255
         else:
@@ -266,14 +267,14 @@ def _read(raw: NDArray[np.uint8], tensor: GgufTensor) -> Mapping[str, mx.array]:
 
 
 def _in_order(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Half bytes in the order of the weights: GGUF has the first 16 in the lower
-    halves of a block's bytes, and the other 16 in the upper ones."""
+    """Half bytes in the order of the weights: GGUF has the first 16 in the lower halves
+    of a block's bytes, and the other 16 in the upper ones."""
     halves = np.concatenate([packed & 15, packed >> 4], axis=-1)
     return (halves[..., ::2] | halves[..., 1::2] << 4).astype(np.uint8)
 
 
 def _empty(tensor: GgufTensor) -> Mapping[str, mx.array]:
-    """Arrays of zeros in the place of a tensor's own."""
+    """Arrays of zeros in place of a tensor's own."""
     kind, shape = tensor.kind, tensor.shape
     if not kind.bits:
         types = {"F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16}

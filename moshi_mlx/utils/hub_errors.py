@@ -1,4 +1,4 @@
-"""Why the hub gave no file: the cause by its name, and what to do, in one sentence."""
+"""Why the hub did not deliver a file: the cause, and what to do, in one sentence."""
 
 import errno
 import os
@@ -27,18 +27,18 @@ _CAUSES = {  # what the errors of requests, httpx and the operating systems say
 
 
 class NotInRepoError(CheckpointError):
-    """The repository exists but does not hold this file."""
+    """The repository exists but does not contain this file."""
 
 
 class NoHubError(ConnectionError):
-    """Something answered that is not the hub; or it may not be asked."""
+    """Something answered that is not the hub; or asking it is not allowed."""
 
 
 def is_final(error: Exception) -> bool:
     """Whether the hub itself says that there is no such file or revision.
 
-    A file in the cache is good for everything else: an outage, a token that has
-    expired, a proxy that cannot be used.
+    For every other error (an outage, an expired token, an unusable proxy), a file in
+    the cache is fine.
     """
     from huggingface_hub import utils as hub
 
@@ -100,7 +100,8 @@ def explained(
 
 
 def _outage(error: Exception, status: int | None) -> str | None:
-    """Why the hub cannot be reached; None if it can, or the error is another's."""
+    """Why the hub cannot be reached; None if it can, or the error has another
+    source."""
     if isinstance(error, NoHubError):
         return str(error)
     if endpoint := _endpoint_trouble():
@@ -134,7 +135,7 @@ def _is_network(error: Exception) -> bool:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it came from."""
+    """An error and its causes."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
@@ -149,7 +150,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def _wait_s(error: BaseException) -> float | None:
-    """Seconds after which the hub takes requests again, where it says so."""
+    """Seconds until the hub accepts requests again, if it says so."""
     for cause in _chain(error):
         headers = getattr(getattr(cause, "response", None), "headers", {})
         after = headers.get("Retry-After") or ""
@@ -162,7 +163,7 @@ def _wait_s(error: BaseException) -> float | None:
 
 
 def _proxy() -> str:
-    """The proxy that is asked for, without its password."""
+    """The proxy that is used, without its password."""
     for variable in (v for name in PROXIES for v in (name, name.lower())):
         if address := os.environ.get(variable):
             host = urlsplit(address if "//" in address else f"//{address}").hostname

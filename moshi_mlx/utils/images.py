@@ -1,7 +1,7 @@
-"""Images from files and bytes, as the pixels that a model looks at.
+"""Images from files and bytes, as the pixels that a model sees.
 
-Pillow reads them. What strangers send is bounded before it is decoded: the formats are
-five common ones, and the number of pixels is read from the head.
+Pillow reads them. Images from strangers are checked before they are decoded: only five
+common formats are accepted, and the number of pixels is read from the header.
 """
 
 import io
@@ -30,11 +30,11 @@ ImageLike = Union[str, os.PathLike[str], bytes, NDArray[np.uint8], "Image"]
 
 
 def open_image(image: ImageLike) -> "Image":
-    """An image, decoded: of an animation the first picture.
+    """A decoded image; of an animation, the first picture.
 
     Args:
         image: a file, its bytes, an array uint8 ``[H, W, 3]``, or an image of Pillow,
-            which is taken as it is.
+            which is used as it is.
 
     Raises: ImageError, in one sentence, if it is not an image, damaged or too large;
         MissingExtra without Pillow.
@@ -61,11 +61,11 @@ def read_pixels(image: ImageLike, size: int, centre_crop: bool = False) -> Pixel
 def squared(
     image: ImageLike, size: int, centre_crop: bool = False
 ) -> NDArray[np.uint8]:
-    """An image as the model wants it, uint8 ``[size, size, 3]``.
+    """An image as the model takes it, uint8 ``[size, size, 3]``.
 
-    It is turned upright as its camera noted, made square without regard to its
-    proportions (as MoshiVis was trained), by Pillow's bicubic filter (as in Kyutai's
-    MLX code), and laid on white where it is transparent.
+    It is rotated as its camera noted, made square regardless of its proportions (as
+    MoshiVis was trained) with Pillow's bicubic filter (as in Kyutai's MLX code), and
+    put on white if it is transparent.
 
     Args:
         image: see ``open_image``.
@@ -159,7 +159,7 @@ def _told(name: str) -> Iterator[None]:
 
 
 def _with_colours(image: "Image") -> "Image":
-    """As RGB, or RGBA where it may be transparent."""
+    """As RGB, or as RGBA if it may be transparent."""
     if image.mode in ("RGB", "RGBA"):
         return image
     if image.mode.startswith("I;16"):  # grey in 16 bits

@@ -1,4 +1,4 @@
-"""JSON from strangers: of bounded length and depth, every number finite."""
+"""JSON from strangers: limited in length and depth, every number finite."""
 
 import json
 import math
@@ -33,9 +33,9 @@ def read_json(path: Path) -> dict[str, Any]:
 def parse_json(text: bytes) -> Any:
     """Parse JSON in UTF-8, with or without a byte order mark.
 
-    Raises: ValueError for text that is no JSON, is longer than ``MAX_BYTES`` or deeper
-        than ``MAX_DEPTH``, names a key twice, or holds NaN, infinity or a number that
-        only infinity can stand for.
+    Raises: ValueError for text that is not JSON, is longer than ``MAX_BYTES`` or deeper
+        than ``MAX_DEPTH``, repeats a key, or contains NaN, infinity or a number that is
+        too large for a float.
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f"it is longer than {MAX_BYTES // 2**20} MiB.")
@@ -73,7 +73,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_depth(data: Any) -> None:
-    """Level by level, so that the check itself needs no depth."""
+    """Level by level, so that the check itself needs no recursion."""
     level: list[Any] = [data]
     for _ in range(MAX_DEPTH):
         level = [inner for outer in level for inner in _inside(outer)]

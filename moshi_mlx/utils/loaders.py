@@ -1,8 +1,8 @@
 """Files by name: on this machine, or fetched from the Hugging Face hub.
 
 ``hf_get`` is moshi_mlx 0.3.0's, plus revisions. A download checks the free disk space
-first, shows the hub client's progress bar, and goes on where an interrupted one ended.
-Whatever goes wrong becomes one sentence that says what to do.
+first, shows the hub client's progress bar, and continues where an interrupted one
+stopped. Any failure becomes one sentence that says what to do.
 """
 
 import os
@@ -35,7 +35,7 @@ def hf_get(
             ``file://path`` is that path.
         hf_repo: ``owner/repo`` to fetch a plain name from.
         check_local_file_exists: prefer a local file of that name to the repository's.
-        revision: branch, tag or commit; for ``hf_repo`` where that is given.
+        revision: branch, tag or commit of ``hf_repo``, if that is given.
 
     Raises:
         CheckpointError: unknown, gated or unreachable repository, too little disk
@@ -46,7 +46,7 @@ def hf_get(
     if filename.startswith("hf://"):
         repo, path, own_revision = _split_hf_name(filename)
         if hf_repo is not None and repo != hf_repo:
-            revision = None  # it names a state of another repository
+            revision = None  # it belongs to another repository
         return _download(repo, path, own_revision or revision)
     if filename.startswith("file://"):
         return Path(filename.removeprefix("file://"))
@@ -65,7 +65,7 @@ def _split_hf_name(name: str) -> tuple[str, str, str | None]:
 
 
 def _download(repo: str, filename: str, revision: str | None) -> Path:
-    """Fetch one file into the hub's cache, where it may be already."""
+    """Fetch one file into the hub's cache, unless it is there already."""
     import huggingface_hub as hub
     from huggingface_hub import constants
 
@@ -111,7 +111,7 @@ def _fetch_blob(repo: str, filename: str, url: str, meta: Any) -> None:
     """Download a large file into the hub's cache, resuming an earlier download.
 
     The hub client (2.x) forgets a download that its process did not finish; here the
-    part that came stays on disk. The client then only has to link the finished file.
+    part that arrived stays on disk. The client then only has to link the finished file.
     """
     from huggingface_hub import constants
     from huggingface_hub.file_download import http_get, repo_folder_name

@@ -1,4 +1,4 @@
-"""Files that are nobody else's business: new, ours alone, never through a link."""
+"""Private files: new, readable only by their owner, and never through a link."""
 
 import os
 from pathlib import Path

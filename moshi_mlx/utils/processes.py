@@ -1,4 +1,4 @@
-"""What MLX needs of its process: a temporary folder, and no fork after its use."""
+"""MLX's needs in its process: a temporary folder, and no fork after its use."""
 
 import logging
 import os
@@ -18,11 +18,11 @@ FORKED = (
 
 @cache
 def prepare_process() -> None:
-    """Called before a model is built; does its work once in a process.
+    """Called before a model is built; does its work once per process.
 
     A copy of this process (``os.fork``) is made to say why it cannot compute: MLX's
-    threads are not in it, and it would wait for them forever. Where TMPDIR names no
-    folder, another is used: MLX compiles in it on CPU.
+    threads are not in the copy, and it would wait for them forever. If TMPDIR is not a
+    folder, another one is used: on CPU, MLX compiles there.
     """
     if hasattr(os, "register_at_fork"):  # not on Windows
         os.register_at_fork(after_in_child=_refuse_to_compute)

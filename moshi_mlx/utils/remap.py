@@ -10,23 +10,23 @@ import mlx.core as mx
 from ..errors import CheckpointError
 
 Move = Callable[[mx.array], mx.array]
-NAMES_SHOWN = 6  # of a long list of tensors, in an error message
+NAMES_SHOWN = 6  # names of a long list of tensors, in an error message
 
 
 def identity(w: mx.array) -> mx.array:
-    """The tensor as it is."""
+    """The tensor unchanged."""
     return w
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One family of tensors: what it is called there, what here, how its axes move.
+    """One family of tensors: its name there, its name here, and how its axes move.
 
     Args:
         source: regular expression that matches the whole name in the file.
-        target: our name, a replacement template (``\\1``); None drops the tensor
-            on purpose.
-        move: lazy change of shape or value. Targets that share one source *and* one
+        target: our name, a replacement template (``\\1``); None drops the tensor on
+            purpose.
+        move: lazy change of shape or value. Targets with the same source *and* the same
             ``move`` object share one array, hence its memory.
     """
 
@@ -41,13 +41,13 @@ def remap(
     what: str,
     expected: Collection[str] | None = None,
 ) -> dict[str, mx.array]:
-    """Rename every tensor; every rule that matches a name gives one target.
+    """Rename every tensor; each rule that matches a name gives one target.
 
     Args:
-        weights: the tensors of a file, lazily loaded ones stay lazy.
+        weights: the tensors of a file; lazily loaded ones stay lazy.
         rules: the table.
         what: what the tensors are, for messages ("codec in x.safetensors").
-        expected: if given, exactly these names must come out.
+        expected: if given, the result must have exactly these names.
 
     Raises:
         CheckpointError: a name that no rule knows, two sources for one target, or
@@ -101,7 +101,7 @@ def check_names(names: Iterable[str], expected: Collection[str], what: str) -> N
 
 
 def shown(names: Iterable[str]) -> str:
-    """A list of tensor names, cut to what a person will read."""
+    """A list of tensor names, cut to a readable length."""
     ordered = sorted(names)
     text = ", ".join(ordered[:NAMES_SHOWN])
     more = len(ordered) - NAMES_SHOWN
@@ -111,7 +111,7 @@ def shown(names: Iterable[str]) -> str:
 def _move(move: Move, tensor: mx.array, name: str, what: str) -> mx.array:
     try:
         return move(tensor)
-    except ValueError as error:  # MLX's word for shapes that do not fit
+    except ValueError as error:  # MLX raises it for shapes that do not fit
         raise CheckpointError(
             f"{what}: tensor {name!r} of shape {tensor.shape} does not fit its place: "
             f"{error}"

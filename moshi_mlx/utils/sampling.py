@@ -1,9 +1,9 @@
 """Choosing a token from logits, on the device, with noise that may come from outside.
 
 A draw is ``argmax(logits / temperature + Gumbel noise)`` over the tokens that a filter
-leaves, which is exactly a draw from their renormalised softmax. Every token has noise
-of its own, so tokens with equal logits are equally likely; filters compute in float32
-whatever the logits are.
+leaves, which is exactly a draw from their renormalised softmax. Every token has its own
+noise, so tokens with equal logits are equally likely. Filters compute in float32,
+whatever the type of the logits.
 """
 
 import math
@@ -44,9 +44,9 @@ def penalise_repeats(
 
     Args:
         logits: ``[B, 1, V]``.
-        said: tokens ``[B, n]``; those below 0 or not below V count as none.
-        factor: positive logits are divided by it, negative ones multiplied; one for
-            all rows or ``[B, 1, 1]``.
+        said: tokens ``[B, n]``; values below 0 or not below V do not count.
+        factor: positive logits are divided by it, negative ones multiplied; one for all
+            rows or ``[B, 1, 1]``.
         exempt: tokens that are never penalised.
     """
     b, _, v = logits.shape
@@ -64,10 +64,10 @@ def penalise_repeats(
 
 
 class TokenSampler(Protocol):
-    """The protocol of samplers: write these two methods for a new one.
+    """The protocol of samplers: to make a new one, write these two methods.
 
-    Greedy decoding needs no noise. A callable without ``noise_size``, as programs of
-    moshi_mlx 0.3.0 may have, is given logits alone and draws as it likes.
+    Greedy decoding needs no noise. A callable without ``noise_size``, as in programs
+    for moshi_mlx 0.3.0, gets only logits and draws in its own way.
     """
 
     def noise_size(self, vocab: int) -> int:
@@ -81,8 +81,8 @@ class TokenSampler(Protocol):
 
         Args:
             logits: ``[..., V]``, float32 from ``LmGen``.
-            noise: ``[..., noise_size(V)]``, independent standard Gumbel values that
-                come from the row's own generator.
+            noise: ``[..., noise_size(V)]``, independent standard Gumbel values from the
+                row's own generator.
 
         Returns: tokens int32 ``[...]`` and log-probabilities ``[..., V]``.
         """
@@ -98,7 +98,7 @@ def noise_size(sampler: TokenSampler, vocab: int) -> int:
 def draw(
     sampler: TokenSampler, logits: mx.array, noise: mx.array | None = None
 ) -> mx.array:
-    """The tokens alone; without noise the sampler is given logits alone."""
+    """Only the tokens; without noise the sampler gets only logits."""
     return (sampler(logits) if noise is None else sampler(logits, noise))[0]
 
 
@@ -107,11 +107,11 @@ class Sampler:
     """Draws one token per row of logits.
 
     Args:
-        temp: temperature; 0 takes the likeliest token.
+        temp: temperature; 0 always takes the likeliest token.
         top_p: probability mass to keep, unless ``top_k`` is given; 0 or 1 keeps all.
-        top_k: number of tokens to keep; 0 and above the vocabulary's size keep all.
-        min_p: with ``top_p`` off, least probability relative to the likeliest token.
-        min_tokens_to_keep: what ``min_p`` leaves at least.
+        top_k: number of tokens to keep; 0, or more than the vocabulary has, keeps all.
+        min_p: with ``top_p`` off, smallest probability relative to the likeliest token.
+        min_tokens_to_keep: the number of tokens that ``min_p`` always leaves.
         logit_bias: added to the logits of the given tokens.
 
     Raises: ValueError for negative values, and for fractions above 1.
@@ -137,7 +137,7 @@ class Sampler:
             raise ValueError("min_tokens_to_keep must be at least 1.")
 
     def noise_size(self, vocab: int) -> int:
-        """How many noise values a row's draw wants; 0 for a greedy sampler."""
+        """Number of noise values that a row's draw needs; 0 if greedy."""
         if self.temp == 0:
             return 0
         return min(self.top_k, vocab) if self.top_k else vocab
@@ -148,8 +148,8 @@ class Sampler:
         """Draw from ``logits [..., V]``.
 
         Args:
-            noise: Gumbel noise ``[..., noise_size(V)]``; drawn from MLX's global
-                generator if not given.
+            noise: Gumbel noise ``[..., noise_size(V)]``; by default drawn from MLX's
+                global generator.
 
         Returns: tokens int32 ``[...]`` and log-probabilities ``[..., V]`` before
             temperature and filters.
@@ -169,10 +169,10 @@ class Sampler:
         noise: mx.array | None = None,
         scale: float | mx.array | None = None,
     ) -> mx.array:
-        """The token alone, as uint32 ``[...]``.
+        """Only the token, as uint32 ``[...]``.
 
         Args:
-            logits: ``[..., V]``, their bias included.
+            logits: ``[..., V]``, including their bias.
             noise: as in ``__call__``.
             scale: instead of ``1 / temp``.
         """
@@ -183,8 +183,8 @@ class Sampler:
             noise = mx.random.gumbel((*logits.shape[:-1], size))
         scale = 1 / self.temp if scale is None else scale
         if self.top_k:
-            # Draw places, never values: logits of 16 bits often tie, and each of the
-            # tied tokens has a chance of its own. Exactly top_k places are kept.
+            # Draw places, never values: 16-bit logits are often tied, and each of the
+            # tied tokens has its own chance. Exactly top_k places are kept.
             places = mx.argpartition(logits, -size, axis=-1)[..., -size:]
             kept = mx.take_along_axis(logits, places, axis=-1)
             kept = kept.astype(mx.float32) * scale
@@ -199,7 +199,7 @@ class Sampler:
 
 
 def new_seed() -> int:
-    """A random seed, for a conversation that was given none."""
+    """A random seed, for a conversation without one."""
     return secrets.randbelow(2**31)
 
 
@@ -228,11 +228,11 @@ def _gumbel(shape: tuple[int, ...], key: mx.array) -> mx.array:
 
 
 class RowNoise:
-    """Noise for the draws of a batch: an independent generator per row.
+    """Noise for a batch: an independent generator per row.
 
     Args:
         seeds: one per row.
-        gumbel: makes the values of a shape from a key.
+        gumbel: makes values of a shape from a key.
     """
 
     BLOCK = 64  # keys split off at once
@@ -240,17 +240,18 @@ class RowNoise:
     def __init__(self, seeds: list[int], gumbel: Gumbel = _gumbel):
         self._gumbel = gumbel
         self._next = [mx.random.key(seed) for seed in seeds]
-        self._origin = list(self._next)  # of the keys in use
+        self._origin = list(self._next)  # for the keys in use
         self._keys: list[mx.array] = [key[None] for key in self._next]
         self._used = [self.BLOCK] * len(seeds)
 
     @property
     def arrays(self) -> list[mx.array]:
-        """Everything that is held, for ``mx.eval``."""
+        """All arrays of the state, for ``mx.eval``."""
         return [*self._next, *self._origin, *self._keys]
 
     def snapshot(self, rows: Sequence[int]) -> dict[str, Any]:
-        """A key ``[rows, 2]`` per row, and how many of those made from it are used."""
+        """A key ``[rows, 2]`` per row, and how many of the keys split from it are
+        used."""
         keys, used = [], []
         for row in rows:
             begun = self._used[row] < self.BLOCK
@@ -259,14 +260,14 @@ class RowNoise:
         return {"keys": mx.stack(keys), "used": used}
 
     def restore(self, state: Mapping[str, Any], rows: Sequence[int]) -> None:
-        """Continue as the snapshot's rows would."""
+        """Continue from a snapshot's rows."""
         for i, (row, used) in enumerate(zip(rows, state["used"], strict=True)):
             self._next[row] = state["keys"][i]
             self._split(row)
             self._used[row] = used
 
     def reseed(self, row: int, seed: int) -> None:
-        """Start a row's generator again."""
+        """Restart a row's generator."""
         self._next[row] = mx.random.key(seed)
         self._used[row] = self.BLOCK
 
@@ -280,7 +281,7 @@ class RowNoise:
         """The next ``size`` Gumbel values of a row, ``[size]``.
 
         Args:
-            use: if false, the next call gives the same values.
+            use: if false, the next call returns the same values.
         """
         if self._used[row] >= self.BLOCK:
             self._split(row)
@@ -289,7 +290,7 @@ class RowNoise:
         return self._gumbel((size,), key)
 
     def skip(self, row: int, count: int) -> None:
-        """Go on as if the row had drawn ``count`` times."""
+        """Continue as if the row had drawn ``count`` times."""
         for _ in range(count):
             if self._used[row] >= self.BLOCK:
                 self._split(row)

@@ -1,8 +1,8 @@
 """Files of weights from strangers: the header is checked before anything is mapped.
 
-They are safetensors, or GGUF (see ``gguf``), told apart by their first bytes. A file
-that is not what it should be becomes one sentence: missing, empty, cut short, a pickle,
-a Git LFS pointer, a header whose tensors overlap or leave the file.
+They are safetensors, or GGUF (see ``gguf``), distinguished by their first bytes. Any
+other file is refused in one sentence: missing, empty, cut short, a pickle, a Git LFS
+pointer, a header whose tensors overlap or go beyond the file.
 """
 
 import math
@@ -28,7 +28,7 @@ BITS = {  # of one element, by the type's name in a header
 }
 FP8 = "F8_E4M3"  # MLX maps it as bytes, which from_fp8 turns into numbers
 UNREAD = {"F8_E5M2", "F8_E8M0"}  # mapped as bytes too, and nothing converts them
-FOREIGN_STARTS = {  # first bytes of what people take for weights
+FOREIGN_STARTS = {  # first bytes of files that people take for weights
     b"PK\x03\x04": "is a PyTorch pickle, which is not read for safety: save it as "
     "safetensors",
     b"\x80\x02": "is a Python pickle, which is not read for safety: save it as "
@@ -40,7 +40,7 @@ FOREIGN_STARTS = {  # first bytes of what people take for weights
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor by its file's header: ``dtype`` in the file's own words ("BF16")."""
+    """One tensor by its file's header; ``dtype`` is the file's name for it ("BF16")."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -48,9 +48,9 @@ class TensorInfo:
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
-    """What a file of weights holds, without reading the tensors.
+    """The header of a file of weights, without reading the tensors.
 
-    Raises: CheckpointError for anything but a whole safetensors or GGUF file.
+    Raises: CheckpointError for anything but a complete safetensors or GGUF file.
     """
     if not path.is_file():
         raise CheckpointError(
@@ -91,7 +91,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 
 
 def _read_entries(entries: Any) -> tuple[dict[str, TensorInfo], int]:
-    """The tensors of a header, and the bytes that they fill after it."""
+    """The tensors of a header, and the number of bytes that follow it."""
     entries.pop("__metadata__", None)
     tensors: dict[str, TensorInfo] = {}
     spans: list[tuple[int, int, str]] = []
@@ -110,7 +110,7 @@ def _read_entries(entries: Any) -> tuple[dict[str, TensorInfo], int]:
 
 
 def _end_of(spans: Iterable[tuple[int, int, str]]) -> int:
-    """Where the last of sorted spans ends; raises ValueError where two overlap."""
+    """The end of the last of sorted spans; raises ValueError if two overlap."""
     last = 0
     for begin, end, name in spans:
         if begin < last:
@@ -148,13 +148,13 @@ def is_gguf(path: Path) -> bool:
 def read_tensors(path: Path, shapes_only: bool = False) -> Weights:
     """The tensors of a file of weights.
 
-    Those of safetensors are read when they are used; numbers of 8 bits (E4M3) become
-    bfloat16. Those of GGUF are read at once: see ``read_gguf``.
+    Safetensors are read when they are used; 8-bit numbers (E4M3) become bfloat16. GGUF
+    is read at once: see ``read_gguf``.
 
     Args:
         shapes_only: the numbers will not be used.
 
-    Raises: CheckpointError for anything but a whole safetensors or GGUF file.
+    Raises: CheckpointError for anything but a complete safetensors or GGUF file.
     """
     header = read_header(path)
     if is_gguf(path):
@@ -186,11 +186,11 @@ def load(file: str | PathLike[str]) -> Weights | mx.array:
 
 
 def check_numbers(arrays: Iterable[tuple[str, mx.array]], what: str) -> None:
-    """Raise a CheckpointError where one of the named arrays holds NaN."""
+    """Raise a CheckpointError if one of the named arrays contains NaN."""
     floats = [
         (n, w) for n, w in arrays if w.size and mx.issubdtype(w.dtype, mx.floating)
     ]
-    worst = [mx.isnan(w.max()) for _, w in floats]  # the largest of NaN is NaN
+    worst = [mx.isnan(w.max()) for _, w in floats]  # the maximum of NaN is NaN
     mx.eval(worst)
     for (name, _), bad in zip(floats, worst, strict=True):
         if bad.item():

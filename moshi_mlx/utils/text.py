@@ -1,10 +1,10 @@
-"""From text tokens, one at a time, to what is printed."""
+"""From text tokens, one at a time, to printable text."""
 
 from typing import Protocol
 
 
 class Tokenizer(Protocol):
-    """What is used of a ``sentencepiece.SentencePieceProcessor``."""
+    """The parts of a ``sentencepiece.SentencePieceProcessor`` that are used."""
 
     def id_to_piece(self, id: int) -> str: ...
     def is_byte(self, id: int) -> bool: ...
@@ -13,7 +13,7 @@ class Tokenizer(Protocol):
 
 
 class PieceReader:
-    """Reads a stream of tokens; characters spread over byte tokens come when whole.
+    """Reads a stream of tokens; characters that span byte tokens come when complete.
 
     Args:
         tokenizer: of the model.
@@ -27,7 +27,7 @@ class PieceReader:
 
     @property
     def state(self) -> str:
-        """Bytes of a character that is not whole yet, as hexadecimal digits."""
+        """Bytes of a character that is not complete yet, as hexadecimal digits."""
         return self._bytes.hex()
 
     @state.setter
@@ -35,7 +35,7 @@ class PieceReader:
         self._bytes = bytes.fromhex(state)
 
     def read(self, token: int) -> str:
-        """Text that the token completes; a word begins with a space."""
+        """Text that the token completes; a word starts with a space."""
         if token in self._silent or token < 0:
             return ""
         if self._tokenizer.is_byte(token):

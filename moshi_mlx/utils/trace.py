@@ -1,4 +1,4 @@
-"""How long each stage of a frame takes: bounded memory, a Chrome trace on request.
+"""How long each stage of a frame takes, in bounded memory; a Chrome trace on request.
 
 ::
 
@@ -26,7 +26,7 @@ _WINDOW = 16_384  # timings a stage keeps: 22 minutes of frames, 128 KiB
 
 @dataclass(frozen=True)
 class Timing:
-    """What a stage cost, in milliseconds; p50 and p95 of its newest calls.
+    """The time of a stage, in milliseconds; p50 and p95 of its newest calls.
 
     Attributes:
         count: calls since the start.
@@ -66,7 +66,7 @@ class _History:
 
 
 class _Stage:
-    """``with`` block that times itself; one object per call, so stages may nest."""
+    """A ``with`` block that times itself; one object per call, so stages may nest."""
 
     __slots__ = ("_name", "_start_s", "_trace")
 
@@ -82,10 +82,10 @@ class _Stage:
 
 
 class Laps:
-    """Stages that follow one another: each lasts from the end of the one before it.
+    """Consecutive stages: each lasts from the end of the previous one.
 
-    For work that was given to the device all at once. ``Trace.laps`` makes one, which
-    begins now.
+    For work that is handed to the device all at once. Made by ``Trace.laps``; it starts
+    now.
     """
 
     def __init__(self, trace: "Trace"):
@@ -93,7 +93,7 @@ class Laps:
         self._begun_s = time.perf_counter()
 
     def until_now(self, name: str) -> None:
-        """Record the stage that ends now; the next one begins."""
+        """Record the stage that ends now; the next one starts."""
         now_s = time.perf_counter()
         self._trace.add(name, self._begun_s, now_s)
         self._begun_s = now_s
@@ -103,8 +103,8 @@ class Trace:
     """Timings of named stages, from any thread.
 
     Args:
-        window: newest calls of each stage that percentiles come from.
-        events: newest calls of all stages kept for ``write_chrome``; 0 keeps none.
+        window: newest calls of each stage for percentiles.
+        events: newest calls of all stages for ``write_chrome``; 0 keeps none.
     """
 
     def __init__(self, window: int = _WINDOW, events: int = 0):
@@ -119,7 +119,7 @@ class Trace:
         return _Stage(self, name)
 
     def laps(self) -> Laps:
-        """Time stages that follow one another from now on."""
+        """Time consecutive stages from now on."""
         return Laps(self)
 
     def add(self, name: str, start_s: float, end_s: float) -> None:
@@ -140,7 +140,7 @@ class Trace:
             return [1000 * s for s in stage.newest()] if stage else []
 
     def summary(self) -> dict[str, Timing]:
-        """What each stage cost, in the order in which they first came."""
+        """The times of each stage, in the order of their first call."""
         with self._lock:
             stages = {name: (s, s.newest()) for name, s in self._stages.items()}
         return {

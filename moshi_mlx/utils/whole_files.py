@@ -1,4 +1,4 @@
-"""Files that take their name once they are whole: whatever ends the program."""
+"""Files that get their name once they are complete, whatever ends the program."""
 
 import os
 import shutil
@@ -6,17 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_LONGEST = 255  # bytes of a file's name
+_LONGEST = 255  # bytes of a file name
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A file to write, which replaces ``path`` if the block ends without an error.
 
-    It lies beside ``path`` and has a fixed name, so that the next run replaces what a
-    killed one has left. Links are followed, and the permissions of a file that is there
-    stay. A pipe, a device, or a file in a folder that may not be written to is written
-    in place.
+    It is written beside ``path`` under a fixed name, so the next run replaces what a
+    killed one has left. Links are followed, and an existing file keeps its permissions.
+    A pipe, a device, or a file in a write-protected folder is written in place.
     """
     real = path.resolve()
     there = real.exists()
@@ -25,7 +24,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         return
     begun = part_of(real)
     try:
-        begun.unlink(missing_ok=True)  # of a run that was killed
+        begun.unlink(missing_ok=True)  # left by a killed run
         yield begun
         if there:
             shutil.copymode(real, begun)
@@ -41,6 +40,6 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def part_of(path: Path) -> Path:
-    """Where a file is written before it takes its name."""
+    """The path at which a file is written before it gets its name."""
     name = os.fsencode(path.name)[: _LONGEST - len("..part")]
     return path.with_name(f".{os.fsdecode(name)}.part")

@@ -1,4 +1,4 @@
-"""Codes and counts of codebooks as users give them, checked in words."""
+"""Checks of codes and numbers of codebooks that users pass."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from ...codec.base import Codes
 
 
 def checked_count(called: str, count: int | None, most: int) -> int:
-    """A number of codebooks; ``called`` is the function that the error names."""
+    """A valid number of codebooks; ``called`` is the function that errors name."""
     if count is None:
         return most
     if not 1 <= count <= most:

@@ -18,11 +18,11 @@ from ..owner import HERE, Owner
 from .checks import Codes, checked_codes, checked_count
 from .stream import MimiStream
 
-PIECE_FRAMES = 25  # computed at once: 2 s, then whoever waits has a turn
+PIECE_FRAMES = 25  # computed at once: 2 s, then other work gets a turn
 
 
 class MimiCodec(BaseEngine):
-    """A codec that any number of streams share; ``moshi_mlx.load_codec`` makes it.
+    """A codec that any number of streams share; made by ``moshi_mlx.load_codec``.
 
     ::
 
@@ -33,7 +33,7 @@ class MimiCodec(BaseEngine):
     Args:
         mimi: the network.
         name: shown by ``repr``.
-        owner: where it computes; on the caller's thread by default.
+        owner: the thread that computes; by default the caller's.
     """
 
     def __init__(self, mimi: Mimi, name: str = "a codec", owner: Owner = HERE):
@@ -60,12 +60,11 @@ class MimiCodec(BaseEngine):
         *,
         sample_rate: int | None = None,
     ) -> Codes:
-        """Encode a whole sound; its last frame is filled up with silence.
+        """Encode a whole sound; the last frame is padded with silence.
 
         Args:
-            sound: a file, its bytes, what ``open_sound`` made of it at the codec's
-                rate, or samples ``[S]`` or ``[B, S]``: float32 from -1
-                to 1, int16 or int32.
+            sound: a file, its bytes, the result of ``open_sound`` at the codec's rate,
+                or samples ``[S]`` or ``[B, S]``: float32 from -1 to 1, int16 or int32.
             num_codebooks: K; all of them by default.
             sample_rate: of an array, in Hz; the codec's by default.
 
@@ -88,7 +87,7 @@ class MimiCodec(BaseEngine):
             codes: whole numbers ``[K, T]`` or ``[B, K, T]``, any K from 1 to
                 ``num_codebooks``.
 
-        Returns: float32 ``[S]`` or ``[B, S]``, ``frame_size`` samples a frame.
+        Returns: float32 ``[S]`` or ``[B, S]``, ``frame_size`` samples per frame.
         Raises: ValueError for codes of another shape or outside a codebook.
         """
         self._check_open("codec.decode")
@@ -99,7 +98,7 @@ class MimiCodec(BaseEngine):
         return pcm if given.ndim == 3 else pcm[0]
 
     def stream(self, batch_size: int | None = None) -> MimiStream:
-        """Start streams of sound and codes that arrive piece by piece.
+        """Start streams for sound and codes that arrive piece by piece.
 
         Args:
             batch_size: number of streams; if None, arrays have no batch axis.

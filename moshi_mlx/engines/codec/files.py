@@ -26,13 +26,13 @@ FACTS = ("sample_rate", "frame_rate", "samples")
 
 @dataclass(frozen=True)
 class CodeFile:
-    """Codes with what is needed to make sound of them.
+    """Codes with everything that is needed to decode them.
 
     Attributes:
         codes: int32 ``[K, T]``.
-        sample_rate: in Hz, of the codec.
-        frame_rate: columns of ``codes`` a second.
-        samples: of the sound; None if the file does not say it.
+        sample_rate: the codec's, in Hz.
+        frame_rate: columns of ``codes`` per second.
+        samples: length of the sound; None if the file does not say.
     """
 
     codes: Codes
@@ -42,7 +42,7 @@ class CodeFile:
 
 
 def write_codes(path: Path, held: CodeFile) -> None:
-    """Write a file of codes; its name says the format.
+    """Write a file of codes, in the format of its name's ending.
 
     Raises: ConfigError for another format, OSError if it cannot be written.
     """
@@ -67,7 +67,7 @@ def write_codes(path: Path, held: CodeFile) -> None:
 def read_codes(path: Path) -> CodeFile:
     """Read a file of codes, ours or one with a tensor ``codes`` or ``audio_codes``.
 
-    Raises: ConfigError if it is not such a file.
+    Raises: ConfigError if the file does not hold codes.
     """
     form = form_of(path)
     if not path.is_file():
@@ -101,7 +101,7 @@ def read_codes(path: Path) -> CodeFile:
 
 
 def form_of(path: Path) -> str:
-    """The format that a name ends in. Raises: ConfigError for another one."""
+    """The format by a name's ending. Raises: ConfigError for another one."""
     form = path.suffix.lower().removeprefix(".")
     if form not in FORMS:
         raise ConfigError(
@@ -130,7 +130,7 @@ def _safetensors(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _fact(array: NDArray[Any] | None) -> float | None:
-    """A number in a file, if it is there and possible."""
+    """A number from a file, if it is there and valid."""
     if array is None or array.size != 1 or array.dtype.kind not in "iuf":
         return None
     value = float(array.reshape(()))

@@ -1,4 +1,4 @@
-"""Load a codec, of any checkpoint that has one, or alone."""
+"""Load a codec, alone or from any checkpoint that has one."""
 
 from pathlib import Path
 
@@ -24,11 +24,11 @@ def load_codec(
     Args:
         name: "demo", a folder, a repository of the hub, or a file of Mimi's weights
             (``tokenizer-...-checkpoint125.safetensors``).
-        num_codebooks: at most so many; by default all that the file holds.
+        num_codebooks: the largest number to use; by default all in the file.
         info: a checkpoint that was found already, instead of ``name``.
 
-    Raises: CheckpointError or ConfigError, in one sentence, for whatever is wrong with
-        the name or the files.
+    Raises: CheckpointError or ConfigError, in one sentence, if the name or the files
+        are wrong.
     """
     here = info or _found(name, revision)
     if not here.kind.has_codec:

@@ -14,12 +14,12 @@ from .checks import Codes, checked_codes
 
 
 class MimiStream(Closing):
-    """Streams in both directions; ``MimiCodec.stream`` makes them.
+    """Streams in both directions; made by ``MimiCodec.stream``.
 
     Args:
         mimi: the network.
-        name: of the codec.
-        owner: where it computes.
+        name: the codec's.
+        owner: the thread that computes.
         batch_size: number of streams; if None, arrays have no batch axis.
     """
 
@@ -50,7 +50,7 @@ class MimiStream(Closing):
         return codes[0] if self.batch_size is None else codes
 
     async def aencode(self, pcm: NDArray[Any]) -> Codes:
-        """As ``encode``, for asyncio."""
+        """Like ``encode``, for asyncio."""
         given = self._given("stream.aencode", pcm)
         codes = await self.owner.arun(lambda: self._codec.encode_step(given))
         return codes[0] if self.batch_size is None else codes
@@ -63,7 +63,7 @@ class MimiStream(Closing):
         return pcm[0] if self.batch_size is None else pcm
 
     async def adecode(self, codes: NDArray[Any]) -> Pcm:
-        """As ``decode``, for asyncio."""
+        """Like ``decode``, for asyncio."""
         given = self._codes("stream.adecode", codes)
         pcm = (await self.owner.arun(lambda: self._codec.decode_step(given)))[:, 0]
         return pcm[0] if self.batch_size is None else pcm

@@ -1,7 +1,8 @@
-"""Conversations that share a model's steps, or one that has them for itself.
+"""Conversations that share a model's steps, or a single one.
 
-A step of a large model costs little more for four conversations than for one: most of
-it is reading the weights. Rows of the batch begin, pause and end on their own.
+A step of a large model takes little longer for four conversations than for one: most of
+the time goes into reading the weights. Rows of the batch start, pause and end on their
+own.
 """
 
 import weakref
@@ -34,7 +35,7 @@ from .stepper import Stepper
 
 
 class Talker(Protocol):
-    """What a batch needs of a ``Moshi``."""
+    """The parts of ``Moshi`` that a batch uses."""
 
     name: str
     info: CheckpointInfo
@@ -60,16 +61,16 @@ class Talker(Protocol):
 class Batch(Closing):
     """Conversations with one model, at most ``rows`` at a time.
 
-    Any thread may call it. For live frames, give ``batch.step`` to ``ModelThread.open``
-    as ``together``.
+    It may be called from any thread. For live frames, pass ``batch.step`` to
+    ``ModelThread.open`` as ``together``.
 
     Args:
         moshi: the model.
         rows: the largest number of conversations.
-        cfg_coef: guidance (Hibiki); default: the model's.
-        joint_codec: step the codec of all rows together. Default: only on a GPU; a CPU
-            gains nothing from it, and paused rows cost time.
-        trace: gets the time of each stage.
+        cfg_coef: guidance strength (Hibiki); the model's by default.
+        joint_codec: step the codec of all rows together. By default only on a GPU: a
+            CPU gains nothing from it, and paused rows cost time.
+        trace: records the time of each stage.
 
     Raises: ConfigError for a model that does not listen.
     """
@@ -95,7 +96,7 @@ class Batch(Closing):
                 *(moshi.conditions(coef), joint_codec, timed),
             )
         )
-        # weak: a session holds its batch, and one that nobody holds frees its row
+        # weak: a session holds its batch, and frees its row when deleted
         self._rows: list[weakref.ref[DuplexSession] | None] = [None] * rows
         self._free_memory = count_sessions(moshi.residency, self, rows)
 
@@ -105,7 +106,7 @@ class Batch(Closing):
 
     @property
     def free(self) -> int:
-        """Rows that nobody has."""
+        """Number of free rows."""
         return self._taken().count(None)
 
     def open(
@@ -118,11 +119,12 @@ class Batch(Closing):
         """Start a conversation.
 
         Args:
-            sampling: how its tokens are drawn; by default as the model's config says.
+            sampling: how its tokens are drawn; the model's config decides by default.
             first: see ``DuplexSession``.
-            start: what comes before it, made by ``Moshi.start``; by default what the
-                model needs.
-            adapter: the name of one that the model was loaded with; None for none.
+            start: what comes before it, made by ``Moshi.start``; by default whatever
+                the model needs.
+            adapter: the name of an adapter that the model was loaded with; None for
+                none.
 
         Raises: ConfigError if all rows are taken or the adapter is unknown, ValueError
             for an invalid seed.
@@ -141,7 +143,7 @@ class Batch(Closing):
         start: Start | None = None,
         adapter: str | None = None,
     ) -> DuplexSession:
-        """As ``open``, for a batch of one that ends with its conversation."""
+        """Like ``open``, for a batch of one that ends with its conversation."""
         wanted = (sampling or Sampling()).filled(self.moshi.kind.sampling)
         start = self.moshi.start() if start is None else start
         return self.moshi.owner.run(
@@ -190,14 +192,14 @@ class Batch(Closing):
         self, sessions: Sequence[DuplexSession], frames: Sequence[Pcm]
     ) -> list[Reply]:
         """Step some conversations with a frame ``[1920]`` each; returns their
-        answers."""
+        replies."""
         given = self._checked("batch.step", sessions, frames)
         return self.moshi.owner.run(lambda: step_together(sessions, given))
 
     async def astep(
         self, sessions: Sequence[DuplexSession], frames: Sequence[Pcm]
     ) -> list[Reply]:
-        """As ``step``, for asyncio."""
+        """Like ``step``, for asyncio."""
         given = self._checked("batch.astep", sessions, frames)
         return await self.moshi.owner.arun(lambda: step_together(sessions, given))
 
@@ -209,11 +211,12 @@ class Batch(Closing):
 
     def warmup(self) -> float:
         """Run some frames and discard them, so that the first real one is not slow;
-        returns the seconds of a full step, at the beginning of conversations.
+        returns the seconds of a full step at the start of conversations.
 
-        They use every operation that a long batch uses, since a GPU prepares each when
-        it first comes: rows alone and together, at positions and with settings of their
-        own, with and without a penalty, with and without an image.
+        They use every operation that a long-running batch uses, because a GPU prepares
+        each one when it first occurs: rows alone and together, at different positions
+        and with different settings, with and without a penalty, with and without an
+        image.
         """
         return self.moshi.owner.run(self._warm)
 
@@ -257,7 +260,7 @@ class Batch(Closing):
 
 
 def _number(adapters: Sequence[str], name: str) -> int:
-    """Which adapter a name means, counted from 1. Raises: ConfigError for none."""
+    """The number of a named adapter, from 1. Raises: ConfigError if it is unknown."""
     if name not in adapters:
         known = ", ".join(adapters) or "none, there are no adapters with names"
         raise ConfigError(f"the adapter {name[:40]!r} is unknown: use {known}.")

@@ -1,4 +1,4 @@
-"""How models are made to finish once a recording has ended: see ``kinds.EndRule``.
+"""How a model finishes after a recording has ended: see ``kinds.EndRule``.
 
 Source of Hibiki's: kyutai-labs/moshi, moshi/run_inference.py; of Hibiki-Zero's:
 kyutai-labs/hibiki-zero, hibiki_zero/inference.py.
@@ -16,11 +16,11 @@ from ...checkpoint.kinds import EndRule
 
 FRAME_RATE = 12.5  # frames per second
 QUIET_RMS = 0.004  # full scale is 1; below it, nobody speaks
-QUIET_S = 2.0  # of silence and no word: the answer is over
+QUIET_S = 2.0  # without sound or words: the answer is over
 
 
 class ReplyLike(Protocol):
-    """A session's reply, as far as an ending looks at it."""
+    """The parts of a session's reply that an ending uses."""
 
     @property
     def pcm(self) -> Pcm | None: ...
@@ -33,7 +33,7 @@ R_co = TypeVar("R_co", bound=ReplyLike, covariant=True)
 
 
 class Finishing(Protocol[R_co]):
-    """What an ending needs of a session."""
+    """The parts of a session that an ending uses."""
 
     frame_size: int
 
@@ -51,7 +51,7 @@ def finish(session: Finishing[R], ending: EndRule, seconds: float) -> Iterator[R
     """The replies after a recording's last frame, until the model has finished.
 
     Args:
-        seconds: to wait at most, where the ending does not say.
+        seconds: longest time to wait, unless the ending has its own.
     """
     seconds = seconds if ending.tail_s is None else ending.tail_s
     silence = np.zeros(session.frame_size, np.float32)
@@ -81,10 +81,10 @@ def _until_it_says_so(
 ) -> Iterator[R]:
     """A frame that says that the input has ended, then silence until the output has.
 
-    It has ended when the text's end comes out with its sound, ``max_delay`` steps after
-    it was chosen; an end that comes out before the input's is too early, and ignored.
-    Hibiki-Zero hears silence in the frame of the end too, and says nothing with its
-    own end.
+    The output has ended when the text's end comes out with its sound, ``max_delay``
+    steps after it was chosen. An end that comes out before the input's is too early,
+    and ignored. Hibiki-Zero also hears silence in the frame of the end, and says
+    nothing with its own end.
     """
     for step in range(round(seconds * FRAME_RATE)):
         if zero and not step:

@@ -37,20 +37,20 @@ from .sights import checked_size, evaluated
 
 
 class Moshi(BaseEngine):
-    """Weights that any number of conversations share; ``moshi_mlx.load`` makes it.
+    """Weights that any number of conversations share; made by ``moshi_mlx.load``.
 
     Args:
-        info: where the files came from, and their settings.
+        info: the checkpoint: its files and settings.
         lm: the language model.
         tokenizer: of its text.
         codec: returns a codec with fresh state.
-        owner: where it computes; on the caller's thread by default.
-        image_encoder: of a model that sees images.
-        adapters: names of those that its conversations may choose from.
+        owner: the thread that computes; by default the caller's.
+        image_encoder: for a model that sees images.
+        adapters: names of the adapters that its conversations may choose from.
     """
 
     weights = (*BaseEngine.weights, "image_encoder")
-    _sleep: Callable[[], None] | None = None  # ends what ``stay_awake`` began
+    _sleep: Callable[[], None] | None = None  # stops what ``stay_awake`` started
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Moshi(BaseEngine):
         voice: str | Path | None = None,
         say_first: str | None = None,
     ) -> Start | None:
-        """Prepare what comes before a conversation; None if nothing does.
+        """Prepare what comes before a conversation; None if there is nothing.
 
         Args:
             persona, voice, say_first: see ``session``.
@@ -116,7 +116,7 @@ class Moshi(BaseEngine):
         return (lambda gen, row, _: greet(gen, row, greeting)) if greeting else None
 
     def conditions(self, cfg_coef: float) -> ConditionTensor | None:
-        """Hibiki's conditions: speak well; with guidance also what to avoid."""
+        """Hibiki's conditions: good speech; with guidance, also the one to avoid."""
         provider = self.lm.condition_provider
         if provider is None or self.kind.conditions is None:
             return None
@@ -131,16 +131,16 @@ class Moshi(BaseEngine):
     def encode_image(
         self, image: ImageLike, size: int | None = None, centre_crop: bool = False
     ) -> mx.array:
-        """Encode an image as the model sees it, ``[1, S, D]``, for ``session.show``.
+        """Encode an image for ``session.show``, as ``[1, S, D]``.
 
-        An image has to be encoded only once for any number of conversations. Those that
-        are going on get their frames between its layers.
+        An image needs to be encoded only once for any number of conversations. Running
+        conversations get their frames between its layers.
 
         Args:
             image: a JPEG, PNG, WebP, GIF or BMP file, its bytes, an array uint8
                 ``[H, W, 3]``, or an image of Pillow.
-            size: side in pixels to which it is scaled; by default the size that the
-                model was trained with. Smaller images have less detail.
+            size: side in pixels to scale it to; by default the size that the model was
+                trained with. Smaller images have less detail.
             centre_crop: cut a square out of the middle instead of squeezing it.
 
         Raises: ImageError if it is not an image, ConfigError if the model sees no
@@ -150,7 +150,7 @@ class Moshi(BaseEngine):
         return self._encoded(mx.array(pixels[None]))
 
     def image_size(self, wanted: int | None = None) -> int:
-        """The side of an image in pixels: ``wanted``, or the model's own size.
+        """The side of an image in pixels: ``wanted``, or the model's own.
 
         Raises: ConfigError if the size is impossible or the model sees no images.
         """
@@ -199,7 +199,7 @@ class Moshi(BaseEngine):
         """Start a conversation; may be called from any thread.
 
         Args:
-            seed: of its random numbers; by default every conversation differs.
+            seed: of its random numbers; random by default.
             temp, top_k: sampling of the audio; temperature 0 takes the likeliest code.
                 Default: the model's.
             temp_text, top_k_text: sampling of the text.
@@ -212,13 +212,14 @@ class Moshi(BaseEngine):
             first: see ``DuplexSession``.
             trace: records the time of each stage.
             image: what the model sees (MoshiVis), see ``encode_image``; for an image
-                that is encoded already use ``DuplexSession.show``.
+                that is encoded already, use ``DuplexSession.show``.
             persona: who the model is to be, in words (PersonaPlex).
-            voice: whose voice it takes: a name as in ``moshi-mlx voices``, a recording
-                of 10 to 30 seconds, or a voice file (.pt, .safetensors).
+            voice: the voice to speak with: a name from ``moshi-mlx voices``, a
+                recording of 10 to 30 seconds, or a voice file (.pt, .safetensors).
             say_first: words that the model says before anything else.
             start: the result of ``start``, instead of these three.
-            adapter: the name of one that the model was loaded with; None for none.
+            adapter: the name of an adapter that the model was loaded with; None for
+                none.
 
         Raises: ConfigError if the model does not listen, sees no images or takes no
             persona; ImageError if it is not an image; CheckpointError or AudioError
@@ -240,7 +241,7 @@ class Moshi(BaseEngine):
         return session
 
     async def asession(self, seed: int | None = None, **options: Any) -> DuplexSession:
-        """As ``session``, for asyncio."""
+        """Like ``session``, for asyncio."""
         return await asyncio.to_thread(self.session, seed, **options)
 
     def batch(self, rows: int, cfg_coef: float | None = None) -> Batch:
@@ -249,7 +250,7 @@ class Moshi(BaseEngine):
         return Batch(self, rows, cfg_coef)
 
     def translate(self, sound: Heard, **options: Any) -> Response:
-        """As ``respond``, for a model that translates.
+        """Like ``respond``, for a model that translates.
 
         Raises: ConfigError if the model does not translate.
         """
@@ -265,12 +266,12 @@ class Moshi(BaseEngine):
         keep_sound: bool = True,
         **options: Any,
     ) -> Response:
-        """Answer a recording frame by frame, while the result is iterated over.
+        """Answer a recording frame by frame, while you iterate over the result.
 
         Args:
             sound: a file, its bytes, float32 or int16 ``[S]``, or frames ``[1920]``.
             sample_rate: of an array, in Hz.
-            tail_s: the longest silence given after the recording, in seconds.
+            tail_s: longest silence to add after the recording, in seconds.
             keep_sound: keep both sides in memory, for ``pcm``, ``save`` and ``report``.
             options: those of ``session``.
 
@@ -293,7 +294,7 @@ class Moshi(BaseEngine):
         """The whole answer to a recording: Moshi answers, Hibiki translates.
 
         Args:
-            on_progress: called with the seconds of sound that are done.
+            on_progress: called with the seconds of sound done.
             on_reply: called with each frame's reply.
             options: those of ``responding``.
         """
@@ -307,7 +308,7 @@ class Moshi(BaseEngine):
         return response
 
     async def arespond(self, sound: Heard, **options: Any) -> Response:
-        """As ``respond``, for asyncio; callbacks come from another thread."""
+        """Like ``respond``, for asyncio; callbacks come from another thread."""
         return await asyncio.to_thread(self.respond, sound, **options)
 
     def warmup(self) -> None:

@@ -1,4 +1,4 @@
-"""Answers to recordings, which are heard frame by frame as in a live conversation."""
+"""Answers to recordings, heard frame by frame as in a live conversation."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -31,7 +31,7 @@ NO_SOUND = "the response kept no sound: make it with keep_sound=True."
 
 
 class Answering(Protocol):
-    """What an answer needs of a ``Moshi``."""
+    """The parts of ``Moshi`` that an answer uses."""
 
     kind: ModelKind
     make_codec: Callable[[], Codec]
@@ -46,7 +46,7 @@ class Exchange:
 
 
 def heard_frames(sound: Heard, sample_rate: int, called: str) -> Iterator[Pcm]:
-    """Frames ``[1920]`` of any kind of sound; the last one is filled with silence.
+    """Frames ``[1920]`` of any kind of sound; the last one is padded with silence.
 
     Args:
         sample_rate: of an array, in Hz.
@@ -79,13 +79,13 @@ def _cut(pcm: Pcm) -> Iterator[Pcm]:
 def respond(
     session: DuplexSession, heard: Iterator[Pcm], moshi: Answering, tail_s: float = 10.0
 ) -> Iterator[Exchange]:
-    """Feed a recording's frames to a session and let it finish.
+    """Feed a recording's frames to a session, and let it finish.
 
     Args:
         session: a fresh one of ``moshi``, with ``first="twice"``.
         heard: float32 ``[1920]`` each, see ``moshi_mlx.audio.frames``.
-        tail_s: the longest silence after the recording, in seconds; less if the model
-            says nothing any more. Hibiki and speech to text end by themselves.
+        tail_s: longest silence to add after the recording, in seconds; less if the
+            model says nothing more. Hibiki and speech to text end by themselves.
     """
     ending = moshi.kind.ending
     if ending.rule == "delay":
@@ -105,7 +105,7 @@ def respond(
 def _start_silent(
     session: DuplexSession, make_codec: Callable[[], Codec], silence: Pcm
 ) -> None:
-    """Hibiki-Zero begins with frames of silence that its codec's stream never hears."""
+    """Frames of silence at Hibiki-Zero's start, which its codec never hears."""
 
     def encode() -> list[NDArray[np.int32]]:
         codec, delay = make_codec(), session.stepper.gen.max_delay
@@ -118,9 +118,9 @@ def _start_silent(
 def _transcribe(
     session: DuplexSession, heard: Iterator[Pcm], before_s: float, after_s: float
 ) -> Iterator[Exchange]:
-    """Speech to text: silence before and after, to the sample, as it was trained.
+    """For speech to text: silence before and after, to the sample, as in its training.
 
-    The silence before need not be whole frames: the recording's are cut again.
+    The silence before it need not be whole frames: the recording is framed again.
     """
     framer = Framer(session.frame_size)
     before, after = (
@@ -132,7 +132,7 @@ def _transcribe(
 
 
 def live_exchanges(session: DuplexSession, blocks: Iterable[Pcm]) -> Iterator[Exchange]:
-    """Answers to blocks ``[S]`` of any size as they arrive, for example of a
+    """Answers to blocks ``[S]`` of any size as they arrive, for example from a
     microphone."""
     framer = Framer(session.frame_size)
     for block in blocks:
@@ -141,7 +141,7 @@ def live_exchanges(session: DuplexSession, blocks: Iterable[Pcm]) -> Iterator[Ex
 
 
 class Response:
-    """The answer to a recording; it grows while it is iterated over.
+    """The answer to a recording; it grows while you iterate over it.
 
     Args:
         session: the session that answers.
@@ -192,7 +192,7 @@ class Response:
 
     @property
     def seconds(self) -> float:
-        """Its length so far."""
+        """The length so far, in seconds."""
         return self.frames / FRAME_RATE
 
     @property
@@ -210,14 +210,14 @@ class Response:
 
     @property
     def pcm(self) -> Pcm:
-        """What was said as sound, float32 ``[S]`` at 24 kHz."""
+        """The spoken answer, float32 ``[S]`` at 24 kHz."""
         self._check_kept()
         said = [pcm for pcm in self._said if pcm is not None]
         return np.concatenate(said) if said else np.zeros(0, np.float32)
 
     @property
     def both(self) -> Pcm:
-        """Both sides ``[2, S]``: the recording, and what was said at its time."""
+        """Both sides ``[2, S]``: the recording, and the answer at its time."""
         self._check_kept()
         silence = np.zeros(self._frame_size, np.float32)
         said = [silence if pcm is None else pcm for pcm in self._said]
@@ -231,7 +231,7 @@ class Response:
             raise AudioError(NO_SOUND)
 
     def save(self, path: str | Path) -> None:
-        """Write what was said as .wav, .mp3, .opus, .flac or .aac, by the path's
+        """Write the spoken answer as .wav, .mp3, .opus, .flac or .aac, by the path's
         ending."""
         write_sound(path, self.pcm)
 

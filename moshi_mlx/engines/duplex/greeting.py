@@ -1,8 +1,8 @@
-"""What a model says first: words given to its text stream, at the pace of speech.
+"""The model's first words: given to its text stream, at the pace of speech.
 
-Moshi speaks what its text stream says. The words of a greeting are given there, one
-after another as far apart as they would be said, and the model finds the sound. It
-cannot be interrupted before the last of them.
+Moshi speaks the words in its text stream. A greeting is written there word by word,
+with the gaps of spoken words, and the model makes the sound. It cannot be interrupted
+before the last word.
 """
 
 import math
@@ -16,8 +16,8 @@ MAX_LETTERS = 500  # a greeting of half a minute
 
 
 def greeting_tokens(tokenizer: Tokenizer, cfg: LmConfig, text: str) -> list[int]:
-    """Text tokens, one a frame: each word's, then padding for as long as it sounds, and
-    the sign that another word begins. None of an empty text.
+    """Text tokens, one per frame: each word's, then padding for as long as it sounds,
+    and the sign that another word begins. Empty for an empty text.
 
     Raises: ConfigError for a text that is too long.
     """

@@ -38,21 +38,21 @@ def load_moshi(
 ) -> Moshi:
     """Load a model that listens and answers: Moshi, MoshiVis, Hibiki.
 
-    It computes on the process's model thread, so that any thread may use it.
+    It computes on the process's model thread, so any thread may use it.
 
     Args:
         name: "demo", a folder, or a repository of the hub ("kyutai/moshiko-mlx-q4").
         codec: "native" (MLX) or "rust" (rustymimi, on the CPU).
         quantize: bits to quantise an unquantised model to while loading.
         revision: branch, tag or commit of the repository.
-        kv_bits: 8 (or 4) keeps the conversations' keys and values in this many bits.
+        kv_bits: 8 or 4: keep the conversations' keys and values in this many bits.
         adapter: adapters (LoRA) to use with it: a folder, or a file. Several by name,
-            of which each conversation chooses one or none: ``{"poet": "folder"}``.
-        codec_dtype: "float16" makes sound from codes in 16 bits; hearing stays exact.
+            from which each conversation chooses one or none: ``{"poet": "folder"}``.
+        codec_dtype: "float16" decodes sound in 16 bits; hearing stays exact.
         info: a checkpoint that was found already, instead of ``name``.
 
-    Raises: CheckpointError or ConfigError, in one sentence, for whatever is wrong with
-        the name or the files.
+    Raises: CheckpointError or ConfigError, in one sentence, if the name or the files
+        are wrong.
     """
     named = dict(adapter) if isinstance(adapter, Mapping) else {}
     here = fetched(

@@ -1,8 +1,8 @@
-"""What PersonaPlex is told before a conversation: whose voice to take, and who to be.
+"""PersonaPlex's prompt before a conversation: its voice, and who it is.
 
-The prompt is a voice, half a second of silence, the persona spelled by the text stream,
-and silence again; the user's side hears a constant tone. A prompt is read once and
-kept, so that another conversation with the same persona starts at once.
+The prompt is a voice, half a second of silence, the persona spelled out in the text
+stream, and silence again; the user's side hears a constant tone. A prompt is read once
+and kept, so that another conversation with the same persona starts at once.
 
 Source: NVIDIA/personaplex, moshi/models/lm.py (``step_system_prompts``).
 """
@@ -38,9 +38,9 @@ from .persona_frames import (
 from .persona_voices import PersonaVoice, load_voice
 from .rows import RowGen
 
-SILENCE_FRAMES = 6  # half a second, before the text and after it
+SILENCE_FRAMES = 6  # half a second, before and after the text
 SYSTEM = "<system>"
-KEPT = 4  # prompts, the newest; one of 160 frames of the 7B model takes 80 MiB
+KEPT = 4  # newest prompts; 160 frames of the 7B model take 80 MiB
 Key = tuple[Any, ...]  # of a prompt
 # generator, row, seed -> the text token that was chosen, if a call was made
 Start = Callable[[RowGen, int, int], int | None]
@@ -61,13 +61,13 @@ class Persona:
 
 
 def greet(gen: RowGen, row: int, greeting: Sequence[int]) -> None:
-    """Let a row say text tokens next, one a call."""
+    """Makes a row say text tokens next, one per call."""
     if greeting:
         gen.force(text=[list(greeting)], rows=[row])
 
 
 class Prompted(Protocol):
-    """What is used of a ``Moshi``."""
+    """The parts of ``Moshi`` that prompts use."""
 
     info: CheckpointInfo
     lm: Lm
@@ -78,7 +78,7 @@ class Prompted(Protocol):
 
 
 def persona_tokens(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Tokens of a persona between two marks; none of an empty one."""
+    """Tokens of a persona between two marks; none for an empty one."""
     text = text.strip()
     if not text:
         return []
@@ -88,7 +88,7 @@ def persona_tokens(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 class PersonaPrompts:
-    """Prompts of one model, of which the newest are kept.
+    """Prompts of one model; the newest are kept.
 
     Args:
         moshi: a model that takes a persona.
@@ -102,10 +102,10 @@ class PersonaPrompts:
     def start(self, persona: Persona, greeting: Sequence[int] = ()) -> Start:
         """How a row starts as this persona.
 
-        A prompt that is new is read here, in steps between which conversations go on.
+        A new prompt is read here, in steps between which conversations continue.
 
         Args:
-            greeting: text tokens that it says first, one a frame.
+            greeting: text tokens to say first, one per frame.
 
         Raises: ConfigError for a text that is too long or a voice of another model;
             CheckpointError or AudioError for an invalid voice.
@@ -125,7 +125,7 @@ class PersonaPrompts:
                     "cfg_coef."
                 )
             adapter = gen.adapters[row]
-            for _ in read(adapter):  # others may have taken its place meanwhile
+            for _ in read(adapter):  # others may have replaced it meanwhile
                 pass
             gen.continue_from(self._kept[_key(ids, voice, adapter)], row)
             gen.noise.reseed(row, seed)
@@ -162,7 +162,7 @@ class PersonaPrompts:
         return ids, load_voice(persona.voice, self._moshi.info)
 
     def forget(self) -> None:
-        """Let go of all prompts."""
+        """Drop all prompts."""
         self._kept.clear()
 
     # On the model's thread
@@ -170,8 +170,7 @@ class PersonaPrompts:
     def _reading(
         self, ids: list[int], voice: PersonaVoice | None, adapter: int
     ) -> Iterator[None]:
-        """Keep the state after a prompt but its last call, if it is not kept already;
-        in steps."""
+        """Keep the state after a prompt without its last call, in steps."""
         key = _key(ids, voice, adapter)
         if key not in self._kept:
             lm = self._moshi.lm
@@ -196,14 +195,14 @@ class PersonaPrompts:
         return joined(parts)
 
     def _told(self, ids: list[int]) -> Frames:
-        """The frames in which a persona is told: silence, its text, silence."""
+        """The frames that spell out a persona: silence, its text, silence."""
         silence, tone = self._codes()
         pause = [self._moshi.lm.cfg.text_padding_token] * SILENCE_FRAMES
         text = [*pause, *ids, *pause]
         return told(text, np.repeat(silence[:, None], len(text), axis=1), tone)
 
     def _voice(self, voice: PersonaVoice) -> Generator[None, None, Frames]:
-        """The frames in which a voice is heard; a recording is encoded in steps."""
+        """The frames that play a voice; a recording is encoded in steps."""
         lm, (_, tone) = self._moshi.lm, self._codes()
         if voice.embeddings is not None and voice.cache is not None:
             return embedded(voice.embeddings, voice.cache, lm, voice.name)
@@ -242,5 +241,5 @@ class PersonaPrompts:
 
 
 def _key(ids: Sequence[int], voice: PersonaVoice | None, adapter: int) -> Key:
-    """What tells one prompt from others."""
+    """What distinguishes one prompt from others."""
     return tuple(ids), None if voice is None else voice.key, adapter

@@ -21,11 +21,11 @@ from ...models.prompt import Frames
 # What the released codec makes of silence and of the tone: NVIDIA's constants.
 SILENCE = (948, 243, 1178, 546, 1736, 1030, 1978, 2008)
 TONE = (430, 1268, 381, 1611, 1095, 1495, 56, 472)
-TONE_HZ = 440.0  # of the tone that any other codec is given
+TONE_HZ = 440.0  # the tone for any other codec
 
 
 def silence_and_tone(make_codec: Callable[[], Codec]) -> tuple[Tokens, Tokens]:
-    """What a codec makes of half a second of silence, and of the tone, at its end."""
+    """Codes of the last frames of half a second of silence, and of the tone."""
     samples = np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE
     tone = 0.5 * np.sin(2 * np.pi * TONE_HZ * samples)
     silence, heard = (encoded(make_codec, pcm) for pcm in (0 * samples, tone))
@@ -33,7 +33,7 @@ def silence_and_tone(make_codec: Callable[[], Codec]) -> tuple[Tokens, Tokens]:
 
 
 def encoded(make_codec: Callable[[], Codec], pcm: NDArray[Any]) -> Tokens:
-    """Codes ``[K, F]`` of a sound ``[S]`` at 24 kHz, the last frame filled up."""
+    """Codes ``[K, F]`` of a sound ``[S]`` at 24 kHz, the last frame padded."""
     return np.concatenate(list(encoding(make_codec, pcm)), axis=1)
 
 
@@ -57,10 +57,10 @@ def told(text: list[int], own: Tokens, tone: Tokens) -> Frames:
 def embedded(
     embeddings: mx.array, cache: NDArray[np.int64], lm: Lm, name: str
 ) -> Frames:
-    """A voice as NVIDIA keeps it.
+    """A voice in NVIDIA's form.
 
     Args:
-        embeddings: ``[N, D]``, what the transformer reads in the calls of N + 1 frames.
+        embeddings: ``[N, D]``, read by the transformer in the calls of N + 1 frames.
         cache: ``[1 + n_q, W]``, the newest W columns of tokens, column c at c mod W.
 
     Raises: ConfigError for a voice of another model.

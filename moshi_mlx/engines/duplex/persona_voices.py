@@ -1,8 +1,8 @@
 """Voices for PersonaPlex: NVIDIA's, or anyone's from a recording.
 
-NVIDIA's come with the checkpoint, in ``voices.tgz`` or unpacked beside it, as files of
-``torch.save``. A recording becomes a voice by being said by the model: it is brought to
-the loudness of its training and encoded.
+NVIDIA's come with the checkpoint, in ``voices.tgz`` or unpacked beside it, as files
+written by ``torch.save``. A recording becomes a voice when the model is made to say it:
+it is brought to the loudness of the training data and encoded.
 """
 
 import logging
@@ -29,9 +29,9 @@ from ...utils.whole_files import whole_file
 
 ARCHIVE, FOLDER = "voices.tgz", "voices"
 TORCH, TENSORS = ".pt", ".safetensors"
-LUFS = -24.0  # of NVIDIA's training
+LUFS = -24.0  # of NVIDIA's training data
 SHORTEST_S, LONGEST_S, ENOUGH_S = 1.0, 30.0, 10.0
-MOST_FRAMES = 1500  # of a voice that is no recording: two minutes
+MOST_FRAMES = 1500  # longest voice that is not a recording: two minutes
 _MAX_MEMBERS = 10_000
 _log = logging.getLogger(__name__)
 
@@ -42,10 +42,10 @@ class PersonaVoice:
 
     Attributes:
         name: for messages.
-        key: what tells it from others.
+        key: distinguishes it from others.
         embeddings, cache: NVIDIA's form, ``[N, D]`` and ``[1 + n_q, W]``.
         codes: ``[K, F]``.
-        pcm: a recording ``[S]`` at 24 kHz and the right loudness.
+        pcm: a recording ``[S]`` at 24 kHz, with the right loudness.
     """
 
     name: str
@@ -57,7 +57,7 @@ class PersonaVoice:
 
 
 def load_voice(voice: str | Path, info: CheckpointInfo) -> PersonaVoice:
-    """A voice by its name in the checkpoint, or by a file's path.
+    """A voice, by its name in the checkpoint or a file's path.
 
     Raises: CheckpointError for an unknown name or a file that is no voice; AudioError
         for a recording that cannot be used.
@@ -86,7 +86,7 @@ def save_voice(voice: PersonaVoice, codes: Tokens | None, path: Path) -> None:
     """Write a voice as safetensors, which ``load_voice`` reads.
 
     Args:
-        codes: of a voice that is a recording.
+        codes: for a voice that is a recording.
     """
     if path.suffix != TENSORS:
         raise CheckpointError(
@@ -139,7 +139,7 @@ def _archive(info: CheckpointInfo) -> Path | None:
 
 @cache
 def _packed(archive: Path, _changed: float) -> dict[str, bytes]:
-    """PersonaVoice files of an archive, by name; read once, 0.5 MB each."""
+    """The files of an archive of voices, by name; read once, 0.5 MB each."""
     found: dict[str, bytes] = {}
     try:
         with tarfile.open(archive) as tar:
@@ -187,7 +187,7 @@ def _recording(path: Path) -> NDArray[np.float32]:
 
 
 def _of_tensors(name: str, key: tuple[Any, ...], tensors: Any) -> PersonaVoice:
-    """A voice of embeddings and cache, or of codes."""
+    """A voice made of embeddings and cache, or of codes."""
     tensors = tensors if isinstance(tensors, dict) else {}
     codes, embeddings, cache = (
         found if isinstance(found := tensors.get(part), mx.array) else None
@@ -213,7 +213,7 @@ def _of_tensors(name: str, key: tuple[Any, ...], tensors: Any) -> PersonaVoice:
 def _fits(
     array: mx.array | None, kind: mx.DtypeCategory, axes: int
 ) -> TypeGuard[mx.array]:
-    """Whether an array is there, holds such numbers, and has so many axes."""
+    """Whether an array exists, has this type, and this many axes."""
     if array is None or not mx.issubdtype(array.dtype, kind):
         return False
     return array.ndim == axes and array.size > 0

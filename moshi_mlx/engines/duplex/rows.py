@@ -1,4 +1,4 @@
-"""Generation for a batch whose rows are strangers: each draws tokens in its own way."""
+"""Generation for a batch of unrelated rows: each samples in its own way."""
 
 from collections.abc import Sequence
 
@@ -30,7 +30,7 @@ class RowSampler:
                 self._groups.append([row])
 
     def noise_size(self, vocab: int) -> int:
-        """The most that a row needs; each uses the first values of its own."""
+        """The most values that a row needs; each row uses the first ones of its own."""
         return max(noise_size(sampler, vocab) for sampler in self.samplers)
 
     def __call__(
@@ -38,7 +38,7 @@ class RowSampler:
     ) -> tuple[mx.array, mx.array]:
         """Tokens ``[B, 1]`` and log-probabilities ``[B, 1, V]``.
 
-        ``noise [B, 1, N]`` begins, in each row, with what its sampler wants.
+        In each row, ``noise [B, 1, N]`` starts with the values for its sampler.
         """
         drawn: dict[int, tuple[mx.array, mx.array]] = {}
         for rows in self._groups:
@@ -58,9 +58,9 @@ def _together(samplers: Sequence[TokenSampler]) -> TokenSampler:
 
 
 class RowGen(LmGen):
-    """``LmGen`` for strangers: a row draws what an ``LmGen`` of its own would.
+    """``LmGen`` for unrelated rows: each draws what an ``LmGen`` of its own would.
 
-    Each row has a generator of noise, used in the same portions as there.
+    Each row has a generator of noise, used in the same portions.
 
     Args:
         model: the weights.
@@ -83,7 +83,7 @@ class RowGen(LmGen):
         """Make ``row`` a new conversation; the others continue.
 
         Args:
-            sampling: with a seed and, where not ``Sampler()`` draws, samplers.
+            sampling: with a seed, and with samplers if ``Sampler()`` does not draw.
             adapter: the number of its adapter; 0 for none.
         """
         self.reset([row], sampling.seed)
@@ -101,7 +101,7 @@ class RowGen(LmGen):
     ) -> tuple[mx.array | None, mx.array | None]:
         """Noise ``[B, 1, ...]`` of the text and of all codebooks.
 
-        Rows that pause are drawn along with one that speaks.
+        Rows that pause are drawn together with one that speaks.
         """
         if self.batch_size == 1:
             return super()._noise(active)
@@ -121,7 +121,7 @@ class RowGen(LmGen):
         )
 
     def _sizes(self, row: int) -> tuple[int, int]:
-        """How many values the row's text and each of its codebooks want."""
+        """How many values the row's text and each of its codebooks need."""
         cfg, (text, audio) = self.model.cfg, self._samplers(row)
         return (
             noise_size(text, cfg.text_out_vocab_size),
@@ -131,7 +131,7 @@ class RowGen(LmGen):
     def _draw(
         self, row: int, sizes: tuple[int, int], room: tuple[int, int]
     ) -> tuple[mx.array, mx.array]:
-        """The row's noise for one frame, each part filled up to its room."""
+        """The row's noise for one frame, each part padded to its size in the batch."""
         (text, audio), steps = sizes, self._steps
         values = mx.zeros((0,))
         if text + steps * audio:
@@ -152,7 +152,7 @@ class RowGen(LmGen):
         return SpokenCodes(lately, mx.array(factors)[:, None, None])
 
     def _penalised(self, logits: mx.array) -> mx.array:
-        """Each row's last words made less likely, by its own penalty and context."""
+        """Make each row's last words less likely, by its own penalty and context."""
         age = mx.arange(MAX_REPETITION_CONTEXT, 0, -1)
         contexts = mx.array([s.repetition_context for s in self.sampling])[:, None]
         said = mx.where(age <= contexts, self._said, -1)

@@ -10,17 +10,18 @@ MAX_REPETITION_CONTEXT = 256  # text tokens that a repetition penalty can look b
 
 @dataclass(frozen=True)
 class Sampling:
-    """What somebody wants of a conversation; None leaves it to the model.
+    """Sampling settings of a conversation; None leaves one to the model.
 
     Attributes:
-        text, audio: samplers of one's own, instead of temperatures and top-k.
-        seed: of the random draws; without one every conversation differs.
-        repetition_penalty: above 1 repeats words less.
-        repetition_context: text tokens that the penalty looks back at, at most
+        text, audio: your own samplers, instead of temperatures and top-k.
+        seed: of the random numbers; random by default.
+        repetition_penalty: above 1, recent words become less likely.
+        repetition_context: number of text tokens that count as recent, up to
             ``MAX_REPETITION_CONTEXT``.
-        audio_repetition_penalty: above 1 makes codes of the last 30 frames less likely,
-            each in its codebook: a voice that is caught in a loop finds out of it.
-        temp, top_k: of the audio; temperature 0 takes the likeliest token.
+        audio_repetition_penalty: above 1, codes of the last 30 frames become less
+            likely, each
+            in its codebook: this leads a voice out of a loop.
+        temp, top_k: of the audio; temperature 0 always takes the likeliest token.
         temp_text, top_k_text: of the text.
     """
 
@@ -36,10 +37,9 @@ class Sampling:
     audio_repetition_penalty: float = 1.0
 
     def filled(self, defaults: SamplingDefaults) -> "Sampling":
-        """The same with a seed, samplers and every value, the model's where none was
-        asked for.
+        """The same with a seed, samplers and all values; the model's replace None.
 
-        Raises: ValueError for a seed that cannot be.
+        Raises: ValueError for an invalid seed.
         """
         temp, top_k = (
             _either(self.temp, defaults.temp),

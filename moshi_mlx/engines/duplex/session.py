@@ -30,12 +30,12 @@ First = Literal["twice", "silence"]
 
 
 class DuplexSession(Keeping):
-    """A conversation: one row of a batch, which it may have for itself.
+    """A conversation: one row of a batch, which may be its own.
 
-    Any thread may call it, one at a time; for asyncio use ``astep``.
+    It may be called from any thread, by one at a time; for asyncio use ``astep``.
 
-    The model does not hear the very first frame that it is given, so the session gives
-    it an extra one: ``first`` says which.
+    The model does not hear the very first frame that it gets, so the session adds an
+    extra one: ``first`` says which.
 
     Attributes:
         frame_size: samples of a frame.
@@ -44,11 +44,11 @@ class DuplexSession(Keeping):
         live: whether its frames go before work on files.
 
     Args:
-        stepper: of the batch.
+        stepper: the batch's.
         row: of the batch.
-        sampling: filled, see ``Sampling.filled``.
+        sampling: filled in, see ``Sampling.filled``.
         reader: of text tokens.
-        owner: where it computes.
+        owner: the thread that computes.
         name: of the model.
         ending: how the model is made to finish.
         first: "twice" gives the first frame twice, which suits a file; "silence" gives
@@ -126,7 +126,7 @@ class DuplexSession(Keeping):
         return self._alone("session.step", lambda: step_together([self], [given])[0])
 
     async def astep(self, frame: Pcm) -> Reply:
-        """As ``step``, for asyncio."""
+        """Like ``step``, for asyncio."""
         given = self.checked(frame, "session.astep")
         self._enter("session.astep", "task")
         try:
@@ -137,11 +137,11 @@ class DuplexSession(Keeping):
             self._alone_in.release()
 
     def step_codes(self, codes: Codes) -> Reply:
-        """As ``step``, with the codes ``[other]`` of a frame instead of its sound."""
+        """Like ``step``, with a frame's codes ``[other]`` instead of its sound."""
         return self._alone("session.step_codes", lambda: self._say(codes))
 
     def show(self, image: mx.array | None, start: int = IMAGE_START) -> None:
-        """Let the model see an image from now on, instead of the one before.
+        """Let the model see an image from now on, instead of the previous one.
 
         Args:
             image: from ``Moshi.encode_image``; None removes the image.
@@ -155,7 +155,7 @@ class DuplexSession(Keeping):
         self._alone("session.show", lambda: self.stepper.sights.show(self.row, sight))
 
     def encode(self, frame: Pcm) -> Codes:
-        """Encode a frame to codes ``[other]``, without giving it to the model."""
+        """Encode a frame to codes ``[other]``, without passing it to the model."""
         given = self.checked(frame, "session.encode")
         return self._alone("session.encode", lambda: self._heard(given))
 
@@ -173,14 +173,14 @@ class DuplexSession(Keeping):
         return self.owner.iterate(lambda: finish(self, self.ending, seconds))
 
     def aflush(self, seconds: float = 10.0) -> AsyncIterator[Reply]:
-        """As ``flush``, for asyncio: ``async for reply in session.aflush()``."""
+        """Like ``flush``, for asyncio: ``async for reply in session.aflush()``."""
         self._check_open("session.aflush")
         return self.owner.aiterate(lambda: finish(self, self.ending, seconds))
 
     def snapshot(self) -> Snapshot:
-        """The conversation's state, to be saved or restored in a session of the model.
+        """The conversation's state, to be restored in a session of the same model.
 
-        A conversation of a batch may continue alone, and the other way round.
+        A conversation from a batch may continue alone, and the other way round.
 
         Its settings (temperatures, guidance, conditions, an image) are not part of it:
         continue in a session that was made with the same ones.
@@ -190,7 +190,7 @@ class DuplexSession(Keeping):
         return self._alone("session.snapshot", self._keep)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Continue a conversation from where its snapshot was taken.
+        """Continue a conversation from its snapshot.
 
         Raises: ConfigError for a snapshot of another model or with other settings, and
             for the rust codec.
@@ -229,7 +229,7 @@ class DuplexSession(Keeping):
         self._chosen.append(text_token)
 
     def begin_after(self, text_token: int) -> None:
-        """Begin where a prompt ended; its last call chose a text token."""
+        """Start after a prompt, whose last call chose a text token."""
         self.started = True
         self.note(text_token)
         self._unsaid = self.reader.read(text_token)
@@ -283,7 +283,7 @@ class DuplexSession(Keeping):
         self._on_close(self)
 
     def _enter(self, called: str, other: str) -> None:
-        """Take the session for one call."""
+        """Reserve the session for one call."""
         self._check_open(called)
         if not self._alone_in.acquire(blocking=False):
             raise RuntimeError(
@@ -292,8 +292,8 @@ class DuplexSession(Keeping):
             )
 
     def _alone(self, called: str, function: Callable[[], R]) -> R:
-        """The result of ``function`` on the model's thread, refused to a second caller
-        at the same time."""
+        """The result of ``function`` on the model's thread; a second caller at the same
+        time is refused."""
         self._enter(called, "thread")
         try:
             return self.owner.run(function, live=self.live)
@@ -304,10 +304,9 @@ class DuplexSession(Keeping):
 def step_together(
     sessions: Sequence[DuplexSession], frames: Sequence[Pcm]
 ) -> list[Reply]:
-    """A frame ``[1920]`` of each of some sessions of one batch, and their answers.
+    """The replies of some sessions of one batch to a frame ``[1920]`` each.
 
-    Runs on the model's thread. Sessions that are new get their first frame as they
-    want it.
+    Runs on the model's thread. A new session gets its first frame in its own way.
     """
     stepper = sessions[0].stepper
     new = [session for session in sessions if not session.started]

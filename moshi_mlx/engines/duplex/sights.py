@@ -1,4 +1,4 @@
-"""What the conversations of a batch look at, as one condition of the language model."""
+"""The images that the conversations of a batch see, as one condition of the model."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ import mlx.core as mx
 from ...errors import ConfigError
 from ...modules.vision import VisionConfig
 
-MOST_TIMES = 2  # an image may be larger than the model was trained with
-IMAGE_START = 16  # steps that the model lives without the image, as it is tuned
+MOST_TIMES = 2  # largest image, relative to those that the model was trained with
+IMAGE_START = 16  # steps without the image at the start, as tuned by Kyutai
 
 
 @dataclass(frozen=True)
 class Sight:
-    """An encoded image, and when a conversation begins to see it.
+    """An encoded image, and when a conversation starts to see it.
 
     Attributes:
-        source: ``[1, S, D]``, of ``Moshi.encode_image``.
+        source: ``[1, S, D]``, from ``Moshi.encode_image``.
         start: the first step of the model that sees it.
     """
 
@@ -26,9 +26,9 @@ class Sight:
 
 
 def checked_size(cfg: VisionConfig, wanted: int | None) -> int:
-    """The side of an image in pixels: the model's own, or one that is wanted.
+    """The side of an image in pixels: the model's own, or the wanted one.
 
-    Raises: ConfigError for a size that cannot be.
+    Raises: ConfigError for an impossible size.
     """
     most = MOST_TIMES * cfg.image_size
     if wanted is None:
@@ -42,7 +42,7 @@ def checked_size(cfg: VisionConfig, wanted: int | None) -> int:
 
 
 class Sights:
-    """The images of a batch. Rows without one have zeros: no key, so nothing is added.
+    """The images of a batch. Rows without one have zeros, so that nothing is added.
 
     Args:
         rows: of the batch.
@@ -50,13 +50,13 @@ class Sights:
 
     def __init__(self, rows: int):
         self._sights: list[Sight | None] = [None] * rows
-        self._shown: list[Sight | None] = [None] * rows  # what ``_source`` is made of
+        self._shown: list[Sight | None] = [None] * rows  # the images in ``_source``
         self._source: mx.array | None = None
 
     def show(self, row: int, sight: Sight | None) -> None:
-        """Let a row see an image, or none any more.
+        """Let a row see an image, or none.
 
-        Raises: ConfigError for as many patches as no other row's image has.
+        Raises: ConfigError if the other rows' images have another number of patches.
         """
         others = [s for r, s in enumerate(self._sights) if s is not None and r != row]
         if sight is not None and others:
@@ -71,10 +71,10 @@ class Sights:
     def now(self, steps: Sequence[int]) -> mx.array | None:
         """The condition of all rows ``[B, S, D]``; None if none sees anything.
 
-        It is the same array as long as everybody sees the same.
+        It stays the same array until an image changes.
 
         Args:
-            steps: that each row has behind it.
+            steps: number of steps that each row has taken.
         """
         seen = [
             sight if sight is not None and step >= sight.start else None
@@ -85,7 +85,7 @@ class Sights:
         return self._source
 
     def sees(self, row: int) -> bool:
-        """Whether a row saw an image in the newest step."""
+        """Whether a row saw an image in the latest step."""
         return self._shown[row] is not None
 
 
@@ -98,7 +98,7 @@ def _together(seen: Sequence[Sight | None]) -> mx.array | None:
 
 
 def evaluated(layers: Iterator[mx.array]) -> Iterator[mx.array]:
-    """What each layer of an encoder gives, computed before the next one begins."""
+    """The output of each layer of an encoder, computed before the next one starts."""
     for x in layers:
         mx.eval(x)
         yield x

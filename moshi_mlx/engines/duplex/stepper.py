@@ -1,6 +1,6 @@
 """Sound in, tokens and sound out, for the rows of a batch: one step of everything.
 
-Used on the model's thread only. It knows rows; sessions know when they begin and end.
+Used only on the model's thread. It knows rows; sessions know when they start and end.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -23,12 +23,12 @@ from .sights import Sights
 
 @dataclass(frozen=True)
 class Said:
-    """What a row said in a step: a text token, and codes with their sound.
+    """A row's output in a step: a text token, and codes with their sound.
 
     Attributes:
         codes: int32 ``[own]``; None until the streams' delays have passed.
         pcm: float32 ``[1920]`` of the codes.
-        gate: how much of its image it let in, 0 to 1; None without one.
+        gate: how much of its image it used, 0 to 1; None without one.
     """
 
     text_token: int
@@ -42,8 +42,8 @@ class EncodedFrame:
     """A frame's codes ``[rows, other]``, which the device may still be computing.
 
     Attributes:
-        laps: since its encoder was started, until somebody waits for the codes; None
-            for codes that were given.
+        laps: the time since its encoder started, until the codes are waited for; None
+            if the codes were given.
     """
 
     codes: mx.array
@@ -95,7 +95,7 @@ class Stepper:
         """Make ``row`` a new conversation; the others continue.
 
         Args:
-            sampling: filled, see ``Sampling.filled``.
+            sampling: filled in, see ``Sampling.filled``.
             adapter: the number of its adapter; 0 for none.
         """
         self.gen.begin(row, sampling, adapter)
@@ -103,7 +103,7 @@ class Stepper:
         self.sights.show(row, None)
 
     def close(self) -> None:
-        """Let go of all state."""
+        """Free all state."""
         del self.gen, self.codec
 
     def encode(self, frames: Mapping[int, Pcm]) -> EncodedFrame:
@@ -118,12 +118,12 @@ class Stepper:
         return EncodedFrame(mx.array(heard))
 
     def step(self, rows: Collection[int], heard: EncodedFrame) -> dict[int, Said]:
-        """What some rows say to what they have heard.
+        """The replies of some rows to what they have heard.
 
-        Everything is given to the device before anything is waited for: the step while
+        Everything is handed to the device before anything is waited for: the step while
         the encoder may still run, and the decoder before the text is known. Then codes,
-        tokens and sound are waited for in the order in which they come, and that is how
-        the stages are timed: "encode" lasts until the codes are there, "step" until the
+        tokens and sound are waited for in the order in which they come, and the stages
+        are timed that way: "encode" lasts until the codes are there, "step" until the
         tokens are, "decode" until the sound is. Together they are the frame.
         """
         laps = heard.laps or self.trace.laps()
@@ -162,9 +162,9 @@ class Stepper:
         }
 
     def _speaking(self, rows: Collection[int], audio: mx.array) -> list[int]:
-        """The rows whose newest codes ``[rows, own]`` are sound: none of them is -1.
+        """The rows whose latest codes ``[rows, own]`` are sound: none of them is -1.
 
-        Only after frames that were given does one have to look.
+        This needs checking only after given frames.
         """
         streams = self.gen.streams
         complete = [row for row in rows if streams.completes(row)]
@@ -174,7 +174,7 @@ class Stepper:
         return [row for row in complete if (known[row] >= 0).all()]
 
     def _start_gate(self) -> mx.array | None:
-        """How much of its image each row let in ``[rows]``; None without images."""
+        """How much of its image each row used ``[rows]``; None without images."""
         if (gate := self.gen.gate) is None:
             return None
         gate = gate.astype(mx.float32)

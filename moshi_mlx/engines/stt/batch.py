@@ -1,7 +1,7 @@
 """Live sounds that share a listening model's steps: rows that come and go.
 
-A step for eight sounds takes little longer than one for a single sound, since most of
-it is reading the weights. What a row hears does not depend on its neighbours.
+A step for eight sounds takes little longer than for one, since most of it is reading
+the weights. A row's words do not depend on its neighbours.
 """
 
 from collections import deque
@@ -34,7 +34,7 @@ class Flush:
     """Asks for everything that was said so far, before any more sound comes.
 
     Attributes:
-        id: of the ``Marker`` that follows the last word; None sends none.
+        id: of the ``Marker`` to send after the last word; None sends none.
         last: whether the sound is over.
     """
 
@@ -44,17 +44,17 @@ class Flush:
 
 @dataclass(frozen=True)
 class Restart:
-    """Asks to forget the sound: what comes next is another one."""
+    """Asks to forget the sound: the next sound is a new one."""
 
 
 @dataclass(frozen=True)
 class Heard:
-    """What a row noticed in a step.
+    """A row's results in a step.
 
     Attributes:
         events: words, pauses, markers.
         more: whether the row has work left that needs no new sound.
-        steps: of the batch so far.
+        steps: number of the batch's steps so far.
         waiting: samples that were taken and not given to the model.
         ended: whether the sound is over and everything has been reported.
     """
@@ -67,12 +67,11 @@ class Heard:
 
 
 class STTRow(LiveRow["STTBatch"]):
-    """One live sound; ``STTBatch.open`` makes it.
+    """One live sound; made by ``STTBatch.open``.
 
     Attributes:
-        inbox: what the row is to take, in order: sound ``[S]`` (float32, the model's
-            rate), a ``Marker`` to be echoed, a ``Flush``, a ``Restart``. Any thread may
-            append.
+        inbox: input for the row, in order: sound ``[S]`` (float32, the model's rate), a
+            ``Marker`` to be echoed, a ``Flush``, a ``Restart``. Any thread may append.
     """
 
     inbox: deque[Pcm | Marker | Flush | Restart]
@@ -84,9 +83,9 @@ class STTRow(LiveRow["STTBatch"]):
     def _begin(self) -> None:
         self._heard = 0  # samples of the sound so far
         self._rest: Pcm = self.batch.listening.before
-        self._at = -len(self._rest)  # sample with which the next frame begins
-        self._queued = 0  # frames for the model, silence of ours included
-        self._due: deque[tuple[int, Marker]] = deque()  # marks, by frames given
+        self._at = -len(self._rest)  # first sample of the next frame
+        self._queued = 0  # frames for the model, including our silence
+        self._due: deque[tuple[int, Marker]] = deque()  # marks, by number of frames
         self._ending = False
 
     @property
@@ -122,7 +121,7 @@ class STTRow(LiveRow["STTBatch"]):
         return list(self._cut(item))
 
     def queue(self, pcm: Pcm, codes: mx.array) -> None:
-        """Let a frame of sound wait for the model."""
+        """Queue a frame of sound for the model."""
         self._queued += 1
         self._at += len(pcm)
         rate = self.batch.stt.sample_rate
@@ -131,7 +130,7 @@ class STTRow(LiveRow["STTBatch"]):
         self.waiting.append(Frame(codes, start_s, end_s, is_loud(pcm)))
 
     def heard(self, events: list[Event]) -> Heard:
-        """The result of a step, made of its events."""
+        """The result of a step, from its events."""
         told: list[Event | Marker] = list(events)
         ended = self._ending and not self.waiting
         if ended:
@@ -149,11 +148,12 @@ class STTRow(LiveRow["STTBatch"]):
         yield from pcm[:whole].reshape(-1, size)
 
     def _mark(self, marker: Marker, after: int) -> None:
-        """Echo a marker when ``after`` more frames than there are have been given."""
+        """Echo a marker after ``after`` more frames than there are now."""
         self._due.append((self._queued + after, marker))
 
     def _flush(self, flush: Flush) -> list[Pcm]:
-        """Frames of silence that take no time, after which the last word is out."""
+        """Frames of silence outside the sound's time, after which the last word is
+        out."""
         self._ending = self._ending or flush.last
         size = self.batch.frame_size
         missing = size - len(self._rest) if len(self._rest) else 0
@@ -175,7 +175,7 @@ class STTBatch(LiveBatch[STTRow, Heard]):
         joint_codec: see ``Batch``.
 
     Attributes:
-        delay_frames: after which what was said in a frame has been written.
+        delay_frames: number of frames after which a word has been written.
     """
 
     def __init__(self, stt: Recogniser, rows: int, joint_codec: bool | None = None):
@@ -192,7 +192,7 @@ class STTBatch(LiveBatch[STTRow, Heard]):
         )
 
     def open(self) -> STTRow:
-        """A new sound. Raises: NoPlace when all rows are taken."""
+        """Start a new sound. Raises: NoPlace if all rows are taken."""
         self._check_open("batch.open")
         return self.owner.run(self._begin)
 
@@ -225,7 +225,8 @@ class STTBatch(LiveBatch[STTRow, Heard]):
         ]
 
     def warmup(self) -> float:
-        """Step all rows a few times, and forget it; returns seconds of a full step."""
+        """Step all rows a few times and discard the results; returns seconds of a full
+        step."""
         rows = [self.open() for _ in range(self.rows)]
         silence = np.zeros(self.frame_size, np.float32)
         times = []

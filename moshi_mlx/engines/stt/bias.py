@@ -1,4 +1,4 @@
-"""Names that a recogniser should expect: their tokens made likelier where they fit."""
+"""Names that a recogniser should expect: their tokens become more likely in context."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ BONUS = 4.0  # added to a logit: makes a token some 50 times likelier
 
 
 class WordBias:
-    """Biases a word's first token where a word begins, and its next ones after those.
+    """Biases a word's first token at the start of a word, and then its next tokens.
 
     Args:
-        phrases: names and words to expect; those of several words are taken apart.
-        rows: speakers.
+        phrases: names and words to expect; phrases are split into words.
+        rows: number of sounds.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class WordBias:
 
     @property
     def state(self) -> list[list[int] | None]:
-        """Tokens of the word that each row is in; None between words that fit."""
+        """Tokens of the word that each row is in; None between matching words."""
         return [None if word is None else list(word) for word in self._words]
 
     @state.setter

@@ -62,7 +62,8 @@ class STTModel(Recogniser):
         return found[0]
 
     async def atranscribe(self, sound: Sound, **options: Any) -> Transcript:
-        """As ``transcribe``, for asyncio; ``on_event`` is called on another thread."""
+        """Like ``transcribe``, for asyncio; ``on_event`` is called on another
+        thread."""
         return await asyncio.to_thread(self.transcribe, sound, **options)
 
     def transcribe_all(
@@ -107,8 +108,8 @@ class STTModel(Recogniser):
     ) -> list[FileTranscript | FileFailure]:
         """Transcribe many files: ``moshi-mlx transcribe`` as a function.
 
-        A file that cannot be read does not stop the others. After Ctrl-C what was heard
-        so far is still written, and then ``KeyboardInterrupt`` is raised.
+        A file that cannot be read does not stop the others. After Ctrl-C the text so
+        far is still written, and then ``KeyboardInterrupt`` is raised.
 
         Args:
             forms: formats of files to write: "json", "srt", "txt", "vtt".
@@ -117,7 +118,7 @@ class STTModel(Recogniser):
             batch_size: number of files to transcribe at once.
             on_file: called with each result as soon as it is ready.
             on_event: called with each file and event.
-            on_progress: called with the share of the work that is done, 0 to 1.
+            on_progress: called with the share of the work done, 0 to 1.
         """
         return files.transcribe_files(
             self,

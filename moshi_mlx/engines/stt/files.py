@@ -1,4 +1,4 @@
-"""Whole sounds and files: encoded side by side, a second at a time, and listened to."""
+"""Whole sounds and files: encoded side by side, a second at a time, and transcribed."""
 
 import asyncio
 import math
@@ -31,7 +31,7 @@ OnProgress = Callable[[float], None]
 
 @dataclass(frozen=True)
 class FileTranscript:
-    """What was said in a file, and the files of words that were written."""
+    """The words of a file, and the text files that were written."""
 
     path: Path
     transcript: Transcript
@@ -125,7 +125,7 @@ def transcribe_files(
                 on_progress=tell,
                 **options,
             )
-        except KeyboardInterrupt:  # what was heard so far is written down
+        except KeyboardInterrupt:  # the text so far is written
             found = kept.transcripts()
             for path, transcript in zip(names, found, strict=True):
                 finish(_write(path, transcript, texts[path], layout))
@@ -138,10 +138,11 @@ def transcribe_files(
 def text_files(
     paths: Sequence[Path], forms: Sequence[str], folder: Path | None
 ) -> dict[Path, list[Path]]:
-    """Where the words of each sound file go: beside it, or into ``folder``.
+    """The path of each sound file's words: beside it, or in ``folder``.
 
-    The name is the sound's, without its ending; with it where another sound would have
-    the same (``a.mp3.srt``), and with a number where that does not help either.
+    The name is the sound's, without its ending. If another sound would get the same
+    name, the ending stays (``a.mp3.srt``), and if that does not help, a number is
+    added.
     """
     homes = {path: folder or name_of(path).parent for path in dict.fromkeys(paths)}
     stems = Counter(_file(home / name_of(p).stem) for p, home in homes.items())
@@ -161,12 +162,12 @@ def text_files(
 
 
 def _file(path: Path) -> str:
-    """Equal for paths that are one file, on a Mac too."""
+    """Equal for paths that mean one file, on a Mac too."""
     return str(path.absolute()).casefold()
 
 
 class Kept:
-    """The words and turns that were noticed so far in each of ``count`` sounds."""
+    """The words and turns found so far in each of ``count`` sounds."""
 
     def __init__(self, count: int):
         self._events: list[list[Event]] = [[] for _ in range(count)]
@@ -177,7 +178,7 @@ class Kept:
             self._events[row].append(event)
 
     def transcripts(self, duration_s: float = 0.0) -> list[Transcript]:
-        """So far; a sound is at least as long as what was noticed in it."""
+        """The transcript so far; a sound is at least as long as its events."""
         found = []
         for events in self._events:
             ends = [event.end_s for event in events if isinstance(event, Word)]
@@ -196,7 +197,7 @@ def _write(
 async def alisten(
     stt: Recogniser, sound: Sound, **options: Any
 ) -> AsyncGenerator[Event, None]:
-    """What is noticed in a sound, as it is noticed; leaving the loop ends the work."""
+    """The events of a sound, as they happen; leaving the loop ends the work."""
     pcm = await asyncio.to_thread(stt.samples, sound)
     async for _, events in stt.owner.aiterate(lambda: _listen(stt, [pcm], options)):
         for _, event in events:
@@ -209,7 +210,7 @@ Step = tuple[float, list[tuple[int, Event]]]
 def _listen(
     stt: Recogniser, pcm: list[Pcm | LongSound], options: dict[str, Any]
 ) -> Iterator[Step]:
-    """Per step of the model: seconds of sound that are done, and (sound, event)."""
+    """Per step of the model: seconds of sound done, and (sound, event)."""
     listening = stt.listening(**options)
     if not pcm:
         return
@@ -230,13 +231,13 @@ def _by_row(events: Sequence[list[Event]]) -> list[tuple[int, Event]]:
 def encoded(
     stt: Recogniser, sounds: Sequence[Pcm | LongSound], lead: Pcm
 ) -> Iterator[list[list[Frame]]]:
-    """The next frames of every sound, after ``lead`` and with silence behind it."""
+    """The next frames of every sound, after ``lead`` and followed by silence."""
     size, before = stt.mimi.frame_size, len(lead)
     state = stt.mimi.make_state(len(sounds))
     start, total = 0, 1.0
     while start < total:
         pcm = np.zeros((len(sounds), 1, BLOCK_FRAMES * size), np.float32)
-        first = start * size - before  # sample of the sounds
+        first = start * size - before  # first sample of the sounds
         for row, sound in zip(pcm[:, 0], sounds, strict=True):
             given = lead[start * size :][: len(row)]
             row[: len(given)] = given
@@ -265,12 +266,12 @@ def encoded(
 
 
 def _length(sound: Pcm | LongSound) -> float:
-    """Samples of a sound; infinite while its end has not been seen."""
+    """Samples of a sound; infinite until its end is known."""
     known = not isinstance(sound, LongSound) or sound.ended
     return len(sound) if known else math.inf
 
 
 def _frame(codes: NDArray[np.int32], pcm: Pcm, start_s: float, last_s: float) -> Frame:
-    """A frame; times before and after the sound are its ends."""
+    """A frame; times outside the sound are moved to its ends."""
     times = [min(max(t, 0.0), last_s) for t in (start_s, start_s + FRAME_S)]
     return Frame(codes, times[0], times[1], is_loud(pcm))

@@ -1,10 +1,10 @@
-"""What a recogniser hears before the sound itself, taken in one pass.
+"""What a recogniser hears before the sound itself, read in one pass.
 
-A model is given some silence first. What it writes meanwhile is its own choice, so its
-text cannot be forced and believed. But it can be guessed: a model writes padding in
-silence. The guess is forced, all calls are read at once, and what the model would have
-chosen in each of them is compared with it. Where the guess is wrong the row begins
-again, call by call: tokens are the same either way.
+A model first hears some silence. The text that it writes meanwhile is its own choice,
+so it cannot simply be forced. But it can be guessed, because a model writes padding in
+silence. The guess is forced, all calls run at once, and it is compared with what the
+model would have chosen in each call. If the guess is wrong, the row starts again, call
+by call: the tokens are the same either way.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,17 +20,17 @@ from .reader import PAD
 def read_leads(
     gen: LmGen, leads: Mapping[int, Sequence[NDArray[np.int32] | mx.array]]
 ) -> tuple[list[int], int]:
-    """Let new rows hear the codes ``[K]`` that they begin with.
+    """Let new rows hear the codes ``[K]`` that they start with.
 
-    The first frame is given twice, as nothing is heard of it the first time: then the
+    The first frame is given twice, because it is not heard the first time: then the
     text is the model's own.
 
     Args:
-        gen: draws the likeliest token.
-        leads: of some rows that have heard nothing.
+        gen: takes the likeliest token.
+        leads: for some rows that have heard nothing.
 
-    Returns: the rows that have heard as many frames as each lead has, writing padding,
-        and that number. The others are new again.
+    Returns: the rows that have heard as many frames as each lead has and wrote
+        padding, and that number. The others are new again.
     """
     count = min((len(codes) for codes in leads.values()), default=0)
     if count < 2 or count + 1 > gen.room:

@@ -1,4 +1,4 @@
-"""The parts of a model that transcribes, and how it was trained."""
+"""The parts of a model that transcribes, and its training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,12 +30,12 @@ Sound = SoundLike | Pcm | LongSound
 
 @dataclass(frozen=True)
 class Listening:
-    """How a model listens; ``Recogniser.listening`` makes it.
+    """How a model listens; made by ``Recogniser.listening``.
 
     Attributes:
-        refresh: start again at pauses, so that it can go on for hours.
+        refresh: restart at pauses, so that it can run for hours.
         phrases: names and words to expect.
-        prompt: text that is said first, in the wanted spelling.
+        prompt: text that is said first, with the wanted spelling.
         before: sound heard before the actual sound, float32 ``[S]``: silence, and the
             prompt's recording if there is one.
         lead: the codes ``[K]`` of ``before``, frame by frame.
@@ -51,12 +51,12 @@ class Listening:
 
 
 class Recogniser(BaseEngine):
-    """A model that transcribes: language model, codec, tokenizer, and its training.
+    """A model that transcribes: language model, codec, tokenizer, and settings.
 
     Args:
         raw_config: the checkpoint's config.json: ``stt_config``.
         name: shown by ``repr``.
-        owner: where it computes; on the caller's thread by default.
+        owner: the thread that computes; by default the caller's.
 
     Raises: ConfigError if the config is not that of a model that transcribes.
     """
@@ -99,7 +99,7 @@ class Recogniser(BaseEngine):
 
     @property
     def silence_before(self) -> Pcm:
-        """The silence that the model has to hear first."""
+        """The silence that the model must hear first."""
         return np.zeros(int(self.prefix_s * self.sample_rate), np.float32)
 
     @property
@@ -120,8 +120,8 @@ class Recogniser(BaseEngine):
         Args:
             refresh: restart the model at pauses; if false, one state is kept forever.
             phrases: names and words to expect.
-            prompt: text with which the sound begins, written as the rest should be; or
-                the text of ``prompt_sound``.
+            prompt: text that the sound starts with, written the way the rest should be;
+                or the text of ``prompt_sound``.
             prompt_sound: a recording that the model hears before the sound, and after
                 each restart; its words are not reported.
 
@@ -160,13 +160,13 @@ class Recogniser(BaseEngine):
         return np.array(self.start_encode(pcm, state)).astype(np.int32)
 
     def start_encode(self, pcm: Pcm, state: MimiState) -> mx.array:
-        """As ``encode``, but does not wait for the codes."""
+        """Like ``encode``, without waiting for the codes."""
         codes = self.mimi.encode_step(mx.array(pcm), state)[:, : self.lm.n_q]
         mx.async_eval(codes, state.encoder.arrays)
         return codes
 
     def _codes(self, pcm: Pcm) -> list[Codes]:
-        """Codes of ``pcm [S]``, as far as it fills frames."""
+        """Codes of the whole frames in ``pcm [S]``."""
         size = self.mimi.frame_size
         whole = len(pcm) // size * size
         if not whole:

@@ -1,7 +1,7 @@
-"""A text that is known beforehand, so that a recogniser spells and writes as it does.
+"""A text that is known beforehand, to set a recogniser's spelling and style.
 
-Until a row has written it, only its next token and padding may be written; when, the
-model decides. Source: kyutai-labs/delayed-streams-modeling,
+Until a row has written it, it can only write its next token or padding; the model
+decides when. Source: kyutai-labs/delayed-streams-modeling,
 scripts/transcribe_from_file_via_pytorch_with_prompt.py.
 """
 
@@ -21,10 +21,10 @@ class Prompts:
 
     Args:
         text: what is said first.
-        rows: speakers.
-        before: frames of a recording of the text, given before the sound itself; 0:
-            the sound begins with the text.
-        patience: frames within which a recording's text must be out.
+        rows: number of sounds.
+        before: frames of a recording of the text, given before the sound itself; 0 if
+            the sound starts with the text.
+        patience: frames within which a recording's text must be written.
 
     Raises: ConfigError for a text that the model cannot write.
     """
@@ -50,7 +50,7 @@ class Prompts:
 
     @property
     def state(self) -> dict[str, list]:
-        """What is left of the prompt in each row, and the steps so far."""
+        """The rest of the prompt in each row, and the steps so far."""
         return {"left": [list(left) for left in self._left], "steps": list(self._steps)}
 
     @state.setter
@@ -71,7 +71,7 @@ class Prompts:
         logits[:] = mx.where(mx.array(refused), -mx.inf, logits)
 
     def wrote(self, row: int, token: int) -> int:
-        """Read a step's token; returns what to report of it.
+        """Read a step's token; returns the tokens to report.
 
         The text of a recording that was given before the sound is not reported.
         """
@@ -85,7 +85,7 @@ class Prompts:
         return PAD if aside else token
 
     def begins(self, row: int) -> bool:
-        """Whether the sound is still expected to begin with the text."""
+        """Whether the sound is still expected to start with the text."""
         return not self._before and bool(self._left[row])
 
     def give_up(self, row: int) -> None:
@@ -93,7 +93,7 @@ class Prompts:
         self._left[row].clear()
 
     def restart(self, row: int) -> None:
-        """The row starts again: a recording is given again, a beginning is over."""
+        """Restart the row: a recording is given again, the start of a sound is not."""
         self._left[row] = deque(self._tokens if self._before else ())
         self._steps[row] = 0
 
@@ -102,7 +102,8 @@ def check_length(before: Sequence[object], window: int, frame_s: float) -> None:
     """Raises: ConfigError for a recording that leaves too little of the window.
 
     Args:
-        before: frames of the recording; ``window``: frames that the model remembers.
+        before: frames of the recording.
+        window: frames that the model remembers.
     """
     most = window // 4
     if len(before) > most:

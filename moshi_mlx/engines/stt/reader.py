@@ -1,7 +1,8 @@
 """From the text tokens of speech recognition to words with times.
 
-A token 0 stands where a word starts; between two of them are the pieces of a word, as a
-rule of one. Source: kyutai-labs/delayed-streams-modeling, timestamps of its scripts.
+A token 0 marks the start of a word; the tokens up to the next one are usually the
+pieces of one word. Source: kyutai-labs/delayed-streams-modeling, timestamps of its
+scripts.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from .events import Event, Piece, WordBegun
 
 BEGINS_WORD = "▁"
 PAD, BOUNDARY = 3, 0
-FRAME_S = 0.08  # a token's share of a stretch with several words
+FRAME_S = 0.08  # time per token between two marks with several words
 REMEMBERED = (
     "_text",
     "_count",
@@ -28,7 +29,7 @@ TAIL_S = 1.0  # a word ends at most this long after its last piece
 
 
 class WordReader:
-    """One speaker's tokens to events; times never run backwards."""
+    """Turns one sound's tokens into events; times never run backwards."""
 
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
@@ -38,12 +39,12 @@ class WordReader:
         self._start_s = 0.0
         self._last_s = 0.0  # time of the open word's last piece
         self._boundary_s: float | None = None
-        self._begun = False  # whether the open word was reported whole
+        self._begun = False  # whether the open word was reported as a whole
         self.end_s = 0.0  # of the last word
 
     @property
     def state(self) -> dict[str, Any]:
-        """What was read so far; may be set to another reader's."""
+        """What has been read so far; may be set to another reader's."""
         return {**remembered(self, REMEMBERED), "pieces": self._pieces.state}
 
     @state.setter
@@ -53,12 +54,12 @@ class WordReader:
 
     @property
     def open(self) -> bool:
-        """Whether a word has begun and not ended."""
+        """Whether a word has started and not ended."""
         return bool(self._text)
 
     @property
     def start_s(self) -> float:
-        """Where the open word, or what comes after the last one, begins."""
+        """The start of the open word, or of what follows the last one."""
         return self._start_s if self.open else self.end_s
 
     def read(self, token: int, time_s: float) -> list[Event]:

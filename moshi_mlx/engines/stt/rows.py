@@ -1,8 +1,8 @@
 """Listening to several sounds at once: frames queue up, tokens come out late.
 
-A model writes a word some time (its delay) after it was said. Each row keeps the frames
-of the last seconds, so that it can be made to start again without missing a word: its
-state is renewed and those frames are given again.
+A model writes a word with a delay. Each row keeps the frames of the last seconds, so
+that it can be restarted without missing a word: its state is reset and those frames are
+given again.
 """
 
 from collections import deque
@@ -29,21 +29,21 @@ from .prompt import Prompts
 from .reader import FRAME_S, PAD, WordReader
 from .turns import TurnDetector
 
-TURN_HEAD = 2  # the extra head that is asked for the end of a turn
-REFRESH_PAUSE_S = 0.8  # without words: a good moment to start again
+TURN_HEAD = 2  # the extra head that scores the end of a turn
+REFRESH_PAUSE_S = 0.8  # without words: a good moment to restart
 KEPT_S = 3.0  # frames kept beyond the delay
 LOUD_RMS = 0.01  # full scale is 1
 STALL_S = 10.0  # of sound without words
 REMEMBERED = ("steps", "loud", "said_s", "heard_s")  # of a row, beside its parts
-LATE_S = 1.0  # beyond the delay, when the last word is out
+LATE_S = 1.0  # beyond the delay, until the last word is out
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Codes ``[K]`` of a frame, which part of the sound it is, and whether it is loud.
+    """Codes ``[K]`` of a frame, its part of the sound, and whether it is loud.
 
-    Silence that is only there for the model takes no time: it starts where it ends.
-    The codes of a live frame may still be computed: the model's step is built on them.
+    Silence that is only there for the model takes no time: it starts where it ends. The
+    codes of a live frame may still be computing: the model's step is built on them.
     """
 
     codes: NDArray[np.int32] | mx.array
@@ -70,11 +70,11 @@ class Rows:
     """``B`` sounds on one model.
 
     Args:
-        delay_s: how long after it was said a word is written.
-        refresh: start again at pauses once half the model's window is full, and
-            anywhere before all of it is; false keeps one state forever.
+        delay_s: delay from the end of a word to its text.
+        refresh: restart at pauses once half the model's window is full, and anywhere
+            before it is full; false keeps one state forever.
         phrases: words to expect, see ``WordBias``.
-        lead: codes to be heard first when listening afresh: silence, a prompt's sound.
+        lead: codes to hear first after each start: silence, a prompt's sound.
         prompt: text that is known to be said first, see ``Prompts``.
         aside: whether ``lead`` holds the prompt's sound, which is not reported.
     """
@@ -125,12 +125,12 @@ class Rows:
 
     @property
     def fits(self) -> Fits:
-        """What must be alike where the state of a snapshot is continued."""
+        """What must be equal for a snapshot to be continued."""
         return self._gen.fits
 
     @property
     def state(self) -> dict[str, Any]:
-        """All that is remembered of the sounds; may be set to other rows' of the same
+        """The whole state of the sounds; may be set to that of other rows with the same
         model, prompt and phrases."""
         rows = [
             {
@@ -173,14 +173,15 @@ class Rows:
         return sum(layer.self_attn.nbytes for layer in self._gen.cache)
 
     def begin(self, b: int) -> None:
-        """Make row ``b`` a new sound; the others go on. For rows without a prompt."""
+        """Make row ``b`` a new sound; the others continue. For rows without a
+        prompt."""
         self.rows[b] = SoundRow(WordReader(self._tokenizer))
         if self._bias is not None:
             self._bias.heard(b, PAD)
         self._gen.reset([b])
 
     def step(self, only: Collection[int] | None = None) -> list[list[Event]]:
-        """Give every row that has one its next frame; events by row.
+        """Give each row its next frame, if it has one; returns the events by row.
 
         Args:
             only: rows that may take part; all by default.
@@ -191,7 +192,7 @@ class Rows:
         if not any(active):
             return events
         fresh = [on and self._is_fresh(b) for b, on in enumerate(active)]
-        if any(fresh):  # the first frame counts only when it is given again
+        if any(fresh):  # the first frame counts only the second time
             self._run(fresh)
         tokens, scores = self._run(active)
         for b, row in enumerate(self.rows):
@@ -203,9 +204,9 @@ class Rows:
         return bool(self.rows[b].waiting) and self.rows[b].steps == 0
 
     def _take_leads(self, fresh: Sequence[int]) -> list[list[Event]]:
-        """Take what new rows hear before their sound at once: see ``read_leads``."""
+        """Read at once what new rows hear before their sound: see ``read_leads``."""
         leads = {b: self._silent(self.rows[b].waiting) for b in fresh}
-        if self._prompts is not None:  # its text is written where the model wants
+        if self._prompts is not None:  # the model decides when to write its text
             leads = {}
         right, count = read_leads(self._gen, {b: c for b, c in leads.items() if c})
         events: list[list[Event]] = [[] for _ in self.rows]
@@ -216,7 +217,7 @@ class Rows:
         return events
 
     def _silent(self, waiting: Iterable[Frame]) -> list[NDArray[np.int32] | mx.array]:
-        """The codes of the first frames, as far as they are no part of a sound."""
+        """The codes of the first frames that are not part of a sound."""
         apart = takewhile(lambda frame: frame.start_s == frame.end_s, waiting)
         return [frame.codes for frame in apart]
 
@@ -252,7 +253,7 @@ class Rows:
             token = self._prompts.wrote(b, token)
         time_s = self._time_s(row)
         events = row.words.read(token, time_s)
-        new = frame.end_s > row.heard_s  # and not given again, nor silence of ours
+        new = frame.end_s > row.heard_s  # not a repeated frame, nor our silence
         row.heard_s = max(row.heard_s, frame.end_s)
         if any(isinstance(event, Piece) for event in events):
             row.loud, row.said_s = 0, time_s
@@ -264,7 +265,7 @@ class Rows:
         return events + self._listen_afresh(b, row, time_s)
 
     def _begins(self, b: int) -> bool:
-        """Whether only the prompt's text may be written yet."""
+        """Whether only the prompt's text may be written now."""
         return self._prompts is not None and self._prompts.begins(b)
 
     def _turn(
@@ -288,14 +289,14 @@ class Rows:
         return min(told, row.given[-max(self._delay, 1)].end_s)
 
     def finish(self, b: int) -> list[Event]:
-        """Events of a row whose sound is over and was given to its end."""
+        """Events of a row whose sound is over and was given completely."""
         row = self.rows[b]
         events = row.words.close(row.heard_s)
         ended = row.turns.end(row.heard_s)
         return [*events, EndOfTurn(row.heard_s)] if ended else events
 
     def _listen_afresh(self, b: int, row: SoundRow, time_s: float) -> list[Event]:
-        """Renew a row's state where that is due; the sound not written yet stays."""
+        """Restart a row if it is due; sound without text so far is kept."""
         stalled = row.loud * FRAME_S > STALL_S
         if stalled:
             row.loud = 0
@@ -304,7 +305,7 @@ class Rows:
         full = row.steps >= max(self._window, 4 * self._kept)
         if self._refresh and (full or stalled or (half_full and pausing)):
             from_s = time_s - REFRESH_PAUSE_S
-            if row.words.open:  # it is heard again, from a little before it
+            if row.words.open:  # it is heard again, with a little sound before it
                 from_s = row.words.start_s - FRAME_S
             elif self._begins(b):  # the prompt kept everything else from being written
                 from_s = 0.0
@@ -314,7 +315,7 @@ class Rows:
         return [Stalled(time_s)] if stalled else []
 
     def restart(self, b: int, from_s: float) -> None:
-        """Listen afresh; what was given and ends after ``from_s`` is given again."""
+        """Restart; frames that end after ``from_s`` are given again."""
         row = self.rows[b]
         again = [frame for frame in row.given if frame.end_s > from_s]
         ahead = [*again, *row.waiting]

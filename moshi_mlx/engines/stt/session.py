@@ -25,7 +25,7 @@ class STTSession(Keeping):
     Args:
         stt: the model.
         listening: its options.
-        sample_rate: Hz of what is fed; by default the model's.
+        sample_rate: Hz of the sound to be fed; the model's by default.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class STTSession(Keeping):
         return f"<STTSession of {self.stt.name}: {state}>"
 
     def reset(self) -> None:
-        """Forget everything: a new sound begins, at second 0."""
+        """Forget everything: a new sound starts, at second 0."""
         self._check_open("reset")
         self.stt.owner.run(self._start)
 
@@ -57,7 +57,7 @@ class STTSession(Keeping):
 
     @property
     def nbytes(self) -> int:
-        """Size of the state in bytes: the same after an hour as after a minute."""
+        """Bytes of the state: the same after an hour as after a minute."""
         return self._rows.nbytes + self._codec_state.nbytes
 
     def feed(self, pcm: Pcm) -> list[Event]:
@@ -70,20 +70,20 @@ class STTSession(Keeping):
         return self.stt.owner.run(lambda: self._feed(given))
 
     async def afeed(self, pcm: Pcm) -> list[Event]:
-        """As ``feed``, for asyncio."""
+        """Like ``feed``, for asyncio."""
         given = self._checked(pcm)
         return await self.stt.owner.arun(lambda: self._feed(given))
 
     def flush(self) -> list[Event]:
-        """Transcribe everything that was said so far; afterwards more may be fed.
+        """Transcribe everything that was said so far; more may be fed afterwards.
 
-        The model hears silence for that, which does not count in the words' times.
+        For this the model hears silence, which does not count in the words' times.
         """
         self._check_open("flush")
         return self.stt.owner.run(self._flush)
 
     async def aflush(self) -> list[Event]:
-        """As ``flush``, for asyncio."""
+        """Like ``flush``, for asyncio."""
         self._check_open("aflush")
         return await self.stt.owner.arun(self._flush)
 
@@ -94,7 +94,7 @@ class STTSession(Keeping):
         yield from self.flush()
 
     async def alisten(self, blocks: AsyncIterator[Pcm]) -> AsyncIterator[Event]:
-        """As ``listen``, for asyncio."""
+        """Like ``listen``, for asyncio."""
         async for block in blocks:
             for event in await self.afeed(block):
                 yield event
@@ -133,7 +133,7 @@ class STTSession(Keeping):
             self._resampler = Resampler(self.sample_rate, stt.sample_rate)
         self._rest = self._listening.before
         self._heard = 0  # samples that were given, at the model's rate
-        self._at = -len(self._rest)  # sample with which the next frame begins
+        self._at = -len(self._rest)  # first sample of the next frame
 
     def _computed_by(self) -> Owner:
         return self.stt.owner
@@ -181,7 +181,7 @@ class STTSession(Keeping):
             times = [min(max(at, 0), self._heard) / rate for at in self._span(size)]
             frame = Frame(codes, times[0], times[1], is_loud(part))
             self._rows.rows[0].waiting.append(frame)
-            while self._rows.waiting and self._at > 0:  # what comes before it, at once
+            while self._rows.waiting and self._at > 0:  # sound before it, at once
                 events += self._rows.step()[0]
         return events
 

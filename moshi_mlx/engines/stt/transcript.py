@@ -67,10 +67,10 @@ class Transcript:
 
     @classmethod
     def of(cls, events: Sequence[Event], duration_s: float) -> "Transcript":
-        """A transcript made of events."""
+        """A transcript from events."""
         words = [event for event in events if isinstance(event, Word)]
         ends = [event.time_s for event in events if isinstance(event, EndOfTurn)]
         turns: list[list[Word]] = [[] for _ in range(len(ends) + 1)]
-        for word in words:  # its turn is the first that ends after it begins
+        for word in words:  # its turn is the first one to end after its start
             turns[bisect_right(ends, word.start_s)].append(word)
         return cls(words, [Turn(turn) for turn in turns if turn], duration_s)

@@ -1,4 +1,4 @@
-"""When a speaker has finished: by a score with two thresholds, or a long pause."""
+"""When a speaker has finished: by a score with two thresholds, or by a long pause."""
 
 WARM_UP = 12  # steps whose scores mean nothing yet
 ENDED, SPEAKING = (
@@ -6,7 +6,7 @@ ENDED, SPEAKING = (
     0.4,
 )  # a turn ends above the one, and can end again below the other
 EPSILON_S = 1e-6
-PAUSE_S = 2.0  # what the score stands for, where a model gives none
+PAUSE_S = 2.0  # length of a pause that ends a turn, if the model has no scores
 
 
 class TurnDetector:
@@ -20,7 +20,7 @@ class TurnDetector:
         self._ended_s = -1.0
 
     def restart(self) -> None:
-        """The model starts again: its next scores mean nothing."""
+        """The model restarts: its next scores mean nothing."""
         self._steps = 0
 
     def heard(self, time_s: float) -> None:
@@ -41,7 +41,7 @@ class TurnDetector:
         return False
 
     def pause(self, time_s: float) -> bool:
-        """Where there are no scores: whether a long pause ends a turn."""
+        """Without scores: whether a long pause ends a turn."""
         paused = time_s - self._said_s > PAUSE_S - EPSILON_S
         return paused and self.end(time_s)
 

@@ -21,7 +21,7 @@ class TextModel(BaseEngine):
         lm: the language model.
         tokenizer: of the same checkpoint.
         name: shown by ``repr``.
-        owner: where it computes; on the caller's thread by default.
+        owner: the thread that computes; by default the caller's.
 
     All methods may be called from any thread.
 
@@ -94,7 +94,7 @@ class TextModel(BaseEngine):
     async def acomplete(
         self, prompt: str, max_tokens: int = 100, **options: Any
     ) -> AsyncIterator[str]:
-        """As ``complete``, for asyncio."""
+        """Like ``complete``, for asyncio."""
         session = await asyncio.to_thread(self.session, prompt, **options)
         async with session:
             async for piece in session.awrite(max_tokens):

@@ -18,13 +18,13 @@ REMEMBERED = ("tokens", "ended", "_ahead", "_token")
 
 
 class TextSession(Keeping):
-    """A text with its own state; ``TextModel.session`` starts one.
+    """A text with its own state; started by ``TextModel.session``.
 
     Any number may run on the same weights. The methods may be called from any thread,
     one at a time.
 
     Attributes:
-        tokens: written so far.
+        tokens: number of tokens written so far.
         ended: whether the model has ended the text.
         seed: of its random numbers.
     """
@@ -59,19 +59,18 @@ class TextSession(Keeping):
     def read(self) -> bool:
         """Read at most 256 tokens of the prompt; returns whether more are left.
 
-        ``write`` reads what is left at once, before the first piece.
+        ``write`` reads the rest at once, before the first piece.
         """
         self._check_open("read")
         return self._owner.run(self._read_some)
 
     def write(self, max_tokens: int) -> Iterator[str]:
-        """Yield the next pieces of text, at most ``max_tokens``; may be called
-        again."""
+        """Yield the next pieces of text, up to ``max_tokens``; may be called again."""
         self._check_open("write")
         return self._write(max_tokens)
 
     async def awrite(self, max_tokens: int) -> AsyncIterator[str]:
-        """As ``write``, for asyncio."""
+        """Like ``write``, for asyncio."""
         self._check_open("awrite")
         for left in range(max_tokens, 0, -1):
             piece = await self._owner.arun(lambda left=left: self._piece(left > 1))
@@ -109,7 +108,7 @@ class TextSession(Keeping):
             yield piece
 
     def _piece(self, more: bool) -> str | None:
-        """The next piece; ``more``: the one after it is computed while it is used."""
+        """The next piece; with ``more``, the one after it is computed meanwhile."""
         if self.ended or self.closed:
             return None
         token = self._read_ahead() if self._token is None else self._token
@@ -137,7 +136,8 @@ class TextSession(Keeping):
         return self._choose(mx.array([self._ahead]))
 
     def _choose(self, tokens: mx.array) -> mx.array:
-        """The token after ``tokens [1, T]``, ``[1, 1]``; computed from here on."""
+        """The token ``[1, 1]`` that follows ``tokens [1, T]``; starts to compute
+        now."""
         network, size = self._network, self._noise_size
         hidden = network.hidden(tokens, None, self._cache)
         logits = network.text_logits(hidden[:, -1:]).astype(mx.float32)

@@ -24,13 +24,13 @@ from .row import SpeechRow
 from .run import SpeechRun
 from .wording import Wording
 
-READ_CHARS = 4096  # of a row's text in a step, a thousand times what a step says
-KEPT_PREFIXES = 8  # recordings that are kept ready to be continued
+READ_CHARS = 4096  # of a row's text per step, a thousand times as much as a step says
+KEPT_PREFIXES = 8  # recordings that are kept ready
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A recording that was read: state to be continued."""
+    """A recording that was read: a state to continue from."""
 
     gen: Snapshot
     codec: Snapshot
@@ -40,10 +40,10 @@ class _Prepared:
 
 
 class TTSRow(LiveRow["TTSBatch"]):
-    """One live speech; ``TTSBatch.open`` makes it.
+    """One live speech; made by ``TTSBatch.open``.
 
     Attributes:
-        inbox: pieces of its text, cut anywhere; None is its end. Any thread may append.
+        inbox: pieces of its text, cut anywhere; None ends it. Any thread may append.
     """
 
     inbox: deque[str | None]
@@ -52,7 +52,7 @@ class TTSRow(LiveRow["TTSBatch"]):
         super().__init__(batch, row)
         self.voice = voice
         self.wording = Wording(batch.tts, batch.padding_between)
-        self.frames = 0  # that the model has said, a recording's included
+        self.frames = 0  # that the model has said, including a recording's
         self.error: MoshiError | None = None
         self.read_chars = 0  # of the text
         self._told = 0  # words
@@ -60,8 +60,8 @@ class TTSRow(LiveRow["TTSBatch"]):
     def take(self) -> None:
         """Read text that has arrived; ``said`` reports its errors.
 
-        A step reads a bounded amount: a book that comes at once would hold up the steps
-        of everybody else while it is cut into words.
+        A step reads a bounded amount: otherwise a book that comes at once would delay
+        everybody else while it is split into words.
         """
         left = READ_CHARS
         while self.inbox and self.error is None and left > 0:
@@ -110,15 +110,15 @@ class TTSRow(LiveRow["TTSBatch"]):
 
 
 class TTSBatch(LiveBatch[TTSRow, Spoken]):
-    """Live speeches of one model, each as it would be alone; see ``LiveBatch``.
+    """Live speeches of one model, each as if it were alone; see ``LiveBatch``.
 
-    In a step it takes all text of each row's inbox, and says a frame of each row that
+    In a step it takes all text of each row's inbox, and speaks a frame of each row that
     has enough.
 
     Args:
         tts: the model and its settings.
-        rows: how many.
-        guidance: see ``SpeechSession``; the same for all.
+        rows: number of rows.
+        guidance: see ``SpeechSession``; the same for all rows.
         padding_between: see ``ScriptReader``.
         joint_codec: see ``Batch``.
     """
@@ -148,9 +148,10 @@ class TTSBatch(LiveBatch[TTSRow, Spoken]):
     def voice(self, name: str | Path) -> LiveVoice:
         """A voice by name or file, see ``SpeechModel.get_voice_path``.
 
-        It may have to be downloaded: call it from a thread that may wait.
+        It may have to be downloaded: call it from a thread that can wait.
 
-        Raises: CheckpointError, AudioError or ConfigError for one that will not do.
+        Raises: CheckpointError, AudioError or ConfigError for a voice that cannot be
+            used.
         """
         path = self.tts.get_voice_path(str(name))
         if self.tts.multi_speaker:
@@ -159,7 +160,7 @@ class TTSBatch(LiveBatch[TTSRow, Spoken]):
         return self.voice_of_codes(self.tts.get_prefix(path), str(path))
 
     def voice_of_embedding(self, embedding: mx.array) -> LiveVoice:
-        """A voice of an embedding ``[1, D, T]``, as Kyutai's servers give them.
+        """A voice from an embedding ``[1, D, T]``, as Kyutai's servers send it.
 
         Raises: CheckpointError for one of another model.
         """
@@ -167,7 +168,7 @@ class TTSBatch(LiveBatch[TTSRow, Spoken]):
         return LiveVoice(attributes)
 
     def voice_of_codes(self, prefix: mx.array, key: str = "") -> LiveVoice:
-        """A voice of codes ``[1 + n_q, P]``, see ``SpeechModel.get_prefix``.
+        """A voice from codes ``[1 + n_q, P]``, see ``SpeechModel.get_prefix``.
 
         Raises: ConfigError for a model that continues no recordings.
         """
@@ -178,9 +179,9 @@ class TTSBatch(LiveBatch[TTSRow, Spoken]):
         return LiveVoice(self._no_voice(), prefix, key)
 
     def open(self, voice: LiveVoice, seed: int | None = None) -> TTSRow:
-        """A new speech.
+        """Start a new speech.
 
-        Raises: NoPlace when all rows are taken.
+        Raises: NoPlace if all rows are taken.
         """
         self._check_open("batch.open")
         chosen = new_seed() if seed is None else seed
@@ -220,9 +221,9 @@ class TTSBatch(LiveBatch[TTSRow, Spoken]):
         return row
 
     def change(self, row: TTSRow, voice: LiveVoice) -> None:
-        """Give a speech that has not begun another voice.
+        """Give a speech that has not started another voice.
 
-        Raises: NoPlace where the voices in use are of another length.
+        Raises: NoPlace if the voices in use have another length.
         """
 
         def renew() -> None:
@@ -320,7 +321,7 @@ class TTSBatch(LiveBatch[TTSRow, Spoken]):
         }
 
     def warmup(self) -> float:
-        """Step all rows until they sound, and forget it; returns seconds of a step."""
+        """Step all rows until they sound, and discard it; returns seconds of a step."""
         voice = LiveVoice(self._no_voice())
         rows = [self.open(voice, seed=0) for _ in range(self.rows)]
         for row in rows:

@@ -89,7 +89,7 @@ class TTSModel(SpeechModel):
         Args:
             all_entries: per row, from ``prepare_script``.
             attributes: per row, from ``make_condition_attributes``; may be empty.
-            on_frame: called with each frame's codes ``[B, K, 1]``.
+            on_frame: called with the codes ``[B, K, 1]`` of each frame.
 
         See ``SpeechRun`` for the rest.
         """
@@ -142,7 +142,7 @@ class TTSModel(SpeechModel):
         """Run a few steps, so that the first real one is not slow.
 
         Args:
-            guidance: the guidance that will be used.
+            guidance: the guidance of the real run.
         """
         self.owner.run(lambda: self._warm(guidance))
 
@@ -170,7 +170,7 @@ class TTSModel(SpeechModel):
         """
         chosen = self.usual_voice if voice is None else voice
         names = [chosen] if isinstance(chosen, str | Path) else chosen
-        # Found here, not on the model's thread: voices may have to be downloaded.
+        # Not on the model's thread: voices may have to be downloaded.
         voices = [self.get_voice_path(str(name)) for name in names]
         return self.owner.run(
             lambda: SpeechSession(self, voices, guidance, padding_between, seed)
@@ -198,7 +198,7 @@ class TTSModel(SpeechModel):
         voice: Voice | Sequence[Voice] | None = None,
         **options: Any,
     ) -> AsyncIterator[Pcm]:
-        """As ``stream``, for asyncio."""
+        """Like ``stream``, for asyncio."""
         session = await asyncio.to_thread(self.session, voice, **options)
         async with session:
             async for piece in text:
@@ -238,7 +238,7 @@ class TTSModel(SpeechModel):
         voice: Voice | Sequence[Voice] | None = None,
         **options: Any,
     ) -> Audio:
-        """As ``say``, for asyncio."""
+        """Like ``say``, for asyncio."""
         return await asyncio.to_thread(self.say, text, voice, **options)
 
     def speak(
@@ -264,8 +264,8 @@ class TTSModel(SpeechModel):
             layout: of subtitles.
             on_frame: called with each frame ``[1920]`` of sound.
 
-        Raises: ConfigError for a text without words. After Ctrl-C the files hold what
-            was said so far.
+        Raises: ConfigError for a text without words. After Ctrl-C the files hold
+            everything said so far.
         """
         given = TextSource(source) if isinstance(source, str) else source
         return speak_text(
@@ -301,7 +301,7 @@ class TTSModel(SpeechModel):
             scripts: see ``read_scripts``.
             folder: gets ``ID.wav`` and, unless ``only_wav``, ``ID.safetensors`` (codes)
                 and ``ID.json`` (words, times, settings).
-            about: further content of the JSON files.
+            about: additional content of the JSON files.
             on_result: called with each file or failure as soon as it is ready.
         """
         scripts = list(scripts)

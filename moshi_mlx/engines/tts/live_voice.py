@@ -1,4 +1,4 @@
-"""The voice of a live speech, and what it says."""
+"""The voice of a live speech, and its output."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from ...modules.conditioner import ConditionAttributes
 
 @dataclass(frozen=True)
 class LiveVoice:
-    """A voice, ready to be used.
+    """A voice, ready for use.
 
     Attributes:
-        attributes: conditions, of models whose voices are embeddings.
-        prefix: codes ``[1 + n_q, P]`` of a recording, of models that continue one.
-        key: what it was made of, so that it need not be prepared again.
+        attributes: conditions, for models whose voices are embeddings.
+        prefix: codes ``[1 + n_q, P]`` of a recording, for models that continue one.
+        key: identifies its source, so that it is prepared only once.
     """
 
     attributes: ConditionAttributes
@@ -27,22 +27,22 @@ class LiveVoice:
 
     @property
     def steps(self) -> int:
-        """Of its recording."""
+        """Frames of its recording."""
         return 0 if self.prefix is None else self.prefix.shape[-1]
 
     @property
     def frames(self) -> int:
-        """Of its conditions: rows of a batch have equally many."""
+        """Frames of its conditions: the rows of a batch have the same number."""
         return sum(c.tensor.shape[1] for c in self.attributes.tensor.values())
 
 
 @dataclass(frozen=True)
 class Spoken:
-    """What a row said in a step.
+    """A row's output in a step.
 
     Attributes:
-        pcm: float32 ``[1920]``; None where the step brought no sound.
-        words: that have ended, with their times in the sound.
+        pcm: float32 ``[1920]``; None if the step made no sound.
+        words: words that have ended, with their times in the sound.
         more: whether the row can go on without more text.
         ended: whether everything has been said.
         error: what is wrong with its text; the speech ends with it.

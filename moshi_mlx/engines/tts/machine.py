@@ -1,6 +1,6 @@
 """Decides what text a speaking model reads: one token in, one token out, per step.
 
-The model predicts when a word should start; the machine then takes the next word from
+The model predicts when a word should start. The machine then takes the next word from
 its queue and feeds the word's tokens over the following steps. It is plain Python: no
 arrays, no model. Source: kyutai-labs/moshi, models/tts.py:StateMachine.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class TokenIds:
-    """Tokens with a meaning of their own.
+    """The special tokens.
 
     Attributes:
         card: text vocabulary with the initial token; two streams share one id as
@@ -41,13 +41,13 @@ class TokenIds:
 
 @dataclass
 class Entry:
-    """One word to say, or a break where it has no tokens.
+    """One word to say, or a break if it has no tokens.
 
     Attributes:
         tokens: of the word.
         text: the word as written.
         padding: steps after its start in which no other word may start.
-        audio_tokens: there for moshi_mlx 0.3.0's signature; not read.
+        audio_tokens: kept for moshi_mlx 0.3.0's signature; not read.
     """
 
     tokens: list[int]
@@ -58,13 +58,13 @@ class Entry:
 
 @dataclass
 class State:
-    """Where one speech is.
+    """The state of one speech.
 
     Attributes:
         entries: still to be said.
-        remaining_padding: steps of padding the model may still choose.
+        remaining_padding: steps of padding that the model may still choose.
         forced_padding: steps of padding that must come.
-        queued: tokens of the word that is being fed.
+        queued: remaining tokens of the current word.
         lookahead_queued: tokens of a later word, fed beside it.
         end_step: the step in which a word was wanted and none was left.
         consumption_times: step at which each entry was taken.
@@ -81,7 +81,8 @@ class State:
     transcript: list[tuple[str, int]] = field(default_factory=list)
 
     def get_tokens_ahead(self, lookahead: int) -> list[int]:
-        """Tokens of the ``lookahead``-th (from 1) word in the queue; none past it."""
+        """Tokens of the ``lookahead``-th (from 1) word in the queue; none beyond its
+        end."""
         for entry in self.entries:
             if entry.tokens:
                 lookahead -= 1
@@ -96,9 +97,9 @@ class StateMachine:
 
     Args:
         token_ids: special tokens.
-        second_stream_ahead: words that the second text stream runs ahead; 0: no such
-            stream.
-        max_padding: steps of padding in a row that the model may choose.
+        second_stream_ahead: number of words that the second text stream is ahead; 0 for
+            no second stream.
+        max_padding: longest run of padding steps that the model may choose.
         initial_padding: steps of padding before the first word.
     """
 
@@ -108,7 +109,7 @@ class StateMachine:
     initial_padding: int = 2
 
     def new_state(self, entries: Iterable[Entry]) -> State:
-        """The state of a speech that has not begun."""
+        """The state of a speech that has not started."""
         return State(
             entries=deque(entries),
             remaining_padding=self.initial_padding,
@@ -123,8 +124,8 @@ class StateMachine:
         Args:
             step: its number.
             state: changed in place.
-            token: what the model predicted, also as a list of one (as 0.2.12's hooks
-                gave it).
+            token: the model's prediction, also as a list of one (as 0.2.12's hooks
+                passed it).
 
         Returns: the token to read next, and whether it starts a word.
         """
@@ -133,7 +134,7 @@ class StateMachine:
         if word and state.entries:
             starts = word = self._take(step, state)
         elif word:
-            # The first word wanted past the end is announced, where a stream is for it.
+            # The first word wanted past the end is announced, if a stream can.
             word = bool(self.second_stream_ahead) and state.end_step is None
             if state.end_step is None:
                 state.end_step = step
@@ -148,7 +149,7 @@ class StateMachine:
         return state.remaining_padding <= 0 or predicted == self.token_ids.new_word
 
     def _take(self, step: int, state: State) -> bool:
-        """Take the next entry; false for a break, which is nothing but padding."""
+        """Take the next entry; false for a break, which is only padding."""
         entry = state.entries.popleft()
         state.consumption_times.append(step)
         state.forced_padding = entry.padding
@@ -168,7 +169,7 @@ class StateMachine:
             if word:
                 return ids.new_word
             return state.queued.popleft() if state.queued else ids.pad
-        # The start of a word is told on the second stream, so that the first can bring
+        # The second stream announces the start of a word, so that the first can carry
         # the word's first token in the same step.
         first = state.queued.popleft() if state.queued else ids.pad
         if word or first == ids.new_word:

@@ -1,4 +1,4 @@
-"""Text that comes in pieces: its words and breaks, as soon as they are whole."""
+"""Text that arrives in pieces: its words and breaks, as soon as they are complete."""
 
 import re
 import unicodedata
@@ -21,11 +21,10 @@ _EXAMPLE = '<break time="0.5s"/>'
 
 
 class Markup:
-    """Reads text in pieces; what it gives does not depend on where they are cut.
+    """Reads text in pieces; the result does not depend on where they are cut.
 
-    Letters and their accents are composed (NFC), as the tokenizers know them.
-    ``<break time="500ms"/>`` is a pause and ``<speak>`` is passed over; other tags are
-    refused.
+    Letters and their accents are composed (NFC), as the tokenizers expect. ``<break
+    time="500ms"/>`` is a pause and ``<speak>`` is skipped; other tags are refused.
     """
 
     def __init__(self) -> None:
@@ -47,7 +46,7 @@ class Markup:
         return found + _words(rest[:cut])
 
     def flush(self) -> list[str | float]:
-        """What is pending, as if white space followed."""
+        """The pending text, as if white space followed."""
         text, self.pending = self.pending, ""
         if whole_characters(text)[1]:
             raise _half(text)
@@ -75,7 +74,7 @@ def composed(text: str) -> str:
 
 
 def whole_characters(text: str) -> tuple[str, str]:
-    """``text`` with halves of characters (surrogates, as in JSON) put together.
+    """``text`` with halves of characters (surrogates, as in JSON) joined.
 
     Returns: the text, and a first half at its end whose second half may still come.
 
@@ -104,7 +103,7 @@ def _words(text: str) -> list[str | float]:
 
 
 def _break_s(tag: re.Match[str]) -> float | None:
-    """Seconds of a break; None for a tag that says nothing."""
+    """Seconds of a break; None for a tag without effect."""
     closing, name, attributes = tag.groups()
     if name == "speak" or (closing and name == "break"):
         return None

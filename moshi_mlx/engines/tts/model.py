@@ -1,4 +1,4 @@
-"""What a speaking model is made of, and how it was trained: before it says anything."""
+"""The parts of a speaking model and its settings, before it says anything."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -33,31 +33,31 @@ from .voices import (
 )
 
 DEFAULT_DSM_TTS_VOICE_REPO = "kyutai/tts-voices"
-DEFAULT_VOICE = "expresso/ex03-ex01_happy_001_channel1_334s.wav"  # of Kyutai's scripts
+DEFAULT_VOICE = "expresso/ex03-ex01_happy_001_channel1_334s.wav"  # Kyutai's
 MAX_SPEAKERS = 5
-SURPLUS_PREFIX = 2  # last frames of a recording that are not continued
+SURPLUS_PREFIX = 2  # last frames of a recording to leave out
 
 
 class SpeechModel(BaseEngine):
-    """A speaking model: language model, codec, tokenizer, and how it was trained.
+    """A speaking model: language model, codec, tokenizer, and settings.
 
     Everything public may be set between speeches. ``cfg_coef`` other than 1 runs the
-    model twice, and is refused where the model has learnt guidance as a condition
-    (``valid_cfg_conditionings``); ``n_q`` is the number of codebooks to generate, fewer
-    are faster; ``padding_bonus`` above 0 speaks more slowly.
+    model twice, and is refused if the model has learnt guidance as a condition
+    (``valid_cfg_conditionings``). ``n_q`` is the number of codebooks to generate: fewer
+    are faster. ``padding_bonus`` above 0 slows the speech down.
 
     Args:
         temp: temperature of text and audio.
         final_padding: steps after the last word.
         max_gen_length: steps after which ``generate`` gives up.
         initial_padding: steps before the first word.
-        max_padding: steps of padding in a row that the model may choose.
+        max_padding: longest run of padding steps that the model may choose.
         voice_repo: where ``get_voice_path`` looks.
         raw_config: the checkpoint's config.json: ``tts_config``, ``model_id``.
-        top_p: probability mass to draw from, instead of the likeliest 250 codes and
-            25 text tokens.
+        top_p: probability mass to draw from, instead of the 250 likeliest codes and the
+            25 likeliest text tokens.
         name: shown by ``repr``.
-        owner: where it computes; on the caller's thread by default.
+        owner: the thread that computes; by default the caller's.
 
     Raises: ConfigError if the config is not that of a speaking model.
     """
@@ -127,12 +127,12 @@ class SpeechModel(BaseEngine):
 
     @property
     def multi_speaker(self) -> bool:
-        """Whether voices are embeddings, and turns change them."""
+        """Whether voices are embeddings, and turns switch between them."""
         provider = self.lm.condition_provider
         return provider is not None and SPEAKER in provider.conditioners
 
     def sampler(self, top_k: int) -> Sampler:
-        """Draws by ``top_p`` where it is set, else from the ``top_k`` likeliest."""
+        """Draws by ``top_p`` if it is set, else from the ``top_k`` likeliest."""
         if self.top_p is None:
             return Sampler(self.temp, top_k=top_k)
         return Sampler(self.temp, self.top_p)
@@ -158,7 +158,7 @@ class SpeechModel(BaseEngine):
         """Names of the voices that ``voice_repo`` has for this model.
 
         Args:
-            search: only names that contain this, or the five most like it.
+            search: only names that contain this, or the five closest to it.
         """
         names = voice_names(self.voice_repo, self.voice_suffix)
         found = [name for name in names if search.lower() in name.lower()]
@@ -203,8 +203,8 @@ class SpeechModel(BaseEngine):
     def get_prefix(self, audio_path: Path, most_s: float | None = None) -> mx.array:
         """A recording as a prefix, codes ``[1 + n_q, P]`` without text.
 
-        Its last two frames, which the encoder could not hear to their end, are left
-        out.
+        Its last two frames are left out, because the encoder could not hear them
+        completely.
 
         Args:
             most_s: seconds after which the rest is left out.

@@ -1,4 +1,4 @@
-"""One speech of a run: where it is, and what it continues."""
+"""One speech of a run: its position, and the recording that it continues."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -20,13 +20,13 @@ class SpeechRow:
     """One speech of a run.
 
     Attributes:
-        state: of the machine.
+        state: the machine's state.
         offset: steps taken.
         logged: (predicted, read) text of each step.
         text_prefix: text that is read before the machine's.
-        audio_prefix: codes ``[K, T]`` that are said as they are; -2 elsewhere.
-        resting: whether the row stands still.
-        given: tokens of all text so far.
+        audio_prefix: codes ``[K, T]`` that are said unchanged; -2 elsewhere.
+        resting: whether the row is paused.
+        given: number of tokens of all text so far.
     """
 
     state: State
@@ -40,8 +40,8 @@ class SpeechRow:
     def add(self, entries: Sequence[Entry]) -> None:
         """Take more to say.
 
-        Raises: ConfigError where too much waits: a step says one token at most, so what
-            was given and not stepped through is waiting.
+        Raises: ConfigError if too much waits. A step says one token at most, so
+            whatever was given and not stepped through is waiting.
         """
         self.given += sum(len(entry.tokens) for entry in entries)
         if self.given - self.offset > MOST_UNSAID:
@@ -53,7 +53,7 @@ class SpeechRow:
 
     @property
     def kept(self) -> dict[str, Any]:
-        """All that is remembered of the speech, for a ``Snapshot``."""
+        """The whole state of the speech, for a ``Snapshot``."""
         own = {"text_prefix": as_tree(self.text_prefix), "machine": as_tree(self.state)}
         return {**remembered(self, REMEMBERED), **own}
 

@@ -1,4 +1,4 @@
-"""One batch of speeches, step by step: the machine between model and text."""
+"""One batch of speeches, step by step: the machine decides what the model reads."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ class SpeechRun:
     Args:
         tts: the model and its settings.
         all_entries: words of each row; ``states[b].entries`` takes more later.
-        attributes: conditions of each row; an empty sequence is no condition at all.
+        attributes: conditions of each row; an empty sequence means no conditions.
         prefixes: per row, codes ``[1 + K, P]`` (text first) of speech that the row
             continues.
         cfg_is_no_prefix: under guidance, hide the prefix from the null half.
@@ -103,7 +103,7 @@ class SpeechRun:
 
     @property
     def state(self) -> dict[str, Any]:
-        """All that is remembered of the speeches; may be set to another run's of the
+        """The whole state of the speeches; may be set to that of another run with the
         same model, voices and guidance."""
         return {"gen": self.gen.state, "rows": [row.kept for row in self.rows]}
 
@@ -120,7 +120,7 @@ class SpeechRun:
 
     @property
     def offset(self) -> int:
-        """Steps of the row that has had most."""
+        """Steps of the row that has taken most."""
         return max(row.offset for row in self.rows)
 
     @property
@@ -133,7 +133,7 @@ class SpeechRun:
         return self.offset >= last + self.tts.delay_steps + self.tts.final_padding
 
     def ended(self, b: int) -> bool:
-        """Whether row ``b`` has said its all, or was given up."""
+        """Whether row ``b`` has said everything, or was given up."""
         row, tts = self.rows[b], self.tts
         if row.offset >= tts.max_gen_length:
             return True
@@ -143,7 +143,7 @@ class SpeechRun:
         )
 
     def sounds(self, b: int) -> bool:
-        """Whether the newest step brought a frame of row ``b``."""
+        """Whether the latest step made a frame of row ``b``."""
         row = self.rows[b]
         first = self.tts.delay_steps + self.gen.max_delay
         return not row.resting and row.offset > first
@@ -156,10 +156,10 @@ class SpeechRun:
         prefix: mx.array | None = None,
         seed: int | None = None,
     ) -> None:
-        """Say something else in row ``b``; the other rows go on as they would.
+        """Say something else in row ``b``; the other rows continue unchanged.
 
         Args:
-            attributes: of as many voice frames as those of the other rows.
+            attributes: with as many voice frames as those of the other rows.
             seed: see ``LmGen.reset``; the rest as for all rows.
         """
         self.rows[b] = SpeechRow(self.tts.machine.new_state(entries))
@@ -181,8 +181,8 @@ class SpeechRun:
     def step(self) -> mx.array | None:
         """Codes ``[B, K]`` of the next frame of sound; None before the first one.
 
-        Frame i of a row is what is said with its text step i; of rows that do not sound
-        (see ``sounds``) it means nothing.
+        Frame i of a row is the sound of its text step i; for rows without sound (see
+        ``sounds``) it has no meaning.
         """
         tts, moving = self.tts, [row for row in self.rows if not row.resting]
         silent = all(row.offset < tts.delay_steps for row in moving)
@@ -208,12 +208,12 @@ class SpeechRun:
     def read_prefix(self, rows: Sequence[int] | None = None) -> mx.array | None:
         """Take the first steps at once, as many as have their text in all prefixes.
 
-        Tokens, and what is logged, are those of stepping; hooks miss these steps.
+        Tokens and log are the same as with stepping; hooks miss these steps.
 
         Args:
-            rows: that take these steps, all by default; the others stand still.
+            rows: rows that take these steps, all by default; the others pause.
 
-        Returns: the frames of sound that they bring ``[rows, K, T]``, which are the
+        Returns: the frames of sound of these steps ``[rows, K, T]``, which are the
             prefixes' own; None if there are none.
         """
         tts, gen = self.tts, self.gen
@@ -246,8 +246,8 @@ class SpeechRun:
         return mx.array(frames) if frames.shape[2] else None
 
     def reads_at_once(self, rows: Sequence[int] | None = None) -> bool:
-        """Whether ``read_prefix`` may take the next steps of rows that begin: each has
-        a prefix, no hook of a program wants to see them, and they fit."""
+        """Whether ``read_prefix`` may take the next steps of rows that start: each has
+        a prefix, no hook of a program needs to see them, and they fit."""
         rows = range(len(self.rows)) if rows is None else rows
         lengths = [len(self.rows[b].text_prefix) for b in rows]
         most = self.tts.max_gen_length
@@ -286,7 +286,7 @@ class SpeechRun:
         return provider.fuse(attributes)
 
     def _take_prefix(self, b: int, prefix: mx.array) -> None:
-        """Queue a prefix's text; delay its codes as the model's own are."""
+        """Queue a prefix's text; delay its codes like the model's own."""
         lm, ids = self.tts.lm, self.tts.machine.token_ids
         if prefix.ndim != 2 or prefix.shape[0] != 1 + lm.n_q:
             raise ConfigError(
@@ -307,7 +307,7 @@ class SpeechRun:
         logits[..., pad] = logits[..., pad] + self.tts.padding_bonus
 
     def _on_text(self, text: mx.array) -> None:
-        """The machine: replaces what was predicted by what is to be read."""
+        """The machine: replaces the prediction by the text to be read."""
         out = _integers(text[:, 0])
         for b, row in enumerate(self.rows):
             if row.resting:
@@ -324,7 +324,8 @@ class SpeechRun:
             self._hooks[0](text)
 
     def _on_audio(self, audio: mx.array) -> None:
-        """Nothing is said before a codebook's first step; a prefix is said as it is."""
+        """Nothing is said before a codebook's first step; a prefix is said
+        unchanged."""
         ids = self.tts.machine.token_ids
         offsets = mx.array([row.offset for row in self.rows])[:, None, None]
         tokens = mx.where(offsets < self._first_steps, ids.zero, audio)
@@ -341,5 +342,5 @@ class SpeechRun:
 
 
 def _integers(tokens: mx.array) -> list[int]:
-    """``tokens [T]`` as Python's numbers."""
+    """``tokens [T]`` as Python ints."""
     return np.array(tokens).tolist()

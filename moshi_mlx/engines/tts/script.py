@@ -12,7 +12,7 @@ MARKUP = set("<>/=\"'0123456789.")  # characters of tags
 
 
 class SpeechTokenizer(Tokenizer, Protocol):
-    """What speech needs of a ``sentencepiece.SentencePieceProcessor``."""
+    """The parts of a ``sentencepiece.SentencePieceProcessor`` that speech uses."""
 
     def unk_id(self) -> int: ...
 
@@ -21,7 +21,7 @@ REMEMBERED = ("_speaker", "_turn")
 
 
 class ScriptReader:
-    """Reads turns of text that come in pieces; gives words when they are whole.
+    """Reads turns of text that arrive in pieces; returns words when they are complete.
 
     Each word is tokenised alone. A turn's first word is preceded by its speaker's token
     when the speaker changes, for models that know speakers.
@@ -33,7 +33,7 @@ class ScriptReader:
         multi_speaker: whether the model knows speakers.
         padding_between: least steps between the tokens of a word and the next word; 0
             leaves it to the model.
-        spell: changes a word before it is tokenised; "" leaves it out.
+        spell: changes a word before it is tokenised; "" drops it.
 
     Raises: ConfigError for tags that are not understood, see ``Markup``.
     """
@@ -59,7 +59,7 @@ class ScriptReader:
 
     @property
     def state(self) -> dict[str, Any]:
-        """Text that is no whole word yet, and whose turn it is."""
+        """The text that is not a complete word yet, and its turn."""
         return {**remembered(self, REMEMBERED), "pending": self._markup.pending}
 
     @state.setter
@@ -68,9 +68,9 @@ class ScriptReader:
         remember(self, {name: state[name] for name in REMEMBERED})
 
     def turn(self, index: int) -> list[Entry]:
-        """Begin turn ``index``; even ones are the main speaker's.
+        """Start turn ``index``; even ones are the main speaker's.
 
-        Returns: the last word of the turn before.
+        Returns: the last word of the previous turn.
         """
         entries = self.flush()
         self._turn = index % len(self._speakers)
@@ -81,7 +81,7 @@ class ScriptReader:
         return self._entries(self._markup.feed(text))
 
     def flush(self) -> list[Entry]:
-        """What is pending, as if white space followed."""
+        """The pending entries, as if white space followed."""
         return self._entries(self._markup.flush())
 
     def _entries(self, parts: Sequence[str | float]) -> list[Entry]:
@@ -120,7 +120,7 @@ def script_to_entries(
 
     Args:
         script: turns, the main speaker's first; an empty first turn lets the other
-            speaker begin. ``<break time="0.5s"/>`` is a pause.
+            speaker start. ``<break time="0.5s"/>`` is a pause.
         padding_between: see ``ScriptReader``; 1 articulates a little better.
     """
     reader = ScriptReader(
@@ -134,9 +134,10 @@ def script_to_entries(
 
 
 def without_unknown(tokenizer: SpeechTokenizer, text: str) -> tuple[str, list[str]]:
-    """``text`` without the characters that the tokenizer cannot write, and those.
+    """``text`` without the characters that the tokenizer cannot write, and those
+    characters.
 
-    They would become its token for the unknown, which the model cannot say. Accents are
+    They would become its unknown token, which the model cannot say. Accents are
     composed first, see ``composed``.
     """
     text = composed(text)

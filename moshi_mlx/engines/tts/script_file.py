@@ -23,8 +23,8 @@ class Script:
     Attributes:
         line: number of its line in the file, from 1.
         turns: what is said, the main speaker first.
-        voices: of the speakers, likewise.
-        id: names the files that it becomes.
+        voices: the speakers' voices, in the same order.
+        id: the name of its output files.
     """
 
     line: int
@@ -35,16 +35,16 @@ class Script:
 
 @dataclass(frozen=True)
 class Failure:
-    """A line that became nothing, and why."""
+    """A line without a result, and why."""
 
     line: int
     reason: str
 
 
 def read_scripts(data: bytes | str) -> Iterator[Script | Failure]:
-    """The scripts of a JSONL file, and what is wrong with its bad lines.
+    """The scripts of a JSONL file, and the errors of its bad lines.
 
-    Lines end at newlines only: JSON may hold the other characters that end lines.
+    Only newlines end a line: JSON may contain the other characters that end lines.
     """
     if isinstance(data, str):
         data = data.encode("utf-8", "surrogatepass")
@@ -104,7 +104,7 @@ def _json(line: bytes) -> Any:
 
 
 def _check_id(name: str) -> None:
-    """Refuse an id that names no file inside the folder."""
+    """Refuse an id that cannot name a file inside the folder."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.name:
         raise ConfigError(f"has the id {_shown(name)}, which cannot name a file here")

@@ -1,4 +1,4 @@
-"""Many scripts at once: a line of JSON each, spoken in batches, a file each."""
+"""Many scripts at once: a line of JSON each, spoken in batches, into a file each."""
 
 import json
 import logging
@@ -28,13 +28,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Speech:
-    """A script as the model takes it.
+    """A script, ready for the model.
 
     Attributes:
-        script: what was asked for.
+        script: the script as it was read.
         entries: its words.
         attributes: its conditions.
-        prefix: codes of a recording that is continued.
+        prefix: codes of a recording to continue.
     """
 
     script: Script
@@ -44,12 +44,12 @@ class Speech:
 
     @property
     def voice_frames(self) -> int:
-        """Of the conditions: rows of a batch have equally many."""
+        """Frames of the conditions: the rows of a batch have the same number."""
         return sum(c.tensor.shape[1] for c in self.attributes.tensor.values())
 
 
 class ScriptWriter:
-    """Says scripts in batches and writes what comes of them.
+    """Speaks scripts in batches and writes the results.
 
     Args:
         voices: files of the voices that scripts name, see ``found_voices``.
@@ -57,7 +57,7 @@ class ScriptWriter:
         padding_between: see ``ScriptReader``.
         folder: gets ``ID.wav`` and, unless ``only_wav``, ``ID.safetensors`` (codes) and
             ``ID.json`` (words, times, settings), as moshi_mlx 0.3.0 wrote them.
-        about: what else the JSON files say.
+        about: additional content of the JSON files.
     """
 
     def __init__(
@@ -85,10 +85,12 @@ class ScriptWriter:
     def say(
         self, scripts: Iterable[Script], batch_size: int = 1
     ) -> Iterator[Path | Failure | None]:
-        """Say scripts, ``batch_size`` at once; one that has ended makes room.
+        """Speak scripts, ``batch_size`` at once; the next one starts when one has
+        ended.
 
-        Each becomes what it would be alone. One that cannot be said leaves the others
-        alone. Yields None after each step, and each result as it is there.
+        Each result is the same as if its script were alone, and a script that fails
+        does not affect the others. Yields None after each step, and each result as soon
+        as it is ready.
         """
         failures: list[Failure] = []
         speeches = self._prepared(scripts, failures)
@@ -138,7 +140,7 @@ class ScriptWriter:
     def _together(
         self, speeches: Iterator[Speech], batch_size: int
     ) -> Iterator[Path | Failure | None]:
-        """Say speeches side by side, each in a row until it has ended."""
+        """Run speeches side by side, each in a row until it has ended."""
         rows = list(islice(speeches, batch_size))
         conditions = [s.attributes for s in rows if s.attributes.text or s.voice_frames]
         prefixes = [s.prefix for s in rows if s.prefix is not None]
@@ -179,7 +181,7 @@ class ScriptWriter:
                 _read_prefixes(run, [b], said)
 
     def _check_links(self, script: Script) -> None:
-        """Refuse to write through a link that lies in the folder."""
+        """Refuse to write through a link that is in the folder."""
         path = self._path(script)
         inside = [p for p in path.parents if self._folder in p.parents]
         files = [_beside(path, suffix) for suffix in (".wav", ".json", ".safetensors")]
@@ -205,14 +207,14 @@ class ScriptWriter:
     def _write(
         self, speech: Speech, row: SpeechRow, said: list[mx.array]
     ) -> Path | Failure:
-        """Files of a speech that came to codes ``said``, ``[K]`` each."""
+        """Write the files of a speech with codes ``said``, ``[K]`` each."""
         try:
             return self._files(speech, row, said)
         except AudioError as error:
             cause = error.__cause__
             if (
                 isinstance(cause, OSError) and cause.errno in DISK_FULL
-            ):  # no later script would fare better
+            ):  # every later script would fail too
                 raise
             return Failure(speech.script.line, str(error))
         except OSError as error:
@@ -261,7 +263,7 @@ class ScriptWriter:
 def _read_prefixes(
     run: SpeechRun, rows: Sequence[int], said: list[list[mx.array]]
 ) -> None:
-    """Take the recordings that rows continue at once, if that is possible."""
+    """Read the recordings that rows continue at once, if possible."""
     codes = run.read_prefix(rows) if run.reads_at_once(rows) else None
     if codes is not None:
         for b, mine in zip(rows, codes, strict=True):
@@ -273,7 +275,7 @@ def found_voices(
 ) -> dict[str, Path | Exception]:
     """The file of each voice that scripts name, or why it has none.
 
-    It may have to be downloaded: not on the thread that computes.
+    It may have to be downloaded: not to be called on the thread that computes.
     """
     found: dict[str, Path | Exception] = {}
     for name in dict.fromkeys(name for script in scripts for name in script.voices):
@@ -285,5 +287,5 @@ def found_voices(
 
 
 def _beside(wav: Path, suffix: str) -> Path:
-    """``ID.json`` of ``ID.wav``; an id may hold dots."""
+    """``ID.json`` for ``ID.wav``; an id may contain dots."""
     return wav.with_name(wav.name.removesuffix(".wav") + suffix)

@@ -40,9 +40,9 @@ class Audio:
         return len(self.pcm) / self.sample_rate
 
     def save(self, path: str | Path) -> None:
-        """Write the sound as .wav, .mp3, .opus, .flac or .aac, as the name ends.
+        """Write the sound as .wav, .mp3, .opus, .flac or .aac, by the name's ending.
 
-        Raises: AudioError for a name of another format, or where nothing can be
+        Raises: AudioError for a name with another ending, or if the file cannot be
             written.
         """
         write_sound(path, self.pcm, self.sample_rate)
@@ -52,8 +52,8 @@ class SpeechSession(Keeping):
     """One speech; the result does not depend on how its text is cut into pieces.
 
     The model reads ``second_stream_ahead`` words ahead, so a word is spoken once that
-    many more have arrived, or after ``finish``. If text is missing, the session waits
-    instead of making the model pause, and the sound continues where it stopped.
+    many more words have arrived, or after ``finish``. If text is missing, the session
+    waits instead of making the model pause, and the sound continues without a gap.
 
     Its methods may be called from any thread, one at a time.
 
@@ -100,7 +100,7 @@ class SpeechSession(Keeping):
         )
         self._wording = Wording(tts, padding_between)
         self.codec_state = tts.mimi.make_state()
-        self._frames = 0  # that the model has said, the recording's included
+        self._frames = 0  # that the model has said, including the recording's
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "finished" if self.finished else "open"
@@ -133,9 +133,9 @@ class SpeechSession(Keeping):
         """Add text; yields the frames ``[1920]`` that can be spoken now.
 
         A word ends at white space, and a piece may end within a word. Frames are
-        computed as you iterate; those that you leave come with the next call's.
-        Characters that the model has no tokens for are left out, with a warning that
-        names them.
+        computed as you iterate; those that you leave come with the next call.
+        Characters that the model has no tokens for are left out, and a warning names
+        them.
 
         Raises: ConfigError for an unknown tag, and for half a surrogate pair.
         """
@@ -148,22 +148,22 @@ class SpeechSession(Keeping):
         return self._speak()
 
     def finish(self) -> Iterator[Pcm]:
-        """End the text; yields the frames of the rest."""
+        """End the text; yields the remaining frames."""
         self._finish("finish")
         return self._speak()
 
     def afeed(self, text: str) -> AsyncIterator[Pcm]:
-        """As ``feed``, for ``async for``."""
+        """Like ``feed``, for ``async for``."""
         self._feed("afeed", text)
         return self._aspeak()
 
     def aturn(self, index: int) -> AsyncIterator[Pcm]:
-        """As ``turn``, for ``async for``."""
+        """Like ``turn``, for ``async for``."""
         self._turn("aturn", index)
         return self._aspeak()
 
     def afinish(self) -> AsyncIterator[Pcm]:
-        """As ``finish``, for ``async for``."""
+        """Like ``finish``, for ``async for``."""
         self._finish("afinish")
         return self._aspeak()
 
@@ -231,7 +231,7 @@ class SpeechSession(Keeping):
     def _next_frame(self) -> Pcm | None:
         """Step until there is sound; None if more text is needed, or at the end."""
         while not self.closed and self._may_step():
-            if self.run.in_prefix:  # the recording's own sound, which is not said again
+            if self.run.in_prefix:  # the recording's own sound is not repeated
                 codes = self.run.read_prefix()
                 if codes is not None:
                     mx.eval(self.tts.mimi.decode_step(codes, self.codec_state))

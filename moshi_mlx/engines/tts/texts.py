@@ -17,7 +17,7 @@ from ...errors import ConfigError
 from .model import SpeechModel
 from .session import Pcm, SpeechSession
 
-MOST_NAME = 255  # characters of a file's name: longer is text
+MOST_NAME = 255  # characters of a file's name: anything longer is text
 MOST_READ = 2**20  # bytes of a file at once
 
 
@@ -26,7 +26,7 @@ class TextSource:
 
     Args:
         text: the text, the name of a file or pipe, or "-" for standard input.
-        jsonl: whether it is a file of scripts (or holds some, where it is "-"),
+        jsonl: whether it is a file of scripts (or contains some, if it is "-"),
             whatever its name.
 
     Raises: ConfigError for no text, and for the name of a file that is not there.
@@ -48,15 +48,15 @@ class TextSource:
         self._text = text
 
     def read(self) -> str:
-        """All of it. Raises: ConfigError for a file that holds no text."""
+        """All of the text. Raises: ConfigError for a file that contains no text."""
         return "".join(self.pieces())
 
     def read_bytes(self) -> bytes:
-        """All of it, as it is stored."""
+        """All of the file, as it is stored."""
         return b"".join(self._blocks())
 
     def pieces(self) -> Iterator[str]:
-        """As it comes. Raises: ConfigError for what is not UTF-8."""
+        """The text as it arrives. Raises: ConfigError if it is not UTF-8."""
         if not self.live and self.path is None:
             yield self._text
             return
@@ -90,14 +90,14 @@ class TextSource:
 
 @dataclass(frozen=True)
 class SpokenText:
-    """What came of a text.
+    """A spoken text.
 
     Attributes:
-        path: of the sound file, if there is one.
+        path: the sound file, if there is one.
         words: with their times.
         audio_s: length of the speech.
-        wall_s: how long it took.
-        first_sound_s: how long the first frame took.
+        wall_s: time to make it.
+        first_sound_s: time to make the first frame.
     """
 
     path: Path | None
@@ -108,7 +108,7 @@ class SpokenText:
 
     @property
     def times_real_time(self) -> float:
-        """How many times faster it was made than it is heard."""
+        """How many times faster than real time it was made."""
         return self.audio_s / self.wall_s if self.wall_s else 0.0
 
 
@@ -128,7 +128,7 @@ def speak_text(
     first_s, samples = None, 0
     with ExitStack() as stack:
         stack.callback(session.close)
-        if words is not None:  # also of what was said before Ctrl-C
+        if words is not None:  # also after Ctrl-C
             stack.callback(
                 lambda: session.words and write_words(words, session.words, layout)
             )
@@ -150,7 +150,7 @@ def spoken(session: SpeechSession, source: TextSource, dialogue: bool) -> Iterat
     """Frames of sound, as early as the text allows; none before there is a word.
 
     Args:
-        dialogue: every line that is not empty is another speaker's turn.
+        dialogue: every non-empty line is another speaker's turn.
 
     Raises: ConfigError for a text without words.
     """

@@ -1,7 +1,7 @@
 """Voices: files of speaker embeddings, and recordings that a model continues.
 
-Kyutai's larger model takes embeddings that only Kyutai can make; the smaller one takes
-any recording as the beginning of its own speech.
+Kyutai's larger model takes embeddings that only Kyutai can make. The smaller one
+continues any recording.
 """
 
 import difflib
@@ -29,7 +29,7 @@ CLONING = (
 
 
 def voice_suffix(raw_config: Mapping[str, Any]) -> str:
-    """What a model's voice files end in, after the recording's name."""
+    """The ending of a model's voice files, after the recording's name."""
     model_id = raw_config.get("model_id")
     if not model_id:
         return ""
@@ -40,8 +40,8 @@ def find_voice(name: str, repo: str, suffix: str) -> Path:
     """The file of a voice: a local one, ``hf://...``, or one of the repository's.
 
     Args:
-        name: as in ``moshi-mlx voices``, with or without the model's ``suffix``; of a
-            model without embeddings (no suffix) any sound file.
+        name: as in ``moshi-mlx voices``, with or without the model's ``suffix``; for a
+            model without embeddings (no suffix), any sound file.
 
     Raises: CheckpointError for an unknown voice, naming the nearest ones, or one of
         another model.
@@ -87,7 +87,7 @@ def _file_name(name: str, suffix: str) -> str:
 def voice_names(repo: str, suffix: str) -> list[str]:
     """Names of a repository's (or a local folder's) voices for the model of ``suffix``.
 
-    Offline the voices that have been downloaded before are listed.
+    Offline, the voices that have been downloaded before are listed.
     """
     folder = Path(repo)
     files = _files_of(folder) if folder.is_dir() else _files_in_repo(repo)
@@ -95,7 +95,7 @@ def voice_names(repo: str, suffix: str) -> list[str]:
 
 
 def _names(files: Iterable[str], suffix: str) -> list[str]:
-    """Names of the voices among files."""
+    """The names of the voices among some files."""
     ends = (suffix,) if suffix else SOUND
     names = (f for f in files if f.endswith(ends))
     return sorted(n.removesuffix(suffix) if suffix else n for n in names)
@@ -111,7 +111,7 @@ def _files_in_repo(repo: str) -> list[str]:
 
     if not constants.HF_HUB_OFFLINE:
         try:
-            # one request: list_repo_files would try for 20 s where there is no network
+            # one request: list_repo_files would try for 20 s without a network
             about = hub.HfApi().model_info(repo, timeout=TIMEOUT_S)
             return [file.rfilename for file in about.siblings or []]
         except Exception:  # offline, or no such repository: what is here counts
@@ -136,7 +136,7 @@ def _files_in_cache(repo: str) -> list[str]:
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
-    """The voices whose names are most like ``name``, by path or by file name."""
+    """The voices whose names are closest to ``name``, by path or by file name."""
     by_file = {n.rsplit("/")[-1]: n for n in names}
     by_file.update({n: n for n in by_file.values()})
     like = difflib.get_close_matches(name, by_file, n=2 * count, cutoff=0.4)
@@ -158,7 +158,7 @@ def speaker_condition(
     """Voices (files, or embeddings ``[1, D, T]``) side by side, in the places of up to
     ``max_speakers`` speakers.
 
-    Raises: ConfigError for too many voices; CheckpointError for a file that holds no
+    Raises: ConfigError for too many voices; CheckpointError for a file that contains no
         embedding, or one of another model.
     """
     if len(paths) > max_speakers:

@@ -1,8 +1,8 @@
-"""The text of one speech that comes bit by bit: what may be said now, and when it was.
+"""The text of one speech as it arrives: which words may be said now, and their times.
 
-A word is said when as many more have come as the model reads ahead, or at the end of
-the text. When text is missing the speech waits instead of pausing: the sound goes on
-where it stopped.
+A word is said once as many more have arrived as the model reads ahead, or at the end of
+the text. When text is missing the speech waits instead of pausing: the sound continues
+without a gap.
 """
 
 import logging
@@ -34,7 +34,7 @@ class Wording:
     def __init__(self, tts: SpeechModel, padding_between: int = 1):
         self.finished = False
         self._tts = tts
-        self._unknown: set[str] = set()  # characters that were named
+        self._unknown: set[str] = set()  # characters that a warning has named
         self._reader = ScriptReader(
             tts.tokenizer,
             tts.machine.token_ids,
@@ -46,7 +46,7 @@ class Wording:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What is remembered; may be set to another's."""
+        """The state; may be set to another's."""
         return {**remembered(self, REMEMBERED), "reader": self._reader.state}
 
     @state.setter
@@ -62,11 +62,11 @@ class Wording:
         return self._reader.feed(text)
 
     def turn(self, index: int) -> list[Entry]:
-        """Begin turn ``index``; odd ones are the other speaker's."""
+        """Start turn ``index``; odd ones are the other speaker's."""
         return self._reader.turn(index)
 
     def finish(self) -> list[Entry]:
-        """No more text will come; returns the last word."""
+        """End the text; returns the last word."""
         self.finished = True
         return self._reader.flush()
 
