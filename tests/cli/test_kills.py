@@ -34,6 +34,6 @@ def test_checkpoints_and_texts_survive_a_kill():
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_survives_every_signal_at_any_moment(command: str):
-    told = killed(command, "--times", "7")
-    assert [row["runs"] for row in told] == [7, 7, 7]  # 21 signals a command
+    told = killed(command, "--times", "3")  # `python -m tests.kills` takes 20 of each
+    assert [row["runs"] for row in told] == [3, 3, 3]
     assert sum(row["caught"] for row in told) > 0, told
