@@ -1,7 +1,7 @@
 """From sound alone to recordings with words: checked, written down, listed.
 
-A model that transcribes hears the channel of the side that is to be learnt. What it
-writes is moshi-finetune's: a JSON file beside each recording, and ``train.jsonl``.
+A model transcribes the channel of the side that is to be learnt. The output has
+moshi-finetune's form: a JSON file beside each recording, and ``train.jsonl``.
 """
 
 import json
@@ -22,9 +22,9 @@ from .words import MAIN
 
 LOUD_DB = -45.0  # of a frame in which somebody speaks
 QUIET_DB = -40.0  # loudest frame of a channel that is too quiet to learn from
-CLIPPED = 0.01  # share of a channel's samples at the limit that is too many
-SAME = 0.98  # correlation of two channels that hold one sound
-OVERLAP = 0.3  # share of the speech in which both sides speak, that is worth a word
+CLIPPED = 0.01  # largest accepted share of a channel's samples at the limit
+SAME = 0.98  # correlation above which two channels are the same sound
+OVERLAP = 0.3  # share of overlapping speech that is worth a remark
 
 
 @dataclass
@@ -32,9 +32,9 @@ class CheckedRecording:
     """What was found in a recording.
 
     Attributes:
-        words: that the model's side says.
-        remarks: what is odd, but no reason to leave it out.
-        dropped: why it is left out; empty if it is not.
+        words: number of words that the model's side says.
+        remarks: anything odd that is no reason to drop it.
+        dropped: why it was dropped; empty if it was not.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class CheckedRecording:
 
 
 class Ear(Protocol):
-    """What is asked of a model that transcribes."""
+    """The parts of a transcribing model that are used."""
 
     def __call__(self, pcm: np.ndarray, /) -> Sequence[Word]: ...
 
@@ -62,13 +62,14 @@ def annotate(
     """Write the words of recordings beside them.
 
     Args:
-        hear: words of mono sound ``[S]`` at 24 kHz.
-        channels: that a recording needs; 1 for a model that only listens.
-        channel: whose words are written.
-        overwrite: replace transcripts that are there.
-        tell: is given each recording when it is done.
+        hear: returns the words of mono sound ``[S]`` at 24 kHz.
+        channels: number of channels that a recording needs; 1 for a model that only
+            listens.
+        channel: the channel to transcribe.
+        overwrite: replace existing transcripts.
+        tell: called with each recording when it is done.
 
-    Raises: AudioError where a transcript cannot be written.
+    Raises: AudioError if a transcript cannot be written.
     """
     found = []
     for path in files:
@@ -154,7 +155,7 @@ def _correlation(sound: np.ndarray) -> float:
 
 
 def remarks(sound: np.ndarray) -> list[str]:
-    """What is odd about a recording ``[C, S]``: levels, clipping, overlaps."""
+    """Anything odd about a recording ``[C, S]``: levels, clipping, overlaps."""
     found = []
     loud = levels(sound) > LOUD_DB
     for number, side in enumerate(sound[:2]):
@@ -187,13 +188,13 @@ def write_lists(
 ) -> list[Path]:
     """Write ``train.jsonl`` and, with a share to evaluate on, ``valid.jsonl``.
 
-    Every n-th recording is evaluated on, at least one.
+    Every n-th recording is used for evaluation, at least one.
 
     Args:
         channel: named in each line; None names none.
 
-    Raises: ConfigError where nothing is left to learn from; AudioError where a list
-        cannot be written.
+    Raises: ConfigError if nothing is left to learn from; AudioError if a list cannot be
+        written.
     """
     good = [done for done in found if not done.dropped]
     if not good:

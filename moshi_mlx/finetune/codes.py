@@ -48,14 +48,14 @@ class CodeLayout:
 class CodeStore:
     """Codes of each window of a recording, from the files or newly encoded.
 
-    Every window is encoded as a stream of its own. Codes are kept under a name that
-    depends on the recording, the codec and the window, so that none is mistaken.
+    Every window is encoded as a stream of its own. Codes are stored under a name that
+    depends on the recording, the codec and the window, so they cannot be confused.
 
     Args:
-        folder: where they are kept; None keeps nothing.
+        folder: where they are stored; None stores nothing.
         load_codec: called once, for the codec.
         window: in seconds.
-        silence: seconds that the model hears before a recording, and after it.
+        silence: seconds of silence that the model hears before and after a recording.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class CodeStore:
         self.silence = silence
         self.layout = layout
         self.window = window
-        self.encoded = 0  # windows, newly
+        self.encoded = 0  # windows that were encoded now
         self._load = load_codec
         self._codec: Mimi | None = None
         self._print = ""
@@ -123,8 +123,8 @@ class CodeStore:
         return windows
 
     def _in_silence(self, sides: np.ndarray) -> np.ndarray:
-        """Sound as the model hears it when it runs; what follows it ends no later than
-        its last window."""
+        """Sound as the model hears it when it runs; the silence after it ends at its
+        last window."""
         size = round(self.window * SAMPLE_RATE)
         before, after = (round(s * SAMPLE_RATE) for s in self.silence)
         room = -(before + sides.shape[1]) % size
@@ -178,8 +178,8 @@ class CodeStore:
 
 def save_tensors(path: Path, arrays: dict[str, mx.array]) -> None:
     """Write a safetensors file, whatever its name. Raises: OSError."""
-    with path.open("wb") as file:  # MLX adds an ending to a name that lacks it
+    with path.open("wb") as file:  # MLX adds an ending to names without it
         try:
             mx.save_safetensors(file, arrays)  # type: ignore[arg-type]
-        except RuntimeError as error:  # MLX's word for a failed write
+        except RuntimeError as error:  # MLX raises it for a failed write
             raise OSError(str(error).splitlines()[0].rstrip(".")) from error

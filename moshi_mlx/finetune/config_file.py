@@ -10,12 +10,12 @@ from ..errors import ConfigError
 
 _log = logging.getLogger(__name__)
 
-# mlx_lm.lora's keys that mean nothing here.
+# mlx_lm.lora's keys that have no meaning here.
 IGNORED = {
     *("train", "test", "test_batches", "max_seq_length", "report_to", "project_name"),
     *("clear_cache_threshold", "mask_prompt"),
 }
-# moshi-finetune's keys, as paths, and what they are called here.
+# moshi-finetune's keys, as paths, and their names here.
 KYUTAI: dict[str, str] = {
     "data.train_data": "data",
     "data.eval_data": "eval_data",
@@ -54,7 +54,7 @@ _KYUTAIS_OWN = {"moshi_paths", "optim", "run_dir", "duration_sec", "max_steps"}
 
 
 def read_config(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Settings of a YAML file, and files of the checkpoint that it names.
+    """Settings from a YAML file, and files of the checkpoint that it names.
 
     Raises: ConfigError for a file that cannot be read, or a key that is not known.
     """
@@ -79,8 +79,7 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _numbers(data: Any) -> Any:
-    """The same with 1e-5 as a number, which YAML 1.1 reads as a word and mlx-lm does
-    not."""
+    """The same, with 1e-5 as a number: YAML 1.1 reads it as a word, mlx-lm does not."""
     if isinstance(data, dict):
         return {key: _numbers(value) for key, value in data.items()}
     if isinstance(data, list):
@@ -89,7 +88,7 @@ def _numbers(data: Any) -> Any:
 
 
 def _ours(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a flat file, with mlx-lm's blocks opened."""
+    """Settings of a flat file, with mlx-lm's blocks flattened."""
     found: dict[str, Any] = {}
     blocks: dict[str, Callable[[Any], dict[str, Any]]] = {
         "lora_parameters": dict,

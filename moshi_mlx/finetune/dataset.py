@@ -1,4 +1,4 @@
-"""Batches of streams: the windows of all recordings, in an order without end."""
+"""Batches of streams: the windows of all recordings, in an endless order."""
 
 from collections.abc import Iterator, Sequence
 
@@ -18,7 +18,7 @@ def batch_of(
     """Windows, by source and number, as one batch; None is an empty row.
 
     Args:
-        plain: give the codes alone.
+        plain: return only the codes.
     """
     frames = max(w.longest for w in windows)
     rows, starts, numbers, prompts = [], [], [], []
@@ -44,9 +44,9 @@ class Batches:
 
     Args:
         windows: of each source.
-        plain: give the codes alone, not what windows begin with or are told.
-        batch_size: of all processes together.
-        rank, ranks: this process, and how many share each batch.
+        plain: return only the codes, without prompts and conditions.
+        batch_size: total of all processes.
+        rank, ranks: this process, and the number of processes that share each batch.
 
     Raises: ConfigError for a batch that the processes cannot share.
     """
@@ -88,7 +88,8 @@ def in_order(
 ) -> Iterator[Batch]:
     """All windows once, in their order: this process's rows of each batch.
 
-    Rows that the last batch lacks are empty, so that every process has as many batches.
+    The last batch is filled with empty rows, so that every process has the same number
+    of batches.
     """
     places = [(s, n) for s, found in enumerate(windows) for n in range(len(found))]
     own = batch_size // ranks

@@ -1,7 +1,8 @@
-"""What a training takes, computed before it begins: memory from shapes, time from work.
+"""The needs of a training, computed before it starts: memory from shapes, time from
+work.
 
-Nothing here was measured, except how fast this machine multiplies matrices, for a
-moment, where a time is asked for.
+Nothing here was measured, except how fast this machine multiplies matrices, briefly, if
+a time is asked for.
 """
 
 import time
@@ -19,7 +20,7 @@ from .settings import TrainSettings
 from .trainable import linear_layers
 from .words import frames_of
 
-STATE_BYTES = 16  # of a trained number: itself, its gradient, Adam's two means
+STATE_BYTES = 16  # per trained number: itself, its gradient, Adam's two means
 LOGIT_COPIES = 3  # float32 logits, their softmax, their gradient
 
 
@@ -29,10 +30,10 @@ class Estimate:
 
     Attributes:
         weights: bytes of the model.
-        state: bytes of what is trained, its gradients and the optimiser.
+        state: bytes of the trained numbers, their gradients and the optimiser.
         activations: bytes of one micro-batch.
         flops: operations of one optimiser step.
-        trained: numbers that are trained.
+        trained: count of trained numbers.
     """
 
     weights: int
@@ -46,7 +47,7 @@ class Estimate:
         return self.weights + self.state + self.activations
 
     def check(self, settings: TrainSettings) -> None:
-        """Raise a ConfigError, with advice, where the memory cannot be enough."""
+        """Raise a ConfigError, with advice, if the memory cannot be enough."""
         there = machine_memory()
         if self.total <= USABLE * there:
             return
@@ -73,10 +74,11 @@ class Estimate:
 def estimate(
     lm: Lm, trained: int, settings: TrainSettings, frames: int | None = None
 ) -> Estimate:
-    """What a training of ``trained`` numbers of a model takes.
+    """The needs of training ``trained`` numbers of a model.
 
     Args:
-        frames: of the longest window with its prompt; by default without one.
+        frames: length of the longest window, including its prompt; by default without
+            one.
     """
     frames = frames_of(settings.window) if frames is None else frames
     rows = settings.batch_size * frames
@@ -115,7 +117,7 @@ def _activations(lm: Lm, batch: int, frames: int, settings: TrainSettings) -> in
 def _of_stack(
     cfg: TransformerConfig, batch: int, length: int, seen: int, again: bool
 ) -> int:
-    """Numbers that a stack keeps for its gradients."""
+    """Count of numbers that a stack stores for its gradients."""
     dim, inner = cfg.d_model, cfg.gated_width if _gated(cfg) else cfg.dim_feedforward
     scores = cfg.num_heads * min(seen, cfg.context)
     layer = batch * length * (10 * dim + 4 * inner + 2 * scores)
@@ -128,7 +130,7 @@ def _gated(cfg: TransformerConfig) -> bool:
 
 
 def seconds(flops: float, dtype: mx.Dtype) -> float:
-    """How long so many operations take here, at the rate of one product, just timed."""
+    """The time of this many operations here, at the speed of one product, timed now."""
     size = 1024 if mx.default_device().type == mx.DeviceType.cpu else 4096
     a = mx.ones((size, size), dtype)
     mx.eval(a @ a)

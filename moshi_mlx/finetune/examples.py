@@ -1,4 +1,4 @@
-"""Micro-batches whose rows have a beginning that is not learnt, or conditions."""
+"""Micro-batches whose rows have conditions, or a start that is not learnt."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -18,11 +18,11 @@ Told = Mapping[str, str | None]  # text conditions by name
 
 
 class Examples(NamedTuple):
-    """A micro-batch with what its codes do not say.
+    """A micro-batch with everything that its codes do not say.
 
     Attributes:
         codes: ``[B, 1 + n_q, T]``, text first, not delayed.
-        start: int32 ``[B]``, the first frame of each row that is learnt.
+        start: int32 ``[B]``, the first learnt frame of each row.
         told: int32 ``[B]``, the number of each row's conditions.
         embedded: ``[B, N, D]``, which rows read instead of their first tokens, in as
             many steps as ``embedded_steps [B]`` says; None where no row does.
@@ -52,15 +52,15 @@ def embedded_of(
     return mx.stack(rows), mx.array(steps, mx.int32)
 
 
-Batch: TypeAlias = Any  # an array of codes, where all is learnt, or ``Examples``
+Batch: TypeAlias = Any  # an array of codes, if all is learnt, or ``Examples``
 
 
 class Conditions:
-    """The text conditions that recordings name, each set of them once.
+    """The text conditions that recordings name, each different set once.
 
     Args:
-        provider: of the model; None for one that takes no conditions.
-        default: what a recording is told that names nothing.
+        provider: the model's; None for one without conditions.
+        default: the conditions of a recording that names none.
     """
 
     def __init__(self, provider: ConditionProvider | None, default: Told):
@@ -72,7 +72,7 @@ class Conditions:
         """The number of a recording's conditions.
 
         Args:
-            where: what names them, for messages.
+            where: the source, for messages.
 
         Raises: ConfigError for a condition that the model does not have.
         """
@@ -90,7 +90,7 @@ class Conditions:
 
     @property
     def attributes(self) -> list[ConditionAttributes]:
-        """All sets by their numbers; empty where none names anything."""
+        """All sets, by number; empty if no recording names any."""
         if not any(self.known):
             return []
         return [ConditionAttributes(dict(told)) for told in self.known]
@@ -101,10 +101,10 @@ def condition_of_rows(
     attributes: Sequence[ConditionAttributes],
     told: mx.array | None,
 ) -> ConditionTensor | None:
-    """The summed condition ``[B, D]`` of rows; None where they have none.
+    """The summed condition ``[B, D]`` of rows; None if they have none.
 
     Args:
-        told: which of the attributes each row has.
+        told: the number of each row's attributes.
     """
     if provider is None or not attributes or told is None:
         return None
@@ -115,7 +115,7 @@ def condition_of_rows(
 def default_conditions(
     provider: ConditionProvider | None, description: str | None
 ) -> Told:
-    """What a model is told when it runs and nobody says anything else."""
+    """A model's default conditions when it runs."""
     has = provider is not None and isinstance(
         provider.conditioners.get("description"), LutConditioner
     )

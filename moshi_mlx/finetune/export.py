@@ -1,4 +1,4 @@
-"""Write what was learnt so that other programs read it."""
+"""Write the results of a training for other programs."""
 
 import json
 from collections.abc import Mapping
@@ -22,11 +22,11 @@ def export_adapters(
     settings: TrainSettings,
     lm: Lm | None = None,
 ) -> None:
-    """Kyutai's ``lora.safetensors``, in bfloat16 as theirs, and ``config.json``.
+    """Kyutai's ``lora.safetensors``, in bfloat16 like theirs, and ``config.json``.
 
     Args:
-        lm: its layers that were not adapted get adapters of zeros: moshi's PyTorch
-            server wants one for every linear layer.
+        lm: layers without adapters get adapters of zeros, because moshi's PyTorch
+            server needs one for every linear layer.
     """
     whole = {} if lm is None else zero_adapters(lm, settings.rank)
     whole |= trainable.arrays

@@ -1,4 +1,4 @@
-"""The loop: steps, evaluations, checkpoints, and an end that loses nothing."""
+"""The loop: steps, evaluations, checkpoints, and a stop that loses nothing."""
 
 import math
 import time
@@ -19,25 +19,25 @@ from .step import StepResult, TrainingStep, number
 from .stopping import StopRequest
 from .trainable import Arrays
 
-Line = dict[str, Any]  # of metrics.jsonl
+Line = dict[str, Any]  # a line of metrics.jsonl
 
 
 class Numbered(Protocol):
-    """Micro-batches by their number."""
+    """Micro-batches by number."""
 
     def __getitem__(self, number: int, /) -> Batch: ...
 
 
 @dataclass
 class Training:
-    """A training, which goes on where its folder says that it ended.
+    """A training, which continues from the last checkpoint in its folder.
 
     Args:
         batches: this process's rows of each micro-batch.
-        valid: this process's rows of the batches to evaluate; none if nothing is.
-        folder: of the first process, None in the others.
-        export: writes what was learnt into a folder, as other programs read it.
-        tell: is given each line of metrics.jsonl.
+        valid: this process's rows of the batches for evaluation; may be empty.
+        folder: for the first process, None for the others.
+        export: writes what was learnt into a folder, for other programs.
+        tell: called with each line of metrics.jsonl.
     """
 
     settings: TrainSettings
@@ -52,8 +52,8 @@ class Training:
     def run(self) -> Progress:
         """Train to the end, or until a signal asks to stop.
 
-        Raises: ConfigError where the loss is no number any more; CheckpointError where
-            something cannot be written; KeyboardInterrupt after Ctrl-C.
+        Raises: ConfigError if the loss becomes NaN; CheckpointError if something cannot
+            be written; KeyboardInterrupt after Ctrl-C.
         """
         settings = self.settings
         progress = self._restored()
@@ -100,7 +100,7 @@ class Training:
         )
 
     def _evaluate(self, progress: Progress) -> None:
-        """Note the loss on what is not trained on; the best so far is published."""
+        """Measure the loss on unseen data; the best model so far is published."""
         most = self.settings.val_batches
         batches = islice(self.valid(), most if most >= 0 else None)
         found = [[number(x) for x in self.step.losses(codes)] for codes in batches]
@@ -127,7 +127,7 @@ class Training:
         if self.folder is None:
             return
         self.folder.save(progress, self._arrays(), self.export)
-        if progress.best is None:  # nothing is evaluated: the newest is the best
+        if progress.best is None:  # without evaluation, the newest counts as the best
             self.folder.publish(self.export)
 
     def _note(self, line: Line) -> None:
@@ -136,7 +136,7 @@ class Training:
         self.tell(line)
 
     def _restored(self) -> Progress:
-        """Where the training stands; every process takes the first one's arrays."""
+        """The state of the training; every process takes the first one's arrays."""
         found = self.folder.restore() if self.folder is not None else None
         progress = Progress() if found is None else found[0]
         if not self.ranks.any(progress.step > 0):
@@ -148,7 +148,7 @@ class Training:
         return progress
 
     def _arrays(self) -> Arrays:
-        """What training has changed, and the optimiser's means."""
+        """The trained arrays, and the optimiser's means."""
         state = self.step.optimizer.state
         arrays = {}
         for name, array in self.step.trainable.arrays.items():

@@ -1,9 +1,9 @@
-"""What training minimises: weighted cross-entropies of text and of the model's sound.
+"""The loss of training: weighted cross-entropies of text and of the model's sound.
 
-Both are means over the whole batch, and text weighs as much as sound. Where several
-processes share a batch, each of them holds a part of the sums and divides by the total
-weight of all, so that adding up gives the loss of the joined batch.
-DataSource: kyutai-labs/moshi-finetune, finetune/loss.py and train.py.
+Both are means over the whole batch, and text weighs as much as sound. If several
+processes share a batch, each holds a part of the sums and divides by the total weight
+of all, so that the sum is the loss of the whole batch.
+Source: kyutai-labs/moshi-finetune, finetune/loss.py and train.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ import mlx.nn as nn
 
 from ..models.lm import Lm
 
-LONGEST = 4096  # steps of a window (327 s) that run at once, whatever memory it takes
+LONGEST = 4096  # most steps of a window (327 s), which run at once
 Add = Callable[[mx.array], mx.array]  # the sum over all processes
 
 
@@ -29,8 +29,8 @@ class LossWeights:
     """How much each token counts.
 
     Attributes:
-        first_codebook: of the codebook of meaning, against 1 for the acoustic ones.
-        text_padding: of text tokens that say nothing, against 1 for words.
+        first_codebook: weight of the semantic codebook; the acoustic ones have 1.
+        text_padding: weight of text padding; words have 1.
         own_streams: audio streams of the model's side. Later ones that it predicts too
             (PersonaPlex: the user's) do not count. None: all count.
     """
@@ -55,7 +55,7 @@ class LossWeights:
 
 
 class Losses(NamedTuple):
-    """This process's share of a batch's loss, and the tokens that count in it."""
+    """This process's share of a batch's loss, and the number of tokens that count."""
 
     total: mx.array
     text: mx.array
@@ -77,7 +77,7 @@ def losses(
 
     Args:
         codes: ``[B, 1 + n_q, T]``, text first, not delayed; -1 does not count.
-        conditions: as ``Lm.teacher_forced`` takes them.
+        conditions: as in ``Lm.teacher_forced``.
         add: sums over the processes that share the batch.
         start: int32 ``[B]``, the first frame of each row that counts; None: all count.
         embedded, embedded_steps: as ``Lm.hidden`` takes them.
@@ -102,7 +102,7 @@ def losses(
 def _mean(
     logits: mx.array, targets: mx.array, mask: mx.array, weights: mx.array, add: Add
 ) -> tuple[mx.array, mx.array]:
-    """The weighted mean of the cross-entropies where ``mask`` is, and their number."""
+    """The weighted mean of the cross-entropies in the ``mask``, and their number."""
     weights = weights * mask
     each = nn.losses.cross_entropy(
         logits.astype(mx.float32), mx.where(mask, targets, 0)

@@ -1,4 +1,4 @@
-"""AdamW as PyTorch computes it, and the schedules of its learning rate and momentum."""
+"""AdamW as PyTorch computes it, and schedules of its learning rate and momentum."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -15,8 +15,8 @@ from .trainable import Arrays
 class CycledAdamW(optim.AdamW):
     """MLX's AdamW with bias correction and a momentum that may change in every step.
 
-    MLX keeps both betas as numbers, which a compiled step would take for constants;
-    here they are arrays of the optimizer's state.
+    MLX stores both betas as numbers, which a compiled step would treat as constants;
+    here they are arrays in the optimizer's state.
     """
 
     def __init__(self, betas: tuple[float, float], eps: float, weight_decay: float):
@@ -39,10 +39,10 @@ class CycledAdamW(optim.AdamW):
 def update(
     optimizer: CycledAdamW, arrays: Arrays, gradients: Arrays, max_norm: float
 ) -> tuple[Arrays, mx.array]:
-    """One step: the new arrays, and the gradients' norm before they were clipped.
+    """One step: the new arrays, and the gradients' norm before clipping.
 
     Args:
-        max_norm: longer gradients are scaled to this norm, over all arrays together.
+        max_norm: longer gradients are scaled to this norm, taken over all arrays.
     """
     clipped, norm = optim.clip_grad_norm(gradients, max_norm)
     return optimizer.apply_gradients(clipped, arrays), norm
@@ -63,13 +63,13 @@ Schedule = Callable[[int], Rates]  # steps are counted from 0
 class OneCycle:
     """Up from ``peak / 25`` and down to nearly 0, on cosines; momentum the other way.
 
-    DataSource: arXiv:1708.07120; PyTorch's ``OneCycleLR`` with its defaults, momentum
-    cycling among them, which overrides AdamW's own beta1.
+    Source: arXiv:1708.07120; PyTorch's ``OneCycleLR`` with its defaults, including
+        momentum cycling, which overrides AdamW's own beta1.
 
     Args:
         peak: the highest learning rate.
         steps: of the whole training.
-        up: share of the steps that the way up takes.
+        up: share of the steps during which the rate rises.
     """
 
     peak: float
@@ -91,21 +91,21 @@ def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
 
 
-# mlx-lm's names of the schedules that MLX has, with the arguments it gives them.
+# mlx-lm's names of MLX's schedules, with the arguments that it gives them.
 MLX_SCHEDULES = ("cosine_decay", "exponential_decay", "linear_schedule", "step_decay")
 
 
 def schedule(
     stated: str | Mapping[str, Any], rate: float, steps: int, beta1: float, up: float
 ) -> Schedule:
-    """The schedule that a configuration names.
+    """The schedule that the settings name.
 
     Args:
         stated: "one_cycle", "constant", or mlx-lm's ``lr_schedule``: ``{name: ...,
             arguments: [...], warmup: steps, warmup_init: rate}``.
-        rate: the learning rate of the configuration.
+        rate: the learning rate of the settings.
         steps: of the whole training.
-        beta1: momentum where the schedule has none of its own.
+        beta1: momentum, unless the schedule has its own.
         up: share of the steps in which "one_cycle" rises.
 
     Raises: ConfigError for one that is not known.

@@ -1,7 +1,7 @@
-"""In which order windows are seen: a function of the seed and the place alone.
+"""The order of windows: a function of the seed and the place alone.
 
-So a training that goes on after an interruption, or in several processes, needs no
-memory of what it has drawn.
+So a training that continues after an interruption, or runs in several processes, need
+not remember what it has drawn.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ import numpy as np
 class Order:
     """An endless order of the windows of several sources.
 
-    Each source is seen without repetition, and then again in another order. Which
-    source comes next is drawn by the weights.
+    Each source is used up without repetition, and then again in another order. The
+    weights decide which source comes next.
 
     Args:
         sizes: windows of each source.
-        weights: how often each is drawn; normalised.
-        seed: another one gives another order.
+        weights: how often each source is drawn; they are normalised.
+        seed: another seed gives another order.
         shuffled: false keeps the order of the windows.
     """
 
@@ -36,11 +36,11 @@ class Order:
         total = sum(weights)
         self._shares = [weight / total for weight in weights]
         self._rng = np.random.default_rng([seed, 0])
-        self._drawn = np.zeros(0, np.int64)  # sources, from the first place on
+        self._drawn = np.zeros(0, np.int64)  # sources, from the first place
         self._permutation = lru_cache(maxsize=8)(self._new_permutation)
 
     def __getitem__(self, place: int) -> tuple[int, int]:
-        """DataSource and window of a place, counted from 0."""
+        """Source and window of a place, counted from 0."""
         if len(self.sizes) == 1:
             return 0, self._window(0, place)
         while place >= len(self._drawn):

@@ -1,4 +1,4 @@
-"""From settings to a training: the model, what is trained of it, the data."""
+"""From settings to a training: the model, its trained parts, the data."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -40,7 +40,7 @@ SPARE_MEMORY = 0.25  # of the machine's, that unpacked weights may take
 
 
 def check_trainable(info: CheckpointInfo) -> None:
-    """Raise a ConfigError for a model that is not trained here."""
+    """Raise a ConfigError for a model that cannot be trained here."""
     kind = info.kind
     if kind.engine not in ("duplex", "stt"):
         raise ConfigError(
@@ -68,7 +68,7 @@ class PreparedTraining:
     def training(
         self, resume: bool = False, tell: Callable[[Line], None] = lambda _: None
     ) -> Training:
-        """The training, in its folder. Raises: as ``RunFolder``."""
+        """The training in its folder. Raises: as ``RunFolder``."""
         settings, ranks = self.settings, self.ranks
         folder = None
         if ranks.first:
@@ -103,17 +103,17 @@ class PreparedTraining:
         return max(w.longest for w in self.data.trained)
 
     def condition(self, windows: Windows, number: int) -> ConditionTensor | None:
-        """What a window is told, ``[1, D]``."""
+        """The condition of a window, ``[1, D]``."""
         told = mx.array([windows.told(number)])
         return condition_of_rows(self.lm.condition_provider, self.attributes, told)
 
     @property
     def plain(self) -> bool:
-        """Whether windows are codes and nothing more."""
+        """Whether windows are codes and nothing else."""
         return not self.attributes and not self.info.kind.takes_persona
 
     def weights(self) -> LossWeights:
-        """Of the losses; only the model's own side counts."""
+        """The weights of the losses; only the model's own side counts."""
         cfg, settings = self.lm.cfg, self.settings
         own = cfg.generated_codebooks
         if not cfg.other_codebooks:  # it predicts the user's side as well
@@ -123,7 +123,7 @@ class PreparedTraining:
         )
 
     def export(self, folder: Path) -> None:
-        """Write what was learnt so far, as other programs read it."""
+        """Write what was learnt so far, for other programs."""
         if self.settings.fine_tune_type == "full":
             export_weights(folder, self.lm, self.info.config)
         else:
@@ -133,7 +133,7 @@ class PreparedTraining:
 
     @contextmanager
     def saving_memory(self) -> Iterator[None]:
-        """With checkpointed layers while the block runs, if they were asked for."""
+        """Checkpoint the layers while the block runs, if the settings ask for it."""
         frames = self.frames
         wanted = self.settings.grad_checkpoint
         with checkpointed(self.lm, frames) if wanted else nullcontext():
@@ -146,8 +146,8 @@ def load_model(
     """The model that the settings name, frozen.
 
     Args:
-        files: of the checkpoint, instead of its own, as ``CheckpointInfo.find`` takes
-            them.
+        files: files to use instead of the checkpoint's own, as in
+            ``CheckpointInfo.find``.
     """
     info = CheckpointInfo.find(settings.model, **(files or {}))  # type: ignore[arg-type]
     check_trainable(info)
@@ -159,10 +159,10 @@ def load_model(
 
 
 def _unpack(lm: Lm) -> None:
-    """On a CPU, let quantised weights be floats of the same values, if they fit.
+    """On a CPU, turn quantised weights into floats of the same values, if they fit.
 
     MLX's CPU backend multiplies by those several times as fast (3.5 times with the
-    demo), and the adapters that come of it are the same.
+    demo), and the resulting adapters are the same.
     """
     floats = sum(rows * columns for rows, columns in map(linear_shape, _packed(lm)))
     on_cpu = mx.default_device().type == mx.DeviceType.cpu
@@ -175,7 +175,7 @@ def _packed(lm: Lm) -> list[Any]:
 
 
 def choose(lm: Lm, settings: TrainSettings) -> Trainable:
-    """What the settings train of a model."""
+    """The arrays of a model that the settings train."""
     if settings.fine_tune_type == "full":
         return everything(lm)
     trainable = add_adapters(
@@ -193,9 +193,9 @@ def choose(lm: Lm, settings: TrainSettings) -> Trainable:
 
 
 def begin_with(lm: Lm, trainable: Trainable, path: Path) -> None:
-    """Begin with the adapters of a file, Kyutai's or mlx-lm's, instead of new ones.
+    """Start with the adapters in a file, Kyutai's or mlx-lm's, instead of new ones.
 
-    Raises: CheckpointError for adapters of other layers, or of another rank.
+    Raises: CheckpointError for adapters of other layers, or with another rank.
     """
     files = find_adapter(path)
     weights = rename_adapter(
@@ -223,7 +223,7 @@ def begin_with(lm: Lm, trainable: Trainable, path: Path) -> None:
 
 
 def _is_zero(arrays: Arrays, name: str) -> bool:
-    """Whether an array belongs to an adapter that changes nothing."""
+    """Whether an array belongs to an adapter without effect."""
     b = arrays.get(name.replace(f".{A}.", f".{B}."))
     return b is not None and not mx.any(b != 0).item()
 
@@ -233,7 +233,7 @@ def prepare(
     files: Mapping[str, str] | None = None,
     tell: Told | None = None,
 ) -> PreparedTraining:
-    """Load a model and its data. Raises: MoshiError for what cannot be used."""
+    """Load a model and its data. Raises: MoshiError if they cannot be used."""
     info, lm = load_model(settings.check(), files)
     trainable = choose(lm, settings)
     trainable.put(trainable.arrays)

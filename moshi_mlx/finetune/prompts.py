@@ -1,8 +1,8 @@
-"""What PersonaPlex is told before each window: a voice and a persona, as when it runs.
+"""PersonaPlex's prompt before each window: a voice and a persona, as when it runs.
 
-A recording's JSON file may hold NVIDIA's names: ``text_prompt``, who the model is to
-be, and ``voice_prompt``, the name of a voice or a recording of one. The prompt is heard
-and not learnt. Source: arXiv:2602.06053.
+A recording's JSON file may use NVIDIA's names: ``text_prompt``, who the model is to be,
+and ``voice_prompt``, a voice by name or a recording. The prompt is heard and not
+learnt. Source: arXiv:2602.06053.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from ..utils.text import Tokenizer
 
 @dataclass
 class _Model:
-    """What prompts are made with."""
+    """The parts of a model that make prompts."""
 
     info: CheckpointInfo
     lm: Lm
@@ -57,8 +57,8 @@ class TrainingPrompts:
         """The frames that come before a recording's windows.
 
         Args:
-            folder: of the recording, in which its voice's file may be.
-            about: what ``TrainingRecording.about`` says.
+            folder: the recording's folder, which may contain the voice's file.
+            about: see ``Recording.about``.
 
         Raises: ConfigError for a text that is too long and a voice that cannot be used;
             CheckpointError or AudioError for a voice that is none.

@@ -1,4 +1,4 @@
-"""Processes that train together, on one machine or several: MLX's own engine."""
+"""Processes that train together, on one machine or several, with MLX's own engine."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +10,7 @@ from .trainable import Arrays
 
 @dataclass
 class Ranks:
-    """The processes that share each batch; one of them if nothing started more.
+    """The processes that share each batch; one process alone is the usual case.
 
     ``mlx.launch -n 2 ...`` starts several; each sees its rows of every batch.
     """
@@ -31,13 +31,13 @@ class Ranks:
         return self.rank == 0
 
     def add(self, x: mx.array) -> mx.array:
-        """The sum over all processes, which all of them get."""
+        """The sum over all processes, returned to all of them."""
         if self.size == 1:
             return x
         return mx.distributed.all_sum(x, group=self.group, stream=mx.cpu)  # type: ignore[arg-type]
 
     def any(self, here: bool) -> bool:
-        """Whether something is so in any of the processes."""
+        """Whether something is true in any of the processes."""
         return bool(self.add(mx.array(float(here))).item())
 
     def same(self, arrays: Arrays) -> Arrays:

@@ -1,11 +1,12 @@
-"""What there is to learn from: recordings with their words, as moshi-finetune has them.
+"""The training data: recordings with their words, in moshi-finetune's form.
 
-A line of a jsonl file names a recording (``{"path": "a.wav", "duration": 12.3}``, the
-path from the file's folder), and a JSON file beside the recording holds its words::
+A line of a jsonl file names a recording (``{"path": "a.wav", "duration": 12.3}``, with
+the path relative to the file's folder), and a JSON file beside the recording contains
+its words::
 
     {"alignments": [["hello", [0.4, 0.8], "SPEAKER_MAIN"], ...]}
 
-Ours may also say ``"channel": 1``, for a model that only listens: which channel.
+Ours may also state ``"channel": 1``, for a model that only listens: which channel.
 """
 
 import json
@@ -24,7 +25,7 @@ TRAIN, VALID = "train", "valid"
 
 @dataclass(frozen=True)
 class TrainingRecording:
-    """A recording: where, how long in seconds, and the channel that is transcribed."""
+    """A recording: its file, its length in seconds, and the channel to transcribe."""
 
     path: Path
     duration: float
@@ -35,10 +36,10 @@ class TrainingRecording:
         return self.path.with_suffix(".json")
 
     def about(self) -> dict[str, Any]:
-        """What its transcript says beside the words: ``text_conditions`` by name, and
-        for PersonaPlex ``text_prompt`` and ``voice_prompt``.
+        """The content of its transcript besides the words: ``text_conditions`` by name,
+        and for PersonaPlex ``text_prompt`` and ``voice_prompt``.
 
-        Raises: ConfigError for values of another kind.
+        Raises: ConfigError for values of another type.
         """
         data = read_json(self.transcript) if self.transcript.is_file() else {}
         told = data.get("text_conditions") or {}
@@ -57,9 +58,9 @@ class TrainingRecording:
         return found
 
     def words(self) -> list[SpokenWord] | None:
-        """Its words; None where the file says that there is no transcript.
+        """Its words; None if the list says that there is no transcript.
 
-        Raises: ConfigError for a file that is missing or is no transcript.
+        Raises: ConfigError for a file that is missing or not a transcript.
         """
         file = self.transcript
         if not file.is_file():
@@ -88,7 +89,7 @@ def _word(entry: Any) -> SpokenWord:
 
 @dataclass
 class DataSource:
-    """Recordings that are drawn with one weight."""
+    """Recordings that are drawn with the same weight."""
 
     name: str
     recordings: list[TrainingRecording] = field(default_factory=list)
@@ -100,8 +101,8 @@ def find_sources(data: str, part: str = TRAIN) -> list[DataSource]:
 
     Args:
         data: a jsonl file, or a folder with ``train.jsonl`` and perhaps
-            ``valid.jsonl``, with other jsonl files, or with nothing but recordings.
-            Several are separated by commas, each perhaps with ``:weight``.
+            ``valid.jsonl``, with other jsonl files, or only with recordings. Several
+            are separated by commas, each perhaps with ``:weight``.
         part: "train" or "valid". Only a folder with ``valid.jsonl`` has the latter.
 
     Raises: ConfigError for what is not there, empty, or not as it should be.
@@ -135,7 +136,7 @@ def _weighted(entry: str) -> tuple[Path, float]:
 
 
 def _files(path: Path, part: str) -> list[Path]:
-    """The jsonl files that a path stands for, or the folder itself."""
+    """The jsonl files that a path means, or the folder itself."""
     if path.is_dir():
         own = path / f"{part}.jsonl"
         if own.is_file():
@@ -185,7 +186,7 @@ def _listed(file: Path) -> list[TrainingRecording]:
 
 
 def _heard(folder: Path) -> list[TrainingRecording]:
-    """Recordings of a folder without a list, as long as they are."""
+    """Recordings in a folder without a list, with their lengths."""
     from ..audio.files import read
 
     found = []

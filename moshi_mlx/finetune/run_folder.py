@@ -1,4 +1,4 @@
-"""The folder of a training: what it has learnt, and all that it needs to go on.
+"""The folder of a training: what it has learnt, and everything needed to continue.
 
 ::
 
@@ -9,8 +9,8 @@
         consolidated/lora.safetensors, config.json
         state.safetensors, state.json      arrays in float32, optimiser, place
 
-A checkpoint is written under another name and then renamed, so that one that is there
-is whole, whatever ended the process.
+A checkpoint is written under another name and then renamed, so an existing one is
+complete, whatever ended the process.
 """
 
 import json
@@ -39,13 +39,13 @@ Export = Callable[[Path], None]  # writes what was learnt into a folder
 
 @dataclass
 class Progress:
-    """Where a training stands.
+    """The state of a training.
 
     Attributes:
-        step: steps that are done.
+        step: number of steps done.
         best: lowest loss of an evaluation, None before the first.
-        tokens: that were trained on.
-        seconds: of training.
+        tokens: number of tokens trained on.
+        seconds: training time.
         metrics: bytes of metrics.jsonl that belong to these steps.
     """
 
@@ -62,7 +62,7 @@ class RunFolder:
     Args:
         path: the folder.
         settings: of the training.
-        resume: go on where a training in it ended.
+        resume: continue a training in the folder.
 
     Raises: ConfigError for a training that is there and not to be resumed, or was begun
         with other settings; CheckpointError where nothing can be written.
@@ -99,9 +99,10 @@ class RunFolder:
         return max(found, default=None, key=lambda p: p.name)
 
     def restore(self) -> tuple[Progress, Arrays] | None:
-        """Where the training stands, and its arrays; None if it begins.
+        """The state of the training, and its arrays; None if it starts now.
 
-        What metrics.jsonl says of later steps is taken away: they come again.
+        Lines of metrics.jsonl about later steps are removed: those steps will be
+        repeated.
         """
         newest = self.newest()
         if newest is None:
@@ -124,11 +125,11 @@ class RunFolder:
         """Write a checkpoint, and remove those that are too old."""
         name = f"checkpoint_{progress.step:06d}"
         begun, there = self.checkpoints / f".{name}.part", self.checkpoints / name
-        if there.exists():  # it holds the same
+        if there.exists():  # it has the same content
             return there
         progress.metrics = self.metrics.stat().st_size
         with self._writing(f"the checkpoint of step {progress.step}"):
-            shutil.rmtree(begun, ignore_errors=True)  # of a run that was killed
+            shutil.rmtree(begun, ignore_errors=True)  # left by a killed run
             try:
                 (begun / "consolidated").mkdir(parents=True)
                 save_tensors(begun / "state.safetensors", arrays)
@@ -146,7 +147,7 @@ class RunFolder:
         return there
 
     def publish(self, export: Export) -> None:
-        """Make what was learnt so far the folder's own adapters."""
+        """Make the results so far the folder's own adapters."""
         begun = self.path / ".best.part"
         with self._writing("the best adapters"):
             shutil.rmtree(begun, ignore_errors=True)
@@ -187,7 +188,7 @@ class RunFolder:
 
 
 def _to_disk(path: Path) -> None:
-    """Let the system write a file, or a folder's names, before it goes on."""
+    """Make the system write a file, or a folder's entries, to disk now."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)

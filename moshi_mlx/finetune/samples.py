@@ -1,4 +1,4 @@
-"""What a model says to the same sound before and after it was trained."""
+"""A model's answers to the same sound before and after training."""
 
 import json
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ COUNT = 2  # samples
 
 @dataclass(frozen=True)
 class SpokenSample:
-    """What a model said: its words, and its sound ``[S]`` if it speaks."""
+    """A model's answer: its words, and its sound ``[S]`` if it speaks."""
 
     text: str
     pcm: np.ndarray | None
@@ -47,10 +47,10 @@ def say(
     seed: int = 0,
     prompt: Frames | None = None,
 ) -> SpokenSample:
-    """Let a model hear the user's side of a window, and note what it says.
+    """Let a model hear the user's side of a window, and record its answer.
 
     Args:
-        streams: ``[1 + n_q, T]``, as a training has them.
+        streams: ``[1 + n_q, T]``, as in training.
         sampling: how tokens are drawn.
         condition: that the model is told.
         seed: of the draws.
@@ -70,7 +70,7 @@ def say(
 
 
 def chosen(windows: Sequence[Windows]) -> list[tuple[Windows, int]]:
-    """The first windows, to be heard before and after."""
+    """The first windows, to be heard before and after training."""
     return [(w, n) for w in windows[:1] for n in range(min(COUNT, len(w)))]
 
 
@@ -85,7 +85,7 @@ def keep(folder: Path, when: str, samples: Sequence[SpokenSample]) -> None:
 
 
 def kept(folder: Path, when: str) -> list[tuple[str, Path | None]]:
-    """The words and the sound files of samples that were written."""
+    """The words and sound files of samples that were written."""
     found = []
     for file in sorted(folder.glob(f"{when}-*.json")):
         text = json.loads(file.read_text(encoding="utf-8"))["text"]

@@ -1,4 +1,4 @@
-"""How a model is trained: one list of settings, wherever they come from."""
+"""The settings of a training, in one list, wherever they come from."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from .optimizer import Schedule, schedule
 
 MOST_RANK = 4096  # the width of Moshi 7B: more adds nothing
 
-# What must be the same where a training goes on.
+# Settings that must stay the same when a training continues.
 FIXED = (
     *("fine_tune_type", "rank", "scale", "keys", "num_layers", "dropout", "batch_size"),
     *("grad_accumulation_steps", "iters", "learning_rate", "lr_schedule", "pct_start"),
@@ -23,7 +23,7 @@ FIXED = (
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Settings of a training; names as in ``mlx_lm.lora`` where they mean the same.
+    """Settings of a training; names as in ``mlx_lm.lora`` if they mean the same.
 
     Attributes:
         model: a checkpoint's name; quantised weights make this QLoRA.
@@ -33,20 +33,20 @@ class TrainSettings:
         fine_tune_type: "lora", or "full": all weights.
         num_layers: of the main transformer, from its end, that get adapters; -1: all.
         rank, scale, dropout, keys: of the adapters, see ``add_adapters``.
-        window: seconds of a recording that are one example.
-        batch_size: examples of a micro-batch, of all processes together.
-        grad_accumulation_steps: micro-batches of a step.
-        iters: optimiser steps.
-        learning_rate: the highest of the schedule; ``pct_start`` of "one_cycle" is the
-            share of the steps in which it rises.
+        window: seconds of a recording in one example.
+        batch_size: examples of a micro-batch, over all processes.
+        grad_accumulation_steps: micro-batches per step.
+        iters: number of optimiser steps.
+        learning_rate: the highest of the schedule.
+        pct_start: share of the steps in which "one_cycle" rises.
         first_codebook_weight, text_padding_weight: see ``LossWeights``.
-        keep_and_shift: say all pieces of a word, later if need be. Otherwise the next
-            word cuts off what is left, as in moshi-finetune.
-        val_batches: at most so many batches are evaluated; -1: all.
+        keep_and_shift: say all pieces of a word, later if necessary. Otherwise the next
+            word cuts off the rest, as in moshi-finetune.
+        val_batches: maximum number of batches per evaluation; -1 for all.
         steps_per_eval, save_every: 0: only at the end.
-        keep: newest checkpoints that are kept.
+        keep: number of newest checkpoints to keep.
         adapter_path: folder of the run.
-        cache_dir: of the codes; by default beside the data.
+        cache_dir: folder of the codes; by default beside the data.
         compile: None decides by the device.
     """
 
@@ -87,7 +87,7 @@ class TrainSettings:
     cache_dir: str = ""
 
     def check(self) -> "TrainSettings":
-        """The same settings. Raises: ConfigError for one that cannot be."""
+        """The same settings. Raises: ConfigError for an invalid one."""
         for name in ("model", "data"):
             if not getattr(self, name):
                 raise ConfigError(f"there is no {name} to train: give {flag(name)}.")
@@ -135,7 +135,8 @@ class TrainSettings:
         )
 
     def fixed(self) -> dict[str, Any]:
-        """What must be the same where the training goes on, for a JSON file."""
+        """The settings that must stay the same when the training continues, for
+        JSON."""
         return {name: _plain(getattr(self, name)) for name in FIXED}
 
     def all(self) -> dict[str, Any]:
@@ -143,7 +144,7 @@ class TrainSettings:
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
     def with_values(self, values: Mapping[str, Any]) -> "TrainSettings":
-        """The same with other values, converted to their types.
+        """A copy with some values changed, converted to their types.
 
         Raises: ConfigError for a name or a type that is wrong.
         """
@@ -192,7 +193,7 @@ def _converted(name: str, value: Any, kind: type) -> Any:
 
 
 def _scalar(value: Any, kind: type) -> Any:
-    """A value of a kind; ``NoneType`` stands for yes, no, or as it suits."""
+    """A value of a type; ``NoneType`` stands for yes, no or automatic."""
     if kind in (bool, type(None)):
         if not isinstance(value, bool | type(None)):
             raise ValueError

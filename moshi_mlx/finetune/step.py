@@ -17,12 +17,12 @@ from .trainable import Arrays, Trainable
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step did: means over its micro-batches.
+    """The results of one step: means over its micro-batches.
 
     Attributes:
         loss, text_loss, audio_loss: before the update.
         grad_norm: before clipping.
-        tokens: that counted, of all micro-batches and processes.
+        tokens: number that counted, in all micro-batches and processes.
     """
 
     loss: float
@@ -44,11 +44,11 @@ class TrainingStep:
     Args:
         trainable: arrays of ``lm``; they are changed in place.
         weights: of the losses.
-        attributes: conditions of the network, of which ``Examples`` name one a row.
-        max_norm: to which gradients are clipped.
-        compiled: compile gradients and update. On a CPU this costs minutes.
+        attributes: conditions of the network; ``Examples`` give each row's number.
+        max_norm: norm to which gradients are clipped.
+        compiled: compile gradients and update. On a CPU this takes minutes.
         add: sums over the processes that share each micro-batch.
-        seed: of dropout, with the step's number.
+        seed: of dropout, together with the step's number.
     """
 
     lm: Lm
@@ -90,14 +90,14 @@ class TrainingStep:
         mean = {name: g / count for name, g in total.items()} if count > 1 else total
         self.trainable.arrays, norm = self._update(self.trainable.arrays, mean)
         mx.eval(self.trainable.arrays, self.optimizer.state, norm)
-        self.trainable.put(self.trainable.arrays)  # instead of what was traced
+        self.trainable.put(self.trainable.arrays)  # instead of traced arrays
         loss, text, audio = (s / count for s in sums[:3])
         return StepResult(loss, text, audio, number(norm), round(sums[3]), rates)
 
     def losses(self, batch: Batch) -> Losses:
         """Losses of a batch of all processes, without training."""
         self.trainable.put(self.trainable.arrays)
-        self.lm.eval()  # nothing is dropped
+        self.lm.eval()  # no dropout
         found = self._losses(*_parts(batch))
         self.lm.train()
         return Losses(*(self.add(value) for value in found))

@@ -1,4 +1,4 @@
-"""A training that is asked to stop does so between two steps, and keeps what it has."""
+"""A training that is asked to stop does so between two steps, and keeps its results."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequest:
-    """Notes the first signal that asks to stop; the second one acts at once."""
+    """Notes the first signal that asks to stop; the second one takes effect at once."""
 
     def __init__(self) -> None:
         self.signal = 0
@@ -33,7 +33,7 @@ class StopRequest:
             signal.signal(other, handler)
 
     def obey(self) -> None:
-        """End as the signal would have ended the program; it is handled as before."""
+        """End as the signal would have ended the program, with its earlier handler."""
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
         os.kill(os.getpid(), self.signal)

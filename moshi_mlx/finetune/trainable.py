@@ -1,9 +1,9 @@
-"""The arrays that training changes, and where in the network each of them is used.
+"""The arrays that training changes, and the places in the network that use each.
 
-Steps of the depth transformer share sets of weights, and Kyutai's files hold one
+Steps of the depth transformer share sets of weights, and Kyutai's files have one
 adapter for each set. Gradients taken module by module would give every step an adapter
-of its own. So the arrays live in one flat dictionary under Kyutai's names, and are put
-into each of their places before the network runs.
+of its own. So the arrays live in one flat dictionary with Kyutai's names, and are put
+into all of their places before the network runs.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ from ..modules.lora import LoraLinear, linear_shape
 
 Arrays = dict[str, mx.array]
 A, B = "lora_A", "lora_B"
-UNREACHED = ("condition_provider", "extra_heads")  # by the losses
+UNREACHED = ("condition_provider", "extra_heads")  # not reached by the losses
 
 
 @dataclass
@@ -30,7 +30,8 @@ class Trainable:
 
     Attributes:
         arrays: float32, whatever the network computes in.
-        dtypes: in which the network takes each that is a weight of its own.
+        dtypes: number types in which the network uses those that are weights
+            themselves.
     """
 
     arrays: Arrays = field(default_factory=dict)
@@ -43,7 +44,7 @@ class Trainable:
         self.places.setdefault(name, []).append((module, key))
 
     def put(self, arrays: Mapping[str, mx.array]) -> None:
-        """Let the network compute with these values."""
+        """Put these values into the network."""
         for name, array in arrays.items():
             dtype = self.dtypes.get(name)
             array = array if dtype is None else array.astype(dtype)
@@ -52,7 +53,7 @@ class Trainable:
 
     @property
     def size(self) -> int:
-        """How many numbers are trained."""
+        """The count of trained numbers."""
         return sum(array.size for array in self.arrays.values())
 
 
@@ -72,16 +73,16 @@ def add_adapters(
     dropout: float = 0.0,
     seed: int = 0,
 ) -> Trainable:
-    """Put new adapters beside a model's linear layers; nothing else is trained then.
+    """Put new adapters beside a model's linear layers; only they are trained then.
 
-    A starts as moshi-finetune's, uniform within ``1 / sqrt(inputs)``, and B as zeros.
+    A starts like moshi-finetune's, uniform within ``1 / sqrt(inputs)``, and B as zeros.
 
     Args:
         rank: of each adapter.
-        scaling: factor of its change, whatever the rank.
+        scaling: factor of its output, whatever the rank.
         keys: parts of names ("self_attn", "depformer", "text_linear") of the layers to
             adapt, in Kyutai's naming or ours; all if empty.
-        num_layers: of the main transformer, counted from its end; -1: all.
+        num_layers: number of last layers of the main transformer to adapt; -1 for all.
         seed: of A.
 
     Raises: ConfigError where the keys name no layer.
@@ -138,7 +139,7 @@ def _new_halves(
 
 
 def zero_adapters(lm: Lm, rank: int) -> Arrays:
-    """Adapters that change nothing, of the layers that have none, by Kyutai's names."""
+    """Adapters without effect, for the layers that have none, by Kyutai's names."""
     adapted = {path for path, m in lm.named_modules() if isinstance(m, LoraLinear)}
     found: Arrays = {}
     for path, layer in linear_layers(lm).items():

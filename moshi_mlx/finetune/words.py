@@ -1,8 +1,8 @@
 """From words with times to the text stream of a model.
 
-A word begins in the frame of its start; the frame before it says that padding ends.
-What a word has not said when the next one begins is dropped.
-DataSource: kyutai-labs/moshi-finetune, finetune/data/interleaver.py.
+A word starts in the frame of its start time; the frame before it says that padding
+ends. The rest of a word is dropped when the next one starts.
+Source: kyutai-labs/moshi-finetune, finetune/data/interleaver.py.
 """
 
 import math
@@ -15,8 +15,8 @@ from ..audio.framing import FRAME, SAMPLE_RATE
 from ..utils.text import Tokenizer
 
 FRAME_RATE = SAMPLE_RATE / FRAME  # Hz, of every model
-MAIN = "SPEAKER_MAIN"  # moshi-finetune's name of the side that the model speaks
-NOTHING = -1  # a slot that is neither heard nor learnt
+MAIN = "SPEAKER_MAIN"  # moshi-finetune's name for the model's side
+NOTHING = -1  # a place that is neither heard nor learnt
 Encode = Callable[[str], list[int]]
 
 
@@ -36,10 +36,10 @@ class TextRules:
 
     Attributes:
         padding, end_padding: tokens between words, and right before one.
-        delay_s: how much later than the sound the text comes. Earlier, if negative.
-        main_only: leave out what others than ``MAIN`` say.
+        delay_s: how much later than the sound the text comes; negative for earlier.
+        main_only: drop the words of all speakers except ``MAIN``.
         shift: say all pieces of a word, however late, instead of cutting it off.
-        in_word: padding within the time of a word, if it is another.
+        in_word: padding during a word, if it is a different token.
         turns: tokens before the first word of the main side's turn, and after it.
     """
 
@@ -78,14 +78,14 @@ def text_stream(
 
     Args:
         words: in any order; None if there is no transcript.
-        encode: a word to its pieces, see ``encoder``.
+        encode: turns a word into its pieces, see ``encoder``.
     """
     stream = np.full(frames, NOTHING if words is None else rules.padding, np.int32)
     if words is None:
         return stream
     ahead = _starts(words, encode, rules)
     pieces: list[int] = []
-    end = -1.0  # in frames, of the word that was begun last
+    end = -1.0  # in frames, of the latest word
     late = int(FRAME_RATE * max(rules.delay_s, 0.0))
     stream[:late] = NOTHING
     empty = {rules.padding, rules.in_word}

@@ -1,1 +1,1 @@
-"""Moshi in the browser, and for every existing client of its WebSocket protocol."""
+"""The web server: Moshi in the browser, and the protocols of many clients."""

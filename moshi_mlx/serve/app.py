@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 def page_folder() -> Path:
-    """Our own page, as it lies in the package."""
+    """Our own page, in the package."""
     return Path(str(files("moshi_mlx.serve") / "static"))
 
 
@@ -56,7 +56,7 @@ def make_app(
     class Page(StaticFiles):
         async def get_response(self, path: str, scope: Any) -> Response:
             if any(part.startswith(".") for part in Path(path).parts):
-                raise HTTPException(404)  # .git, .env: no part of a page
+                raise HTTPException(404)  # .git, .env: not part of a page
             return await super().get_response(path, scope)
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -70,7 +70,7 @@ def make_app(
 
 
 def _add_reports(app: "FastAPI", service: Service) -> None:
-    """What the server says about itself."""
+    """The server's own status."""
     from fastapi import Response
     from fastapi.responses import PlainTextResponse
 
@@ -136,7 +136,7 @@ def _answer(
             refused = error
         except MoshiError as error:
             refused = protocol.manners.refused(error)
-        except Exception as error:  # its words may name files of the server
+        except Exception as error:  # its message may name files on the server
             if has_gone(error):
                 refused = Refused(499, "the client has gone.")
             else:

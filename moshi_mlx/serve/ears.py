@@ -1,4 +1,4 @@
-"""One sound that a client sends: what is noticed in it comes back."""
+"""One sound that a client sends; its events come back."""
 
 from collections import deque
 from collections.abc import AsyncIterator
@@ -16,17 +16,17 @@ Flushed = Marker  # everything that was said before it has been reported
 
 
 class Ears(LiveStream[Heard]):
-    """One sound that is being said: iterating gives what is noticed in it.
+    """One sound while it is being said: iterating over it gives its events.
 
-    Events are those of ``engines.stt.events``, and a ``Flushed`` for every mark. Of one
-    frame the ``Pauses`` come first; there is one for every frame of 80 ms where the
-    model scores pauses.
+    Events are those of ``engines.stt.events``, and a ``Flushed`` for every mark. The
+    ``Pauses`` of a frame come before its other events; there is one for every frame of
+    80 ms if the model scores pauses.
 
     Attributes:
-        sample_rate: Hz of what is put.
+        sample_rate: Hz of the sound to put.
         delay_s: how long after a word it is known.
-        pause_lengths_s: what the probabilities of ``Pauses`` stand for.
-        heard: the step that brought the newest event: the count of the model's steps,
+        pause_lengths_s: the lengths that the probabilities of ``Pauses`` stand for.
+        heard: the step of the newest event: the count of the model's steps, and the
             samples that wait.
     """
 
@@ -34,30 +34,29 @@ class Ears(LiveStream[Heard]):
         super().__init__(thread, batch, row, tally)
         self._row = row
         self._framer = Framer(batch.frame_size)
-        self._flushing: deque[tuple[int | None, float]] = deque()  # ids, since when
+        self._flushing: deque[tuple[int | None, float]] = deque()  # ids, start times
         self.sample_rate = batch.stt.sample_rate
         self.delay_s = batch.stt.delay_s
         self.pause_lengths_s = batch.stt.pause_lengths_s
         self.heard = Heard([], more=False)
 
     async def put(self, pcm: Pcm) -> None:
-        """Take ``pcm [S]`` (float32, int16), any S; waits where a minute waits.
+        """Take ``pcm [S]`` (float32, int16), any S; waits if a minute already waits.
 
-        Raises: AudioError for what is not sound.
+        Raises: AudioError if it is not sound.
         """
         for frame in self._framer.push(as_finite(pcm)):
             await self._give(frame)
 
     async def mark(self, id: int) -> None:
-        """Ask for ``Flushed(id)`` once the words said so far have been reported, for
-        which more sound must come."""
+        """Ask for ``Flushed(id)`` after the words so far; it needs more sound."""
         await self._give(Marker(id))
 
     async def flush(self, id: int | None = None, last: bool = False) -> None:
-        """Report all that was said so far, then ``Flushed(id)`` if there is an id.
+        """Report everything said so far, then ``Flushed(id)`` if there is an id.
 
         Args:
-            last: no more sound will come: iterating ends.
+            last: no more sound will come: the iteration ends.
         """
         if self._framer.pending:
             rest = self._framer.flush()
@@ -68,11 +67,11 @@ class Ears(LiveStream[Heard]):
         await self._give(Flush(id, last))
 
     async def end(self) -> None:
-        """No more sound will come: iterating ends with the last word."""
+        """End the sound: the iteration ends with the last word."""
         await self.flush(last=True)
 
     async def restart(self) -> None:
-        """Forget the sound: what comes next is another one."""
+        """Forget the sound: the next one is new."""
         self._framer = Framer(self._framer.size)
         self._flushing.clear()
         await self._give(Restart())
@@ -90,7 +89,7 @@ class Ears(LiveStream[Heard]):
                 yield event
 
     def _note(self, heard: Heard) -> None:
-        """Count how long flushes took, once their last words have come."""
+        """Record the time of flushes whose last words have come."""
         told = [event.id for event in heard.events if isinstance(event, Marker)]
         while self._flushing and (heard.ended or told):
             id, since = self._flushing[0]

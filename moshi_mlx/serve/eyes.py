@@ -1,4 +1,4 @@
-"""Pictures that clients show: decoded beside the event loop, encoded by the model."""
+"""Pictures from clients: decoded beside the event loop, encoded by the model."""
 
 import asyncio
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ..engines.duplex.sights import IMAGE_START, Sight
 from ..errors import ConfigError, ProtocolError
 from ..utils.images import ImageLike, squared
 
-QUIET, SPAN, COLOURS = 0.005, 0.016, 10  # of gates, as Kyutai's server colours them
+QUIET, SPAN, COLOURS = 0.005, 0.016, 10  # colours of gates, as in Kyutai's server
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,11 @@ class Look:
     """How a client wants its picture to be seen.
 
     Attributes:
-        promised: whether it has announced one, so that the conversation waits for it.
-        size: side in pixels to which it is scaled; None is the model's own.
+        promised: whether it has announced a picture, which the conversation then waits
+            for.
+        size: side in pixels to scale it to; None is the model's own.
         centre_crop: cut a square out of the middle instead of squeezing it.
-        start: the first step of the model that sees it.
+        start: the first step of the conversation that sees it.
     """
 
     promised: bool = False
@@ -33,12 +34,12 @@ class Look:
 
 
 class Eyes:
-    """What a server's model sees.
+    """The pictures of a server's model.
 
     Args:
-        moshi: the model; None where nobody converses.
-        places: conversations that share it. Only one alone may choose the size of its
-            picture: rows of a batch see as many patches.
+        moshi: the model; None if there are no conversations.
+        places: number of conversations that share it. Only a single one may choose the
+            size of its picture: rows of a batch see the same number of patches.
     """
 
     def __init__(self, moshi: Moshi | None, places: int):
@@ -49,11 +50,11 @@ class Eyes:
 
     @property
     def open(self) -> bool:
-        """Whether the model sees at all."""
+        """Whether the model sees images."""
         return self._moshi is not None
 
     def first_sight(self, look: Look) -> Sight | None:
-        """What a conversation sees whose client has shown nothing."""
+        """The picture of a conversation whose client has shown none."""
         return None if self._shown is None else Sight(self._shown, look.start)
 
     def show(self, image: ImageLike | None) -> None:
@@ -62,7 +63,7 @@ class Eyes:
             self._shown = self._moshi.encode_image(image)
 
     async def read(self, file: bytes, look: Look) -> NDArray[np.uint8]:
-        """The pixels of a picture, as small as the model wants them.
+        """The pixels of a picture, reduced to the model's size.
 
         Raises: ImageError if it is not an image; ProtocolError for an impossible size.
         """
@@ -75,12 +76,12 @@ class Eyes:
             return await asyncio.to_thread(squared, file, size, look.centre_crop)
 
     async def encode(self, pixels: NDArray[np.uint8], look: Look) -> Sight:
-        """What the model sees of pixels that were read."""
+        """Encode pixels for the model."""
         assert self._moshi is not None
         encode, size = self._moshi.encode_image, len(pixels)
         return Sight(await asyncio.to_thread(encode, pixels, size), look.start)
 
 
 def colour_of(gate: float) -> int:
-    """How much the model looked at its picture, 0 to 10: the colour of its words."""
+    """How much the model used its picture, 0 to 10: the colour of its words."""
     return round(COLOURS * min(max((gate - QUIET) / SPAN, 0.0), 1.0))

@@ -1,4 +1,4 @@
-"""Voices that clients made of recordings and gave a name: files for the owner alone."""
+"""Voices that clients made from recordings and named: files for the owner alone."""
 
 import contextlib
 import hashlib
@@ -23,7 +23,7 @@ _FORM = "moshi_mlx voice 1"
 
 
 def default_folder() -> Path:
-    """Where voices are kept unless ``--voice-folder`` says otherwise."""
+    """The folder for voices, unless ``--voice-folder`` names another."""
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(data) / "moshi_mlx" / "voices"
 
@@ -33,7 +33,7 @@ class KeptVoice:
     """A voice of one model.
 
     Attributes:
-        name: that its client gave it.
+        name: the name that its client gave it.
         created: seconds since 1970.
         codes: ``[1 + n_q, P]``, see ``SpeechModel.get_prefix``.
     """
@@ -46,11 +46,11 @@ class KeptVoice:
 class KeptVoices:
     """A folder of voices, each a JSON file that only its owner can read.
 
-    A file's name is a digest of the voice's name and its model: nothing that a client
-    sends becomes part of a path.
+    A file's name is a digest of the voice's name and its model: nothing from a client
+    becomes part of a path.
 
     Args:
-        folder: is made with the first voice.
+        folder: it is made with the first voice.
     """
 
     def __init__(self, folder: Path):
@@ -59,8 +59,8 @@ class KeptVoices:
     def keep(self, name: str, model: str, codes: NDArray[np.int32]) -> KeptVoice:
         """Write a new voice.
 
-        Raises: ProtocolError for a name that will not do or is taken; NoPlace where
-            there are ``MOST_VOICES``; ConfigError where it cannot be written.
+        Raises: ProtocolError for a name that is invalid or taken; NoPlace if there are
+            ``MOST_VOICES``; ConfigError if it cannot be written.
         """
         name = checked_name(name)
         voice = KeptVoice(name, int(time.time()), codes)
@@ -83,7 +83,7 @@ class KeptVoices:
         return voice
 
     def all(self, model: str) -> list[KeptVoice]:
-        """The voices of a model, by name; files that are damaged are left out."""
+        """The voices of a model, by name; damaged files are left out."""
         found = (_read(path, model) for path in self._files())
         return sorted((v for v in found if v is not None), key=lambda v: v.name)
 
@@ -109,7 +109,7 @@ class KeptVoices:
 
 
 def checked_name(name: object) -> str:
-    """The name of a new voice. Raises: ProtocolError for one that will not do."""
+    """A valid name of a new voice. Raises: ProtocolError for an invalid one."""
     name = name.strip() if isinstance(name, str) else ""
     if not name or len(name) > LONGEST_NAME or "/" in name or not name.isprintable():
         raise ProtocolError(

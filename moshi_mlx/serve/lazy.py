@@ -1,4 +1,4 @@
-"""Engines that are loaded on first need."""
+"""Engines that are loaded on first use."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class Lazy(Generic[T]):
-    """Something that is made once, when it is first needed.
+    """Something that is made once, on first use.
 
     Args:
         name: of the model, known before it is loaded.
@@ -22,7 +22,7 @@ class Lazy(Generic[T]):
         self.value: T | None = None
 
     async def get(self) -> T:
-        """The thing itself; raises what ``make`` raises, at every call."""
+        """The result of ``make``; raises its error, at every call."""
         if self.value is None:
             self._making = self._making or asyncio.Lock()
             async with self._making:
@@ -31,7 +31,7 @@ class Lazy(Generic[T]):
         return self.value
 
     def load(self) -> T:
-        """The same before the server runs."""
+        """The same, before the server runs."""
         if self.value is None:
             self.value = self._make()
         return self.value

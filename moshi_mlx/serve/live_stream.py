@@ -1,4 +1,4 @@
-"""A row of a batch, used from asyncio: what ``Ears`` and ``Voice`` have in common."""
+"""A row of a batch, used from asyncio: the common part of ``Ears`` and ``Voice``."""
 
 import asyncio
 import contextlib
@@ -13,8 +13,8 @@ from ..engines.thread import ModelThread
 from ..engines.tts.batch import Spoken, TTSBatch, TTSRow
 from .tally import Tally
 
-UNHEARD_MS = 60_000  # of sound that may wait for the model
-UNREAD = 375  # replies that may wait for whoever reads them: 30 s of speech
+UNHEARD_MS = 60_000  # most sound that may wait for the model
+UNREAD = 375  # most replies that may wait for the client: 30 s of speech
 TICK = np.zeros(0, np.float32)  # lets the model thread step the row
 R = TypeVar("R", Heard, Spoken)
 S = TypeVar("S", bound="LiveStream[Any]")
@@ -47,7 +47,7 @@ class LiveStream(Generic[R]):
     # On the model's thread
 
     def _on_answer(self, answer: Answer) -> None:
-        with contextlib.suppress(RuntimeError):  # the server has gone meanwhile
+        with contextlib.suppress(RuntimeError):  # the server has stopped meanwhile
             self._loop.call_soon_threadsafe(self._deliver, answer)
 
     def _on_error(self, error: Exception) -> None:

@@ -1,6 +1,6 @@
 """How long a server's clients wait: for a reply, the first sound and the final word.
 
-Clients are rows of the batches, as protocols open them; the network is not measured.
+Clients are rows of the batches, opened as by protocols; the network is not measured.
 """
 
 import asyncio
@@ -21,19 +21,19 @@ from .ears import Flushed
 from .speech import SpeechService
 
 SENTENCE = "good morning it is nice to hear from you again"
-ROUNDS = 5  # of each number of clients
+ROUNDS = 5  # for each number of clients
 _PATIENCE_S = 10.0  # for the last replies
 
 
 @dataclass(frozen=True)
 class Wait:
-    """What clients that came together waited for.
+    """The waiting times of clients that came together.
 
     Attributes:
         what: "reply", "first audio" or "final word".
         clients: how many asked at once.
-        refused: those for whom there was no place, in all rounds.
-        waits_s: of the others: one for each client and round; of "reply", one for each
+        refused: how many found no place, in all rounds.
+        waits_s: of the others: one for each client and round; for "reply", one for each
             frame.
     """
 
@@ -43,7 +43,7 @@ class Wait:
     waits_s: Sequence[float]
 
     def to_json(self) -> dict[str, Any]:
-        """Milliseconds; None where all were refused."""
+        """Milliseconds; None if all were refused."""
         p50, p95 = (
             round(1000 * percentile(self.waits_s, percent), 1) if self.waits_s else None
             for percent in (50, 95)
@@ -88,7 +88,7 @@ async def replies(batch: Batch, sound: Pcm) -> list[float]:
     Args:
         sound: float32 ``[S]`` at 24 kHz.
 
-    Raises: NoPlace where all rows are taken.
+    Raises: NoPlace if all rows are taken.
     """
 
     def opened() -> DuplexSession:
@@ -125,13 +125,13 @@ async def waits(
     rounds: int = ROUNDS,
     batch: Batch | None = None,
 ) -> list[Wait]:
-    """What so many clients at once wait, for each of ``counts``.
+    """The waiting times of that many clients at once, for each of ``counts``.
 
     Args:
-        batch: conversations. They are measured too, and one of them goes on while the
-            other clients are.
+        batch: conversations. They are measured too, and one of them continues while the
+            other clients are measured.
 
-    Raises: what loading a model raises.
+    Raises: the errors of loading a model.
     """
     asked: dict[str, Callable[[], Awaitable[list[float]]]] = {}
     if speech.tts is not None:
@@ -163,7 +163,7 @@ async def _once(wait: Awaitable[float]) -> list[float]:
 
 @asynccontextmanager
 async def _talking(batch: Batch | None, sound: Pcm) -> AsyncIterator[None]:
-    """A conversation goes on meanwhile, where there is a model for it."""
+    """Keep a conversation running meanwhile, if there is a model for it."""
 
     async def talk() -> None:
         while batch is not None:

@@ -1,4 +1,4 @@
-"""What the server counts, in the text format of Prometheus (version 0.0.4)."""
+"""The server's metrics, in the text format of Prometheus (version 0.0.4)."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ class Counter:
 
 
 class Histogram:
-    """How often something took how long, in seconds."""
+    """A histogram of times, in seconds."""
 
     def __init__(self, name: str, what: str, bounds: tuple[float, ...]):
         self.name, self.what, self.bounds = name, what, bounds
@@ -46,7 +46,7 @@ class Histogram:
 
 
 class Metrics:
-    """All of it. Touched by the event loop's thread only."""
+    """All metrics. Used by the event loop's thread only."""
 
     def __init__(self) -> None:
         self.connections = Counter(
@@ -70,7 +70,7 @@ class Metrics:
         )
 
     def text(self, gauges: Mapping[str, tuple[str, Callable[[], float]]]) -> str:
-        """Everything, with ``gauges``: name to what it is and how to read it."""
+        """All metrics, with ``gauges``: name to meaning and value."""
         lines: list[str] = []
         parts = (self.connections, self.frames, self.dropped, self.step, self.lag)
         for part in parts:

@@ -1,4 +1,4 @@
-"""The models that a server serves: found now, loaded when they are first needed."""
+"""The models of a server: found now, loaded on first use."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ from .speech import SpeechService
 
 
 def family(model: str | None, kind: str) -> str | None:
-    """The model of a kind ("stt", "tts") that comes with a Moshi, None without one."""
+    """The model of a kind ("stt", "tts") that comes with a Moshi, if any."""
     if model is None:
         return None
     source = Source.named(model)
@@ -40,15 +40,15 @@ def speech_service(
     voice_map: Mapping[str, str] | None = None,
     kept: KeptVoices | None = None,
 ) -> SpeechService:
-    """What listens, speaks, translates and writes.
+    """The models that listen, speak, translate and write.
 
     Args:
-        rows: most live clients of each.
-        time: that their steps may take, by ``LISTENS`` and ``SPEAKS``.
+        rows: maximum number of live clients of each.
+        time: limits the time of their steps, by ``LISTENS`` and ``SPEAKS``.
         stt, tts, translate, text: names or folders of models, None for none.
         kept: see ``SpeechService``.
 
-    Raises: CheckpointError for a model that there is not, or that does something else.
+    Raises: CheckpointError for a model that does not exist, or has another task.
     """
     return SpeechService(
         model_thread(),

@@ -1,9 +1,9 @@
 """Sound on the wire: an Ogg-Opus stream in pieces, or plain float32 samples.
 
-A decoder that believes what a stranger sends can be made to fill the memory: sphn's
-reader turns an empty packet into five seconds of sound, a page of 282 bytes into 20
-minutes, and after one wrong byte it repeats its error forever. So pages are taken
-apart here, what they would decode to is added up first, and only sound pages go on.
+A decoder that trusts a stranger can be made to fill the memory: sphn's reader turns an
+empty packet into five seconds of sound, a page of 282 bytes into 20 minutes, and after
+one wrong byte it repeats its error forever. So pages are parsed here, their decoded
+length is added up first, and only sound pages are passed on.
 """
 
 import struct
@@ -28,22 +28,22 @@ _SILK_MS = (10, 20, 40, 60)
 _HYBRID_MS = (10, 20)
 _CELT_MS = (2.5, 5, 10, 20)
 _MAX_PACKET_MS = 120
-_PRE_SKIP = 312  # samples at 48 kHz by which the encoder is late
+_PRE_SKIP = 312  # delay of the encoder, in samples at 48 kHz
 
 
 class Reader(Protocol):
-    """From what a client sends to samples at 24 kHz."""
+    """From a client's bytes to samples at 24 kHz."""
 
     def push(self, data: bytes | memoryview) -> Pcm:
         """Take a piece of the stream; returns the samples ``[S]`` that it completes.
 
-        Raises: ProtocolError for what is no such sound.
+        Raises: ProtocolError if it is not such sound.
         """
         ...
 
 
 class Writer(Protocol):
-    """From samples at 24 kHz to what a client is sent."""
+    """From samples at 24 kHz to a client's bytes."""
 
     def push(self, pcm: Pcm) -> bytes:
         """Take a frame ``[1920]``; returns the next piece of the stream."""
@@ -51,9 +51,9 @@ class Writer(Protocol):
 
 
 def packet_ms(packet: bytes) -> float:
-    """Milliseconds of sound in an Opus packet, read from its first two bytes.
+    """Milliseconds of sound in an Opus packet, from its first two bytes.
 
-    Raises: ProtocolError for a packet that Opus does not allow.
+    Raises: ProtocolError for a packet that is not valid Opus.
     """
     if not packet:
         raise ProtocolError("an Opus packet is empty.")
@@ -71,10 +71,10 @@ def packet_ms(packet: bytes) -> float:
 
 
 class OpusReader:
-    """Decodes an Ogg-Opus stream that comes in pieces of any size.
+    """Decodes an Ogg-Opus stream that arrives in pieces of any size.
 
-    A client may begin a new stream at any time. A packet may span pages; storage is
-    bounded by one page and one packet.
+    A client may start a new stream at any time. A packet may span pages; storage is
+    limited to one page and one packet.
     """
 
     def __init__(self) -> None:
@@ -103,9 +103,9 @@ class OpusReader:
         return np.concatenate(out) if out else np.zeros(0, np.float32)
 
     def _whole_pages(self) -> list[bytes]:
-        """Pages that are complete; what begins after them is kept.
+        """The complete pages; an incomplete one is kept.
 
-        Raises: ProtocolError if no page can begin, or for too many of them.
+        Raises: ProtocolError if no page can start here, or for too many of them.
         """
         pages: list[bytes] = []
         at = 0
@@ -121,7 +121,7 @@ class OpusReader:
         return pages
 
     def _end_of_page(self, at: int) -> int | None:
-        """Where the page that begins at ``at`` ends; None if it is not all there."""
+        """The end of the page that starts at ``at``; None if it is incomplete."""
         head = self._bytes[at : at + 4]
         if not b"OggS".startswith(head):
             raise ProtocolError(
@@ -138,14 +138,14 @@ class OpusReader:
 
 
 class _Decoder:
-    """One Ogg stream: counts what a page would decode to, then decodes it."""
+    """One Ogg stream: adds up what a page would decode to, then decodes it."""
 
     def __init__(self) -> None:
         import sphn
 
         self._sphn = sphn.OpusStreamReader(SAMPLE_RATE)
-        self._packets = 0  # begun so far
-        self._begun = b""  # first bytes of the packet that the next page continues
+        self._packets = 0  # started so far
+        self._begun = b""  # start of the packet that the next page continues
         self._begun_size = 0
         self._serial: bytes | None = None
 
@@ -189,10 +189,10 @@ class _Decoder:
 
 
 class OpusWriter:
-    """Encodes one endless Ogg-Opus stream, a page or more per frame.
+    """Encodes an endless Ogg-Opus stream, one or more pages per frame.
 
-    sphn's header tells players to leave out the first 80 ms (its pre-skip). That is
-    changed to the 6.5 ms by which Opus is late, so that they lose no sound.
+    sphn's header tells players to skip the first 80 ms (its pre-skip). Here it says 6.5
+    ms, the delay of Opus, so that they lose no sound.
     """
 
     def __init__(self) -> None:
@@ -208,7 +208,7 @@ class OpusWriter:
 
 
 def _with_pre_skip(stream: bytes) -> bytes:
-    """A stream whose first page, with the packet OpusHead alone, says ``_PRE_SKIP``."""
+    """A stream whose first page, with only the packet OpusHead, says ``_PRE_SKIP``."""
     page = bytearray(stream[: _PAGE.size + 1 + stream[_PAGE.size]])
     page[_PAGE.size + 11 : _PAGE.size + 13] = _PRE_SKIP.to_bytes(2, "little")
     page[22:26] = bytes(4)

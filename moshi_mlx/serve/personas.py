@@ -1,5 +1,4 @@
-"""What a server's conversations begin with: whom the model is, where it takes a persona
-and a voice, and the words that it says first."""
+"""How a server's conversations start: persona, voice, and the model's first words."""
 
 import logging
 from dataclasses import dataclass
@@ -15,12 +14,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Personas:
-    """Beginnings of conversations with one model.
+    """Starts of conversations with one model.
 
     Args:
         moshi: the model.
-        text: of a client that asks for no persona.
-        voice: likewise; a file's name is the owner's word, and never a client's.
+        text: persona for clients that ask for none.
+        voice: voice for clients that ask for none; only the owner may name a file,
+            never a client.
         say_first: words that the model says before anything else.
     """
 
@@ -36,17 +36,17 @@ class Personas:
 
     @property
     def about(self) -> dict[str, object] | None:
-        """What a page offers; None where the model takes no persona."""
+        """The choices for a page; None if the model takes no persona."""
         if not self.moshi.kind.takes_persona:
             return None
         return {"text": self.text, "voices": self.voices}
 
     def start(self, text: str | None = None, voice: str | None = None) -> Start | None:
-        """What comes before a conversation; may take a second, on any thread.
+        """Prepare the start of a conversation; may take a second, on any thread.
 
         Args:
-            text, voice: that the client asked for; None leaves it to the server. A
-                model that takes no persona pays no heed to them.
+            text, voice: the client's wishes; None leaves them to the server. They are
+                ignored if the model takes no persona.
 
         Raises: ProtocolError, in words for the client, for an unknown voice or a text
             that is too long.
@@ -63,7 +63,7 @@ class Personas:
         text = self.text if text is None else text
         try:
             return self.moshi.start(text, chosen, self.say_first)
-        except MoshiError as error:  # its words may name files of the server
+        except MoshiError as error:  # its message may name files on the server
             _log.warning("a persona was refused: %s", error)
             raise ProtocolError(
                 "text_prompt is too long for this model, or its voice is damaged: "
@@ -77,16 +77,15 @@ def personas_of(
     voice: str | None,
     say_first: str | None = None,
 ) -> Personas | None:
-    """What conversations with a batch's model begin with; None where nothing comes
-    before them.
+    """How conversations with a batch's model start; None if they start with nothing.
 
     Args:
-        text, voice: of clients that ask for none.
+        text, voice: for clients that ask for none.
         say_first: words that the model says before anything else.
 
-    Raises: ConfigError for a persona or a voice where the model takes none, and for
-        anything where nobody converses; CheckpointError or AudioError for a voice that
-        is none.
+    Raises: ConfigError for a persona or a voice if the model takes none, and for all of
+        them if there are no conversations; CheckpointError or AudioError for an invalid
+        voice.
     """
     if batch is None:
         if (text, voice, say_first) != (None, None, None):

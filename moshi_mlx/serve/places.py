@@ -1,6 +1,6 @@
-"""How many live clients a machine holds: those whose steps fit into a frame.
+"""How many live clients a machine can serve: their steps must fit into a frame.
 
-All models compute on one thread, so in the worst case each takes a full step, one after
+All models compute on one thread. So in the worst case each takes a full step, one after
 another, within the 80 ms of a frame.
 """
 
@@ -18,8 +18,8 @@ BUDGET_S = 0.8 * FRAME_MS / 1000  # for all steps: the rest is for everything el
 class FrameTime:
     """The time of a frame, shared by the models of a server.
 
-    A model that is loaded gets an equal share of what the others have left, as large as
-    those get that are still to be loaded.
+    A model that is loaded gets an equal share of the time that is left, as large as the
+    shares of those that are still to be loaded.
 
     Args:
         names: of all models that may step.
@@ -41,7 +41,7 @@ class FrameTime:
         return max(left, 0.0) / (1 + others.count(None))
 
     def take(self, name: str, step_s: float) -> None:
-        """Note how long a full step of a model takes."""
+        """Note the time of a full step of a model."""
         self._steps_s[name] = step_s
         if self.taken_s > FRAME_MS / 1000:
             _log.warning(
@@ -66,7 +66,7 @@ B = TypeVar("B", bound=Warmable)
 def fitting(make: Callable[[int], B], most: int, name: str, time: FrameTime) -> B:
     """The largest batch, of at most ``most`` rows, whose full step fits its share.
 
-    A batch of one row is kept even where it does not.
+    A batch of one row is kept even if it does not fit.
     """
     rows, share_s = max(most, 1), time.share_s(name)
     while True:

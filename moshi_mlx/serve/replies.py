@@ -1,4 +1,4 @@
-"""Answers that take time: sent while they are made, or given up with their client."""
+"""Answers that take time: sent while they are made; dropped if the client leaves."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def has_gone(error: BaseException) -> bool:
-    """Whether an error only says that the client has gone."""
+    """Whether an error only means that the client has left."""
     from starlette.requests import ClientDisconnect
     from starlette.websockets import WebSocketDisconnect
 
@@ -24,7 +24,7 @@ def has_gone(error: BaseException) -> bool:
 async def read_within(sending: Awaitable[None], seconds: float) -> None:
     """Wait until a message is sent.
 
-    Raises: ProtocolError where the client reads nothing for so long.
+    Raises: ProtocolError if the client reads nothing for that long.
     """
     try:
         await asyncio.wait_for(sending, seconds)
@@ -33,11 +33,11 @@ async def read_within(sending: Awaitable[None], seconds: float) -> None:
 
 
 async def begun(pieces: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
-    """The same pieces, the first of which is made now.
+    """The same pieces, but the first one is made now.
 
-    Errors before that can still be sent as a status. And what ``pieces`` holds is
-    given back even where nobody ever asks for one: only a generator that has begun is
-    closed when it is forgotten.
+    Errors before that can still be sent as a status. And whatever ``pieces`` holds is
+    freed even if nobody asks for a piece: only a generator that has started is closed
+    when it is deleted.
     """
     first = await anext(pieces)
 
@@ -53,16 +53,17 @@ async def begun(pieces: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
 
 
 async def unless_gone(request: "Request", work: Coroutine[Any, Any, T]) -> T:
-    """What ``work`` gives; it is cancelled when the client hangs up.
+    """The result of ``work``, which is cancelled when the client hangs up.
 
-    The request's body must have been read. Raises: Refused, which nobody reads, then.
+    The request's body must have been read. Raises: Refused after that, which nobody
+    reads.
     """
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_left(request))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            leaving.result()  # raises, where the client sends what it should not
+            leaving.result()  # raises if the client sends something that it should not
             raise Refused(499, "the client has gone.")
         return working.result()
     finally:

@@ -15,8 +15,9 @@ from .service import Service
 Beside = Callable[[], AbstractAsyncContextManager[object]]
 
 _SHUTDOWN_S = 5  # for conversations to end in
-# The system would buffer 40 s of sound for a stalled reader, who would then hear it all
-# before the present; with this the oldest replies go instead (Limits.unsent_frames).
+# The system would buffer 40 s of sound for a stalled reader, who would then hear all of
+# it before the present. With this, the oldest replies are dropped instead
+# (Limits.unsent_frames).
 _SEND_BUFFER = 65536  # bytes: 0.7 s of float32 samples
 
 
@@ -29,24 +30,25 @@ def run_server(
     on_start: Callable[[int], None] | None = None,
     beside: Beside = nullcontext,
 ) -> None:
-    """Serve until SIGINT or SIGTERM, then tell everybody and end in good order.
+    """Serve until SIGINT or SIGTERM, then tell all clients and stop cleanly.
 
     Args:
         port: 0 takes a free one.
-        on_start: called with the port as soon as connections are taken.
-        beside: what is open while the server runs, such as another port.
+        on_start: called with the port as soon as connections are accepted.
+        beside: contexts that are open while the server runs, such as another port.
 
-    Raises: ConfigError if the address cannot be had.
+    Raises: ConfigError if the address cannot be used.
     """
     server = make_server(app, service, host, port, tls, on_start, beside)
-    # What is here now stays, so collections look at connections alone. They are short
-    # then and may come often: what connections leave behind was 12 MiB, and is 5.
+    # Freeze everything that exists now, so that garbage collection only looks at
+    # connections. It is short then and may run often: it leaves 5 MiB of old
+    # connections instead of 12.
     gc.collect()
     gc.freeze()
     gc.set_threshold(500, 5, 2)
     try:
         server.run()
-    except SystemExit as error:  # uvicorn's way to say that it could not bind
+    except SystemExit as error:  # uvicorn raises it if it cannot bind
         raise ConfigError(
             f"{host}:{port} cannot be listened on: another program has the port, or "
             "this machine does not have the address. Choose another --port."
@@ -64,7 +66,7 @@ def make_server(
 ):
     """A uvicorn server behind the service's gate.
 
-    It ends conversations before it ends itself.
+    It ends conversations before it stops itself.
     """
     import uvicorn
     from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -95,7 +97,7 @@ def make_server(
                 await asyncio.sleep(0.02)
             gate.close()
             while gate.count and loop.time() < until + 1:
-                await asyncio.sleep(0.01)  # uvicorn fails on some that are half open
+                await asyncio.sleep(0.01)  # uvicorn fails on half-open connections
             await super().shutdown(sockets)
 
     def behind_gate(**uvicorns: Any) -> asyncio.Protocol:
@@ -112,10 +114,10 @@ def make_server(
         http=behind_gate,  # type: ignore[arg-type]  # called like a class
         ws="websockets-sansio",
         ws_max_size=service.limits.message_bytes,
-        ws_per_message_deflate=False,  # sound does not deflate; a bomb inflates
+        ws_per_message_deflate=False,  # sound hardly compresses; bombs expand
         ws_ping_interval=10.0,
         ws_ping_timeout=20.0,
-        proxy_headers=False,  # the gate reads them, and believes trusted proxies only
+        proxy_headers=False,  # the gate reads them, and trusts only known proxies
         timeout_graceful_shutdown=2,
         server_header=False,
     )

@@ -1,4 +1,4 @@
-"""What all connections share: the model's thread, places, counters."""
+"""Shared by all connections: the model's thread, places, counters."""
 
 import asyncio
 import logging
@@ -37,11 +37,11 @@ from .speech import SpeechService
 
 log = logging.getLogger(__name__)
 
-_SPARE_DISK = 100 * 2**20  # bytes to leave free: no recording begins with less
+_SPARE_DISK = 100 * 2**20  # bytes to leave free: with less, no recording starts
 
 
 def build_info(model: str) -> dict[str, str]:
-    """Kyutai's page and servers have the first ten keys."""
+    """Sampling settings; the first ten keys are those of Kyutai's page and servers."""
     unknown = ("build_timestamp", "build_date", "git_branch", "git_timestamp")
     unknown += ("git_date", "git_hash", "rustc_version", "cargo_target_triple")
     return {
@@ -56,11 +56,11 @@ def build_info(model: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class About:
-    """What clients learn about the model.
+    """A description of the model for clients.
 
     Attributes:
         model: name or folder of the checkpoint.
-        wishes: sampling that a client gets that asks for nothing.
+        wishes: sampling for clients that ask for nothing.
     """
 
     model: str
@@ -68,7 +68,7 @@ class About:
 
     @property
     def defaults(self) -> dict[str, float | None]:
-        """The sampling, in the names that clients use."""
+        """The sampling settings, with the names that clients use."""
         return {
             "text_temperature": self.wishes.temp_text,
             "text_topk": self.wishes.top_k_text,
@@ -77,7 +77,7 @@ class About:
         }
 
     def metadata(self, wishes: Sampling) -> dict[str, object]:
-        """What a client gets before the handshake, with the keys of Kyutai's page."""
+        """The metadata before the handshake, with the keys of Kyutai's page."""
         return {
             "text_temperature": _first(wishes.temp_text, self.wishes.temp_text),
             "text_topk": _first(wishes.top_k_text, self.wishes.top_k_text),
@@ -104,13 +104,13 @@ class Service:
     Attributes:
         thread: owns the model.
         batch: the conversations that share it, or None.
-        about: what clients of conversations learn about the model.
-        places: conversations at a time, the rows of the model's batch.
-        limits: of each connection.
+        about: the description of the model for clients of conversations.
+        places: number of conversations at a time, the rows of the model's batch.
+        limits: for each connection.
         record: folder for recordings, None for none.
-        proxies: whose X-Forwarded-For is believed.
-        speech: what listens, speaks, translates and writes beside it.
-        personas: what conversations begin with; None where nothing comes before them.
+        proxies: trusted proxies, whose X-Forwarded-For is used.
+        speech: the models that listen, speak, translate and write beside it.
+        personas: how conversations start; None if they start with nothing.
     """
 
     thread: ModelThread
@@ -139,7 +139,7 @@ class Service:
 
     @property
     def offers(self) -> dict[str, str]:
-        """What clients find here, and the name of the model that does it."""
+        """Each task that clients find here, and the name of its model."""
         speech = self.speech
         served = {
             "conversations": None if self.about is None else self.about.model,
@@ -161,7 +161,7 @@ class Service:
         return () if self.batch is None else tuple(self.batch.moshi.adapters)
 
     def check_adapter(self, name: str | None) -> None:
-        """Raise a ProtocolError for an adapter that is not here."""
+        """Raise a ProtocolError for an unknown adapter."""
         if name is not None and name not in self.adapters:
             offer = f"use one of {', '.join(self.adapters)}"
             raise ProtocolError(
@@ -170,8 +170,7 @@ class Service:
             )
 
     def new_recording(self, seed: int | None) -> Recording | None:
-        """A recording of a conversation that begins; None if none is wanted, or the
-        disk has no room for it."""
+        """A new recording of a conversation; None if unwanted, or the disk is full."""
         if self.record is None or self.about is None:
             return None
         about = {"model": self.about.model, "seed": seed}
@@ -185,7 +184,7 @@ class Service:
             return None
 
     def count(self, answer: Answer) -> None:
-        """Count a frame; the steps that conversations share count once."""
+        """Count a frame; a step that conversations share counts once."""
         if answer.began_at != self._last_step:
             self._last_step = answer.began_at
             self.metrics.step.observe(answer.step_s)
@@ -231,14 +230,15 @@ def load_batch(
     cfg_coef: float | None = None,
     time: FrameTime | None = None,
 ) -> Batch:
-    """A warmed-up batch on ``load()``'s model, made on ``thread``.
+    """A warmed-up batch for the model of ``load()``, made on ``thread``.
 
     Args:
-        places: most conversations at a time.
-        time: that their steps may take, by ``CONVERSES``: fewer places are made where
-            so many would take longer. Without it they are not timed.
+        places: maximum number of conversations at a time.
+        time: limits the time of their steps, by ``CONVERSES``: there are fewer places
+            if that many would take longer. Without it they are not timed.
 
-    Raises: ConfigError, with the number that fits, if the memory does not hold so many
+    Raises: ConfigError, with the number that fits, if the memory is too small for that
+        many conversations.
         conversations.
     """
 
@@ -257,7 +257,7 @@ def load_batch(
 
 
 def limits_of(batch: Batch | None, session_s: float | None) -> Limits:
-    """What clients may do, of a model that may see.
+    """Limits for clients, of a model that may see images.
 
     Args:
         session_s: the longest conversation, None for no end.
@@ -268,7 +268,7 @@ def limits_of(batch: Batch | None, session_s: float | None) -> Limits:
 
 
 def describe(batch: Batch) -> About:
-    """What clients learn about a batch's model."""
+    """The description of a batch's model for clients."""
     moshi = batch.moshi
     return About(moshi.name, Sampling(seed=0).filled(moshi.kind.sampling))
 

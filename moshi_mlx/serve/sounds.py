@@ -1,4 +1,4 @@
-"""Sound as clients send it, in pieces cut anywhere, to samples of a model's rate."""
+"""Sound as clients send it, in pieces cut anywhere, to samples at a model's rate."""
 
 import base64
 import binascii
@@ -22,7 +22,7 @@ _FORMAT = struct.Struct("<HHIIHH")  # kind, channels, rate, bytes/s, frame, bits
 
 
 def from_base64(value: object) -> bytes | None:
-    """The bytes of a string in base64; None for anything else."""
+    """The bytes of a base64 string; None for anything else."""
     if not isinstance(value, str):
         return None
     try:
@@ -39,7 +39,7 @@ class SoundReader(Protocol):
         ...
 
     def flush(self) -> Pcm:
-        """The sound is over: the last samples."""
+        """End the sound; returns the last samples."""
         ...
 
 
@@ -50,10 +50,10 @@ class SampleReader:
         source_hz: their rate.
         target_hz: the wanted rate.
         width: bytes of a sample, 2 or 4.
-        channels: which are mixed into one.
-        is_float: whether they are floats; integers otherwise.
+        channels: number of channels, which are mixed into one.
+        is_float: whether samples are floats; integers otherwise.
 
-    Raises: ProtocolError for a shape that nobody records.
+    Raises: ProtocolError for an impossible shape.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class SampleReader:
 
 
 class CompandedReader(SampleReader):
-    """8 kHz telephone sound, a byte a sample (ITU-T G.711).
+    """8 kHz telephone sound, one byte per sample (ITU-T G.711).
 
     Args:
         law: "ULAW" or "ALAW".
@@ -168,7 +168,7 @@ class WavStreamReader:
         return self._samples.push(data)
 
     def _read_header(self) -> int:
-        """Where the samples begin, once that is known."""
+        """The start of the samples, once it is known."""
         head, at, shape = self._head, 12, None
         if len(head) >= 12 and (head[:4] != b"RIFF" or head[8:12] != b"WAVE"):
             raise ProtocolError("the sound does not begin like a WAV file.")
@@ -222,7 +222,7 @@ class OggReader:
 
 
 class SampleWriter:
-    """Samples of a model as bytes of another rate.
+    """A model's samples as bytes at another rate.
 
     Args:
         source_hz: the model's rate.

@@ -1,8 +1,8 @@
-"""What the protocols see of the engines that listen, speak, translate and write.
+"""The engines that listen, speak, translate and write, as the protocols see them.
 
-``Ears`` and ``Voice`` are used in the same way: put something in, iterate over what
-comes out, close (or use ``async with``). Each is a row of a batch that the model thread
-steps; closing frees the row within a step. A protocol knows nothing else of models.
+``Ears`` and ``Voice`` are used in the same way: put something in, iterate over the
+results, close (or use ``async with``). Each is a row of a batch that the model thread
+steps; closing frees the row within a step. A protocol needs nothing else of models.
 """
 
 import asyncio
@@ -51,9 +51,9 @@ class Offer:
 
     Attributes:
         name: of the model.
-        languages: that it knows, as in "en".
-        voices: that can be asked for, as far as they are known without loading it; the
-            first is the usual one.
+        languages: its languages, such as "en".
+        voices: the voices that can be requested, as far as they are known without
+            loading it; the first is the usual one.
     """
 
     name: str
@@ -68,13 +68,13 @@ class SpeechService:
         stt, tts: batches of live rows.
         translate: a Hibiki.
         text: a model that continues texts.
-        voice_map: names that clients use, and the voices that they mean.
-        jobs: files that may be worked on at a time.
-        kept: where voices are kept that clients make and name; None keeps none.
+        voice_map: clients' names for voices, and the voices that they mean.
+        jobs: number of files that may be processed at a time.
+        kept: the folder for named voices that clients make; None keeps none.
 
     Attributes:
         voices: of the model that speaks.
-        heard, said: counts of what the batches did.
+        heard, said: counts of the batches.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class SpeechService:
         if self.tts is not None:
             try:
                 asyncio.run(self.voices.find())
-            except MoshiError as error:  # each client is told of it, in its own words
+            except MoshiError as error:  # each client gets it in its own form
                 _log.warning("the usual voice cannot be loaded: %s", error)
 
     async def listen(self, wait_s: float = 0.0) -> Ears:
@@ -140,7 +140,7 @@ class SpeechService:
         Args:
             wait_s: how long to wait for a place.
 
-        Raises: NoPlace when all places are taken; NotServed without a model.
+        Raises: NoPlace if all places are taken; NotServed without a model.
         """
         batch = await self.listening()
         owner = batch.stt.owner
@@ -154,15 +154,15 @@ class SpeechService:
         wait_s: float = 0.0,
         seed: int | None = None,
     ) -> Voice:
-        """A voice for a text that comes.
+        """A voice for a text that arrives.
 
         Args:
             voice: its name; the usual one by default.
             wait_s: how long to wait for a place.
-            seed: the same gives the same speech; None draws one.
+            seed: the same seed gives the same speech; None draws one.
 
         Raises: as ``listen``; CheckpointError, AudioError or ConfigError for a voice
-            that cannot be had.
+            that cannot be used.
         """
         batch = await self.speaking()
         ready = await self.voices.find(voice)
@@ -173,7 +173,7 @@ class SpeechService:
 
     @contextmanager
     def job(self) -> Iterator[None]:
-        """A place to work on a file. Raises: NoPlace if all are taken."""
+        """A place to process a file. Raises: NoPlace if all are taken."""
         if self._busy >= self._jobs:
             raise NoPlace(f"{self._jobs} files are being worked on: try later.")
         self._busy += 1
@@ -183,14 +183,14 @@ class SpeechService:
             self._busy -= 1
 
     async def samples(self, path: Path) -> Pcm | LongSound:
-        """The sound of a file. Raises: AudioError for one that cannot be read."""
+        """The sound of a file. Raises: AudioError if it cannot be read."""
         batch = await self.listening()
         return await asyncio.to_thread(batch.stt.samples, path)
 
     async def transcribing(
         self, sound: Sound, **options: Any
     ) -> AsyncGenerator[Event, None]:
-        """What is noticed in a file, while live sounds go first.
+        """The events of a file; live sounds go first.
 
         Args:
             options: ``phrases``, ``prompt`` ..., see ``Recogniser.listening``.
@@ -210,7 +210,7 @@ class SpeechService:
     async def written(
         self, prompt: str, max_tokens: int, **options: Any
     ) -> AsyncGenerator[str, None]:
-        """How a text goes on, a piece for every token, while live streams go first.
+        """The continuation of a text, a piece for every token; live streams go first.
 
         Args:
             options: ``temp``, ``top_p``, ``seed``, see ``TextModel.session``.
@@ -230,7 +230,7 @@ class SpeechService:
     async def spoken(
         self, text: str, voice: VoiceName | None = None, wait_s: float = 0.0
     ) -> AsyncIterator[Spoken]:
-        """A whole text, said: frames and words, see ``Voice.pieces``."""
+        """A complete text, spoken: frames and words, see ``Voice.pieces``."""
         async with await self.speak(voice, wait_s) as speaking:
             await speaking.put(text)
             await speaking.finish()
@@ -250,9 +250,9 @@ def _needed(lazy: Lazy[T] | None, does: str, option: str) -> Lazy[T]:
 
 
 async def _tried(attempt: Callable[[], Any], wait_s: float) -> Any:
-    """The row that ``attempt`` opens, tried again while there is no place.
+    """The row that ``attempt`` opens, retried while there is no place.
 
-    A row that is opened for a client that has gone meanwhile is freed.
+    A row that is opened for a client that has left meanwhile is freed.
     """
     until = perf_counter() + wait_s
     while True:

@@ -1,4 +1,4 @@
-"""What is counted of live rows, under the metric names of Kyutai's moshi-server."""
+"""Counts of live rows, with the metric names of Kyutai's moshi-server."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ class Tally:
         self.open += 1
 
     def closed(self, steps: int) -> None:
-        """Count a connection's end after so many steps."""
+        """Count a connection that ended after this many steps."""
         self.open -= 1
         self.num_steps.observe(steps)
 

@@ -1,4 +1,4 @@
-"""What clients send as a body: bounded in memory, or a private temporary file."""
+"""Request bodies: limited in memory, or a private temporary file."""
 
 import os
 import shutil
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from fastapi import Request
 
 
-MOST_BODY = 1 << 20  # bytes of a posted text, in its JSON
-SPARE_DISK = 256 << 20  # bytes to leave free: no file is taken with less
-LOOK = 16 << 20  # bytes of a file between two looks at the disk
+MOST_BODY = 1 << 20  # bytes of a posted text, including its JSON
+SPARE_DISK = 256 << 20  # bytes to leave free: with less, no file is accepted
+LOOK = 16 << 20  # bytes of a file between two checks of the disk
 
 
 async def body_of(request: "Request", most: int = MOST_BODY) -> bytes:
-    """The body of a request, whatever length it states, or none.
+    """The body of a request, whatever length it states, if any.
 
     Raises: Refused for more than ``most`` bytes.
     """
@@ -36,13 +36,13 @@ async def body_of(request: "Request", most: int = MOST_BODY) -> bytes:
 async def uploaded(
     request: "Request", most: int, suffix: str = ""
 ) -> AsyncIterator[Path]:
-    """The body of a request as a file that is gone afterwards.
+    """The body of a request as a file, which is deleted afterwards.
 
     Args:
         most: bytes.
         suffix: of the file's name, chosen by us.
 
-    Raises: Refused for more than that, for nothing, and where the disk is full.
+    Raises: Refused for a larger or an empty body, and if the disk is full.
     """
     too_much = Refused(413, f"a file may have {most >> 20} MiB at most: send less.")
     if int(request.headers.get("content-length") or 0) > most:
@@ -70,6 +70,6 @@ async def uploaded(
 
 
 def check_disk() -> None:
-    """Many files at once must not fill the disk of everything else."""
+    """Refuse if many files at once would fill the disk of everything else."""
     if shutil.disk_usage(tempfile.gettempdir()).free < SPARE_DISK:
         raise Refused(507, "the server's disk is nearly full: try later.")

@@ -1,4 +1,4 @@
-"""One speech that a client asks for: text in, sound back."""
+"""One speech for a client: text in, sound back."""
 
 from collections.abc import AsyncIterator
 from time import perf_counter
@@ -12,16 +12,17 @@ from ..errors import ConfigError
 from .live_stream import LiveStream
 from .tally import Tally
 
-MOST_WAITING = 1_000_000  # characters that the model has not read
+MOST_WAITING = 1_000_000  # most characters that the model has not read
 
 
 class Voice(LiveStream[Spoken]):
-    """One speech: iterating gives its frames ``[1920]`` as they can be said, faster
-    than real time; 30 seconds may wait to be read.
+    """One speech: iterating gives its frames ``[1920]``, faster than real time.
+
+    Frames come as soon as they can be said; 30 seconds may wait to be read.
 
     Attributes:
         sample_rate: Hz of the frames.
-        words: that have ended so far, with their times in the sound.
+        words: words that have ended so far, with their times in the sound.
     """
 
     def __init__(self, thread: ModelThread, batch: TTSBatch, row: TTSRow, tally: Tally):
@@ -36,7 +37,7 @@ class Voice(LiveStream[Spoken]):
     async def put(self, text: str) -> None:
         """Take more text; a word ends at white space, a piece may end within one.
 
-        Raises: ConfigError where too much waits to be read.
+        Raises: ConfigError if too much waits to be read.
         """
         if self._began is None and text.strip():
             self._began = perf_counter()
@@ -50,7 +51,7 @@ class Voice(LiveStream[Spoken]):
         self._tick()
 
     async def finish(self) -> None:
-        """No more text will come: iterating ends with the last word."""
+        """End the text: the iteration ends with the last word."""
         self._row.inbox.append(None)
         self._tick()
 

@@ -1,4 +1,4 @@
-"""The voices of a server: those of its model, and those that clients made and named."""
+"""The voices of a server: its model's, and those that clients made and named."""
 
 import asyncio
 import hashlib
@@ -16,9 +16,9 @@ from ..engines.tts.live_voice import LiveVoice
 from ..errors import NotServed, ProtocolError
 from .kept_voices import KeptVoice, KeptVoices, checked_name
 
-MOST_READY = 32  # voices that are kept in memory, 1 MB each
-LONGEST_VOICE_S = 20.0  # that a client may send
-CLONED_S = 10.0  # of a recording that becomes a voice, as in moshi-server
+MOST_READY = 32  # voices to keep in memory, 1 MB each
+LONGEST_VOICE_S = 20.0  # longest voice that a client may send
+CLONED_S = 10.0  # length of a recording that becomes a voice, as in moshi-server
 VoiceName = str | LiveVoice
 ONLY_KYUTAI = (
     "only Kyutai can make voices for this model: choose one by name, or serve a model "
@@ -31,7 +31,7 @@ class Voices:
 
     Args:
         speaking: gives the model that speaks; raises NotServed if there is none.
-        kept: where named voices are kept; None keeps none.
+        kept: the folder for named voices; None keeps none.
 
     Attributes:
         known: names as they were listed last.
@@ -47,7 +47,7 @@ class Voices:
         self.known: list[str] = []
 
     async def names(self) -> list[str]:
-        """What can be asked for; listing it may ask the hub."""
+        """The voices that can be requested; listing them may ask the hub."""
         tts = (await self._speaking()).tts
         own = await asyncio.to_thread(tts.voices)
         made = [voice.name for voice in await self.made()]
@@ -62,7 +62,7 @@ class Voices:
         return await asyncio.to_thread(self._kept.all, tts.name)
 
     async def usual(self) -> str:
-        """The name of the usual voice. Raises: NotServed where there is no voice."""
+        """The name of the usual voice. Raises: NotServed if there is no voice."""
         tts = (await self._speaking()).tts
         voices = self.known or await self.names()
         if not voices:
@@ -73,7 +73,7 @@ class Voices:
         return tts.usual_voice if tts.usual_voice in voices else voices[0]
 
     def ready(self, name: str | None) -> LiveVoice | None:
-        """A voice that has been used of late; no waiting."""
+        """A voice that was used recently; without waiting."""
         voice = self._ready.get(name or "")
         if voice is not None:
             self._ready.move_to_end(name or "")
@@ -82,8 +82,8 @@ class Voices:
     async def find(self, wanted: VoiceName | None = None) -> LiveVoice:
         """A voice, the usual one by default; it may have to be downloaded.
 
-        Raises: NotServed for a name that is unknown; CheckpointError, AudioError or
-            ConfigError for a voice that cannot be had.
+        Raises: NotServed for an unknown name; CheckpointError, AudioError or
+            ConfigError for a voice that cannot be used.
         """
         if isinstance(wanted, LiveVoice):
             return wanted
@@ -110,7 +110,7 @@ class Voices:
     async def of_numbers(
         self, numbers: Pcm | NDArray[np.int32], shape: Sequence[int]
     ) -> LiveVoice:
-        """A voice as ``/api/voice`` gave it, or as Kyutai's servers do.
+        """A voice from ``/api/voice``, or in the form of Kyutai's servers.
 
         Raises: CheckpointError, ConfigError or NotServed for one of another model.
         """
@@ -136,10 +136,10 @@ class Voices:
         return await tts.owner.arun(make)
 
     async def clone(self, recording: Path) -> NDArray[np.int32]:
-        """A voice made of the beginning of a recording: codes ``[1 + n_q, P]``.
+        """A voice made from the start of a recording: codes ``[1 + n_q, P]``.
 
-        Raises: NotServed for a model for which only Kyutai can make voices; AudioError
-            for what is no recording.
+        Raises: NotServed for a model whose voices only Kyutai can make; AudioError if
+            it is not a recording.
         """
         tts = (await self._speaking()).tts
         if tts.multi_speaker:
@@ -148,10 +148,10 @@ class Voices:
         return await tts.owner.arun(lambda: np.array(prefix, np.int32))
 
     async def keep(self, name: object, codes: NDArray[np.int32]) -> KeptVoice:
-        """Give a voice a name, under which it is kept.
+        """Keep a voice under a name.
 
-        Raises: ProtocolError for a name that will not do or is taken; NotServed where
-            no voices are kept; NoPlace where too many are.
+        Raises: ProtocolError for a name that is invalid or taken; NotServed if no
+            voices are kept; NoPlace if there are too many.
         """
         tts = (await self._speaking()).tts
         if self._kept is None:

@@ -1,4 +1,4 @@
-"""Which address a connection comes from, and what each address has left."""
+"""The address of each connection, and the budget that each address has left."""
 
 import ipaddress
 import time
@@ -12,11 +12,11 @@ _FORGET_EVERY = 64  # new addresses
 
 
 class Accounts:
-    """The accounts of all addresses that have been seen lately.
+    """The accounts of all addresses that were seen recently.
 
     Args:
-        proxies: networks of proxies whose X-Forwarded-For is believed; anybody else
-            could write there what he likes.
+        proxies: networks of trusted proxies, whose X-Forwarded-For is used; anybody
+            else could write anything there.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Accounts:
         self._new = 0
 
     def account(self, address: str) -> Account:
-        """The account of an address; one of IPv6 is that of its network of 2^64."""
+        """The account of an address; in IPv6, that of its network of 2^64."""
         key = _shared(address)
         if key not in self._accounts:
             self._new += 1
@@ -49,7 +49,7 @@ class Accounts:
         return parsed is not None and any(parsed in net for net in self._proxies)
 
     def behind(self, peer: str, forwarded: list[str]) -> str:
-        """Whom ``peer`` speaks for: the nearest address that is no trusted proxy."""
+        """The client behind ``peer``: the nearest address that is no trusted proxy."""
         address = peer
         for hop in reversed(forwarded):
             if not self.is_proxy(address) or _parsed(hop) is None:
@@ -75,9 +75,9 @@ def _shared(address: str) -> str:
 
 
 def read_proxies(texts: Iterable[str]) -> list[Network]:
-    """The networks that ``--trusted-proxy`` names, single addresses included.
+    """The networks in ``--trusted-proxy``, including single addresses.
 
-    Raises: ConfigError for what is no address.
+    Raises: ConfigError for anything that is not an address.
     """
     networks: list[Network] = []
     for text in texts:

@@ -1,10 +1,10 @@
-"""One connection between the socket and the server that answers it.
+"""One connection, between the socket and the server that answers it.
 
-Bytes pass here in small portions: the head of a request first, whole; then its body, or
-WebSocket frames, counted and charged. The server behind (uvicorn's HTTP and WebSocket
-protocols) sees nothing of a connection before its head is known to be good, and can
-neither be kept busy for long by one read nor hold back more than a bounded number of
-bytes for a client that does not read.
+Bytes pass here in small portions: first the head of a request, as a whole; then its
+body, or WebSocket frames, which are counted and charged. The server behind the gate
+(uvicorn's HTTP and WebSocket protocols) sees nothing of a connection before its head
+has been checked. A single read cannot keep it busy for long, and it holds back only a
+bounded number of bytes for a client that does not read.
 """
 
 import asyncio
@@ -22,15 +22,15 @@ from .outlet import Outlet
 
 _log = logging.getLogger(__name__)
 _PORTION = 32_768  # bytes handed over at a time
-_FRAMES = 64  # and frames: one millisecond of the WebSocket library
-_BODY_RATE = 1000.0  # bytes a second that a body must come at, on the whole
+_FRAMES = 64  # and frames: the WebSocket library takes a millisecond for them
+_BODY_RATE = 1000.0  # least bytes per second of a body, on average
 _REASONS = {400: "Bad Request", 408: "Request Timeout", 503: "Service Unavailable"}
 _LAST_CHUNK = b"0\r\n\r\n"
 Inner = Callable[[], asyncio.Protocol]
 
 
 class Keeper(Protocol):
-    """What a connection needs of the gate: see ``gate.Gate``."""
+    """The parts of ``gate.Gate`` that a connection uses."""
 
     limits: Limits
     tls: ssl.SSLContext | None
@@ -43,13 +43,16 @@ class Keeper(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """What asyncio calls for a socket.
+    """The protocol object that asyncio calls for a socket.
 
     Attributes:
-        address: where it comes from; a trusted proxy names another.
-        account, inflow: what its address, and it alone, may still send.
-        patient: who sends too much is slowed down, not refused; set from behind.
-        flood: what it sent too much of; the server behind has a moment to say so.
+        address: the client's address; behind a trusted proxy, the one that the proxy
+            names.
+        account, inflow: what its address, and the connection alone, may still send.
+        patient: a client that sends too much is slowed down, not refused; set by the
+            server behind.
+        flood: the error for sending too much; the server behind has a moment to report
+            it.
     """
 
     def __init__(self, gate: Keeper, make_inner: Inner):
@@ -60,7 +63,7 @@ class Connection(asyncio.Protocol):
         self._raw: asyncio.Transport | None = None
         self._pending = bytearray()
         self._head: Head | None = None
-        self._body = 0  # bytes that came of it
+        self._body = 0  # bytes of it so far
         self._tail = b""  # the last of them
         self._counter = FrameCounter()
         self._inner_paused = self._scheduled = self._lost = False
@@ -74,12 +77,12 @@ class Connection(asyncio.Protocol):
 
     @property
     def key(self) -> tuple[str, int]:
-        """What the server behind calls the client."""
+        """The client's name for the server behind."""
         return self.address, self.port
 
     @property
     def idle(self) -> bool:
-        """Whether it has asked for nothing yet, or not wholly, or has been answered."""
+        """Whether it has sent no complete request yet, or has been answered."""
         return self._head is None or self.leaving or self._body_is_missing
 
     @property
@@ -95,7 +98,7 @@ class Connection(asyncio.Protocol):
             return self._tail != _LAST_CHUNK
         return self._body < head.length
 
-    # What asyncio calls
+    # Called by asyncio
 
     def connection_made(self, transport: Any) -> None:
         self._raw = transport
@@ -119,7 +122,7 @@ class Connection(asyncio.Protocol):
                 server_side=True,
                 ssl_handshake_timeout=self._gate.limits.opening_s,
             )
-        except (OSError, asyncio.TimeoutError):  # no TLS, none in time, or gone
+        except (OSError, asyncio.TimeoutError):  # no TLS, too late, or gone
             raw.abort()
             self.connection_lost(None)
         else:
@@ -139,7 +142,7 @@ class Connection(asyncio.Protocol):
         self._pending.clear()
         self._gate.forget(self)
         self.flood.cancel()
-        inner, self._inner = self._inner, None  # no cycle keeps its buffers alive
+        inner, self._inner = self._inner, None  # no cycle keeps its buffers
         if inner is not None:
             self._guarded(inner.connection_lost, exc)
 
@@ -166,7 +169,7 @@ class Connection(asyncio.Protocol):
     # Portion by portion
 
     def _work(self) -> None:
-        """Hand one portion over; the rest when the loop has seen to others."""
+        """Hand one portion over; the rest after the event loop has served others."""
         self._scheduled = False
         if self._lost or self._out is None or self.leaving:
             return
@@ -182,7 +185,7 @@ class Connection(asyncio.Protocol):
         self._pace()
 
     def _pace(self) -> None:
-        """Read on only where nothing waits; go on soon where something can."""
+        """Read on only if nothing waits; continue soon if something can."""
         if self._lost or self._out is None or self.leaving:
             return
         waiting = bool(self._pending) and self._head is not None
@@ -220,7 +223,7 @@ class Connection(asyncio.Protocol):
         self._hand_over(head.size)
 
     def _portion(self) -> int:
-        """Bytes of the next portion, its frames charged."""
+        """Number of bytes in the next portion, with its frames charged."""
         size = min(len(self._pending), _PORTION)
         if not self._upgrades:
             self._body += size
@@ -241,7 +244,7 @@ class Connection(asyncio.Protocol):
         return size
 
     def _owe(self, seconds: float) -> None:
-        """Take nothing more for a while: who sends too much is slowed down."""
+        """Take nothing more for a while, to slow down a client that sends too much."""
         if seconds > 0:
             self._rests_until = max(self._rests_until, self._loop.time()) + seconds
             self._loop.call_at(self._rests_until + 0.001, self._pace)
@@ -250,12 +253,12 @@ class Connection(asyncio.Protocol):
         data = bytes(self._pending[:size])
         del self._pending[:size]
         if self._is_answered:
-            return  # one request a connection: what comes after it is nobody's
+            return  # one request per connection: anything after it is ignored
         if self._inner is not None and data:
             self._guarded(self._inner.data_received, data)
 
     def _guarded(self, call: Callable[..., Any], *arguments: Any) -> None:
-        """A failure of the server behind ends this connection and no other."""
+        """A failure of the server behind ends only this connection."""
         try:
             call(*arguments)
         except Exception:
@@ -266,10 +269,10 @@ class Connection(asyncio.Protocol):
         """Stop listening; the application is told that the connection is gone."""
         if not self.flood.done():
             self.flood.set_exception(error.with_traceback(None))
-            self.flood.exception()  # may be that nobody asks
+            self.flood.exception()  # mark it as read: maybe nobody asks
             self._loop.call_later(self._gate.limits.linger_s, self.abort)
 
-    # What the server behind, or the gate, asks for
+    # Called by the server behind, or by the gate
 
     def replace_inner(self, inner: asyncio.Protocol) -> None:
         self._inner = inner
@@ -300,7 +303,7 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def abort(self) -> None:
-        """Close at once, whatever has not been sent."""
+        """Close at once; unsent bytes are lost."""
         if self._out is not None:
             self._out.abort()
         elif self._raw is not None:
@@ -327,7 +330,7 @@ class Connection(asyncio.Protocol):
         return stalled or now - self.began_at > allowed
 
     def give_up(self) -> None:
-        """End it for having stalled, in words where it has said nothing whole yet."""
+        """End a stalled connection, with an answer if its request is incomplete."""
         if self._head is None and self._out is not None and not self.leaving:
             self.refuse(408, "the request did not come in time.")
         else:

@@ -1,26 +1,26 @@
-"""Counts WebSocket frames as they pass, without taking them apart (RFC 6455, 5.2)."""
+"""Counts WebSocket frames as they pass, without parsing them (RFC 6455, 5.2)."""
 
 MAX_FRAGMENTS = 1024  # frames of one message
 _CONTINUATION, _CLOSE = 0, 8
-_EXTENDED = {126: 2, 127: 8}  # bytes that a longer length takes
+_EXTENDED = {126: 2, 127: 8}  # bytes of a longer length
 
 
 class FrameCounter:
-    """Where frames of a stream begin, and how many bytes each has.
+    """Where the frames of a stream start, and how many bytes each has.
 
-    What is no valid frame is left to the WebSocket library: here a frame is two bytes,
-    a longer length, four bytes of mask, and a payload that is skipped.
+    Invalid frames are left to the WebSocket library: here a frame is two bytes, a
+    longer length, four bytes of mask, and a payload that is skipped.
     """
 
     def __init__(self) -> None:
-        self._header = b""  # of a frame that has only begun
-        self._rest = 0  # bytes of the frame at hand that have not come
-        self.fragments = 0  # of the message at hand
+        self._header = b""  # the start of an incomplete frame
+        self._rest = 0  # bytes bytes of the current frame still to come
+        self.fragments = 0  # of the current message
 
     def cut(self, data: bytes | bytearray, most: int) -> tuple[int, list[int]]:
-        """How much of ``data`` holds at most ``most`` new frames.
+        """The part of ``data`` with at most ``most`` new frames.
 
-        Returns: bytes up to there, and the size of each frame that begins in them.
+        Returns: its number of bytes, and the size of each frame that starts in it.
         """
         at, sizes = 0, []
         end = len(data)

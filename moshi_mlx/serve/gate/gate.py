@@ -1,6 +1,6 @@
 """The gate in front of the server: how many connections there are, and whose.
 
-Limits live here and not in a protocol: whatever is served on a connection, its bytes
+Limits are enforced here and not in a protocol: whatever a connection carries, its bytes
 have been counted before.
 """
 
@@ -13,15 +13,15 @@ from .addresses import Accounts, Network
 from .connection import Connection, Inner
 from .limits import Account, Inflow, Limits
 
-_LOOK_S = 0.5  # between looks for connections that have stalled
+_LOOK_S = 0.5  # between checks for stalled connections
 
 
 class Gate:
     """All connections of a server.
 
     Args:
-        limits: how many there may be, and how long each may take for what.
-        tls: to speak TLS; the handshake counts as part of a request's head.
+        limits: how many there may be, and how long they may take for each step.
+        tls: to use TLS; the handshake counts as part of a request's head.
         proxies: see ``Accounts``.
     """
 
@@ -38,7 +38,7 @@ class Gate:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def connection(self, make_inner: Inner) -> Connection:
-        """A protocol for asyncio; ``make_inner`` makes what answers it."""
+        """A protocol for asyncio; ``make_inner`` makes the server behind it."""
         return Connection(self, make_inner)
 
     def of(self, client: tuple[str, int] | None) -> Connection | None:
@@ -60,14 +60,14 @@ class Gate:
                     connection.give_up()
 
     def keep(self, work: "asyncio.Task[None]") -> None:
-        """Hold a task until it is done."""
+        """Keep a reference to a task until it is done."""
         self._tasks.add(work)
         work.add_done_callback(self._tasks.discard)
 
     def admit(self, new: Connection) -> bool:
         """Let a new connection in.
 
-        If there is no room, one that has not sent a complete request yet is closed."""
+        If there is no room, a connection without a complete request is closed."""
         if self.count >= self.limits.connections and not self._make_room(None):
             return False
         account = self.accounts.account(new.address)
@@ -78,7 +78,7 @@ class Gate:
         return True
 
     def welcome(self, connection: Connection, address: str) -> bool:
-        """Take a connection over to the address that its proxy names."""
+        """Move a connection to the address that its proxy names."""
         if address == connection.address:
             return True
         if self._is_full(self.accounts.account(address)):
@@ -98,7 +98,7 @@ class Gate:
             self._leave(connection)
 
     def close(self) -> None:
-        """End what is still open."""
+        """Close all connections."""
         for connection in list(self._open):
             connection.abort()
         for task in self._tasks:
@@ -117,8 +117,8 @@ class Gate:
         self._by_client.pop(connection.key, None)
 
     def _make_room(self, account: Account | None) -> bool:
-        """Close the oldest connection without a request, of an account if one is given:
-        a stalled connection takes no place from others."""
+        """Close the oldest connection without a request, maybe of one account: stalled
+        connections take no places from others."""
         for connection in self._open:
             if account in (None, connection.account) and connection.idle:
                 connection.abort()

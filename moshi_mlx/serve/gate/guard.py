@@ -1,4 +1,4 @@
-"""The guard: refuses who may not come in, and adds the security headers to the rest."""
+"""The guard: refuses clients that may not connect, and adds security headers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
@@ -15,13 +15,13 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-OPEN_PATHS = ("/health",)  # need no token
-# A proxy on this machine adds one of them: its clients may be anywhere.
+OPEN_PATHS = ("/health",)  # paths that need no token
+# A proxy on this machine adds one of these: its clients may be anywhere.
 _FORWARDED = {b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via"}
 _HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",  # the address may hold the token
+    "referrer-policy": "no-referrer",  # the address may contain the token
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "microphone=(self), camera=(), geolocation=()",
@@ -30,13 +30,13 @@ _HEADERS = {
 
 
 class Guard:
-    """ASGI middleware: refuses by ``Policy``, adds the security headers to the rest.
+    """ASGI middleware: refuses clients by ``Policy``, and adds security headers.
 
-    What is behind finds its connection in ``scope["gate"]``, where there is a gate, and
+    The application finds its connection in ``scope["gate"]``, if there is a gate, and
     gets an error from ``receive`` if too much comes on it.
 
     Args:
-        manners: of the protocols behind; other paths are refused in plain text.
+        manners: of the protocols; other paths are refused in plain text.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Guard:
         return next((m for m in self.manners if m.covers(path)), Manners())
 
     def _is_open(self, scope: Scope) -> bool:
-        """Whether this needs no token: who may ask, and for what."""
+        """Whether a request needs no token, by its path and its client."""
         if scope["path"] in OPEN_PATHS:
             return True
         asked = scope.get("method", "GET").replace("HEAD", "GET"), scope["path"]
@@ -95,7 +95,7 @@ class Guard:
     async def _refuse(
         self, scope: Scope, receive: Receive, send: Send, status: int, words: str
     ) -> None:
-        """Answer with an error; a WebSocket is refused before it is one."""
+        """Answer with an error; a WebSocket is refused before its handshake."""
         prefix = ""
         if scope["type"] == "websocket":
             await receive()
@@ -136,7 +136,7 @@ class Guard:
             if connection is not None and connection.leaving:
                 raise ConnectionResetError("the connection is being closed")
             if message["type"] == "http.response.start":
-                # One request a connection: the gate sees the head of each.
+                # One request per connection, so that the gate sees the head of each.
                 extra["connection"] = "close"
                 known = {name.lower() for name, _ in message.get("headers", [])}
                 message["headers"] = [
@@ -162,7 +162,7 @@ def _until_flood(receive: Receive, connection: Connection) -> Receive:
                 {coming, connection.flood}, return_when=asyncio.FIRST_COMPLETED
             )
             if connection.flood.done() and not connection.flood.cancelled():
-                connection.flood.result()  # raises what it was
+                connection.flood.result()  # raises its error
             return await coming
         finally:
             coming.cancel()

@@ -1,11 +1,11 @@
-"""The head of a request: bounded, and understood before any server reads it."""
+"""The head of a request: limited, and parsed before any server reads it."""
 
 import re
 from dataclasses import dataclass
 
 MAX_HEAD = 16_384  # bytes of request line and headers
-MAX_LINE = 8000  # of one line; the WebSocket library stops answering above 8192
-MAX_HEADERS = 100  # and above 128
+MAX_LINE = 8000  # bytes of one line; above 8192 the WebSocket library does not answer
+MAX_HEADERS = 100  # nor above 128
 _END = re.compile(rb"\r?\n\r?\n")
 _LINE = re.compile(rb"\r?\n")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -13,7 +13,7 @@ _REQUEST = re.compile(rb"([A-Z]{1,20}) ([\x21-\x7e]+) HTTP/1\.([01])")
 
 
 class BadRequest(Exception):
-    """A head that is refused, with the status and the sentence of the answer."""
+    """A refused head, with the status and the sentence of the answer."""
 
     def __init__(self, words: str, status: int = 400):
         super().__init__(words)
@@ -22,13 +22,13 @@ class BadRequest(Exception):
 
 @dataclass(frozen=True)
 class Head:
-    """What the gate has to know of a request.
+    """The parts of a request that the gate needs.
 
     Attributes:
-        size: bytes, the empty line included.
+        size: bytes, including the empty line.
         upgrade: whether it asks for a WebSocket.
         length: bytes of the body; None if it comes in chunks.
-        forwarded: addresses that proxies name as those they speak for, nearest last.
+        forwarded: the client addresses that proxies name, nearest last.
     """
 
     size: int
@@ -38,7 +38,7 @@ class Head:
 
 
 def read_head(data: bytes | bytearray) -> Head | None:
-    """The head at the beginning of ``data``; None if it is not complete yet.
+    """The head at the start of ``data``; None if it is not complete yet.
 
     Raises: BadRequest for a head that is too long, damaged, or asks for a WebSocket
         with a body.
@@ -94,7 +94,7 @@ def _body_length(headers: dict[bytes, list[bytes]]) -> int | None:
 
 
 def _words(headers: dict[bytes, list[bytes]], name: bytes) -> list[bytes]:
-    """The comma-separated words of a header in lower case, without those not ASCII."""
+    """The comma-separated words of a header in lower case, except non-ASCII ones."""
     joined = b",".join(headers.get(name, []))
     words = (word.strip().lower() for word in joined.split(b","))
     return [word for word in words if word and word.isascii()]

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from ...errors import ProtocolError
 
 IMAGE_BYTES = 16 << 20  # Kyutai's page takes files of up to 15 MB
-_FRAME_COST = 1024  # bytes that handling a frame costs, however short it is
-# Of its rate, what a connection may save up beside its address's store, and what it
-# begins with: little, or a client that reconnects often would get it each time.
+_FRAME_COST = 1024  # bytes to charge for handling a frame, however short it is
+# What a connection may save up of its rate beside its address's budget, and what it
+# starts with: little, or a client that reconnects often would get it each time.
 _OWN_S, _FIRST_S = 2.0, 0.25
 
 Clock = Callable[[], float]
@@ -18,28 +18,29 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits for clients; a client that talks in real time never meets them.
+    """Limits for clients; a client that talks in real time never reaches them.
 
     Attributes:
         message_bytes: the longest message.
-        bytes_per_s, burst_bytes: traffic; float32 samples need 96 kB/s. A rate is each
-            connection's, a burst is what all connections of an address share.
+        bytes_per_s, burst_bytes: traffic; float32 samples need 96 kB/s. Each connection
+            has the rate, and all connections of an address share the burst.
         sound_per_s, burst_s: seconds of sound per second.
         restarts_per_s, burst_restarts: restarts of conversations.
-        idle_s: a client that sends nothing for so long loses its place.
+        idle_s: a client that sends nothing for this long loses its place.
         paused_s: the same for one that has asked for a pause.
-        send_s: a client that reads nothing for so long is disconnected.
+        send_s: a client that reads nothing for this long is disconnected.
         read_s: the same for a client that reads sound only as fast as it plays it.
-        ping_s: silence of ours after which a ping is sent.
+        ping_s: our own silence after which a ping is sent.
         unsent_frames: replies that may wait for a slow reader; older ones are dropped.
         waiting_ms: frames that may wait for the model; then they are dropped.
-        session_s: the longest conversation, None for no end.
-        connections, per_address: open at a time, in all and from one address.
-        opening_s: in which a request's head must have come, TLS included.
-        stall_s: in which the next bytes of a request's body must come.
-        linger_s: in which a connection that we close must have taken the last bytes.
-        upload_bytes: of a file.
-        unsent_bytes: the most that may wait to be read; then it is disconnected.
+        session_s: the longest conversation, None for no limit.
+        connections, per_address: open at a time, in total and from one address.
+        opening_s: time for a request's head, including TLS.
+        stall_s: time for the next bytes of a request's body.
+        linger_s: time to take the last bytes of a connection that we close.
+        upload_bytes: size of a file.
+        unsent_bytes: the most that may wait to be read; then the client is
+            disconnected.
     """
 
     message_bytes: int = 1 << 20
@@ -66,10 +67,10 @@ class Limits:
     upload_bytes: int = 256 << 20
 
     def with_images(self) -> "Limits":
-        """The same where clients may send a picture as one message.
+        """The same, if clients may send a picture as one message.
 
-        Its whole length is charged when it begins, so that an address can have hardly
-        more than one under way.
+        Its whole length is charged when it starts, so an address can hardly have more
+        than one under way.
         """
         return replace(self, message_bytes=IMAGE_BYTES, burst_bytes=1.2 * IMAGE_BYTES)
 
@@ -79,9 +80,9 @@ class Allowance:
 
     Args:
         per_s: how fast it refills.
-        burst: how much it can hold.
+        burst: the most that it can hold.
         what: what is spent, for the message.
-        first: what it holds at the beginning; by default the burst.
+        first: what it holds at the start; by default the burst.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class Allowance:
 
     @property
     def left(self) -> float:
-        """What may be spent now."""
+        """The amount that may be spent now."""
         now = self._clock()
         refilled = self._left + (now - self._at) * self.per_s
         self._left, self._at = min(self._burst, refilled), now
@@ -106,11 +107,11 @@ class Allowance:
 
     @property
     def full(self) -> bool:
-        """Whether it is full, so that a new one would be the same."""
+        """Whether it is full, and so equal to a new one."""
         return self.left >= self._burst
 
     def take(self, amount: float) -> float:
-        """Spend up to ``amount``; returns the part that it did not hold."""
+        """Spend up to ``amount``; returns the part that was missing."""
         taken = max(0.0, min(amount, self.left))
         self._left -= taken
         return amount - taken
@@ -157,8 +158,8 @@ def _own(per_s: float, what: str, clock: Clock) -> Allowance:
 class Inflow:
     """Counts everything that one client sends.
 
-    Each connection has a rate of its own, so a client that talks in real time does not
-    depend on others with the same address. What goes beyond that rate comes out of the
+    Each connection has its own rate, so a client that talks in real time does not
+    depend on others with the same address. Anything beyond that rate comes out of the
     address's budget, which a new connection does not refill.
     """
 
@@ -178,9 +179,9 @@ class Inflow:
 
     def owed_s(self, size: int) -> float:
         """Charge a frame, a quarter of its size: protocols that wait for their clients
-        write samples as MessagePack or base64, and whole files at once.
+        send samples as MessagePack or base64, and whole files at once.
 
-        Returns: seconds to wait before the next is taken.
+        Returns: seconds to wait before taking the next one.
         """
         cost = _FRAME_COST + size / 4
         missing = self.account.data.take(self._bytes.take(cost))
@@ -191,7 +192,7 @@ class Inflow:
         self.account.sound.spend(self._sound.take(seconds))
 
     async def paced(self, seconds: float) -> None:
-        """Charge sound, and wait if it comes too fast. Since nothing is read meanwhile,
+        """Charge sound, and wait if it comes too fast. Nothing is read meanwhile, so
         the sender is slowed down instead of refused."""
         while (seconds := self.account.sound.take(self._sound.take(seconds))) > 0:
             await asyncio.sleep(min(1.0, self._sound.wait_s(seconds)) + 0.01)

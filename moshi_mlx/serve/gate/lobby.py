@@ -1,4 +1,4 @@
-"""Which clients may talk now, and which wait in a queue."""
+"""Which clients may talk now, and which ones wait in a queue."""
 
 import asyncio
 from collections import Counter
@@ -12,14 +12,14 @@ class Lobby:
     """A number of places, given to clients in the order of their arrival.
 
     Args:
-        places: conversations at a time.
+        places: number of conversations at a time.
     """
 
     def __init__(self, places: int):
         self.places = places
         self.taken = 0
         self._line: list[asyncio.Event] = []
-        self._from: Counter[str] = Counter()  # who waits
+        self._from: Counter[str] = Counter()  # number of waiting clients by address
 
     @property
     def waiting(self) -> int:
@@ -32,7 +32,7 @@ class Lobby:
         return self.taken >= self.places or self.waiting > 0
 
     def full(self, address: str = "") -> bool:
-        """Whether no further client of this address may even wait."""
+        """Whether a new client of this address may not even wait."""
         each = self._from[address] if address else 0
         return self.waiting >= MAX_WAITING or each >= MAX_WAITING_EACH
 
@@ -58,14 +58,14 @@ class Lobby:
                 if place != told:
                     told = place
                     await tell(place)
-                    continue  # things may have changed meanwhile
+                    continue  # check again: things may have changed
                 moved.clear()
                 await moved.wait()
             self.taken += 1
         finally:
             self._line.remove(moved)
             self._from[address] -= 1
-            self._from += Counter()  # forgets those who do not wait
+            self._from += Counter()  # removes zeros
             self._move_up()
 
     def leave(self) -> None:

@@ -1,4 +1,4 @@
-"""Log lines that a client can cause: bounded in number and length, without secrets."""
+"""Log lines that a client can cause: limited in number and length, without secrets."""
 
 import logging
 import re
@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from .limits import Allowance
 
-_BURST, _PER_S = 20, 0.2  # lines of one kind
-_TRACES, _TRACES_PER_S = 3, 1 / 60  # those that bring a traceback
+_BURST, _PER_S = 20, 0.2  # for lines of one kind
+_TRACES, _TRACES_PER_S = 3, 1 / 60  # for lines with a traceback
 _MAX_LINE = 1000  # characters of a message
 _MAX_TRACE = 4000  # of a traceback
 _MAX_KINDS = 500
@@ -27,12 +27,12 @@ _SECRET = re.compile(
 
 
 def without_secrets(text: str) -> str:
-    """The text, what looks like a token in an address or a header left out."""
+    """The text without anything that looks like a token in an address or a header."""
     return _SECRET.sub(r"\1...", text)
 
 
 class Bounded(logging.Filter):
-    """Lets some lines of each kind through, and says how many it left out."""
+    """Passes some lines of each kind, and says how many it left out."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         super().__init__()
@@ -74,28 +74,28 @@ class OneLine(logging.Formatter):
 def is_news(record: logging.LogRecord) -> bool:
     """Whether a line is worth writing.
 
-    It is not where a port cannot be had, which run_server says in words, nor where
-    uvicorn takes what a client did wrong for an error of the server.
+    It is not if a port cannot be used, which run_server reports in words, nor if
+    uvicorn takes a client's mistake for an error of the server.
     """
     clients_fault = str(record.msg).startswith(_CLIENTS_FAULTS)
     error = record.exc_info[1] if record.exc_info else record.msg
-    gone = isinstance(error, ConnectionError)  # whoever hangs up is no failure of ours
+    gone = isinstance(error, ConnectionError)  # a client hung up: not our failure
     return not (clients_fault or gone or isinstance(record.msg, OSError))
 
 
 def _printable(text: str) -> str:
-    """Control characters escaped: no client writes lines of its own into the log."""
+    """Control characters escaped, so that no client writes its own lines to the log."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def log_lines(verbose: bool) -> None:
-    """Send the logs of the server, and of what runs it, to stderr."""
+    """Send the logs of the server and its libraries to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine())
     handler.addFilter(Bounded())
     handler.addFilter(is_news)
     level = logging.INFO if verbose else logging.WARNING
-    # The libraries tell every connection: ours says the same in one line of its own.
+    # The libraries log every connection; our own line says the same.
     levels = {"moshi_mlx": level, "uvicorn.error": logging.WARNING}
     for name in (*levels, "asyncio", "websockets"):
         logger = logging.getLogger(name)

@@ -1,4 +1,4 @@
-"""What the server behind the gate takes for the socket."""
+"""The transport that the server behind the gate uses as its socket."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ _log = logging.getLogger(__name__)
 
 
 class Gated(Protocol):
-    """The connection that an outlet belongs to: see ``connection.Connection``."""
+    """The connection of an outlet: see ``connection.Connection``."""
 
     @property
     def key(self) -> tuple[str, int]: ...
@@ -18,7 +18,7 @@ class Gated(Protocol):
 
 
 class Outlet(asyncio.Transport):
-    """A transport as the server behind sees it: bounded, and closed within seconds."""
+    """A transport for the server behind: limited, and closed within seconds."""
 
     def __init__(self, gated: Gated, transport: asyncio.Transport, most: int):
         super().__init__()
@@ -49,7 +49,7 @@ class Outlet(asyncio.Transport):
     def close(self) -> None:
         if self.closing_at is None:
             self.closing_at = asyncio.get_running_loop().time()
-            self.read(True)  # an end of the stream is only seen by who reads
+            self.read(True)  # only reading shows the end of the stream
             self._transport.close()
 
     def abort(self) -> None:
@@ -62,7 +62,7 @@ class Outlet(asyncio.Transport):
         self._sent += len(data)
         self._transport.write(data)
         if not self.answered and not bytes(data[:12]).endswith(b" 100"):
-            self.answered = True  # more than a wish to see the body
+            self.answered = True  # more than a request for the body
             self._gated.answered()
         if self._transport.get_write_buffer_size() > self._most:
             _log.info("client=%s reads nothing and was let go", self._gated.key[0])
@@ -72,7 +72,7 @@ class Outlet(asyncio.Transport):
         self.write(b"".join(list_of_data))
 
     def stuck_s(self, now: float) -> float:
-        """Seconds in which the client has taken nothing of what waits for it."""
+        """Seconds for which the client has read nothing of what waits for it."""
         waiting = self._transport.get_write_buffer_size()
         drained = self._sent - waiting
         if drained != self._drained or not waiting:

@@ -1,22 +1,21 @@
-"""How a request is refused: a status and a sentence, in each protocol's own shape."""
+"""How a request is refused: a status and a sentence, in each protocol's own form."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ...errors import MoshiError, NoPlace, NotServed
 
-RETRY = {"retry-after": "1"}  # seconds, where all places are taken
+RETRY = {"retry-after": "1"}  # seconds, if all places are taken
 
 
 class Refused(Exception):
     """Raised by a route to refuse its request.
 
     Attributes:
-        status: of HTTP.
+        status: the HTTP status.
         words: one sentence for people.
-        param, code: the field that is wrong, and a word for programs, as OpenAI has
-            them.
-        headers: further ones.
+        param, code: the wrong field, and a word for programs, as in OpenAI's API.
+        headers: additional ones.
     """
 
     def __init__(
@@ -33,7 +32,7 @@ class Refused(Exception):
 
     @classmethod
     def of(cls, error: MoshiError) -> "Refused":
-        """The refusal that an error of the engines amounts to."""
+        """The refusal for an error of the engines."""
         if isinstance(error, NoPlace):
             return cls(503, str(error), code="busy", headers=dict(RETRY))
         if isinstance(error, NotServed):
@@ -51,14 +50,14 @@ def plain(refused: Refused) -> tuple[str, bytes]:
 
 @dataclass(frozen=True)
 class Manners:
-    """How the paths of a protocol are guarded.
+    """How a protocol's paths are guarded.
 
     Attributes:
-        prefixes: its paths, and those below them.
-        shape: of its refusals.
-        refused: the refusal that an error amounts to.
-        open: (method, path) that need no token on this machine, because programs ask
-            for them without one.
+        prefixes: its paths, including those below them.
+        shape: form of its refusals.
+        refused: returns the refusal for an error.
+        open: (method, path) pairs that need no token on this machine, because programs
+            ask for them without one.
     """
 
     prefixes: Sequence[str] = ()

@@ -1,10 +1,10 @@
 """Who may reach the server: Host, Origin and token are checked before anything else.
 
 A page of another site that is open in the same browser must not be able to use a Moshi
-that runs on this machine, not even by making its own name point here (DNS rebinding).
-So the Host must be a name of this machine or an IP address, which no name server can
-forge, and the Origin, which browsers always send with a WebSocket, must be the server's
-own. Programs send no Origin and are let in.
+on this machine, not even by making its own name point here (DNS rebinding). So the Host
+must be a name of this machine or an IP address, which no name server can forge. The
+Origin, which browsers always send with a WebSocket, must be the server's own. Programs
+send no Origin and are let in.
 """
 
 import base64
@@ -24,7 +24,7 @@ from ...errors import ConfigError
 COOKIE = "moshi_token"
 MIN_TOKEN = 8  # characters
 KEY_HEADERS = ("kyutai-api-key", "x-api-key")
-KEY_PROTOCOL = "openai-insecure-api-key."  # browsers cannot send headers
+KEY_PROTOCOL = "openai-insecure-api-key."  # for browsers, which cannot send headers
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?")
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -40,7 +40,7 @@ OTHER_PAGE_POLICY = (
 
 
 def is_local(host: str) -> bool:
-    """Whether a server bound to ``host`` is reached from this machine only."""
+    """Whether a server bound to ``host`` is reachable from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -57,10 +57,10 @@ class Policy:
     """What is let in.
 
     Args:
-        host: what the server is bound to; its name is accepted as Host.
+        host: the address that the server is bound to; its name is accepted as Host.
         token: needed for everything, None for none.
-        origins: further pages that may connect, as ``https://example.org``; their
-            names are accepted as Host too (a proxy or tunnel passes it on).
+        origins: other pages that may connect, as ``https://example.org``; their names
+            are accepted as Host too (a proxy or tunnel passes it on).
         content_policy: of the page, with ``{host}`` for the Host.
 
     Raises: ConfigError for an invalid origin, or a token that is too short.
@@ -107,7 +107,7 @@ class Policy:
         return True
 
     def origin_allowed(self, origin: str | None, host: str) -> bool:
-        """None is a program, not a page."""
+        """None means a program, not a page."""
         if origin is None:
             return True
         origin = origin.lower()
@@ -116,8 +116,8 @@ class Policy:
         return origin in (f"http://{host.lower()}", f"https://{host.lower()}")
 
     def token_given(self, query: str, headers: dict[str, str]) -> str | None:
-        """How the token was shown (query, header, cookie, or as a program's key); None
-        if it was not."""
+        """Where the token was (query, header, cookie, or as a program's key); None if
+        it was missing."""
         if self.token is None:
             return "none needed"
         asked = parse_qs(query)
@@ -153,7 +153,7 @@ def _origin(text: str) -> str:
 
 
 def _keys(asked: dict[str, list[str]], headers: dict[str, str]) -> list[str]:
-    """What may be a key, in the places where programs put it."""
+    """Possible keys, from the places where programs put them."""
     offered = headers.get("sec-websocket-protocol", "").split(",")
     offers = [offer.strip() for offer in offered]
     return [

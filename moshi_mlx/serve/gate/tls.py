@@ -1,4 +1,4 @@
-"""Certificates: browsers give the microphone only to pages that come over TLS."""
+"""Certificates: browsers allow the microphone only on pages that come over TLS."""
 
 import contextlib
 import ipaddress
@@ -43,7 +43,7 @@ def made_on_the_spot(names: list[str]) -> tuple[ssl.SSLContext, str]:
     """A new certificate for ``names`` (host names or IP addresses) and its fingerprint.
 
     Browsers warn about it once, because nobody has signed it: the fingerprint (SHA-256,
-    as they show it) is for comparing. The key never stays on the disk.
+    as they show it) is for comparison. The key does not stay on the disk.
     """
     from cryptography.hazmat.primitives import hashes, serialization
 
@@ -57,7 +57,7 @@ def made_on_the_spot(names: list[str]) -> tuple[ssl.SSLContext, str]:
 
 
 def new_certificate(names: list[str]) -> "tuple[Certificate, bytes]":
-    """A certificate that signs itself, and its key in PEM."""
+    """A self-signed certificate and its key, in PEM."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -89,7 +89,7 @@ def new_certificate(names: list[str]) -> "tuple[Certificate, bytes]":
 
 
 def own_addresses() -> list[str]:
-    """IPv4 addresses by which other machines may reach this one, best first."""
+    """IPv4 addresses at which other machines may reach this one, best first."""
     found: list[str] = []
     datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with datagrams as probe, contextlib.suppress(OSError):
@@ -104,7 +104,7 @@ def own_addresses() -> list[str]:
 
 
 def own_names() -> list[str]:
-    """Everything by which a browser may call this machine."""
+    """All names by which a browser may address this machine."""
     host = socket.gethostname()
     short = host.split(".")[0]
     names = ["localhost", "127.0.0.1", "::1", host, f"{short}.local", *own_addresses()]

@@ -1,6 +1,6 @@
-"""The protocols that the server speaks, a module or a package for each.
+"""The protocols of the server, a module or a package for each.
 
-Adding one is adding its file and its line here; the gate, the transport and the model's
+To add one, add its file and its line here; the gate, the transport and the model's
 thread stay as they are. See ``base.Protocol``.
 """
 

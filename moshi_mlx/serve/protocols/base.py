@@ -1,4 +1,4 @@
-"""What a protocol brings: websockets, HTTP routes, and how it refuses."""
+"""The parts of a protocol: websockets, HTTP routes, and how it refuses."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class Route:
 
     Attributes:
         method: "GET", "POST", "DELETE" ...
-        path: as Starlette writes it: ``/v1/models/{id:path}``.
+        path: in Starlette's form: ``/v1/models/{id:path}``.
         answer: ``async def answer(service, request)`` returns a Response. It may raise
             ``Refused``, and any MoshiError, which becomes one (``Refused.of``).
     """
@@ -32,14 +32,14 @@ class Route:
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a server speaks.
+    """A protocol of the server.
 
     Attributes:
-        sockets: ``async def serve(service, socket)`` by path: it has a WebSocket from
-            before the opening handshake to its end.
-        routes: HTTP.
+        sockets: ``async def serve(service, socket)`` by path: it handles a WebSocket
+            from before the opening handshake to its end.
+        routes: its HTTP routes.
         manners: see ``Manners``.
-        patient: a client that sends faster than is allowed is slowed down instead of
+        patient: a client that sends faster than allowed is slowed down instead of
             refused, and may take its time to read.
     """
 

@@ -1,4 +1,4 @@
-"""Gradium's API for live speech: what LiveKit's and pipecat's plugins speak.
+"""Gradium's API for live speech, used by LiveKit's and pipecat's plugins.
 
 Source: the `gradium` package, 0.6.4, and the plugins of LiveKit 1.8 and pipecat 1.14.
 """

@@ -50,7 +50,7 @@ def sound_reader(wanted: str, target_hz: int) -> SoundReader:
 
 
 class Flushes:
-    """The client's names of its flushes, by our numbers, until they are reported."""
+    """The client's names for its flushes, by our numbers, until they are reported."""
 
     def __init__(self) -> None:
         self._names: dict[int, object] = {}
@@ -66,12 +66,12 @@ class Flushes:
         return self._count
 
     def told(self, number: int) -> object:
-        """The name of a flush, which is forgotten."""
+        """The name of a flush, which is then forgotten."""
         return self._names.pop(number)
 
 
 async def transcribe(request: SpeechRequest) -> None:
-    """Do what a request asks for."""
+    """Handle a request."""
     settings_of(request.setup)
     wanted = string(request.setup, "input_format") or "wav"
     async with await request.service.speech.listen(_PATIENCE_S) as ears:

@@ -28,7 +28,7 @@ def read_message(data: bytes | str) -> Fields:
 
 
 def string(fields: Fields, *names: str) -> str | None:
-    """The first of some fields that is there. Raises: ProtocolError if not a string."""
+    """The first field that is present. Raises: ProtocolError if not a string."""
     for name in names:
         value = fields.get(name)
         if value is not None:
@@ -44,7 +44,7 @@ def is_rate(text: str) -> bool:
 
 
 def words_of(fields: Fields) -> str:
-    """The text of a message, which ends a word. Raises: ProtocolError."""
+    """The text of a message; it ends a word. Raises: ProtocolError."""
     text = string(fields, "text")
     if text is None:
         raise ProtocolError("a text message needs a text.")

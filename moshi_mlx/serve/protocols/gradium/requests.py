@@ -1,4 +1,4 @@
-"""Requests on a socket of Gradium's: several may overlap, each with an id."""
+"""Requests on a Gradium socket: several may overlap, each with an id."""
 
 import asyncio
 import contextlib
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 MOST_AT_ONCE = 8  # requests of a socket
 IDLE_S = 60.0  # without a request a socket is closed
-MOST_WAITING = 64  # messages that a request has not taken; then no more are read
+MOST_WAITING = 64  # messages that a request may leave waiting; then no more are read
 MISUSED, FAILED, RESTARTING = 1008, 1011, 1012  # codes of a close
 
 
 class SpeechRequest:
-    """What a client asks for between ``setup`` and ``end_of_stream``.
+    """A client's request, between ``setup`` and ``end_of_stream``.
 
     Attributes:
-        id: the client's name for it; None where a socket carries a single one.
+        id: the client's name for it; None if the socket carries a single one.
         setup: the client's first message.
-        closes: whether the socket closes behind it.
+        closes: whether the socket closes after it.
         told: the client's messages, in order.
     """
 
@@ -42,7 +42,7 @@ class SpeechRequest:
         self._socket = socket
 
     async def send(self, fields: dict[str, Any]) -> None:
-        """Tell the client something of this request."""
+        """Send the client something about this request."""
         if self.id is not None:
             fields["client_req_id"] = self.id
         text = json.dumps(fields, ensure_ascii=False)
@@ -53,10 +53,10 @@ Handle = Callable[[SpeechRequest], Awaitable[None]]
 
 
 class RequestSocket:
-    """Starts requests, hands on their messages, and ends them with the socket.
+    """Starts requests, passes on their messages, and ends them with the socket.
 
     Args:
-        handle: does what a request asks for.
+        handle: handles a request.
     """
 
     def __init__(self, service: Service, socket: "WebSocket", handle: Handle):
@@ -113,7 +113,7 @@ class RequestSocket:
             await self._running[id][0].told.put(fields)
         elif not self._running:
             raise ProtocolError("send setup before anything else.")
-        # What comes for a request that has ended is late, and no error.
+        # A message for a request that has ended is late, not an error.
 
     def _begin(self, request: SpeechRequest) -> None:
         if request.id in self._running:
@@ -138,7 +138,7 @@ class RequestSocket:
             self._over.set_result(code)
 
     async def _tell(self, request: SpeechRequest, error: BaseException) -> int:
-        """Tell of an error; returns the code of the close that follows."""
+        """Report an error; returns the code of the close that follows."""
         expected = isinstance(error, MoshiError)
         quiet = expected or has_gone(error)
         level = logging.INFO if quiet else logging.ERROR
@@ -151,7 +151,7 @@ class RequestSocket:
 
 
 async def both(*jobs: Awaitable[None]) -> None:
-    """Run jobs until all have ended or one fails; raises what it raised."""
+    """Run jobs until all have ended or one fails; raises its error."""
     tasks = [asyncio.ensure_future(job) for job in jobs]
     try:
         await asyncio.gather(*tasks)

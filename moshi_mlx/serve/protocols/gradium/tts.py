@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _PATIENCE_S = 10.0  # for a free row of the model
-_SILENT_S = 30.0  # without a message, what has been sent is taken for the whole text
+_SILENT_S = 30.0  # without a message for this long, the text counts as complete
 USUAL_HZ = 48000  # of "pcm" and "wav": what Gradium's clients play
 
 
 class Sending:
-    """Samples of the model as the client wants them.
+    """The model's samples in the client's format.
 
     Args:
         wanted: an ``output_format``.
         source_hz: the model's rate.
 
-    Raises: ProtocolError for a format that is unknown.
+    Raises: ProtocolError for an unknown format.
     """
 
     def __init__(self, wanted: str, source_hz: int):
@@ -92,7 +92,7 @@ async def serve_tts(service: Service, socket: "WebSocket") -> None:
 
 
 async def synthesize(request: SpeechRequest) -> None:
-    """Do what a request asks for."""
+    """Handle a request."""
     settings_of(request.setup)
     async with await _voice(request.service, request.setup) as voice:
         wanted = string(request.setup, "output_format") or "wav"
@@ -112,8 +112,8 @@ async def synthesize(request: SpeechRequest) -> None:
 
 
 async def _voice(service: Service, fields: Fields) -> Voice:
-    """The voice that was asked for; the usual one for a name that is unknown, since
-    clients send those of Gradium's own voices."""
+    """The requested voice; the usual one for an unknown name, since clients send the
+    names of Gradium's own voices."""
     speech = service.speech
     name = string(fields, "voice_id", "voice")
     if name and name != "default":
@@ -139,7 +139,7 @@ async def _read(request: SpeechRequest, voice: Voice) -> None:
         elif kind == "end_of_stream":
             await voice.finish()
             return
-        elif kind != "flush":  # what can be said is always said at once
+        elif kind != "flush":  # everything is always said as soon as possible
             raise ProtocolError(f"a message has the unknown type {kind[:40]!r}.")
 
 
@@ -166,7 +166,7 @@ async def _messages(voice: Voice, sending: Sending) -> AsyncIterator[dict[str, A
 
 async def post_tts(service: Service, request: "Request") -> "Response":
     """A JSON object {text, voice_id, output_format, only_audio}; its sound comes back
-    while it is spoken, as it is or in the messages of the WebSocket, one a line."""
+    while it is spoken, as bytes or in the messages of the WebSocket, one per line."""
     from fastapi.responses import StreamingResponse
 
     fields = await _body(request)
@@ -189,7 +189,7 @@ async def _posted(
 ) -> AsyncGenerator[bytes, None]:
     """The sound of a text, or messages with it."""
     async with await _voice(service, fields) as voice:
-        yield b""  # there is a place: what fails from here on has no status
+        yield b""  # there is a place: later failures have no status
         await voice.put(text)
         await voice.finish()
         if not only:

@@ -1,4 +1,4 @@
-"""A client comes, waits for its place, talks, and goes, however it goes."""
+"""A client comes, waits for its place, talks, and leaves, one way or another."""
 
 import asyncio
 import contextlib
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _GOODBYE_S = 2.0  # for the last words to a client that may be stuck
-_EARLY = 4096  # bytes kept of what a client says before it has a place
-_GRACE_S = 1.0  # whoever does not queue waits so long: somebody may just be leaving
+_EARLY = 4096  # bytes kept of what a client sends before it has a place
+_GRACE_S = 1.0  # wait of a client that does not queue: somebody may just be leaving
 
 
 async def serve_connection(service: Service, socket: "WebSocket") -> None:
@@ -69,7 +69,7 @@ async def _until_its_end(service: Service, socket: "WebSocket") -> Ending:
         return Ending("misused", 1008, str(error))
     except WebSocketDisconnect:
         return Ending("closed", 1000)
-    except Exception as error:  # its words may name files of the server
+    except Exception as error:  # its message may name files on the server
         expected = isinstance(error, MoshiError)
         _log.error("a conversation failed: %s", error, exc_info=not expected)
         return Ending("failed", 1011, "the server failed: see its log.")
@@ -90,7 +90,7 @@ async def _talk(
 async def _wait_for_place(
     service: Service, socket: "WebSocket", settings: Settings
 ) -> Early:
-    """Take a place or raise the Ending; returns what came first while waiting."""
+    """Take a place or raise the Ending; returns the client's first messages."""
     lobby = service.lobby
     if service.closing.is_set():
         raise Ending("refused", 1012, "the server is shutting down.")
@@ -123,10 +123,10 @@ async def _wait_for_place(
 async def _unless(
     wanted: Awaitable[None], jobs: Sequence[Awaitable[None]], undo: Callable[[], None]
 ) -> None:
-    """Wait for ``wanted``, unless a job ends before it: that job's error is raised.
+    """Wait for ``wanted``, unless a job ends before it: then raise that job's error.
 
     Args:
-        undo: called where ``wanted`` came after all, but too late.
+        undo: called if ``wanted`` came after all, but too late.
     """
     hoped = asyncio.ensure_future(wanted)
     others = [asyncio.ensure_future(job) for job in jobs]
@@ -156,8 +156,8 @@ def _busy(places: int, advice: str) -> Ending:
 async def _until_gone(
     service: Service, socket: "WebSocket", settings: Settings, early: Early
 ) -> None:
-    """A client that waits is not heard: what it sends is dropped, except the beginning,
-    where the head of an Ogg stream is, and a picture, made small."""
+    """A waiting client is not heard. Its messages are dropped, except the first ones,
+    which contain the header of an Ogg stream, and a picture, made small."""
     while True:
         event = await socket.receive()
         if event["type"] == "websocket.disconnect":

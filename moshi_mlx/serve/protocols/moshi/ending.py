@@ -1,4 +1,4 @@
-"""How a conversation ends, and what it is held over."""
+"""Why a conversation ends, and the WebSocket that it uses."""
 
 from typing import Any, Protocol
 
@@ -7,9 +7,9 @@ class Ending(Exception):
     """Why a conversation ends.
 
     Attributes:
-        how: what the metrics count it as.
+        how: its label in the metrics.
         code: of the WebSocket's close.
-        words: for the client, as an error message; empty says nothing.
+        words: for the client, as an error message; may be empty.
     """
 
     def __init__(self, how: str, code: int, words: str = ""):
@@ -18,7 +18,7 @@ class Ending(Exception):
 
 
 class Socket(Protocol):
-    """What is used of ``starlette.websockets.WebSocket``."""
+    """The parts of ``starlette.websockets.WebSocket`` that are used."""
 
     @property
     def scope(self) -> Any: ...

@@ -1,7 +1,7 @@
-"""Moshi's WebSocket messages: the first byte names the kind, the rest is its payload.
+"""Moshi's WebSocket messages: the first byte is the kind, the rest is the payload.
 
-Both sides speak it at `/api/chat`. Unknown kinds are ignored on receipt, as the
-protocol asks; kinds 0 to 7 are all that is ever sent: Kyutai's page throws on others.
+Both sides use it at `/api/chat`. Unknown kinds are ignored on receipt, as the protocol
+asks; only kinds 0 to 7 are sent, because Kyutai's page throws on others.
 
 Source: kyutai-labs/moshi, rust/protocol.md, client/src/protocol/encoder.ts; of images
 kyutai-labs/moshivis, client/src.
@@ -33,10 +33,10 @@ class MessageKind(IntEnum):
 class Control(IntEnum):
     """What a control message asks for."""
 
-    START = 0  # go on after a pause
+    START = 0  # continue after a pause
     END_TURN = 1  # of push-to-talk clients; a full-duplex model needs no turns
     PAUSE = 2
-    RESTART = 3  # forget the conversation, begin a new one
+    RESTART = 3  # forget the conversation, start a new one
 
 
 PROTOCOL_VERSION = 0
@@ -46,11 +46,11 @@ PING = bytes([MessageKind.PING])
 
 @dataclass(frozen=True)
 class Message:
-    """A message as it came.
+    """A message as it was received.
 
     Attributes:
         kind: its first byte.
-        payload: what follows; a view, valid while the received bytes are.
+        payload: the rest; a view, valid as long as the received bytes are.
     """
 
     kind: MessageKind
@@ -58,7 +58,7 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The payload as text; raises ProtocolError where it is no UTF-8."""
+        """The payload as text; raises ProtocolError if it is not UTF-8."""
         try:
             return bytes(self.payload).decode()
         except UnicodeDecodeError as error:
@@ -79,7 +79,7 @@ class Message:
 
 
 def parse(data: bytes) -> Message | None:
-    """Read a message; None for a kind that we do not know, which is to be ignored.
+    """Read a message; None for an unknown kind, which is to be ignored.
 
     Raises: ProtocolError for an empty message.
     """

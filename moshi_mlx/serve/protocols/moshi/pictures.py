@@ -1,4 +1,4 @@
-"""Pictures in a conversation: the first, that it waits for, and later ones."""
+"""Pictures in a conversation: the first one, which it waits for, and later ones."""
 
 import asyncio
 import time
@@ -20,10 +20,10 @@ PICTURE = bytes([MessageKind.IMAGE])
 
 @dataclass
 class Early:
-    """What a client sent before it had a place.
+    """A client's messages before it had a place.
 
     Attributes:
-        messages: its first, of which at most some kilobytes are kept.
+        messages: the first ones, of which at most some kilobytes are kept.
         pixels: of its picture.
     """
 
@@ -32,16 +32,16 @@ class Early:
 
 
 class Pictures:
-    """What one client shows.
+    """The pictures of one client.
 
     Args:
-        service: whose model looks.
+        service: the service with the model.
         socket: of the client.
-        look: how it is to be seen.
-        send: to the client.
+        look: how pictures are to be seen.
+        send: sends messages to the client.
 
     Attributes:
-        sight: what is seen: the server's own picture, or the client's newest.
+        sight: the current picture: the server's own, or the client's newest.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Pictures:
             self.sight = await self._eyes.encode(pixels, self._look)
 
     async def _received(self, early: Early) -> NDArray[np.uint8] | None:
-        """The picture that comes first; None where something else does."""
+        """The picture, if it comes first; None if something else does."""
         until = time.monotonic() + self._limits.idle_s
         receive, patience = self._socket.receive, self._limits.ping_s
         while time.monotonic() < until:
@@ -96,11 +96,11 @@ class Pictures:
         see: Callable[[], Awaitable[None]],
         fail: Callable[[Exception], None],
     ) -> None:
-        """Look at another picture while the conversation goes on; the newest counts.
+        """Show other pictures while the conversation continues; the newest is used.
 
         Args:
             see: called when it is encoded.
-            fail: told what went wrong, other than the picture.
+            fail: called with any error that is not about the picture.
         """
         self.close()
         self._task = asyncio.create_task(self._change(file, see, fail))
@@ -122,6 +122,6 @@ class Pictures:
             fail(error)
 
     def close(self) -> None:
-        """Look at nothing more."""
+        """Show no more pictures."""
         if self._task is not None:
             self._task.cancel()

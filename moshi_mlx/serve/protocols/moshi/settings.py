@@ -1,4 +1,4 @@
-"""What a client may ask for in its address, `/api/chat?...`."""
+"""The settings in a client's address, `/api/chat?...`."""
 
 import math
 from collections.abc import Mapping
@@ -25,15 +25,15 @@ class Settings:
     """A client's settings, checked.
 
     Attributes:
-        wishes: how the model is to draw its tokens.
+        wishes: sampling settings.
         format: of sound in both directions, "opus" (Ogg-Opus) or "pcm" (float32).
-        queue: wait for a place when all are taken.
-        stats: tell lag and dropped frames, as metadata, twice a second.
+        queue: wait for a place if all are taken.
+        stats: send lag and dropped frames, as metadata, twice a second.
         look: how the model is to see the client's picture.
-        seeded: whether the client chose the seed; else a restart draws a new one.
-        persona, voice: whom the client wants to talk with, where the model takes a
-            persona; None leaves it to the server.
-        adapter: the name of the one that the client wants; None for the model as it is.
+        seeded: whether the client chose the seed; otherwise a restart draws a new one.
+        persona, voice: the client's wishes, if the model takes a persona; None leaves
+            them to the server.
+        adapter: the name of an adapter; None for the model as it is.
     """
 
     wishes: Sampling
@@ -56,9 +56,9 @@ class Settings:
 def read_settings(query: Mapping[str, str]) -> Settings:
     """Read the query of a connection; unknown names (`email`, ...) are ignored.
 
-    Names are those of Kyutai's page, and ``text_prompt`` and ``voice_prompt`` of
-    NVIDIA's. Its two seeds become one here, because text and
-    audio draw from one generator; ``seed`` sets it directly.
+    The names are those of Kyutai's page, and ``text_prompt`` and ``voice_prompt`` of
+    NVIDIA's. Its two seeds become one here, because text and audio draw from one
+    generator; ``seed`` sets it directly.
 
     Raises: ProtocolError for values that are not numbers, or out of range.
     """
@@ -94,9 +94,9 @@ def read_settings(query: Mapping[str, str]) -> Settings:
 
 
 def _look(query: Mapping[str, str]) -> Look:
-    """MoshiVis's client adds these names where its user has chosen a picture.
+    """Names that MoshiVis's client adds if its user has chosen a picture.
 
-    ``text_temperature_gating_influence``, of its Rust server alone, is not read.
+    ``text_temperature_gating_influence``, which only its Rust server has, is not read.
     """
     size = _whole(query, "image_resolution", 1, MAX_IMAGE_SIZE)
     start = _whole(query, "xa_start", 0, MAX_IMAGE_START)

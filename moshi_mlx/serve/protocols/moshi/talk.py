@@ -27,9 +27,9 @@ from .settings import Settings
 
 _log = logging.getLogger(__name__)
 
-TICK_S = 0.5  # between looks at the clock, and between two stats messages
+TICK_S = 0.5  # between checks of the clock, and between two stats messages
 _LONG = 2048  # bytes of Opus: half a second, decoded in 5 ms
-CALM_MS = 240.0  # frames that may wait before silence is left out: a network's jitter
+CALM_MS = 240.0  # frames that may wait before silence is dropped: jitter
 
 
 @dataclass
@@ -38,7 +38,7 @@ class _Unsent:
 
     pcm: Pcm | None
     text: str
-    colour: int | None = None  # of the text, where the model sees a picture
+    colour: int | None = None  # of the text, if the model sees a picture
 
 
 def worded(reply: _Unsent) -> bytes:
@@ -49,7 +49,7 @@ def worded(reply: _Unsent) -> bytes:
 
 
 class NetworkTalk:
-    """A conversation: opened by ``begin``, lives in ``run``, ended by ``end``.
+    """A conversation: opened by ``begin``, active in ``run``, ended by ``end``.
 
     Args:
         service: model and counters.
@@ -71,7 +71,7 @@ class NetworkTalk:
         self._something_unsent = asyncio.Event()
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._session: DuplexSession | None = None
-        self._start: Start | None = None  # a persona, words to begin with
+        self._start: Start | None = None  # a persona, first words
         self._pictures = Pictures(service, socket, settings.look, self._send)
         self._recording: Recording | None = None
         self._to_record = False
@@ -136,7 +136,7 @@ class NetworkTalk:
         self._something_unsent.set()
 
     def _record(self, answer: Answer) -> None:
-        """Keep a frame of both sides; a disk that is full ends no conversation."""
+        """Record a frame of both sides; a full disk does not end the conversation."""
         if self._recording is None and self._to_record:
             self._to_record = False
             self._recording = self.service.new_recording(self.settings.wishes.seed)
@@ -156,9 +156,9 @@ class NetworkTalk:
     async def begin(self, early: Early) -> None:
         """Take a row of the model and tell the client that it may speak.
 
-        A picture that the client has promised is waited for.
+        If the client has promised a picture, wait for it.
 
-        Raises: ProtocolError for a persona or an adapter that is not here.
+        Raises: ProtocolError for a persona or an adapter that is not available.
         """
         personas, wanted = self.service.personas, self.settings
         self.service.check_adapter(wanted.adapter)
@@ -171,17 +171,17 @@ class NetworkTalk:
         await self._send(protocol.handshake())
 
     async def _renew(self) -> None:
-        """A new conversation in the same place."""
+        """Start a new conversation in the same place."""
         await asyncio.wrap_future(self._line.restart())
         self._unsent.clear()
         self._framer = Framer()
         wishes = self.settings.wishes
         self._close_recording()
-        self._to_record = True  # with the first frame: who says nothing leaves nothing
+        self._to_record = True  # with the first frame: no frames, no file
         await self._send(protocol.metadata(self._about.metadata(wishes)))
 
     async def run(self, early: Early) -> None:
-        """Talk until something ends it: raises the Ending, or what went wrong."""
+        """Talk until something ends it: raises the Ending, or another error."""
         for data in early.messages:
             await self._take(data)
         jobs = [self._receive_all(), self._send_all(), self._watch(), self._told_off()]
@@ -196,7 +196,7 @@ class NetworkTalk:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def end(self) -> None:
-        """Give row, queue and files back."""
+        """Free row, queue and files."""
         self._line.close()
         self._pictures.close()
         self._to_record = False  # answers may still be on their way
@@ -301,7 +301,7 @@ class NetworkTalk:
         raise Ending("closed", 1012, "the server is shutting down.")
 
     def stats(self) -> dict[str, float]:
-        """What the page shows beside the conversation."""
+        """The values that the page shows beside the conversation."""
         last = self._last
         return {
             "lag_ms": 0 if last is None else round(1000 * last.lag_s, 1),

@@ -1,4 +1,4 @@
-"""What moshi-server says about itself."""
+"""moshi-server's description of itself."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
-"""moshi-server's messages: MessagePack maps with a ``type``, to the byte.
+"""moshi-server's messages: MessagePack maps with a ``type``, equal to the byte.
 
-Samples, probabilities and embeddings are single floats, times doubles, and bytes come
-as an array of integers, as serde writes them. Source: kyutai-labs/moshi,
+Samples, probabilities and embeddings are single floats, times are doubles, and bytes
+are arrays of integers, as serde writes them. Source: kyutai-labs/moshi,
 rust/moshi-server/src/asr.rs and tts.rs.
 """
 
@@ -52,13 +52,13 @@ def message(kind: str, **fields: object) -> bytes:
 def read_message(data: bytes) -> tuple[str, Mapping[str, Any]]:
     """The type of a client's message, and its fields.
 
-    Raises: ProtocolError for what is no such message.
+    Raises: ProtocolError if it is not such a message.
     """
     import msgpack
 
     try:
         fields = msgpack.unpackb(data, raw=False, strict_map_key=True)
-    except Exception as error:  # msgpack has many, some of them ValueErrors
+    except Exception as error:  # msgpack raises many kinds, some of them ValueErrors
         raise ProtocolError("a message is not MessagePack.") from error
     if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
         raise ProtocolError("a message is not a map with a type.")
@@ -74,7 +74,7 @@ def samples(value: object) -> Pcm:
         found = np.frombuffer(value, "<f4").astype(np.float32)
     elif isinstance(value, list) and all(type(v) in (float, int) for v in value):
         try:
-            with np.errstate(over="ignore"):  # becomes infinite, and is refused below
+            with np.errstate(over="ignore"):  # infinite: refused below
                 found = np.array(value, np.float64).astype(np.float32)
         except OverflowError as error:
             raise ProtocolError("a number is too large.") from error
@@ -88,7 +88,7 @@ def samples(value: object) -> Pcm:
 
 
 def octets(value: object) -> bytes:
-    """Bytes of a field, which may come as such or as an array of integers.
+    """Bytes of a field, as bytes or as an array of integers.
 
     Raises: ProtocolError for anything else.
     """

@@ -1,4 +1,4 @@
-"""What both websockets of moshi-server share: jobs side by side, until one ends."""
+"""The common part of moshi-server's websockets: parallel jobs, until one ends."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ NO_PLACE = "no free channels"  # as moshi-server says it
 
 
 class Ended(Exception):
-    """The connection is over, and nothing is wrong."""
+    """The connection is over, without an error."""
 
 
 async def receive(socket: "WebSocket", patience_s: float) -> bytes | str:
@@ -37,7 +37,7 @@ async def receive(socket: "WebSocket", patience_s: float) -> bytes | str:
 async def together(service: Service, *jobs: Coroutine[Any, Any, None]) -> None:
     """Run jobs until the first ends, the server closes, or one fails.
 
-    Raises: what a job raised, except ``Ended``.
+    Raises: a job's error, except ``Ended``.
     """
 
     async def close() -> None:
@@ -69,7 +69,7 @@ async def say_goodbye(
 
 
 def note(error: Exception) -> None:
-    """Log an error of a connection; those of the client in one line."""
+    """Log an error of a connection; a client's own errors in one line."""
     expected = isinstance(error, MoshiError) or has_gone(error)
     level = logging.INFO if expected else logging.ERROR
     _log.log(level, "a connection ended: %s", error, exc_info=not expected)

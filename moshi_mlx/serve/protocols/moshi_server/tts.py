@@ -36,7 +36,7 @@ _END = b"\0"  # of the text, of older clients
 
 
 async def serve_tts(service: Service, socket: "WebSocket") -> None:
-    """Words while they come; sound comes back."""
+    """Words while they arrive; sound comes back."""
     from fastapi import Response
 
     wanted = socket.query_params.get("format", "OggOpus")
@@ -48,8 +48,8 @@ async def serve_tts(service: Service, socket: "WebSocket") -> None:
     packed, failure = wanted.endswith("MessagePack"), None
     try:
         name = socket.query_params.get("voice")
-        # Ready at once: clients wait half a second for it, and a voice that is not here
-        # yet may take longer. It is loaded before the first word is said.
+        # Ready at once: clients wait half a second for it, and a voice that must be
+        # downloaded may take longer. It is loaded before the first word is said.
         ready = service.speech.voices.ready(name)
         async with await service.speech.speak(ready) as voice:
             if packed:
@@ -93,7 +93,7 @@ async def _read(
 
 
 async def _change(voice: Voice, wanted: Awaitable[LiveVoice]) -> None:
-    """Speak with another voice; with the usual one where it cannot be had."""
+    """Speak with another voice; with the usual one if it is not available."""
     try:
         await voice.change(await wanted)
     except MoshiError as error:
@@ -117,7 +117,7 @@ class _Sending:
                 times = {"start_s": float(word.start_s), "stop_s": float(word.end_s)}
                 data = message("Text", text=word.text, **times)
                 await self._socket.send_bytes(data)
-        if self._opus is not None:  # it keeps the last frame back
+        if self._opus is not None:  # it holds the last frame back
             await self._sound(np.zeros(1920, np.float32))
 
     async def _sound(self, pcm: Pcm) -> None:
@@ -153,7 +153,7 @@ async def speak(service: Service, request: "Request") -> "Response":
 
 
 async def _found(service: Service, name: str) -> LiveVoice:
-    """A voice of this name, the usual one for a name that is unknown."""
+    """A voice by name, the usual one for an unknown name."""
     voices = service.speech.voices
     try:
         return await voices.find(name)

@@ -1,4 +1,4 @@
-"""Voices made of recordings: ``/api/voice``. Those with a name are kept."""
+"""Voices made from recordings: ``/api/voice``. Named ones are kept."""
 
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 async def clone(service: Service, request: "Request") -> "Response":
     """A recording as the body; a voice comes back, to be sent before a text.
 
-    With ``?name=`` it is kept as well, and may be asked for by that name.
+    With ``?name=`` it is also kept, and can be requested by that name.
     """
     from fastapi.responses import Response
 

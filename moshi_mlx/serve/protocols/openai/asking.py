@@ -1,4 +1,4 @@
-"""What a request for text asks for: its prompt, and how it is to be written."""
+"""The content of a request for text: its prompt and its settings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ class TextAsked:
     """A request.
 
     Attributes:
-        prompt: what is to be continued.
-        most: tokens.
-        stops: texts before which the answer ends.
-        sampling: ``temp``, ``top_p`` and ``seed``, those that were given.
+        prompt: the text to continue.
+        most: maximum number of tokens.
+        stops: texts at which the answer ends.
+        sampling: ``temp``, ``top_p`` and ``seed``, if they were given.
         events: whether the text comes in server-sent events.
-        counted: whether the last event tells how many tokens there were.
-        chat: whether an answer is a message.
+        counted: whether the last event says how many tokens there were.
+        chat: whether the answer is a message.
     """
 
     prompt: str
@@ -37,7 +37,7 @@ class TextAsked:
 
 
 def read_asked(body: bytes, chat: bool) -> TextAsked:
-    """The body of a request. Raises: Refused for what is wrong in it."""
+    """The body of a request. Raises: Refused for anything wrong in it."""
     fields = fields_of(body)
     if fields.get("n") not in (None, 1):
         raise Refused(400, "n must be 1: one answer is written.", "n")
@@ -86,7 +86,7 @@ def _prompt(fields: dict[str, Any]) -> str:
 
 
 def _conversation(messages: object) -> str:
-    """A conversation as a text that a model which knows no chat can continue."""
+    """A conversation as a text that a model without chat can continue."""
     if not isinstance(messages, list) or not messages:
         raise Refused(400, "messages must be a list of messages.", "messages")
     said = [_message(message) for message in messages]

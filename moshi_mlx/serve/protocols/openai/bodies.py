@@ -7,7 +7,7 @@ from ...gate.refusal import Refused
 
 
 def fields_of(body: bytes) -> dict[str, Any]:
-    """The fields of a body. Raises: Refused for one that is no JSON object."""
+    """The fields of a body. Raises: Refused if it is not a JSON object."""
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""POST /v1/completions and /v1/chat/completions: a text goes on.
+"""POST /v1/completions and /v1/chat/completions: continue a text.
 
 Helium is a base model: it continues texts. A conversation is given to it as a text.
 """
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 
 class Stop:
-    """Cuts a text before the first of some others.
+    """Cuts a text before the first of some stop texts.
 
     Attributes:
-        found: whether one has come: there is no more text.
+        found: whether one has come: the text ends there.
     """
 
     def __init__(self, stops: Sequence[str]):
         self._stops, self._held, self.found = stops, "", False
 
     def push(self, piece: str) -> str:
-        """The text that can be told: what may begin one of the others is held back."""
+        """The text that is safe to send; a possible start of a stop is held back."""
         text = self._held + piece
         ends = [at for stop in self._stops if (at := text.find(stop)) >= 0]
         if ends:
@@ -42,22 +42,22 @@ class Stop:
         return text[: len(text) - kept]
 
     def finish(self) -> str:
-        """What was held back."""
+        """The text that was held back."""
         return self._held
 
 
 def _overlap(text: str, stop: str) -> int:
-    """How many of the last letters of ``text`` begin ``stop``."""
+    """How many of the last letters of ``text`` could start ``stop``."""
     sizes = range(min(len(stop) - 1, len(text)), 0, -1)
     return next((size for size in sizes if text.endswith(stop[:size])), 0)
 
 
 class Writing:
-    """An answer: its pieces, and what is told around them.
+    """An answer: its pieces, and the events around them.
 
     Attributes:
-        tokens: written so far.
-        reason: why it ended, "stop" or "length"; None while it goes on.
+        tokens: number written so far.
+        reason: why it ended, "stop" or "length"; None before that.
     """
 
     def __init__(self, service: Service, asked: TextAsked, prompt_tokens: int):
@@ -74,7 +74,7 @@ class Writing:
         self.reason: str | None = None
 
     async def pieces(self) -> AsyncGenerator[str, None]:
-        """The text, as it is written. Raises: NoPlace where too many ask."""
+        """The text, as it is written. Raises: NoPlace if too many ask."""
         asked, stop, begins = self._asked, Stop(self._asked.stops), self._asked.chat
         speech = self._service.speech
         written = speech.written(asked.prompt, asked.most, **asked.sampling)
@@ -118,7 +118,7 @@ class Writing:
         return event(self._shown(said, None if text or role else self.reason, True))
 
     def count(self) -> bytes:
-        """The event that tells how many tokens there were."""
+        """The event with the number of tokens."""
         return event(
             {**self._shown({}, None, True), "choices": [], "usage": self.usage}
         )
@@ -166,7 +166,7 @@ async def _answer(service: Service, request: "Request", chat: bool) -> "Response
 
 
 async def _events(writing: Writing, asked: TextAsked) -> AsyncGenerator[bytes, None]:
-    """The answer while it is written; what fails after it has begun ends it."""
+    """The answer while it is written; a later failure ends it."""
     began = False
     try:
         async with aclosing(writing.pieces()) as pieces:

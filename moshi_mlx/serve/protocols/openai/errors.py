@@ -1,4 +1,4 @@
-"""Errors as OpenAI's clients read them: a JSON object, and a status that says more."""
+"""Errors in the form that OpenAI's clients read: a JSON object, and a status."""
 
 import json
 import logging

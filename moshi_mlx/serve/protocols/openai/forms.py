@@ -1,4 +1,4 @@
-"""Posted forms with a file: bounded, and on disk while they are used."""
+"""Posted forms with a file: limited in size, and on disk while they are used."""
 
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -22,12 +22,12 @@ _MOST_FIELD = 64 << 10  # bytes of a field that is no file
 async def posted(
     request: "Request", field: str
 ) -> AsyncIterator[tuple[Path, "FormData"]]:
-    """The file of a form, which is gone afterwards, and the form's other fields.
+    """The file of a form, which is deleted afterwards, and the form's other fields.
 
     Args:
-        field: that holds the file.
+        field: the field with the file.
 
-    Raises: Refused for a form that is none, too long, or has no such file.
+    Raises: Refused for an invalid or too long form, or one without such a file.
     """
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect, Request
@@ -67,7 +67,7 @@ async def _keep(form: "FormData", field: str, path: Path) -> None:
 
 
 def _limited(receive: Callable[[], Any], headers: Any, field: str) -> Callable[[], Any]:
-    """The same, ended by a refusal of what is too long."""
+    """The same, ended by a refusal if it is too long."""
     length = headers.get("content-length", "0")
 
     def check(size: int) -> None:

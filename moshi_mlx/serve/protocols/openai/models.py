@@ -1,4 +1,4 @@
-"""What the models and voices are called that OpenAI's clients ask for."""
+"""The names of models and voices for OpenAI's clients."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,15 +10,15 @@ from ...gate.refusal import Refused
 from ...service import Service
 from ...speech import SpeechService
 
-# The voices of OpenAI; some clients send no others.
+# OpenAI's voices; some clients send no others.
 THEIR_VOICES = ("alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin")
 THEIR_VOICES += ("nova", "onyx", "sage", "shimmer", "verse")
 
 
 async def voice_for(speech: SpeechService, asked: object) -> str:
-    """The voice of a request: ours by name, or what OpenAI's names stand for.
+    """The voice of a request: one of ours by name, or what OpenAI's name stands for.
 
-    Raises: Refused for one that is unknown.
+    Raises: Refused for an unknown one.
     """
     if isinstance(asked, dict):
         asked = asked.get("id")
@@ -37,14 +37,14 @@ async def voice_for(speech: SpeechService, asked: object) -> str:
         if usual == DEFAULT_VOICE:
             return usual
         return own[THEIR_VOICES.index(asked.lower()) % len(own)]
-    if asked in await speech.voices.names():  # it has come since
+    if asked in await speech.voices.names():  # it was added meanwhile
         return asked
     words = f"there is no voice {asked[:80]!r}: see /v1/audio/voices."
     raise Refused(400, words, "voice", "voice_not_found")
 
 
 def listed(service: Service) -> list[dict[str, Any]]:
-    """The models as /v1/models lists them."""
+    """The models, as /v1/models lists them."""
     speech = service.speech
     here = (speech.stt, speech.tts, speech.translate, speech.text)
     names = dict.fromkeys(model.name for model in here if model is not None)
@@ -55,7 +55,7 @@ def listed(service: Service) -> list[dict[str, Any]]:
 
 
 def found(service: Service, path: str) -> dict[str, Any]:
-    """One of them, its slashes escaped or not. Raises: Refused."""
+    """One of the models, its slashes escaped or not. Raises: Refused."""
     name = unquote(path)
     for model in listed(service):
         if model["id"] == name:
@@ -65,7 +65,7 @@ def found(service: Service, path: str) -> dict[str, Any]:
 
 
 def read_voice_map(pairs: Iterable[str]) -> dict[str, str]:
-    """What ``--voice-map NAME=VOICE`` says. Raises: ConfigError for other forms."""
+    """The pairs of ``--voice-map NAME=VOICE``. Raises: ConfigError for other forms."""
     found: dict[str, str] = {}
     for pair in pairs:
         name, equals, voice = pair.partition("=")

@@ -23,14 +23,14 @@ MOST_TEXT = 20_000  # characters
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a request asks for.
+    """The content of a request.
 
     Attributes:
-        text: to say.
+        text: the text to say.
         voice: as it was given.
         form: of the sound, a key of ``FORMATS``.
         events: whether the sound comes in server-sent events.
-        seed: the same gives the same speech; None draws one. Not OpenAI's.
+        seed: the same seed gives the same speech; None draws one. Not in OpenAI's API.
     """
 
     text: str
@@ -41,7 +41,7 @@ class Wanted:
 
 
 def read_request(body: bytes) -> Wanted:
-    """The body of a request. Raises: Refused for what is wrong in it."""
+    """The body of a request. Raises: Refused for anything wrong in it."""
     fields = fields_of(body)
     text = fields.get("input")
     if not isinstance(text, str) or not text.strip():
@@ -77,7 +77,7 @@ def _chosen(
 async def speak(service: Service, request: "Request") -> "Response":
     """Answer a request; the sound is sent while it is generated.
 
-    The first sound is generated before the answer begins, so that an impossible text or
+    The first sound is generated before the answer starts, so that an impossible text or
     voice gets an error status.
     """
     from fastapi.responses import StreamingResponse
@@ -97,7 +97,7 @@ async def speak(service: Service, request: "Request") -> "Response":
 async def _sound(
     service: Service, wanted: Wanted, voice: str, encoder: Encoder
 ) -> AsyncGenerator[bytes, None]:
-    """Bytes or events of a speech; what fails after its first sound ends it."""
+    """Bytes or events of a speech; a failure after the first sound ends it."""
     sounded = False
     try:
         async with await service.speech.speak(voice, seed=wanted.seed) as speaking:

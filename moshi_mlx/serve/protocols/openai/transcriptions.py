@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request asks for.
+    """The content of a request.
 
     Attributes:
         path: of the file, on disk while the request is answered.
         form: of the answer, one of ``FORMS``.
         language: as it was given.
-        prompt: how the text may begin.
-        words: whether words are listed.
+        prompt: a text that the sound may start with.
+        words: whether to list words.
         events: whether the words come while they are recognised.
     """
 
@@ -43,7 +43,7 @@ class Asked:
 
 
 def read_fields(fields: "FormData", path: Path) -> Asked:
-    """The fields of a form. Raises: Refused for what is wrong in them."""
+    """The fields of a form. Raises: Refused for anything wrong in them."""
 
     def text(name: str, default: str) -> str:
         value = fields.get(name, default)
@@ -98,7 +98,7 @@ async def transcribe(service: Service, request: "Request") -> "Response":
 
 
 async def translate(service: Service, request: "Request") -> "Response":
-    """Answer a request for what Hibiki says of a file."""
+    """Answer a request with Hibiki's translation of a file."""
     moshi = await service.speech.translating()
     async with uploaded(request) as asked:
         if asked.events:
@@ -134,7 +134,7 @@ async def _streamed(
     """The words as they are recognised, then all of them.
 
     Args:
-        stack: holds the file.
+        stack: closes the file.
     """
     async with stack:
         stack.enter_context(speech.job())
@@ -153,7 +153,7 @@ async def _streamed(
             rate = (await speech.listening()).stt.sample_rate
             whole = Transcript.of(noticed, len(sound) / rate)
             told = as_json(whole, "json", asked.language, False)
-            if asked.words:  # not OpenAI's, which streams no times
+            if asked.words:  # not in OpenAI's API, which streams no times
                 told["words"] = timed(whole)
             yield event({"type": "transcript.text.done", **told})
         except Exception as error:

@@ -1,17 +1,17 @@
-"""A transcript in the forms that OpenAI's API knows."""
+"""A transcript in the formats of OpenAI's API."""
 
 from typing import Any
 
 from ....documents.words import Word
 from ....engines.stt import Transcript
 
-# The ones that are JSON, and the media types of the others.
+# The JSON formats, and the media types of the others.
 TEXTS = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text/vtt"}
 FORMS = ("json", "text", "srt", "verbose_json", "vtt", "diarized_json")
 
 
 def as_text(found: Transcript, form: str) -> str:
-    """One of ``TEXTS``."""
+    """The transcript in one of ``TEXTS``."""
     if form == "srt":
         return found.to_srt()
     return found.to_vtt() if form == "vtt" else found.text + "\n"
@@ -24,7 +24,7 @@ def as_json(
     words: bool,
     task: str = "transcribe",
 ) -> dict[str, Any]:
-    """One of the others.
+    """The transcript in one of the other formats.
 
     Args:
         language: as the request gave it.

@@ -1,4 +1,4 @@
-"""Voices: listed, made of recordings, and removed."""
+"""Voices: listed, made from recordings, and removed."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 async def voices(service: Service, _request: "Request") -> "Response":
-    """All names that may be asked for."""
+    """All names that can be requested."""
     from fastapi.responses import JSONResponse
 
     speech = service.speech
@@ -28,7 +28,7 @@ async def voices(service: Service, _request: "Request") -> "Response":
 
 
 async def create(service: Service, request: "Request") -> "Response":
-    """A form with a name and a recording becomes a voice of that name."""
+    """A form with a name and a recording becomes a voice with that name."""
     from fastapi.responses import JSONResponse
 
     await service.speech.speaking()

@@ -29,7 +29,7 @@ _FAILED, _BUSY, _RESTARTING = 1011, 1013, 1012  # codes of a close
 
 
 class RealtimeSocket:
-    """Sends events and reads them; what they mean is for subclasses to say."""
+    """Sends and reads events; subclasses say what they mean."""
 
     def __init__(self, service: Service, socket: "WebSocket"):
         self.service, self._socket = service, socket
@@ -61,14 +61,14 @@ class RealtimeSocket:
         """Greet the client."""
 
     async def end(self) -> None:
-        """Give back what the session holds."""
+        """Free everything that the session holds."""
 
     def jobs(self) -> list[Awaitable[None]]:
         """What runs beside the reading, once ``begin`` has returned."""
         return []
 
     async def obey(self, event: EventFields) -> None:
-        """Do what an event asks for. Raises: BadEvent."""
+        """Handle an event. Raises: BadEvent."""
         raise NotImplementedError
 
     async def _until_its_end(self) -> int:
@@ -137,7 +137,7 @@ class RealtimeConnection(RealtimeSocket):
             await self._responses.close()
 
     async def _start(self) -> UserSide:
-        """Take rows of the models, when the first sound comes.
+        """Take rows of the models when the first sound comes.
 
         Raises: NoPlace, NotServed.
         """
@@ -153,7 +153,7 @@ class RealtimeConnection(RealtimeSocket):
         try:
             self._ears = await self.service.speech.listen(_PATIENCE_S)
         except (NoPlace, NotServed):
-            if not talks:  # else turns are found by loudness
+            if not talks:  # otherwise loudness decides
                 raise
         self._hearing = UserSide(
             *(self.tell, self._items, self._ears),

@@ -15,7 +15,7 @@ from .items import Items
 from .messages import BadEvent, EventFields, Tell, new_id
 from .turns import LoudTurns, WordTurns, silence_s
 
-_LEAST_S = 0.1  # of sound that can be committed
+_LEAST_S = 0.1  # the shortest sound that can be committed
 _TRANSCRIPTION = "conversation.item.input_audio_transcription"
 
 
@@ -45,16 +45,16 @@ class _Item:
 
 
 class UserSide:
-    """Cuts what the user says into items.
+    """Cuts the user's speech into items.
 
     Args:
         tell: sends an event.
         items: of the conversation.
         ears: a listening model; None finds turns by loudness, and reads no words.
         detection: how turns are found; None if the client commits them.
-        sample_rate: Hz of what is put.
-        on_speech: called when the user begins to speak.
-        silent: whether the words are not reported.
+        sample_rate: Hz of the sound to put.
+        on_speech: called when the user starts to speak.
+        silent: whether to leave the words out.
     """
 
     def __init__(
@@ -71,20 +71,20 @@ class UserSide:
         self._ears, self._rate = ears, sample_rate
         self._on_speech, self._silent = on_speech, silent
         self._item = _Item()
-        self._waiting: deque[_Item] = deque()  # committed, their last words to come
+        self._waiting: deque[_Item] = deque()  # committed, waiting for their last words
         self._heard = 0  # samples
-        self._since = 0.0  # seconds: begin of what is not committed
-        self._now_s = 0.0  # up to where the model has heard
-        self._cleared_s = 0.0  # where the model began to hear, from which it counts
+        self._since = 0.0  # seconds: start of the uncommitted sound
+        self._now_s = 0.0  # time up to which the model has heard
+        self._cleared_s = 0.0  # time at which the model started to hear
         self._commits = 0
         self._speaking = False
-        self._begun = ""  # the newest word, as far as it was reported
+        self._begun = ""  # the reported part of the newest word
         self._renew(detection)
 
     def detect(self, detection: EventFields | None) -> None:
         """Find turns in this way from now on.
 
-        What is known of the turn stays where the way is the same: clients send their
+        The state of the turn is kept if the way is the same: clients send their
         settings again in the middle of a sentence.
         """
         if detection != self._detection:
@@ -93,7 +93,7 @@ class UserSide:
                 self._words.word(self._now_s - self._cleared_s)
 
     def _renew(self, detection: EventFields | None) -> None:
-        """Nothing is known of the turn yet."""
+        """Forget the state of the turn."""
         self._detection = detection
         self._finds_turns = detection is not None
         wanted_s = silence_s(detection)
@@ -117,7 +117,7 @@ class UserSide:
     async def commit(self) -> None:
         """The client says that the user has finished.
 
-        Raises: BadEvent if there is hardly any sound.
+        Raises: BadEvent if there is too little sound.
         """
         if self._heard_s - self._since < _LEAST_S:
             raise BadEvent(
@@ -128,7 +128,7 @@ class UserSide:
         await self._commit()
 
     async def clear(self) -> None:
-        """Forget the sound that is not committed."""
+        """Forget the uncommitted sound."""
         if self._ears is not None:
             await self._ears.restart()
         while self._waiting:
@@ -139,7 +139,7 @@ class UserSide:
         await self._tell_client("input_audio_buffer.cleared")
 
     async def run(self) -> None:
-        """Tell what the model notices; ends with the session."""
+        """Report the model's events; ends with the session."""
         if self._ears is None:
             await asyncio.Event().wait()
             return
@@ -154,7 +154,7 @@ class UserSide:
                 await self._add(event.text[len(self._begun) :])
             elif isinstance(event, EndOfTurn) and not self._ears.pause_lengths_s:
                 await self._end()
-            elif isinstance(event, Marker):  # of items that are forgotten, too
+            elif isinstance(event, Marker):  # including those of forgotten items
                 while self._waiting and self._waiting[0].number <= event.id:
                     await self._complete(self._waiting.popleft())
 
@@ -167,7 +167,7 @@ class UserSide:
         await self._add(f" {word.text}" if item.pieces else word.text)
 
     async def _add(self, text: str) -> None:
-        """Tell more of what the user said."""
+        """Report more of what the user said."""
         item = self._waiting[0] if self._waiting else self._item
         if not text:
             return

@@ -1,7 +1,7 @@
-"""The items of a conversation, in their order.
+"""The items of a conversation, in order.
 
-Clients place items by ``previous_item_id``, and ask for them again: OpenAI's agents
-retrieve each item once its transcript is whole.
+Clients place items by ``previous_item_id``, and request them again: OpenAI's agents
+retrieve each item once its transcript is complete.
 """
 
 import json
@@ -10,13 +10,13 @@ from typing import Any
 
 from .messages import BadEvent, EventFields, Tell, new_id
 
-_MOST = 200  # items that are kept; the oldest go first
-_MOST_CHARACTERS = 32_000  # of an item that a client makes
+_MOST = 200  # items to keep; the oldest are dropped first
+_MOST_CHARACTERS = 32_000  # characters of an item from a client
 
 
 class Items:
-    """What was said and written so far. Moshi cannot read: clients' items are kept, and
-    change nothing that it says.
+    """Everything said and written so far. Moshi cannot read: clients' items are kept,
+    and do not affect what it says.
 
     Args:
         tell: sends an event.
@@ -41,13 +41,13 @@ class Items:
         await self._tell_of("conversation.item.added", item)
 
     async def finish(self, item: Mapping[str, Any]) -> None:
-        """An item that was added is whole."""
+        """An item that was added is complete."""
         if item["id"] in self._items:
             self._items[item["id"]] = item
         await self._tell_of("conversation.item.done", item)
 
     async def obey(self, what: str, event: EventFields) -> None:
-        """Do what ``conversation.item.WHAT`` asks for. Raises: BadEvent."""
+        """Handle ``conversation.item.WHAT``. Raises: BadEvent."""
         if what == "create":
             item = _new_item(event.get("item"))
             await self.add(item)
@@ -82,7 +82,7 @@ class Items:
 
 
 def _new_item(fields: object) -> dict[str, Any]:
-    """An item that a client makes. Raises: BadEvent."""
+    """An item from a client. Raises: BadEvent."""
     if not isinstance(fields, dict):
         raise BadEvent("item must be an object.", param="item")
     if len(json.dumps(fields)) > _MOST_CHARACTERS:

@@ -13,11 +13,11 @@ EventFields = Mapping[str, Any]
 
 
 class BadEvent(ProtocolError):
-    """An event that cannot be obeyed; the session goes on.
+    """An event that cannot be handled; the session continues.
 
     Attributes:
         code: for programs.
-        param: the field that is wrong.
+        param: the wrong field.
     """
 
     def __init__(

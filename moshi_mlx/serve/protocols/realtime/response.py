@@ -1,7 +1,7 @@
 """Moshi's side of a session, cut into responses.
 
 Moshi speaks and is silent as it likes. A response opens when it speaks, and closes when
-it pauses or the user begins to speak.
+it pauses or the user starts to speak.
 """
 
 from collections.abc import Awaitable, Callable
@@ -15,8 +15,8 @@ from .messages import BadEvent, Tell, coded, new_id
 from .session import RealtimeSession
 
 PAUSE_FRAMES = 12  # without sound or words: 0.96 s
-PATIENCE_FRAMES = 50  # of a response that was asked for and has not begun: 4 s
-_QUIET_FRAMES = 4  # after which Moshi has given way
+PATIENCE_FRAMES = 50  # for a requested response to start: 4 s
+_QUIET_FRAMES = 4  # after which Moshi counts as interrupted
 
 
 class Responses:
@@ -24,12 +24,12 @@ class Responses:
 
     Args:
         tell: sends an event.
-        session: its output format is that of the moment a response opens.
+        session: its output format when a response opens is used.
         items: of the conversation.
         sample_rate: Hz of Moshi's sound.
 
     Attributes:
-        on_open: called before a response opens because Moshi speaks: it takes the
+        on_open: called before a response opens because Moshi speaks: Moshi takes the
             user's turn to be over, sooner than a pause can show it.
     """
 
@@ -43,16 +43,16 @@ class Responses:
         self._text: list[str] = []
         self._sounded = False
         self._frames = self._quiet = 0
-        self._muted = False  # until Moshi has given way
+        self._muted = False  # until Moshi is silent after an interruption
         self.on_open: Callable[[], Awaitable[None]] | None = None
 
     @property
     def open(self) -> bool:
-        """Whether there is one."""
+        """Whether a response is open."""
         return bool(self._id)
 
     async def create(self) -> None:
-        """The client asks for one. Raises: BadEvent if one is open."""
+        """The client requests a response. Raises: BadEvent if one is open."""
         if self.open:
             raise BadEvent(
                 "a response is open already: cancel it first.",
@@ -69,14 +69,14 @@ class Responses:
         await self._end("cancelled", "client_cancelled")
 
     async def interrupt(self) -> None:
-        """The user begins to speak."""
+        """The user starts to speak."""
         detection = self._session.turn_detection or {}
         if self.open and detection.get("interrupt_response") is not False:
             self._muted = True
             await self._end("cancelled", "turn_detected")
 
     async def take(self, reply: Reply) -> None:
-        """Tell a frame of Moshi's."""
+        """Report a frame of Moshi's."""
         loud = reply.pcm is not None and is_loud(reply.pcm)
         active = loud or bool(reply.text.strip())
         self._quiet = 0 if active else self._quiet + 1
@@ -182,7 +182,7 @@ class Responses:
         }
 
     def _usage(self) -> dict[str, Any]:
-        """Counted in frames of 80 ms: in each, Moshi hears one and says one."""
+        """Tokens, counted in frames of 80 ms: in each, Moshi hears one and says one."""
         frames, words = self._frames, len(self._text)
         heard = {"text_tokens": 0, "audio_tokens": frames, "cached_tokens": 0}
         return {

@@ -1,4 +1,4 @@
-"""Keys for browsers: the one that the request came with."""
+"""Keys for browsers: they get the key of the request."""
 
 import time
 from typing import TYPE_CHECKING
@@ -13,8 +13,8 @@ _LIVES_S = 600
 
 
 async def client_secret(service: Service, request: "Request") -> "Response":
-    """What a browser is to connect with. This server has one key for everything, so
-    the key that was shown is given back."""
+    """A key for a browser to connect with. This server has one key for everything, so
+    it returns the request's own key."""
     from fastapi.responses import JSONResponse
 
     shown = request.headers.get("authorization", "").partition(" ")[2]

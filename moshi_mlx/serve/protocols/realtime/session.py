@@ -1,4 +1,4 @@
-"""What a client may set of its session, and what the server makes of it."""
+"""The settings of a session, and how the server uses them."""
 
 import time
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ class RealtimeSession:
         kind: "transcription", or "realtime" for a conversation with Moshi.
         model: the client's name for the model.
         input, output: of ``audio``.
-        others: fields that are kept and shown, and change nothing.
+        others: fields that are kept and shown, without effect.
     """
 
     kind: str
@@ -50,7 +50,7 @@ class RealtimeSession:
     @classmethod
     def of(cls, service: Service, query: Mapping[str, str]) -> "RealtimeSession":
         """The session that an address asks for: a conversation if there is a model for
-        it, a transcription otherwise, or with ``intent=transcription``."""
+        it, otherwise, or with ``intent=transcription``, a transcription."""
         talks = service.batch is not None and query.get("intent") != "transcription"
         hears = service.speech.hears
         ear = "" if hears is None else hears.name
@@ -92,7 +92,7 @@ class RealtimeSession:
 
     @property
     def instructions(self) -> str:
-        """Whom the client wants the model to be; "" leaves it to the server."""
+        """The persona that the client wants; "" leaves it to the server."""
         wanted = self.others.get("instructions")
         return wanted if isinstance(wanted, str) else ""
 
@@ -109,13 +109,13 @@ class RealtimeSession:
 
     @property
     def transcribes(self) -> bool:
-        """Whether the client wants to read what the user says."""
+        """Whether the client wants the user's words."""
         return self.kind == "transcription" or self.input["transcription"] is not None
 
     def update(self, fields: EventFields) -> None:
-        """Change what an update names; the rest stays. Unknown fields are ignored.
+        """Apply an update; other fields stay. Unknown fields are ignored.
 
-        Raises: BadEvent, and nothing is changed.
+        Raises: BadEvent, without changing anything.
         """
         audio = _object(fields, "audio", "session.audio")
         given = _object(audio, "input", "session.audio.input")
@@ -139,7 +139,7 @@ class RealtimeSession:
             self.model = fields["model"]
 
     def reader(self, hz: int) -> SoundReader:
-        """For the client's sound, to samples of ``hz``."""
+        """Decodes the client's sound to samples of ``hz``."""
         kind, rate = self.input["format"]["type"], self.input["format"].get("rate")
         if kind in _LAWS:
             return CompandedReader(_LAWS[kind], hz)
@@ -150,7 +150,7 @@ class RealtimeSession:
             raise BadEvent(str(error), param=where) from error
 
     def writer(self, hz: int) -> SampleWriter:
-        """For samples of ``hz``, to what the client plays."""
+        """Encodes samples of ``hz`` in the client's format."""
         kind, rate = self.output["format"]["type"], self.output["format"].get("rate")
         if kind in _LAWS:
             return SampleWriter(hz, TELEPHONE_HZ, _LAWS[kind])

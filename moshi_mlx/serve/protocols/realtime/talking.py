@@ -1,4 +1,4 @@
-"""A conversation with Moshi, as a session has it: sound in, replies out."""
+"""A session's conversation with Moshi: sound in, replies out."""
 
 import asyncio
 import contextlib
@@ -25,9 +25,9 @@ class MoshiTalk:
     """A row of Moshi's batch; ``begin`` takes it and ``end`` frees it.
 
     Args:
-        service: whose batch it is.
-        model: the client's name for the model: that of an adapter chooses it, and any
-            other name is the model as it is.
+        service: the service with the batch.
+        model: the client's name for the model: an adapter's name chooses the adapter,
+            and any other name is the model as it is.
         instructions: the persona that the client wants, if the model takes one.
         voice: likewise; the server chooses if the model does not know it.
     """
@@ -80,7 +80,7 @@ class MoshiTalk:
         await asyncio.wrap_future(self._line.restart())
 
     def _beginning(self) -> Start | None:
-        """What comes before the conversation. Raises: ProtocolError."""
+        """Prepare the start of the conversation. Raises: ProtocolError."""
         personas = self._service.personas
         if personas is None:
             return None
@@ -128,7 +128,7 @@ class MoshiTalk:
             self._service.metrics.frames.add("heard")
 
     async def next(self) -> Reply:
-        """The next reply; raises what went wrong."""
+        """The next reply; raises errors of the conversation."""
         while not self._replies:
             self._something.clear()
             await self._something.wait()
@@ -138,7 +138,7 @@ class MoshiTalk:
         return reply
 
     async def end(self) -> None:
-        """Give the place back."""
+        """Free the place."""
         if self._line is not None:
             self._line.close()
             with contextlib.suppress(MoshiError):  # the model has been closed already

@@ -21,13 +21,12 @@ if TYPE_CHECKING:
 
 _HZ = 24000
 _WAITING = 750  # frames that may wait for the model: a minute
-_LANGUAGE = "en"  # into which Hibiki translates
-_AT_ONCE = 2  # each is a session of its own, on the shared weights
+_LANGUAGE = "en"  # the language that Hibiki translates into
+_AT_ONCE = 2  # each is a separate session on the shared weights
 
 
 class Translation(RealtimeSocket):
-    """Someone speaks; what they say comes back in another language, in sound and words,
-    while they speak."""
+    """Someone speaks; the translation comes back meanwhile, in sound and words."""
 
     open: ClassVar[set["Translation"]] = set()
 
@@ -92,7 +91,7 @@ class Translation(RealtimeSocket):
             raise BadEvent(words, param=where)
 
     async def _translate(self) -> None:
-        """Until the client closes the session and everything has been said."""
+        """Wait until the client closes the session and everything has been said."""
         moshi = await self.service.speech.translating()
         self._session = await moshi.asession()
         while (frame := await self._frames.get()) is not None:

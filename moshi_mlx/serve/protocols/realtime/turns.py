@@ -1,4 +1,4 @@
-"""When the user begins and stops speaking."""
+"""When the user starts and stops speaking."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from .messages import EventFields
 # Seconds without words after which a turn may end, by the eagerness of semantic_vad.
 _EAGER_S = {"high": 1.0, "medium": 2.0, "auto": 2.0, "low": 3.0}
 _USUAL_SILENCE_MS = 500
-_BEGINS_FRAMES = 3  # loud ones in a row
+_BEGINS_FRAMES = 3  # number of loud ones in a row
 _FRAME_MS = 80
 
 
@@ -27,12 +27,11 @@ def silence_s(detection: EventFields | None) -> float:
 
 
 class WordTurns:
-    """Turns by what a listening model notices: they begin with a word, and end when
-    the model takes the speaker to have paused for long enough.
+    """Turns by a listening model: from a word to a pause that the model finds.
 
     Args:
-        lengths_s: of the pauses that the model scores; the nearest one is asked.
-        wanted_s: the pause that ends a turn.
+        lengths_s: lengths of the pauses that the model scores; the nearest one is used.
+        wanted_s: length of the pause that ends a turn.
     """
 
     def __init__(self, lengths_s: Sequence[float], wanted_s: float):
@@ -53,7 +52,7 @@ class WordTurns:
 
 
 class LoudTurns:
-    """Turns by loudness, where no model listens.
+    """Turns by loudness, without a listening model.
 
     Args:
         frame_size: samples of 80 ms.
@@ -68,11 +67,11 @@ class LoudTurns:
         self._speaking = False
 
     def restart(self) -> None:
-        """Nobody speaks: the next loud frames begin a turn."""
+        """Nobody speaks: the next loud frames start a turn."""
         self._speaking, self._loud = False, 0
 
     def push(self, pcm: Pcm) -> list[bool]:
-        """Take samples ``[S]``; True for each turn that begins, False for an end."""
+        """Take samples ``[S]``; True for each turn that starts, False for an end."""
         pcm = np.concatenate([self._rest, pcm])
         whole = len(pcm) // self._size * self._size
         self._rest = pcm[whole:]

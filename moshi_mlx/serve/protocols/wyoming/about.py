@@ -1,4 +1,4 @@
-"""What a Wyoming server says about itself; no model has to be loaded for it."""
+"""A Wyoming server's description of itself; it needs no loaded model."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from wyoming.info import AsrProgram, Attribution, Info, TtsProgram
 
 PROGRAM = "moshi-mlx"
-USUAL_VOICE = "default"  # a name for whichever voice is the usual one
+USUAL_VOICE = "default"  # a name for the usual voice, whichever it is
 _LISTING_S = 0.5  # Home Assistant waits one second for the whole answer
 
 

@@ -13,7 +13,7 @@ KIND = "_wyoming._tcp.local."
 
 
 def addresses_of(host: str) -> list[str]:
-    """The IPv4 addresses under which others reach what listens on ``host``.
+    """The IPv4 addresses at which others reach ``host``.
 
     Raises: ConfigError for a host that only this machine can reach.
     """
@@ -35,7 +35,7 @@ def _is_ipv4(address: str) -> bool:
 
 @contextlib.asynccontextmanager
 async def announced(host: str, port: int) -> AsyncIterator[None]:
-    """Announce the port on the local network as long as the context is open."""
+    """Announce the port on the local network while the context is open."""
     from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
     name = f"moshi-mlx on {platform.node().split('.')[0] or 'a computer'}"

@@ -43,8 +43,7 @@ class WyomingClient:
         self._working = False
 
     async def run(self) -> None:
-        """Serve until either side ends the connection; raises for nothing that a
-        client does."""
+        """Serve until either side ends the connection; client errors raise nothing."""
         from wyoming.error import Error
 
         work = asyncio.ensure_future(self._work())

@@ -1,4 +1,4 @@
-"""The two things that a Wyoming client asks for: a transcript, and a speech."""
+"""The two things that a Wyoming client can ask for: a transcript, and a speech."""
 
 import asyncio
 import contextlib
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from wyoming.event import Event, Eventable
 
 Send = Callable[["Eventable"], Awaitable[None]]
-_TAG = re.compile(r"<(?!/?break\b)[^<>]*>")  # SSML; of its tags our models know pauses
+_TAG = re.compile(r"<(?!/?break\b)[^<>]*>")  # SSML; our models know only its pauses
 
 
 class Transcription:
-    """A sound that comes in chunks; each word is sent as soon as it is known.
+    """A sound that arrives in chunks; each word is sent as soon as it is known.
 
     Args:
         shape: the data of an event: rate in Hz, width in bytes, channels.
 
-    Raises: ProtocolError for a shape that nobody records.
+    Raises: ProtocolError for an impossible shape.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Transcription:
         await self._ears.put(pcm)
 
     async def finish(self, language: str | None) -> None:
-        """The sound is over: send the whole transcript."""
+        """The sound is over: send the complete transcript."""
         from wyoming.asr import Transcript, TranscriptStop
 
         await self._put(self._reader.flush())
@@ -88,7 +88,7 @@ class Transcription:
 
 
 class Synthesis:
-    """A text that comes in pieces, cut anywhere; its sound is sent as it is made.
+    """A text that arrives in pieces, cut anywhere; its sound is sent as it is made.
 
     A reply has one beginning and one sample rate, because Home Assistant writes a
     single WAV header.
@@ -135,7 +135,7 @@ class Synthesis:
             await self._send(SynthesizeStopped())
 
     async def _tell(self) -> bool:
-        """Send what is said; returns whether there was anything."""
+        """Send the sound; returns whether there was any."""
         from wyoming.audio import AudioChunk, AudioStart
 
         rate, samples = self._voice.sample_rate, 0

@@ -1,4 +1,4 @@
-"""The Wyoming port: takes connections, and announces itself where that is wanted."""
+"""The Wyoming port: takes connections, and can announce itself."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ NO_PASSWORD = (
 
 @dataclass(frozen=True)
 class WyomingPort:
-    """Where Wyoming is spoken.
+    """The address for Wyoming.
 
     Attributes:
         host, port: to listen on; port 0 takes a free one.
@@ -47,9 +47,9 @@ class WyomingPort:
 
     @contextlib.asynccontextmanager
     async def open(self, speech: SpeechService) -> AsyncIterator[int]:
-        """Serve as long as the context is open; yields the port.
+        """Serve while the context is open; yields the port.
 
-        Raises: ConfigError if the address cannot be had.
+        Raises: ConfigError if the address cannot be used.
         """
         async with contextlib.AsyncExitStack() as stack:
             port = await stack.enter_async_context(
@@ -76,7 +76,7 @@ async def wyoming_server(
     port: int = 0,
     bounds: Bounds = _BOUNDS,
 ) -> AsyncIterator[int]:
-    """Answer Wyoming clients in this event loop, as long as the context is open.
+    """Answer Wyoming clients in this event loop, while the context is open.
 
     Args:
         speech: the models.
@@ -84,7 +84,7 @@ async def wyoming_server(
 
     Yields: the port.
 
-    Raises: ConfigError if the address cannot be had.
+    Raises: ConfigError if the address cannot be used.
     """
     clients: set[asyncio.Task[None]] = set()
 

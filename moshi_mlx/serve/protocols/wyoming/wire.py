@@ -1,7 +1,7 @@
 """Wyoming events on the wire: a line of JSON, more JSON, bytes of sound.
 
 The ``wyoming`` package writes them. It does not read them here, because its reader
-takes lines, data and sound of any length, and waits for them for ever.
+takes lines, data and sound of any length, and waits for them forever.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What one client of this protocol may send.
+    """Limits for one client of this protocol.
 
     Attributes:
         line_bytes: the line that begins an event.
