@@ -204,7 +204,7 @@ def serve(
     from ..serve.kept_voices import KeptVoices, default_folder
     from ..serve.models import family, speech_service
     from ..serve.personas import personas_of
-    from ..serve.places import CONVERSES, LISTENS, SPEAKS, FrameTime
+    from ..serve.places import CONVERSES, LISTENS, SPEAKS, TRANSLATES, FrameTime
     from ..serve.protocols.openai.models import read_voice_map
     from ..serve.service import Service, describe, limits_of, load_batch
 
@@ -246,7 +246,7 @@ def serve(
         return _load(*given, adapters.named, image)
 
     stt, tts = stt or family(model, "stt"), tts or family(model, "tts")
-    served = {CONVERSES: talks, LISTENS: stt, SPEAKS: tts}
+    served = {CONVERSES: talks, LISTENS: stt, SPEAKS: tts, TRANSLATES: translate}
     time = FrameTime(name for name, there in served.items() if there)
     speech = speech_service(
         max_sessions or SPEECH_ROWS,

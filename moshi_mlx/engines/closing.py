@@ -1,6 +1,8 @@
 """The base of all sessions: closing, ``with`` and ``async with``."""
 
+import asyncio
 from abc import ABC, abstractmethod
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import TypeVar
 
@@ -22,10 +24,14 @@ class Closing(ABC):
                 self._computed_by().run(self._end)
 
     async def aclose(self) -> None:
-        """Like ``close``, for asyncio."""
+        """Like ``close``, for asyncio; it is closed even if this is cancelled."""
         if not self.closed:
             with suppress(MoshiError):
-                await self._computed_by().arun(self._end)
+                await asyncio.shield(asyncio.wrap_future(self.close_soon()))
+
+    def close_soon(self) -> "Future[None]":
+        """Like ``close``, without waiting for it."""
+        return self._computed_by().call(self._end)
 
     @abstractmethod
     def _computed_by(self) -> Owner:

@@ -225,12 +225,13 @@ class Lines:
                 [line.session for line, _ in work],
                 [waiting.frame for _, waiting in work],
             )
+            answered = list(zip(work, replies, strict=True))
         except Exception as error:
             for line, _ in work:
                 self._fail(line, error)
             return
         done_at = time.perf_counter()
-        for (line, waiting), reply in zip(work, replies, strict=True):
+        for (line, waiting), reply in answered:
             dropped = Dropped(line.queue.dropped.silent, line.queue.dropped.spoken)
             answer = Answer(
                 *(waiting.frame, reply, waiting.heard_at, began_at, done_at, dropped)

@@ -69,7 +69,6 @@ class SeparateCodecs:
     """
 
     def __init__(self, make: Callable[[], Codec], rows: int, first: Codec):
-        self._make = make
         self.codecs = [first, *(make() for _ in range(rows - 1))]
 
     @property
@@ -81,7 +80,7 @@ class SeparateCodecs:
         return self.codecs[0].frame_size
 
     def begin(self, row: int) -> None:
-        self.codecs[row] = self._make()
+        self.codecs[row].reset()
 
     def snapshot(self, row: int) -> Snapshot:
         return self.codecs[row].snapshot()

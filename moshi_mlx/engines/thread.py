@@ -238,8 +238,10 @@ class ModelThread:
         try:
             while self._round():
                 pass
-            self._end()
+        except BaseException:
+            _log.exception("the model's thread has failed and takes no more work")
         finally:
+            self._end()
             _clear_streams()
 
     def _round(self) -> bool:
@@ -302,6 +304,7 @@ class ModelThread:
     def _end(self) -> None:
         """Nothing more will run: give all waiting work an error."""
         with self._wake:
+            self._closing = True
             self._lines.end()
             calls = [*self._calls, *self._later]
             self._calls.clear()

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..checkpoint.build import footprint
 from ..checkpoint.info import CheckpointInfo
 from ..checkpoint.source import DEMO, Source
-from ..engines.duplex.engine import Moshi
+from ..engines.duplex.batch import Batch
 from ..engines.duplex.load import load_moshi
 from ..engines.load import load_stt, load_text, load_tts
 from ..engines.owner import model_thread
@@ -14,7 +15,7 @@ from ..engines.text import TextModel
 from ..engines.tts.batch import TTSBatch
 from .kept_voices import KeptVoices
 from .lazy import Lazy
-from .places import LISTENS, SPEAKS, FrameTime, fitting
+from .places import LISTENS, SPEAKS, TRANSLATES, FrameTime, fitting
 from .speech import SpeechService
 
 
@@ -44,7 +45,8 @@ def speech_service(
 
     Args:
         rows: maximum number of live clients of each.
-        time: limits the time of their steps, by ``LISTENS`` and ``SPEAKS``.
+        time: limits the time of their steps, by ``LISTENS``, ``SPEAKS`` and
+            ``TRANSLATES``.
         stt, tts, translate, text: names or folders of models, None for none.
         kept: see ``SpeechService``.
 
@@ -54,7 +56,7 @@ def speech_service(
         model_thread(),
         None if stt is None else _listening(stt, rows, time),
         None if tts is None else _speaking(tts, rows, time, voice_repo),
-        None if translate is None else _translating(translate),
+        None if translate is None else _translating(translate, rows, time),
         None if text is None else _writing(text),
         voice_map,
         kept=kept,
@@ -86,10 +88,16 @@ def _speaking(
     return Lazy(info.name, make)
 
 
-def _translating(name: str) -> Lazy[Moshi]:
+def _translating(name: str, rows: int, time: FrameTime) -> Lazy[Batch]:
     info = CheckpointInfo.find(name)
     info.kind.check("translates", info.name)
-    return Lazy(info.name, lambda: load_moshi(info=info))
+
+    def make() -> Batch:
+        moshi = load_moshi(info=info)
+        room = footprint(moshi.info, moshi.lm).sessions_that_fit()
+        return fitting(lambda n: Batch(moshi, n), min(rows, room), TRANSLATES, time)
+
+    return Lazy(info.name, make)
 
 
 def _writing(name: str) -> Lazy[TextModel]:

@@ -12,6 +12,7 @@ from ..audio.framing import FRAME_MS
 
 _log = logging.getLogger(__name__)
 CONVERSES, LISTENS, SPEAKS = "conversations", "transcription", "speech"
+TRANSLATES = "translation"
 BUDGET_S = 0.8 * FRAME_MS / 1000  # for all steps: the rest is for everything else
 
 

@@ -1,11 +1,12 @@
 """Answers that take time: sent while they are made; dropped if the client leaves."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ProtocolError
 from .gate.refusal import Refused
+from .tasks import cancel_all, within
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -21,25 +22,43 @@ def has_gone(error: BaseException) -> bool:
     return isinstance(error, ConnectionError | ClientDisconnect | WebSocketDisconnect)
 
 
+async def until_gone(scope: Mapping[str, Any]) -> None:
+    """Wait until the client's connection is lost, whatever of it is still unread.
+
+    Args:
+        scope: ASGI's, of the request or socket.
+    """
+    connection = scope.get("gate")
+    await (asyncio.Event() if connection is None else connection.gone).wait()
+
+
 async def read_within(sending: Awaitable[None], seconds: float) -> None:
     """Wait until a message is sent.
 
     Raises: ProtocolError if the client reads nothing for that long.
     """
     try:
-        await asyncio.wait_for(sending, seconds)
+        await within(sending, seconds)
     except asyncio.TimeoutError:
         raise ProtocolError(f"the client read nothing for {seconds:g} s.") from None
 
 
-async def begun(pieces: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
-    """The same pieces, but the first one is made now.
+async def begun(
+    request: "Request", pieces: AsyncGenerator[bytes, None]
+) -> AsyncIterator[bytes]:
+    """The same pieces, but the first one is made now, unless the client hangs up.
 
     Errors before that can still be sent as a status. And whatever ``pieces`` holds is
     freed even if nobody asks for a piece: only a generator that has started is closed
     when it is deleted.
+
+    The request's body must have been read. Raises: like ``unless_gone``.
     """
-    first = await anext(pieces)
+
+    async def begin() -> bytes:
+        return await anext(pieces)
+
+    first = await unless_gone(request, begin())
 
     async def everything() -> AsyncIterator[bytes]:
         try:
@@ -67,9 +86,7 @@ async def unless_gone(request: "Request", work: Coroutine[Any, Any, T]) -> T:
             raise Refused(499, "the client has gone.")
         return working.result()
     finally:
-        for task in (working, leaving):
-            task.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
+        await cancel_all(working, leaving)
 
 
 async def _left(request: "Request") -> None:

@@ -9,12 +9,13 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from typing import Any
 
 from ..errors import ConfigError
+from . import event_loop
 from .gate.guard import App
 from .service import Service
 
 Beside = Callable[[], AbstractAsyncContextManager[object]]
 
-_SHUTDOWN_S = 5  # for conversations to end in
+_SHUTDOWN_S = 3  # for conversations to end in
 # The system would buffer 40 s of sound for a stalled reader, who would then hear all of
 # it before the present. With this, the oldest replies are dropped instead
 # (Limits.unsent_frames).
@@ -53,6 +54,8 @@ def run_server(
             f"{host}:{port} cannot be listened on: another program has the port, or "
             "this machine does not have the address. Choose another --port."
         ) from error
+    finally:
+        service.thread.close(event_loop.PATIENCE_S)  # refuses what waits for it
 
 
 def make_server(
@@ -69,13 +72,15 @@ def make_server(
     It ends conversations before it stops itself.
     """
     import uvicorn
-    from uvicorn.protocols.http.h11_impl import H11Protocol
 
     gate = service.gate
     gate.tls = tls
     opened = AsyncExitStack()
 
     class Server(uvicorn.Server):
+        def run(self, sockets: list[Any] | None = None) -> None:
+            event_loop.run(self.serve(sockets))
+
         async def startup(self, sockets: list[Any] | None = None) -> None:
             await super().startup(sockets)
             for listening in self.servers:
@@ -100,10 +105,18 @@ def make_server(
                 await asyncio.sleep(0.01)  # uvicorn fails on half-open connections
             await super().shutdown(sockets)
 
-    def behind_gate(**uvicorns: Any) -> asyncio.Protocol:
-        return gate.connection(lambda: H11Protocol(**uvicorns))
+    return Server(_config(app, service, host, port))
 
-    config = uvicorn.Config(
+
+def _config(app: App, service: Service, host: str, port: int) -> Any:
+    """uvicorn's, of a server whose connections come through the gate."""
+    import uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    def behind_gate(**uvicorns: Any) -> asyncio.Protocol:
+        return service.gate.connection(lambda: H11Protocol(**uvicorns))
+
+    return uvicorn.Config(
         app,
         host=host,
         port=port,
@@ -118,7 +131,6 @@ def make_server(
         ws_ping_interval=10.0,
         ws_ping_timeout=20.0,
         proxy_headers=False,  # the gate reads them, and trusts only known proxies
-        timeout_graceful_shutdown=2,
+        timeout_graceful_shutdown=1,
         server_header=False,
     )
-    return Server(config)

@@ -192,11 +192,20 @@ class Service:
         if answer.reply.pcm is not None:
             self.metrics.frames.add("said")
 
-    async def close_row(self, session: DuplexSession | None) -> None:
-        """Free the row of a conversation that has ended."""
-        if session is None or not self.ready:
-            return
-        await session.aclose()
+    async def close_row(self, session: Callable[[], DuplexSession | None]) -> None:
+        """Free the row of a conversation that has ended.
+
+        Args:
+            session: gives it, on the model's thread: it may just be made there.
+        """
+
+        def close() -> None:
+            if (made := session()) is not None:
+                made.close()
+
+        if self.ready:
+            closing = self.thread.call(close)
+            await asyncio.shield(asyncio.wrap_future(closing))
 
     def metrics_text(self) -> str:
         gauges = {
@@ -210,6 +219,10 @@ class Service:
                 "Live speeches at most; 0 until the model is loaded.",
                 lambda: places_of(self.speech.tts),
             ),
+            "moshi_translation_places": (
+                "Live translations at most; 0 until the model is loaded.",
+                lambda: places_of(self.speech.translate),
+            ),
             "moshi_waiting": ("Connections in the queue.", lambda: self.lobby.waiting),
             "moshi_memory_bytes": ("Memory of this process.", _resident_bytes),
             "moshi_model_memory_bytes": ("Memory held by MLX.", _mlx_bytes),
@@ -218,7 +231,7 @@ class Service:
         return self.metrics.text(gauges) + counted
 
 
-def places_of(model: "Lazy[STTBatch] | Lazy[TTSBatch] | None") -> int:
+def places_of(model: "Lazy[STTBatch] | Lazy[TTSBatch] | Lazy[Batch] | None") -> int:
     """How many live clients a model takes; 0 before it is loaded."""
     return 0 if model is None or model.value is None else model.value.rows
 

@@ -23,7 +23,10 @@ from typing import Any, TypeVar
 
 from ..audio.long import LongSound
 from ..audio.samples import Pcm
+from ..engines.duplex.batch import Batch
 from ..engines.duplex.engine import Moshi
+from ..engines.duplex.files import Response
+from ..engines.duplex.session import DuplexSession
 from ..engines.stt.batch import STTBatch
 from ..engines.stt.events import Event
 from ..engines.stt.files import alisten
@@ -34,7 +37,9 @@ from ..engines.thread import ModelThread
 from ..engines.tts.batch import Spoken, TTSBatch
 from ..errors import MoshiError, NoPlace, NotServed
 from .ears import Ears
+from .interpreter import Interpreter
 from .kept_voices import KeptVoices
+from .languages import languages_of
 from .lazy import Lazy
 from .tally import Tally
 from .voice import Voice
@@ -51,22 +56,24 @@ class Offer:
 
     Attributes:
         name: of the model.
-        languages: its languages, such as "en".
         voices: the voices that can be requested, as far as they are known without
             loading it; the first is the usual one.
     """
 
     name: str
-    languages: Sequence[str] = ("en", "fr")
     voices: Sequence[str] = ()
+
+    @property
+    def languages(self) -> Sequence[str]:
+        """That it knows, as in "en"."""
+        return languages_of(self.name)
 
 
 class SpeechService:
     """The models of a server that are not conversations; each may be missing.
 
     Args:
-        stt, tts: batches of live rows.
-        translate: a Hibiki.
+        stt, tts, translate: batches of live rows; the last one's model is a Hibiki.
         text: a model that continues texts.
         voice_map: clients' names for voices, and the voices that they mean.
         jobs: number of files that may be processed at a time.
@@ -82,7 +89,7 @@ class SpeechService:
         thread: ModelThread | None = None,
         stt: Lazy[STTBatch] | None = None,
         tts: Lazy[TTSBatch] | None = None,
-        translate: Lazy[Moshi] | None = None,
+        translate: Lazy[Batch] | None = None,
         text: Lazy[TextModel] | None = None,
         voice_map: Mapping[str, str] | None = None,
         jobs: int = MOST_JOBS,
@@ -115,7 +122,7 @@ class SpeechService:
         """The model that speaks. Raises: NotServed if there is none."""
         return await _needed(self.tts, "speaks", "--tts").get()
 
-    async def translating(self) -> Moshi:
+    async def translating(self) -> Batch:
         """The model that translates. Raises: NotServed if there is none."""
         return await _needed(self.translate, "translates", "--translate").get()
 
@@ -171,6 +178,22 @@ class SpeechService:
         assert self._thread is not None
         return Voice(self._thread, batch, row, self.said)
 
+    async def interpret(self) -> Interpreter:
+        """Ears and mouth for a speech that is translated while it is said.
+
+        Raises: as ``listen``.
+        """
+        batch = await self.translating()
+
+        def begin() -> DuplexSession:
+            if not batch.free:
+                raise NoPlace(f"all {batch.rows} places to translate are taken.")
+            return batch.open(first="twice")
+
+        session = await _tried(lambda: batch.moshi.owner.arun(begin), wait_s=0.0)
+        assert self._thread is not None
+        return Interpreter(self._thread, batch, session)
+
     @contextmanager
     def job(self) -> Iterator[None]:
         """A place to process a file. Raises: NoPlace if all are taken."""
@@ -206,6 +229,15 @@ class SpeechService:
         async with aclosing(self.transcribing(sound, **options)) as heard:
             events = [event async for event in heard]
         return Transcript.of(events, len(sound) / rate)
+
+    async def translated(self, path: Path) -> Response:
+        """What a model says of a file, while live streams go first.
+
+        Raises: AudioError for one that cannot be read; NotServed without a model.
+        """
+        moshi = (await self.translating()).moshi
+        assert isinstance(moshi, Moshi)
+        return await moshi.arespond(path)
 
     async def written(
         self, prompt: str, max_tokens: int, **options: Any
@@ -270,4 +302,4 @@ async def _tried(attempt: Callable[[], Any], wait_s: float) -> Any:
 
 def _free(opened: "asyncio.Future[Any]") -> None:
     if not opened.cancelled() and opened.exception() is None:
-        opened.result().close()
+        opened.result().close_soon()

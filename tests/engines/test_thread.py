@@ -110,6 +110,20 @@ def test_a_closed_thread_refuses_work_in_words(thread: ModelThread):
         list(thread.iterate(lambda: [1]))
 
 
+def test_a_thread_that_fails_refuses_what_waits_and_says_why(caplog):
+    thread = ModelThread()
+    let_go = threading.Event()
+    thread.call(lambda: let_go.wait(WAIT))
+    thread._lines.take = lambda: 1 / 0  # type: ignore[method-assign, return-value]
+    waiting = thread.call(lambda: "never")
+    let_go.set()
+    with pytest.raises(MoshiError, match="closed"):
+        waiting.result(WAIT)
+    with pytest.raises(MoshiError, match="closed"):
+        thread.run(lambda: "later")
+    assert "failed" in caplog.text and "ZeroDivisionError" in caplog.text
+
+
 def test_an_error_ends_its_own_conversation_only(thread: ModelThread, model: Model):
     errors: queue.Queue[Exception] = queue.Queue()
     answers: queue.Queue[Answer] = queue.Queue()

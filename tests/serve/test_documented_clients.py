@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -19,6 +20,7 @@ from moshi_mlx.audio.encode import encoded
 from moshi_mlx.audio.files import read
 from moshi_mlx.serve.protocols.wyoming.server import WyomingPort
 from tests.listening import noise
+from tests.serve.client import PATIENCE_S
 from tests.serve.small import small
 from tests.serve.wyoming.test_models import free_port
 from tests.test_docs import options
@@ -59,11 +61,15 @@ def test_a_client_of_five_lines_runs(serve, page, tmp_path, monkeypatch):
         printed.append(" ".join(map(str, values)))
         raise Enough
 
-    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    with contextlib.suppress(Enough):
-        made = eval(compile(code, page, "exec", flags), {"print": show})
-        if inspect.iscoroutine(made):
-            asyncio.run(made)
+    def client() -> None:
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        with contextlib.suppress(Enough):
+            made = eval(compile(code, page, "exec", flags), {"print": show})
+            if inspect.iscoroutine(made):
+                asyncio.run(made)
+
+    # The server's end ends a client that hangs.
+    ThreadPoolExecutor(1).submit(client).result(PATIENCE_S)
     assert printed and SHOWN[page] in printed[0]
 
 

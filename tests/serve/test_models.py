@@ -6,10 +6,27 @@ import shutil
 import pytest
 
 from moshi_mlx.errors import CheckpointError, ConfigError
+from moshi_mlx.serve.languages import languages_of
 from moshi_mlx.serve.models import family, speech_service
 from moshi_mlx.serve.places import FrameTime
 from tests.family import listening
 from tests.speech import TTS
+
+
+@pytest.mark.parametrize(
+    "name, known",
+    [
+        ("kyutai/stt-1b-en_fr-candle", ("en", "fr")),
+        ("kyutai/stt-2.6b-en-mlx", ("en",)),
+        ("kyutai/tts-0.75b-en-public", ("en",)),
+        ("/models/open-fr/tts_de", ("de",)),
+        ("demo-stt", ("en",)),
+        ("/some/folder", ("en", "fr")),
+    ],
+)
+def test_a_models_languages_are_those_of_its_name(name, known):
+    assert languages_of(name) == known
+
 
 TIME = FrameTime(("transcription", "speech"))
 

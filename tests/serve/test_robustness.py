@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import json
 import os
 import random
 import socket
@@ -20,10 +21,13 @@ import moshi_mlx
 from moshi_mlx.engines.owner import model_thread
 from moshi_mlx.engines.thread import ModelThread
 from moshi_mlx.serve.gate.limits import Limits
+from moshi_mlx.serve.protocols.wyoming.server import WyomingPort
 from moshi_mlx.serve.service import load_batch
 from tests.serve.client import AUDIO, ERROR, HANDSHAKE, PATIENCE_S, arrived, joined
 from tests.serve.conftest import HASTY
 from tests.serve.ogg import beginning, page
+from tests.serve.small import small
+from tests.serve.wyoming.test_models import free_port
 
 MESSAGES = 10_000
 
@@ -273,6 +277,36 @@ def test_a_model_that_has_ended_is_said(serve, question):
     assert code == 1011 and "the model has stopped" in errors[0]
     with pytest.raises(urllib.error.HTTPError, match="503"):
         urllib.request.urlopen(server.url("/health"), timeout=PATIENCE_S)
+
+
+def test_a_server_ends_though_its_model_works_on(serve, question):
+    """Sockets, requests and files wait for a model that is busy with something else."""
+    speech, wyoming = small(), free_port()
+    server = serve(speech=speech, beside=lambda: WyomingPort(port=wyoming).open(speech))
+    let_go = threading.Event()
+
+    async def talk() -> None:
+        async with joined(server.chat()) as client:
+            await client.converse(question[:1])
+            blocked = model_thread().call(lambda: let_go.wait(PATIENCE_S))
+            await client.say(question[1])
+            address = ("localhost", server.port)
+            body = b'{"input": "hello there", "voice": "alloy"}'
+            head = f"Host: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+            with socket.create_connection(address) as raw:
+                raw.sendall(f"POST /v1/audio/speech HTTP/1.1\r\n{head}".encode() + body)
+                with socket.create_connection(("127.0.0.1", wyoming)) as other:
+                    event = {"type": "synthesize", "data": {"text": "hello"}}
+                    other.sendall(json.dumps(event).encode() + b"\n")
+                    await asyncio.sleep(0.2)
+                    await asyncio.to_thread(server.stop)
+            assert not blocked.done()
+            let_go.set()
+
+    try:
+        asyncio.run(talk())
+    finally:
+        let_go.set()
 
 
 def test_unknown_kinds_and_text_frames_are_ignored(serve, question):

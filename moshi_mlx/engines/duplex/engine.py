@@ -1,6 +1,7 @@
 """A loaded Moshi or Hibiki, with its codec and tokenizer."""
 
 import asyncio
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -299,17 +300,41 @@ class Moshi(BaseEngine):
             options: those of ``responding``.
         """
         response = self.responding(sound, **options)
-        for exchange in response:
-            if on_progress is not None:
-                on_progress(response.seconds)
-            if on_reply is not None:
-                on_reply(exchange.reply)
-        response.session.close()
+        try:
+            for exchange in response:
+                if on_progress is not None:
+                    on_progress(response.seconds)
+                if on_reply is not None:
+                    on_reply(exchange.reply)
+        finally:
+            response.session.close()
         return response
 
-    async def arespond(self, sound: Heard, **options: Any) -> Response:
-        """Like ``respond``, for asyncio; callbacks come from another thread."""
-        return await asyncio.to_thread(self.respond, sound, **options)
+    async def arespond(
+        self,
+        sound: Heard,
+        *,
+        on_reply: Callable[[Reply], None] | None = None,
+        **options: Any,
+    ) -> Response:
+        """Like ``respond``, for asyncio; callbacks come from another thread.
+
+        If it is cancelled, the work ends with the frame.
+        """
+        unwanted = threading.Event()
+
+        def note(reply: Reply) -> None:
+            if unwanted.is_set():
+                raise asyncio.CancelledError
+            if on_reply is not None:
+                on_reply(reply)
+
+        try:
+            return await asyncio.to_thread(
+                self.respond, sound, on_reply=note, **options
+            )
+        finally:
+            unwanted.set()
 
     def warmup(self) -> None:
         """Run a few frames and discard them, so that the first real one is not slow."""

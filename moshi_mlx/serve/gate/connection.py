@@ -53,6 +53,7 @@ class Connection(asyncio.Protocol):
             server behind.
         flood: the error for sending too much; the server behind has a moment to report
             it.
+        gone: set when the connection is lost, even if some of its data is unread.
     """
 
     def __init__(self, gate: Keeper, make_inner: Inner):
@@ -72,6 +73,7 @@ class Connection(asyncio.Protocol):
         self.address, self.port = "", 0
         self.began_at = self.heard_at = self._loop.time()
         self.flood: asyncio.Future[None] = self._loop.create_future()
+        self.gone = asyncio.Event()
         self.patient = False
         self._rests_until = 0.0
 
@@ -88,6 +90,15 @@ class Connection(asyncio.Protocol):
     @property
     def leaving(self) -> bool:
         return self._out is not None and self._out.closing_at is not None
+
+    @property
+    def unread(self) -> int | None:
+        """The socket's file number while nothing is read from it; None otherwise."""
+        if self._out is None or self._out.is_reading() or self.leaving or self._lost:
+            return None
+        assert self._raw is not None
+        number = self._raw.get_extra_info("socket").fileno()
+        return number if number >= 0 else None
 
     @property
     def _body_is_missing(self) -> bool:
@@ -142,6 +153,7 @@ class Connection(asyncio.Protocol):
         self._pending.clear()
         self._gate.forget(self)
         self.flood.cancel()
+        self.gone.set()
         inner, self._inner = self._inner, None  # no cycle keeps its buffers
         if inner is not None:
             self._guarded(inner.connection_lost, exc)

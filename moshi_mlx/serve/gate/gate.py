@@ -11,9 +11,10 @@ from typing import Any
 
 from .addresses import Accounts, Network
 from .connection import Connection, Inner
+from .hangups import hung_up
 from .limits import Account, Inflow, Limits
 
-_LOOK_S = 0.5  # between checks for stalled connections
+_LOOK_S = 0.1  # between checks for connections that have stalled or are gone
 
 
 class Gate:
@@ -50,7 +51,8 @@ class Gate:
         return len(self._open)
 
     async def watch(self) -> None:
-        """End connections that have stalled, forever."""
+        """End connections that have stalled, and those whose clients have hung up
+        behind something that is not read yet; forever."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_LOOK_S)
@@ -58,6 +60,9 @@ class Gate:
             for connection in list(self._open):
                 if connection.overdue(now):
                     connection.give_up()
+            unread = {c.unread: c for c in self._open if c.unread is not None}
+            for number in hung_up(unread):
+                unread[number].abort()
 
     def keep(self, work: "asyncio.Task[None]") -> None:
         """Keep a reference to a task until it is done."""

@@ -4,6 +4,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
+from ..tasks import within
+
 MAX_WAITING = 16  # connections in the queue
 MAX_WAITING_EACH = 8  # of one address
 
@@ -37,14 +39,24 @@ class Lobby:
         return self.waiting >= MAX_WAITING or each >= MAX_WAITING_EACH
 
     async def enter(
-        self, tell: Callable[[int], Awaitable[None]], address: str = ""
+        self,
+        tell: Callable[[int], Awaitable[None]],
+        address: str = "",
+        patience_s: float | None = None,
     ) -> None:
         """Take a place as soon as there is one; give it back with ``leave``.
+
+        Whoever is cancelled or loses patience has taken none.
 
         Args:
             tell: called with the client's place in the queue, from 1, when it changes.
             address: of the client.
+            patience_s: how long to wait; None for as long as it takes.
+
+        Raises: asyncio.TimeoutError when ``patience_s`` is over.
         """
+        loop = asyncio.get_running_loop()
+        until = None if patience_s is None else loop.time() + patience_s
         if not self.busy:
             self.taken += 1
             return
@@ -60,7 +72,9 @@ class Lobby:
                     await tell(place)
                     continue  # check again: things may have changed
                 moved.clear()
-                await moved.wait()
+                await within(
+                    moved.wait(), None if until is None else until - loop.time()
+                )
             self.taken += 1
         finally:
             self._line.remove(moved)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import moshi_mlx
-from moshi_mlx.codec import NativeCodec
+from moshi_mlx.codec import Codec, NativeCodec
 from moshi_mlx.engines.duplex.batch import Batch
 from moshi_mlx.engines.duplex.engine import Moshi
 from moshi_mlx.engines.duplex.reply import Reply
@@ -149,6 +149,25 @@ def test_a_long_batch_uses_no_operation_that_its_warmup_did_not(
             batch.step(moving, [frame] * len(moving))
     assert len(later) > 10
     assert later <= warm
+
+
+def test_each_row_has_one_codec_however_many_conversations_it_has(moshi, spoken):
+    made: list[Codec] = []
+
+    def make() -> Codec:
+        made.append(moshi.make_codec())
+        return made[-1]
+
+    small = Moshi(moshi.info, moshi.lm, moshi.tokenizer, make)
+    with Batch(small, 2, joint_codec=False) as batch:
+        said = []
+        for _ in range(3):
+            with batch.open(Sampling(seed=1)) as session:
+                replies = [session.step(frame) for frame in spoken[0][:4]]
+                said.append(np.array([r.pcm for r in replies if r.pcm is not None]))
+        assert len(made) == 2
+        np.testing.assert_array_equal(said[0], said[1])
+        np.testing.assert_array_equal(said[0], said[2])
 
 
 @pytest.mark.parametrize("joint_codec", [False, True])

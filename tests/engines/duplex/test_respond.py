@@ -16,6 +16,7 @@ import moshi_mlx
 from moshi_mlx.audio import FRAME, files, frames, read
 from moshi_mlx.checkpoint.kinds import EndRule
 from moshi_mlx.engines.duplex.engine import Moshi
+from moshi_mlx.engines.duplex.reply import Reply
 from moshi_mlx.errors import AudioError, ConfigError
 from tests.questions import QUESTIONS
 from tests.recogniser import hear
@@ -99,6 +100,21 @@ def test_asyncio_has_the_same_answer(moshi):
         return text.strip(), (await moshi.arespond(QUESTION.path, **GREEDY)).text
 
     assert asyncio.run(run()) == (QUESTION.answer, QUESTION.answer)
+
+
+def test_an_answer_that_nobody_waits_for_any_more_ends_with_its_frame(moshi):
+    told: queue.Queue[Reply] = queue.Queue()
+
+    async def run() -> None:
+        answering = asyncio.ensure_future(
+            moshi.arespond(QUESTION.path, on_reply=told.put, **GREEDY)
+        )
+        await asyncio.to_thread(told.get, timeout=60)
+        answering.cancel()
+        await asyncio.gather(answering, return_exceptions=True)
+
+    asyncio.run(run())  # its end waits for the thread that answers
+    assert told.qsize() < 10
 
 
 def test_two_hundred_sessions_on_pools_and_tasks_say_what_one_says(moshi, expected):

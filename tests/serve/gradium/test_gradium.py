@@ -270,6 +270,9 @@ def test_a_posted_text_whose_answer_nobody_takes_leaves_no_row_taken():
         async def stream(self):
             yield json.dumps({"text": TEXT, "voice_id": VOICE}).encode()
 
+        async def receive(self):
+            await asyncio.Event().wait()
+
     async def main() -> None:
         service = SimpleNamespace(speech=speech)
         answer = await post_tts(cast(Any, service), cast(Any, Posted()))

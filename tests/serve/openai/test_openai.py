@@ -21,6 +21,7 @@ from openai import BadRequestError as Bad
 import moshi_mlx
 from moshi_mlx.audio.encode import FORMATS, encoded
 from moshi_mlx.audio.files import read
+from moshi_mlx.engines.duplex.batch import Batch
 from moshi_mlx.engines.owner import model_thread
 from moshi_mlx.engines.stt import files
 from moshi_mlx.serve.gate.security import Policy
@@ -223,7 +224,9 @@ def test_without_models_and_without_the_token_errors_are_openais(serve):
 @pytest.mark.filterwarnings("ignore:deprecated")  # by OpenAI; clients go on using it
 def test_a_sound_is_translated_without_a_conversation_beside_it(serve, noise, tmp_path):
     moshi = moshi_mlx.load(str(translating(tmp_path / "hibiki")))
-    speech = SpeechService(model_thread(), translate=Lazy("hibiki", lambda: moshi))
+    speech = SpeechService(
+        model_thread(), translate=Lazy("hibiki", lambda: Batch(moshi, 1))
+    )
     server = serve(batch=None, speech=speech)
     file = ("a.wav", encoded(noise, "wav"))
     with OpenAI(base_url=server.url("/v1"), api_key="none", max_retries=0) as client:

@@ -5,6 +5,7 @@ import base64
 import json
 import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,12 +17,16 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 import moshi_mlx
+from moshi_mlx.engines.duplex.batch import Batch
+from moshi_mlx.engines.owner import model_thread
 from moshi_mlx.engines.stt import Pauses, Word
 from moshi_mlx.serve.lazy import Lazy
 from moshi_mlx.serve.protocols.realtime import talking
 from moshi_mlx.serve.protocols.realtime.turns import LoudTurns, WordTurns, silence_s
 from moshi_mlx.serve.speech import SpeechService
+from tests.family import translating
 from tests.listening import noise
+from tests.serve.client import PATIENCE_S
 from tests.serve.small import small
 
 # The openai package calls websockets in a way that websockets 17.1 has deprecated.
@@ -231,8 +236,8 @@ def test_items_are_kept_in_their_order(serve):
 
 @pytest.mark.slow  # the demo listens to ten seconds of silence at the end
 def test_a_translation_is_said_and_written_while_it_is_spoken(serve):
-    demo = Lazy("demo", lambda: moshi_mlx.load("demo"))
-    server = serve(speech=SpeechService(translate=demo))  # type: ignore[arg-type]
+    demo = Lazy("demo", lambda: Batch(moshi_mlx.load("demo"), 1))
+    server = serve(speech=SpeechService(model_thread(), translate=demo))
     client = client_of(server).realtime.translations
     with connected(client.connect(model="hibiki")) as (socket, events):
         created = next(events)
@@ -244,6 +249,39 @@ def test_a_translation_is_said_and_written_while_it_is_spoken(serve):
     audio = [e for e in heard if e.type == "session.output_audio.delta"]
     assert len(audio) >= 12
     assert (audio[0].format, audio[0].sample_rate) == ("pcm16", 24000)
+
+
+def test_live_translations_share_a_batch_and_are_refused_beyond_it(serve, tmp_path):
+    moshi = moshi_mlx.load(str(translating(tmp_path / "hibiki")))
+    hibiki = Lazy("hibiki", lambda: Batch(moshi, 2))
+    server = serve(batch=None, speech=SpeechService(model_thread(), translate=hibiki))
+    append = {"type": "session.input_audio_buffer.append", "audio": coded(PCM)}
+
+    def heard(socket) -> bytes:
+        """What comes for the first second."""
+        said = b""
+        while len(said) < 2 * 24000:
+            event = json.loads(socket.recv(PATIENCE_S))
+            assert event["type"] != "error", event
+            if event["type"] == "session.output_audio.delta":
+                said += base64.b64decode(event["delta"])
+        return said
+
+    with talk(server, "/translations") as one, talk(server, "/translations") as two:
+        for socket in (one, two):
+            assert json.loads(socket.recv(PATIENCE_S))["type"] == "session.created"
+        with talk(server, "/translations") as three:
+            error = json.loads(three.recv(PATIENCE_S))["error"]
+            assert "places to translate" in error["message"]
+        for socket in (one, two):
+            socket.send(json.dumps(append))
+        assert len(heard(one)) == len(heard(two))
+    batch = hibiki.value
+    assert batch is not None
+    late = time.monotonic() + PATIENCE_S
+    while batch.free < 2 and time.monotonic() < late:
+        time.sleep(0.01)
+    assert batch.free == 2
 
 
 def talk(server, query: str = "?intent=transcription", **options):

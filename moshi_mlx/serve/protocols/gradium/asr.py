@@ -17,6 +17,7 @@ from ...sounds import (
     WavStreamReader,
 )
 from ...speech import Ears
+from ...tasks import within
 from .messages import SOUND_FORMATS, is_rate, settings_of, sound_of, string
 from .requests import RequestSocket, SpeechRequest, both
 
@@ -99,7 +100,7 @@ async def _hear(
 ) -> None:
     while True:
         try:
-            fields = await asyncio.wait_for(request.told.get(), _SILENT_S)
+            fields = await within(request.told.get(), _SILENT_S)
         except asyncio.TimeoutError:
             raise ProtocolError(f"nothing came for {_SILENT_S:g} s.") from None
         kind = fields["type"]

@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from ....errors import MoshiError, ProtocolError
-from ...replies import has_gone, read_within
+from ...replies import has_gone, read_within, until_gone
 from ...service import Service
+from ...tasks import cancel_all, within
 from .messages import Fields, read_message, string
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class RequestSocket:
         await self._socket.accept()
         read = asyncio.ensure_future(self._read())
         closing = asyncio.ensure_future(self._service.closing.wait())
-        jobs: set[asyncio.Future[Any]] = {read, closing, self._over}
+        leaving = asyncio.ensure_future(until_gone(self._socket.scope))
+        jobs: set[asyncio.Future[Any]] = {read, closing, leaving, self._over}
         try:
             await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
             code = self._over.result() if self._over.done() else 1000
@@ -79,11 +81,9 @@ class RequestSocket:
                 code = await self._tell(self._alone(), error)
         finally:
             running = [task for _, task in self._running.values()]
-            for job in (read, closing, *running):
-                job.cancel()
-            await asyncio.gather(read, closing, *running, return_exceptions=True)
+            await cancel_all(read, closing, leaving, *running)
         with contextlib.suppress(Exception):  # a client that has gone gets no goodbye
-            await asyncio.wait_for(self._socket.close(code), 2.0)
+            await within(self._socket.close(code), 2.0)
 
     def _alone(self) -> SpeechRequest:
         """The request that errors of the socket itself name."""
@@ -103,7 +103,7 @@ class RequestSocket:
             await self._take(read_message(event.get("text") or data or b""))
 
     async def _received(self) -> Any:
-        return await asyncio.wait_for(self._socket.receive(), IDLE_S)
+        return await within(self._socket.receive(), IDLE_S)
 
     async def _take(self, fields: Fields) -> None:
         id = string(fields, "client_req_id")
@@ -156,6 +156,4 @@ async def both(*jobs: Awaitable[None]) -> None:
     try:
         await asyncio.gather(*tasks)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_all(*tasks)

@@ -15,6 +15,7 @@ from ...replies import begun
 from ...service import Service
 from ...sounds import TELEPHONE_HZ, companded
 from ...speech import Voice
+from ...tasks import within
 from ...uploads import body_of
 from .messages import (
     SOUND_FORMATS,
@@ -129,7 +130,7 @@ async def _voice(service: Service, fields: Fields) -> Voice:
 async def _read(request: SpeechRequest, voice: Voice) -> None:
     while True:
         try:
-            fields = await asyncio.wait_for(request.told.get(), _SILENT_S)
+            fields = await within(request.told.get(), _SILENT_S)
         except asyncio.TimeoutError:  # as of a client that was interrupted
             await voice.finish()
             return
@@ -175,7 +176,7 @@ async def post_tts(service: Service, request: "Request") -> "Response":
         settings_of(fields)
         wanted = string(fields, "output_format") or "wav"
         sending = Sending(wanted, 24000)
-        sound = await begun(_posted(service, fields, text, sending, only))
+        sound = await begun(request, _posted(service, fields, text, sending, only))
     except ProtocolError as error:
         raise Refused(422, str(error)) from error
     except NoPlace as error:

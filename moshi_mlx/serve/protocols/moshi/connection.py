@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ....errors import ImageError, MoshiError, ProtocolError
 from ...service import Service
+from ...tasks import within
 from . import messages as protocol
 from .ending import Ending
 from .pictures import PICTURE, Early
@@ -44,7 +45,7 @@ async def serve_connection(service: Service, socket: "WebSocket") -> None:
         ending.words[:200],
     )
     with contextlib.suppress(Exception):  # a client that has gone gets no goodbye
-        await asyncio.wait_for(_say_goodbye(socket, ending), _GOODBYE_S)
+        await within(_say_goodbye(socket, ending), _GOODBYE_S)
 
 
 async def _say_goodbye(socket: "WebSocket", ending: Ending) -> None:
@@ -112,9 +113,7 @@ async def _wait_for_place(
         jobs += [listening, _keep_awake(service, socket)]
     patience = None if settings.queue else _GRACE_S
     try:
-        await _unless(
-            asyncio.wait_for(lobby.enter(tell, address), patience), jobs, lobby.leave
-        )
+        await _unless(lobby.enter(tell, address, patience), jobs, lobby.leave)
     except asyncio.TimeoutError:
         raise _busy(lobby.places, " or wait in the queue (?queue=1)") from None
     return early

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ....errors import ImageError, ProtocolError
 from ...eyes import Look
 from ...service import Service
+from ...tasks import within
 from . import messages as protocol
 from .ending import Ending, Socket
 from .messages import MessageKind
@@ -75,7 +76,7 @@ class Pictures:
         receive, patience = self._socket.receive, self._limits.ping_s
         while time.monotonic() < until:
             try:
-                event = await asyncio.wait_for(receive(), patience)
+                event = await within(receive(), patience)
             except asyncio.TimeoutError:
                 await self._send(protocol.PING)
                 continue

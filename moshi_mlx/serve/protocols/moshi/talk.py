@@ -18,7 +18,9 @@ from ....utils.sampling import new_seed
 from ...eyes import colour_of
 from ...gate.limits import Inflow
 from ...opus import Pcm
+from ...replies import until_gone
 from ...service import Service
+from ...tasks import cancel_all, within
 from . import messages as protocol
 from .ending import Ending, Socket
 from .messages import Control, MessageKind
@@ -184,16 +186,15 @@ class NetworkTalk:
         """Talk until something ends it: raises the Ending, or another error."""
         for data in early.messages:
             await self._take(data)
-        jobs = [self._receive_all(), self._send_all(), self._watch(), self._told_off()]
+        jobs = [self._receive_all(), self._send_all(), self._watch()]
+        jobs += [self._told_off(), self._left()]
         tasks = {asyncio.ensure_future(job) for job in jobs} | {self._broken}
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel_all(*tasks)
 
     async def end(self) -> None:
         """Free row, queue and files."""
@@ -202,7 +203,7 @@ class NetworkTalk:
         self._to_record = False  # answers may still be on their way
         self._close_recording()
         with contextlib.suppress(MoshiError):  # the model has been closed already
-            await self.service.close_row(self._session)
+            await self.service.close_row(lambda: self._session)
 
     def _close_recording(self) -> None:
         if self._recording is not None:
@@ -213,7 +214,7 @@ class NetworkTalk:
         while True:
             patience = self.limits.paused_s if self._paused else self.limits.idle_s
             try:
-                event = await asyncio.wait_for(self.socket.receive(), patience)
+                event = await within(self.socket.receive(), patience)
             except asyncio.TimeoutError:
                 words = f"nothing came for {patience:g} s, so the conversation ended."
                 raise Ending("idle", 1000, words) from None
@@ -274,7 +275,7 @@ class NetworkTalk:
 
     async def _send(self, data: bytes) -> None:
         try:
-            await asyncio.wait_for(self.socket.send_bytes(data), self.limits.send_s)
+            await within(self.socket.send_bytes(data), self.limits.send_s)
         except asyncio.TimeoutError:
             raise Ending("slow", 1008) from None
         self._sent_at = time.monotonic()
@@ -299,6 +300,10 @@ class NetworkTalk:
     async def _told_off(self) -> None:
         await self.service.closing.wait()
         raise Ending("closed", 1012, "the server is shutting down.")
+
+    async def _left(self) -> None:
+        await until_gone(self.socket.scope)
+        raise Ending("closed", 1000)
 
     def stats(self) -> dict[str, float]:
         """The values that the page shows beside the conversation."""

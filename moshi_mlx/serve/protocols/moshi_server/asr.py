@@ -32,7 +32,7 @@ async def serve_asr(service: Service, socket: "WebSocket") -> None:
     try:
         async with await service.speech.listen() as ears:
             await socket.send_bytes(message("Ready"))
-            await ws.together(service, _hear(socket, ears), _tell(socket, ears))
+            await ws.together(service, socket, _hear(socket, ears), _tell(socket, ears))
     except Exception as error:
         failure = error
         ws.note(error)

@@ -7,8 +7,9 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ....errors import MoshiError, NoPlace
-from ...replies import has_gone
+from ...replies import has_gone, until_gone
 from ...service import Service
+from ...tasks import cancel_all, within
 from .messages import message
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Ended(Exception):
 async def receive(socket: "WebSocket", patience_s: float) -> bytes | str:
     """The next message. Raises: Ended when there is none."""
     try:
-        event = await asyncio.wait_for(socket.receive(), patience_s)
+        event = await within(socket.receive(), patience_s)
     except asyncio.TimeoutError:
         raise Ended from None
     if event["type"] == "websocket.disconnect":
@@ -34,8 +35,10 @@ async def receive(socket: "WebSocket", patience_s: float) -> bytes | str:
     return event.get("text") or "" if data is None else data
 
 
-async def together(service: Service, *jobs: Coroutine[Any, Any, None]) -> None:
-    """Run jobs until the first ends, the server closes, or one fails.
+async def together(
+    service: Service, socket: "WebSocket", *jobs: Coroutine[Any, Any, None]
+) -> None:
+    """Run jobs until the first ends or fails, the client goes, or the server closes.
 
     Raises: a job's error, except ``Ended``.
     """
@@ -43,16 +46,15 @@ async def together(service: Service, *jobs: Coroutine[Any, Any, None]) -> None:
     async def close() -> None:
         await service.closing.wait()
 
-    tasks = [asyncio.ensure_future(job) for job in (*jobs, close())]
+    leaving = until_gone(socket.scope)
+    tasks = [asyncio.ensure_future(job) for job in (*jobs, leaving, close())]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             with contextlib.suppress(Ended):
                 task.result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_all(*tasks)
 
 
 async def say_goodbye(

@@ -56,7 +56,8 @@ async def serve_tts(service: Service, socket: "WebSocket") -> None:
                 await socket.send_bytes(message("Ready"))
             asked = None if ready is not None else name
             reading = _read(service, socket, voice, asked)
-            await ws.together(service, reading, _Sending(socket, wanted).all(voice))
+            sending = _Sending(socket, wanted).all(voice)
+            await ws.together(service, socket, reading, sending)
     except Exception as error:
         failure = error
         ws.note(error)
@@ -149,7 +150,7 @@ async def speak(service: Service, request: "Request") -> "Response":
     if len(text) > MOST_TEXT:
         raise Refused(413, f"the text is longer than {MOST_TEXT} characters.")
     sound = _wav(service, name, text)
-    return StreamingResponse(await begun(sound), media_type="audio/wav")
+    return StreamingResponse(await begun(request, sound), media_type="audio/wav")
 
 
 async def _found(service: Service, name: str) -> LiveVoice:

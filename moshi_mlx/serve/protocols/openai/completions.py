@@ -155,7 +155,7 @@ async def _answer(service: Service, request: "Request", chat: bool) -> "Response
         raise Refused(400, words, where, "context_length_exceeded")
     writing = Writing(service, asked, tokens)
     if asked.events:
-        events = await begun(_events(writing, asked))
+        events = await begun(request, _events(writing, asked))
         return StreamingResponse(events, media_type="text/event-stream")
 
     async def whole() -> str:

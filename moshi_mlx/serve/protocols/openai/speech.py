@@ -89,7 +89,7 @@ async def speak(service: Service, request: "Request") -> "Response":
     if not any(entry.tokens for entry in tts.prepare_script([known])):
         raise Refused(400, "input has no words that this model can say.", "input")
     encoder = FORMATS[wanted.form].make(int(tts.mimi.sample_rate))
-    sending = await begun(_sound(service, wanted, voice, encoder))
+    sending = await begun(request, _sound(service, wanted, voice, encoder))
     media = "text/event-stream" if wanted.events else FORMATS[wanted.form].media_type
     return StreamingResponse(sending, media_type=media)
 

@@ -87,7 +87,8 @@ async def transcribe(service: Service, request: "Request") -> "Response":
     async with AsyncExitStack() as stack:
         asked = await stack.enter_async_context(uploaded(request))
         if asked.events:
-            told = await begun(_streamed(service.speech, asked, stack.pop_all()))
+            pieces = _streamed(service.speech, asked, stack.pop_all())
+            told = await begun(request, pieces)
             return StreamingResponse(told, media_type="text/event-stream")
         try:
             whole = _whole(service.speech, asked)
@@ -99,14 +100,14 @@ async def transcribe(service: Service, request: "Request") -> "Response":
 
 async def translate(service: Service, request: "Request") -> "Response":
     """Answer a request with Hibiki's translation of a file."""
-    moshi = await service.speech.translating()
+    await service.speech.translating()
     async with uploaded(request) as asked:
         if asked.events:
             words = "a translation is given whole: leave out stream."
             raise Refused(400, words, "stream")
         try:
             with service.speech.job():
-                said = await unless_gone(request, moshi.arespond(asked.path))
+                said = await unless_gone(request, service.speech.translated(asked.path))
         except Exception as error:
             raise refused(error, str(asked.path)) from error
     found = Transcript.of(list(said.words), said.seconds)

@@ -8,10 +8,11 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from ....errors import MoshiError, NoPlace, NotServed
-from ...replies import has_gone, read_within
+from ...replies import has_gone, read_within, until_gone
 from ...service import Service
 from ...sounds import SoundReader
 from ...speech import Ears
+from ...tasks import cancel_all, within
 from .hearing import UserSide
 from .items import Items
 from .messages import BadEvent, EventFields, error_fields, new_id, read_event, sound_of
@@ -55,7 +56,7 @@ class RealtimeSocket:
         finally:
             await asyncio.shield(self.end())
         with contextlib.suppress(Exception):  # a client that has gone gets no goodbye
-            await asyncio.wait_for(self._socket.close(code), 2.0)
+            await within(self._socket.close(code), 2.0)
 
     async def begin(self) -> None:
         """Greet the client."""
@@ -73,7 +74,8 @@ class RealtimeSocket:
 
     async def _until_its_end(self) -> int:
         closing = asyncio.ensure_future(self.service.closing.wait())
-        running = [asyncio.ensure_future(job) for job in (self._read(), *self.jobs())]
+        jobs = (self._read(), until_gone(self._socket.scope), *self.jobs())
+        running = [asyncio.ensure_future(job) for job in jobs]
         try:
             done, _ = await asyncio.wait(
                 [closing, *running],
@@ -84,9 +86,7 @@ class RealtimeSocket:
                 task.result()
             return _RESTARTING if closing in done else 1000
         finally:
-            for task in (closing, *running):
-                task.cancel()
-            await asyncio.gather(closing, *running, return_exceptions=True)
+            await cancel_all(closing, *running)
 
     async def _read(self) -> None:
         while True:

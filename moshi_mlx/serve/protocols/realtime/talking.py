@@ -65,7 +65,7 @@ class MoshiTalk:
             pass
 
         try:
-            await asyncio.wait_for(lobby.enter(tell), _GRACE_S)
+            await lobby.enter(tell, patience_s=_GRACE_S)
         except asyncio.TimeoutError:
             words = f"all {lobby.places} places are taken: try again later."
             raise NoPlace(words) from None
@@ -142,7 +142,7 @@ class MoshiTalk:
         if self._line is not None:
             self._line.close()
             with contextlib.suppress(MoshiError):  # the model has been closed already
-                await self._service.close_row(self._session)
+                await self._service.close_row(lambda: self._session)
         if self._placed:
             self._placed = False
             self._service.lobby.leave()

@@ -1,15 +1,12 @@
 """Live translation with Hibiki: ``/v1/realtime/translations``."""
 
-import asyncio
 import time
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from ....audio.framing import Framer
-from ....audio.samples import Pcm, as_int16
+from ....audio.samples import as_int16
 from ....engines.duplex.reply import Reply
-from ....engines.duplex.session import DuplexSession
-from ....errors import NoPlace, NotServed
+from ...interpreter import Interpreter
 from ...service import Service
 from ...sounds import SampleReader
 from .connection import RealtimeSocket
@@ -20,15 +17,11 @@ if TYPE_CHECKING:
     from fastapi import WebSocket
 
 _HZ = 24000
-_WAITING = 750  # frames that may wait for the model: a minute
 _LANGUAGE = "en"  # the language that Hibiki translates into
-_AT_ONCE = 2  # each is a separate session on the shared weights
 
 
 class Translation(RealtimeSocket):
     """Someone speaks; the translation comes back meanwhile, in sound and words."""
-
-    open: ClassVar[set["Translation"]] = set()
 
     def __init__(self, service: Service, socket: "WebSocket"):
         super().__init__(service, socket)
@@ -42,42 +35,31 @@ class Translation(RealtimeSocket):
             "audio": {"input": {}, "output": {"language": _LANGUAGE}},
         }
         self._reader = SampleReader(_HZ, _HZ)
-        self._framer = Framer()
-        self._frames: asyncio.Queue[Pcm | None] = asyncio.Queue(_WAITING)
-        self._session: DuplexSession | None = None
+        self._interpreter: Interpreter | None = None
         self._told = 0  # frames
 
     async def begin(self) -> None:
-        if self.service.speech.translate is None:
-            raise NotServed(
-                "this server has no model that translates: start it with --translate "
-                "MODEL."
-            )
-        if len(self.open) >= _AT_ONCE:
-            raise NoPlace(f"{_AT_ONCE} translations are going on: try again later.")
-        self.open.add(self)
+        self._interpreter = await self.service.speech.interpret()
         await self.tell("session.created", session=self._shown)
 
     async def end(self) -> None:
-        self.open.discard(self)
-        if self._session is not None:
-            await self._session.aclose()
+        if self._interpreter is not None:
+            await self._interpreter.aclose()
 
     def jobs(self) -> list[Awaitable[None]]:
-        return [self._translate()]
+        assert self._interpreter is not None
+        return [self._translate(self._interpreter)]
 
     async def obey(self, event: EventFields) -> None:
+        assert self._interpreter is not None
         kind = event["type"]
         if kind == "session.input_audio_buffer.append":
-            for frame in self._framer.push(self._reader.push(sound_of(event))):
-                await self._frames.put(frame)
+            await self._interpreter.put(self._reader.push(sound_of(event)))
         elif kind == "session.update":
             self._update(event.get("session"))
             await self.tell("session.updated", session=self._shown)
         elif kind == "session.close":
-            if (rest := self._framer.flush()) is not None:
-                await self._frames.put(rest)
-            await self._frames.put(None)
+            await self._interpreter.finish()
         else:
             raise BadEvent(f"the event {kind[:60]!r} is unknown.", param="type")
 
@@ -90,13 +72,9 @@ class Translation(RealtimeSocket):
             words = f"{where} must be {_LANGUAGE}: the model translates into no other."
             raise BadEvent(words, param=where)
 
-    async def _translate(self) -> None:
+    async def _translate(self, interpreter: Interpreter) -> None:
         """Wait until the client closes the session and everything has been said."""
-        moshi = await self.service.speech.translating()
-        self._session = await moshi.asession()
-        while (frame := await self._frames.get()) is not None:
-            await self._say(await self._session.astep(frame))
-        async for reply in self._session.aflush():
+        async for reply in interpreter:
             await self._say(reply)
         await self.tell("session.closed")
 

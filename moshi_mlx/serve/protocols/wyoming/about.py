@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .... import __version__
 from ....errors import MoshiError
 from ...speech import Offer, SpeechService
+from ...tasks import within
 
 if TYPE_CHECKING:
     from wyoming.info import AsrProgram, Attribution, Info, TtsProgram
@@ -28,7 +29,7 @@ async def describe(speech: SpeechService) -> "Info":
     voices: Sequence[str] = () if says is None else says.voices
     if says is not None and not voices and speech.tts is not None and speech.tts.value:
         try:
-            voices = await asyncio.wait_for(speech.voices.names(), _LISTING_S)
+            voices = await within(speech.voices.names(), _LISTING_S)
         except (asyncio.TimeoutError, MoshiError):
             voices = ()
     return Info(

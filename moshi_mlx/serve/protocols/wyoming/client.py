@@ -6,7 +6,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from ....errors import MoshiError, ProtocolError
+from ...gate.hangups import hung_up
 from ...speech import SpeechService
+from ...tasks import cancel_all
 from .about import describe
 from .requests import Synthesis, Transcription, begin_synthesis, plain_text
 from .wire import Bounds, read_event, write_event
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from wyoming.event import Event, Eventable
 
 _log = logging.getLogger(__name__)
+_LOOK_S = 0.1  # between looks for room in the queue
 _QUEUED = 64  # events that may wait while a model works; then no more are read
 
 
@@ -68,9 +71,7 @@ class WyomingClient:
             with contextlib.suppress(Exception):
                 await self._send(Error(words, type(error).__name__))
         finally:
-            for task in (work, read):
-                task.cancel()
-            await asyncio.gather(work, read, return_exceptions=True)
+            await cancel_all(work, read)
             await self._release()
 
     async def _read(self) -> None:
@@ -92,8 +93,18 @@ class WyomingClient:
             elif Ping.is_type(event.type):
                 text = event.data.get("text")
                 await self._send(Pong(text if isinstance(text, str) else None))
-            else:
-                await self._todo.put(event)
+            elif not await self._queued(event):
+                return
+
+    async def _queued(self, event: "Event") -> bool:
+        """Queue an event; False where the client hangs up before there is room."""
+        number = self._writer.get_extra_info("socket").fileno()
+        while self._todo.full():
+            if hung_up({number}):
+                return False
+            await asyncio.sleep(_LOOK_S)
+        self._todo.put_nowait(event)
+        return True
 
     async def _send(self, event: "Eventable") -> None:
         async with self._sending:

@@ -15,6 +15,7 @@ from .wire import Bounds, write_event
 
 _log = logging.getLogger(__name__)
 _BOUNDS = Bounds()
+_GOODBYE_S = 2.0  # for clients to end in, when the port is closed
 NO_PASSWORD = (
     "Warning: Wyoming has no password. Everybody who can reach {host}:{port} can use "
     "the models; leave --wyoming-host out unless you trust the whole network."
@@ -115,6 +116,7 @@ async def wyoming_server(
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        for task in list(clients):
+        for task in clients:
             task.cancel()
-        await asyncio.gather(*clients, return_exceptions=True)
+        if clients:  # one may wait for a model that is busy
+            await asyncio.wait(clients, timeout=_GOODBYE_S)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ....errors import ProtocolError
+from ...tasks import within
 
 if TYPE_CHECKING:
     from wyoming.event import Event
@@ -53,11 +54,11 @@ async def read_event(reader: asyncio.StreamReader, bounds: Bounds) -> "Event | N
     Raises: ProtocolError for anything that is not a whole event within the bounds;
         TimeoutError if nothing comes for ``idle_s``.
     """
-    begun = await asyncio.wait_for(reader.read(1), bounds.idle_s)
+    begun = await within(reader.read(1), bounds.idle_s)
     if not begun:
         return None
     try:
-        return await asyncio.wait_for(_rest(begun, reader, bounds), bounds.event_s)
+        return await within(_rest(begun, reader, bounds), bounds.event_s)
     except asyncio.TimeoutError:
         raise ProtocolError(
             f"an event began and did not end within {bounds.event_s:g} s."
@@ -126,7 +127,7 @@ async def write_event(
     from wyoming.event import async_write_event
 
     try:
-        await asyncio.wait_for(async_write_event(event, writer), bounds.send_s)
+        await within(async_write_event(event, writer), bounds.send_s)
     except asyncio.TimeoutError:
         raise ProtocolError(
             f"the client read nothing for {bounds.send_s:g} s."

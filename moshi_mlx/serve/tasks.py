@@ -1,0 +1,39 @@
+"""Waiting with a limit, and tasks side by side: all of it ends when it is cancelled."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def within(work: Awaitable[T], seconds: float | None) -> T:
+    """What ``work`` gives.
+
+    Before Python 3.12 ``asyncio.wait_for`` ignores a cancellation that comes together
+    with the result. A loop that reads messages would go on then, and whoever waits for
+    it to end would wait for ever.
+
+    Raises: asyncio.TimeoutError where it takes longer; None is no limit.
+    """
+    working = asyncio.ensure_future(work)
+    try:
+        done, _ = await asyncio.wait({working}, timeout=seconds)
+        if not done:
+            working.cancel()
+            await asyncio.wait({working})
+            if working.cancelled():
+                raise asyncio.TimeoutError
+        return working.result()
+    finally:
+        if not working.done():
+            working.cancel()
+        elif not working.cancelled():
+            working.exception()  # nobody asks for it where this was cancelled
+
+
+async def cancel_all(*tasks: "asyncio.Future[Any]") -> None:
+    """Cancel tasks and wait until they have ended; what they raise is nobody's."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
