@@ -18,7 +18,7 @@ _LOBES = 48  # zero crossings of the sinc on each side
 _ROLLOFF = 0.95  # of the lower Nyquist frequency: middle of the filter's slope
 _KAISER_BETA = 9.0  # about 90 dB under the signal
 _MIN_HOP = 32  # least number of source samples in a block
-_MAX_PERIOD = 640  # odd ratios are replaced by the nearest one up to 640 / 640 (3 ppm)
+_MAX_PERIOD = 640  # odd ratios are replaced by one near them with terms up to this
 # Multiply-adds in one product. For more, OpenBLAS starts threads, which spin and wait
 # for each other: on a busy machine sound was lost, and files took several times as
 # long.
@@ -33,6 +33,16 @@ def check_rate(hz: int) -> int:
             f"{RATES[0]} to {RATES[1]} Hz."
         )
     return hz
+
+
+def _ratio(source_hz: int, target_hz: int) -> Fraction:
+    """Target samples for a source sample; an odd ratio is replaced by one near it."""
+    exact = Fraction(target_hz, source_hz)
+    if exact.denominator <= _MAX_PERIOD and exact.numerator <= 2 * _MAX_PERIOD:
+        return exact
+    if exact < 1:
+        return exact.limit_denominator(_MAX_PERIOD)
+    return 1 / (1 / exact).limit_denominator(_MAX_PERIOD)
 
 
 class Resampler:
@@ -52,7 +62,7 @@ class Resampler:
 
     def __init__(self, source_hz: int, target_hz: int, channels: int = 1):
         check_rate(source_hz), check_rate(target_hz)
-        ratio = Fraction(target_hz, source_hz).limit_denominator(_MAX_PERIOD)
+        ratio = _ratio(source_hz, target_hz)
         up, down = ratio.numerator, ratio.denominator
         repeat = ceil(_MIN_HOP / down)
         self._ratio = ratio
@@ -69,14 +79,19 @@ class Resampler:
         """Source window ``[side + hop_in + side]`` to output block ``[hop_out]``."""
         if self._ratio == 1:
             return np.eye(self._hop_in, dtype=np.float32)
-        at = np.arange(self._hop_in + 2 * self._side) - self._side
         wanted = np.arange(self._hop_out) / float(self._ratio)
-        away = wanted[None] - at[:, None]
+        first = np.ceil(wanted - reach).astype(np.int64)
+        at = first + np.arange(2 * self._side + 1)[:, None]  # what may be within reach
+        away = wanted - at
         bell = np.sqrt(np.maximum(0.0, 1 - (away / reach) ** 2))
         window = np.where(np.abs(away) < reach, np.i0(_KAISER_BETA * bell), 0.0)
         taps = cutoff * np.sinc(cutoff * away) * window / np.i0(_KAISER_BETA)
         # Every output sample gets exactly the mean of a constant signal.
-        return (taps / taps.sum(axis=0)).astype(np.float32)
+        taps /= taps.sum(axis=0)
+        matrix = np.zeros((self._hop_in + 2 * self._side, self._hop_out), np.float32)
+        tap, output = np.nonzero(window)
+        matrix[at[tap, output] + self._side, output] = taps[tap, output]
+        return matrix
 
     def _start(self) -> None:
         self._pending = np.zeros((self._channels, self._side), np.float32)

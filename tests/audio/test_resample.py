@@ -29,7 +29,7 @@ def test_what_the_new_rate_cannot_hold_is_gone(source, target):
     assert np.abs(out[:, target // 50 : -target // 50]).max() < 1e-4
 
 
-@pytest.mark.parametrize("source, target", [*RATES, (22051, 24000)])
+@pytest.mark.parametrize("source, target", [*RATES, (22051, 24000), (4001, 24000)])
 @pytest.mark.parametrize("block", [1, 37, 480, 5000])
 def test_blocks_give_what_the_whole_signal_gives(source, target, block):
     x = np.random.default_rng(0).standard_normal((2, 5000)).astype(np.float32)
@@ -62,3 +62,13 @@ def test_a_stream_can_be_used_again_after_its_end():
 
 def test_silence_of_no_length_stays_so():
     assert resample(np.zeros((1, 0), np.float32), 48000, 24000).shape == (1, 0)
+
+
+@pytest.mark.parametrize("source", [4001, 4010, 22051, 383_999])
+def test_odd_rates_need_no_large_filter(source):
+    """A stranger who names one would hold up a server that makes it."""
+    stream = Resampler(source, 24000)
+    out = stream.push(np.ones((1, source // 5), np.float32))
+    assert out.shape[1] == pytest.approx(4800, abs=stream.latency * 24000 / source)
+    np.testing.assert_allclose(out[0, 1000:-1000], 1.0, atol=1e-6)
+    assert stream._matrix.size < 2**19
