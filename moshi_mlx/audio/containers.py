@@ -36,20 +36,18 @@ _EXTENSIBLE = 0xFFFE
 _NAME = re.compile(rb"[A-Za-z][A-Za-z0-9 ]{3}")  # of a chunk
 _TAGS = (b"TAG", b"ID3", b"APETAGEX")  # what players add after a sound
 _BLOCK = 2**20
-_COUNTS = (b"Xing", b"Info", b"VBRI")  # in the first frame of an MP3
-_TAGGED = 2**18  # bytes within which that frame comes, behind tags and pictures
+_FIRST_FRAME = 2**12  # bytes: the first frame of an MP3 is shorter, padding included
+_COUNTED = re.compile(rb"(?:Xing|Info)\0\0\0[\x01\x03\x05\x07\x09\x0b\x0d\x0f]|VBRI")
+_MOST_TAGS = 16
+_UNCOUNTED = ("", "adts", "amr")
 _PAGE = struct.Struct("<4sBBqIIIB")  # OggS, version, flags, granule, serial, ...
 _BEGINS = 2  # flag of a page
 
 
 def kind_of(file: BinaryIO) -> str:
     """A file's kind by its content ("wav", "mp3", ...); "" if it is not known."""
-    file.seek(0)
+    file.seek(_behind_tags(file))
     head = file.read(HEAD)
-    if head[:3] == b"ID3" and len(head) >= 10:  # tags; their size is 4 x 7 bits
-        size = sum((byte & 127) << 7 * i for i, byte in enumerate(head[9:5:-1]))
-        file.seek(10 + size)
-        head = file.read(HEAD) or head
     if head[4:8] == b"ftyp":
         return "mp4"
     if len(head) > 1 and head[0] == 0xFF:
@@ -60,11 +58,28 @@ def kind_of(file: BinaryIO) -> str:
     return _MAGIC.get(head[:4], "")
 
 
+def _behind_tags(file: BinaryIO) -> int:
+    """Where a file goes on behind ID3 tags; 0 if it holds nothing else."""
+    at = 0
+    for _ in range(_MOST_TAGS):
+        file.seek(at)
+        head = file.read(10)
+        if len(head) < 10:
+            return 0
+        if head[:3] != b"ID3":
+            break
+        at += 10 + sum((byte & 127) << 7 * i for i, byte in enumerate(head[9:5:-1]))
+    return at
+
+
 def says_length(file: BinaryIO, kind: str) -> bool:
-    """Whether a file's header counts its samples, as in FLAC and most MP3s."""
-    file.seek(0)
-    head = file.read(_TAGGED)
-    return kind == "flac" or any(mark in head for mark in _COUNTS)
+    """Whether a file counts its samples. An MP3 does where its first frame is a table
+    (Xing, Info, VBRI); of other streams decoders guess a length from the bit rate,
+    which may change."""
+    if kind != "mp3":
+        return kind not in _UNCOUNTED
+    file.seek(_behind_tags(file))
+    return _COUNTED.search(file.read(_FIRST_FRAME)) is not None
 
 
 def declared_size(head: bytes) -> int | None:

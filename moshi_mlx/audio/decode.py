@@ -37,15 +37,14 @@ class Decoder(Protocol):
 
     Attributes:
         sample_rate: in Hz.
-        length: number of samples by the file's header; None if it does not say.
-        exact: whether that is more than an estimate.
+        length: number of samples by the file's header, or an estimate (see
+            ``says_length``); None if it does not say.
         lost: number of samples that could not be read, and are silent.
         lost_at_s: the time of the first of them.
     """
 
     sample_rate: int
     length: int | None
-    exact: bool
     lost: int
     lost_at_s: float
 
@@ -86,7 +85,7 @@ class Plain:
             raise
         known = 0 < self._file.frames < 2**62
         self.length = self._file.frames if known else None
-        self.exact, self.lost, self.lost_at_s = True, 0, 0.0
+        self.lost, self.lost_at_s = 0, 0.0
         self._order = _FROM_VORBIS.get(self._file.channels) if ogg else None
 
     def blocks(self) -> Iterator[np.ndarray]:
@@ -147,17 +146,16 @@ class PackedPcm:
 
     Args:
         kind: of the file, see ``kind_of``; the length that AAC states is ignored.
-        exact: whether the length is more than an estimate.
     """
 
-    def __init__(self, source: Input, kind: str, exact: bool):
+    def __init__(self, source: Input, kind: str):
         import sphn
 
         self._source = source  # keep it: it may be temporary
         self._reader = _tried(lambda: sphn.FileReader(str(source.path)))
         self.sample_rate = check_rate(int(self._reader.sample_rate))
         length = round(self._reader.duration_sec * self.sample_rate)
-        self.exact, self.lost, self.lost_at_s = exact, 0, 0.0
+        self.lost, self.lost_at_s = 0, 0.0
         self._ends = kind == "flac"  # at its stated length; MP3 may go on
         self.length = length if length and kind != "adts" else None
 

@@ -100,7 +100,7 @@ class ByPyAV:
         except (FFmpegError, OSError, ValueError) as error:
             self._file.close()  # now: the error's traceback would keep it open for long
             raise Unreadable(getattr(error, "strerror", None) or str(error)) from error
-        stream, self.exact = self._stream, True
+        stream = self._stream
         self.lost, self.lost_at_s = 0, 0.0
         length = stream.duration and float(stream.duration * stream.time_base)
         length = length or (self._container.duration or 0) / 1e6
@@ -175,7 +175,6 @@ class ByFfmpeg:
         self._pipe.read(offset - _AU.size)
         self.sample_rate = check_rate(rate)
         self.length: int | None = None  # it does not say
-        self.exact = False
         self.lost, self.lost_at_s = 0, 0.0
 
     def blocks(self) -> Iterator[np.ndarray]:

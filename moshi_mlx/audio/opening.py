@@ -17,7 +17,6 @@ from .inputs import Input, SoundLike
 _log = logging.getLogger(__name__)
 
 SHORT_BY_S = 0.1  # shorter losses are not worth a warning
-_ESTIMATE = 0.02  # the same, relative to an estimated length
 # The decoders to try for a kind, in order; libsndfile reads the others.
 _DECODERS = {
     "mp3": ("packed", "foreign"),
@@ -123,10 +122,10 @@ class OpenedSound:
 
     def _packed(self, span: Span) -> Decoder:
         if len(self._spans) == 1:
-            return PackedPcm(self._source, self._kind, self._counted)
+            return PackedPcm(self._source, self._kind)
         with self._source.path.open("rb") as file:  # Symphonia needs a file of its own
             part = Input(BufferedReader(Window(file, span.start, span.stop)))
-        return PackedPcm(part, self._kind, self._counted)
+        return PackedPcm(part, self._kind)
 
     def _tell(self, decoder: Decoder, span: Span, got_s: float) -> None:
         """Warn about a part of which only ``got_s`` seconds were read."""
@@ -143,8 +142,7 @@ class OpenedSound:
                 *(name, place, lost_s),
             )
         claimed_s = (decoder.length or 0) / rate
-        tolerance = SHORT_BY_S if decoder.exact else _ESTIMATE * claimed_s
-        if claimed_s - got_s > max(tolerance, SHORT_BY_S):
+        if self._counted and claimed_s - got_s > SHORT_BY_S:
             self._warn_short(got_s, claimed_s)
 
     def _tell_cut(self, got_s: float) -> None:

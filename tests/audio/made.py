@@ -71,17 +71,24 @@ def plain(pcm: np.ndarray, form: str, subtype: str, rate: int = RATE) -> bytes:
     return file.getvalue()
 
 
-def packed(pcm: np.ndarray, form: str, codec: str, rate: int) -> bytes:
-    """Samples ``[S]`` as a file that FFmpeg writes."""
+def packed(
+    pcm: np.ndarray,
+    form: str,
+    codec: str,
+    rate: int,
+    bit_rate: int | None = None,
+    **options: str,
+) -> bytes:
+    """Samples ``[S]`` as a file that FFmpeg writes; ``options`` are the container's."""
     import av
 
     file = io.BytesIO()
-    with av.open(file, "w", format=form) as container:
+    with av.open(file, "w", format=form, options=options) as container:
         stream = container.add_stream(codec, rate=rate)
         assert isinstance(stream, av.AudioStream)
         stream.layout = "mono"
-        if codec in BIT_RATES:
-            stream.bit_rate = BIT_RATES[codec]
+        if bit_rate := bit_rate or BIT_RATES.get(codec):
+            stream.bit_rate = bit_rate
         context = stream.codec_context
         fit = av.AudioResampler(
             context.format.name, "mono", rate, context.frame_size or None

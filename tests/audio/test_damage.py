@@ -9,9 +9,19 @@ import pytest
 from moshi_mlx import audio
 from moshi_mlx.audio import files, long
 from moshi_mlx.errors import AudioError
-from tests.audio.made import RATE, SECONDS, loudest_hz, made, plain, tone
+from tests.audio.made import (
+    PACKED,
+    RATE,
+    SECONDS,
+    loudest_hz,
+    made,
+    packed,
+    plain,
+    tone,
+)
 
 DAMAGED = b"\x5a\xa5\x3c\x7e" * 60
+ID3 = b"ID3\x04\0\0\0\0\x02\x01" + bytes(257)  # an empty tag
 
 
 def seconds_of(data: bytes) -> float:
@@ -41,6 +51,27 @@ def test_of_a_cut_ogg_the_rest_is_read_and_told(kind: str, caplog):
 def test_a_cut_stream_without_a_length_promises_nothing(kind: str, caplog):
     data = made(kind)
     assert seconds_of(data[: len(data) * 2 // 3]) == pytest.approx(2.0, abs=0.2)
+    assert not caplog.records
+
+
+def streamed_mp3(bit_rate: int) -> bytes:
+    """An MP3 as radio stations and encoders into a pipe send it: without a table."""
+    return packed(tone(), *PACKED["mp3"], bit_rate=bit_rate, write_xing="0")
+
+
+def test_a_streamed_mp3_promises_nothing(caplog):
+    few, many = streamed_mp3(32_000), streamed_mp3(128_000)
+    assert b"Xing" not in few and b"Info" not in few
+    for data in (few + many, many + few, ID3 + few + many, 2 * ID3 + few + many):
+        assert seconds_of(data) == pytest.approx(2 * SECONDS, abs=0.3)
+    assert seconds_of(many[: len(many) * 2 // 3]) == pytest.approx(2.0, abs=0.3)
+    assert not caplog.records
+
+
+def test_a_tag_that_mentions_the_table_is_none(caplog):
+    title = b"TIT2\0\0\0\x09\0\0\0Info\0\0\0\x01"
+    tag = b"ID3\x03\0\0\0\0\0" + bytes([len(title)]) + title
+    seconds_of(tag + streamed_mp3(32_000) + streamed_mp3(128_000))
     assert not caplog.records
 
 
