@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from . import event_loop
+from .endings import signals_to
 from .gate.guard import App
 from .service import Service
 
@@ -31,7 +32,7 @@ def run_server(
     on_start: Callable[[int], None] | None = None,
     beside: Beside = nullcontext,
 ) -> None:
-    """Serve until SIGINT or SIGTERM, then tell all clients and stop cleanly.
+    """Serve until SIGINT, SIGTERM or SIGHUP, then tell all clients and stop cleanly.
 
     Args:
         port: 0 takes a free one.
@@ -41,6 +42,7 @@ def run_server(
     Raises: ConfigError if the address cannot be used.
     """
     server = make_server(app, service, host, port, tls, on_start, beside)
+    server.capture_signals = lambda: signals_to(server.handle_exit)
     # Freeze everything that exists now, so that garbage collection only looks at
     # connections. It is short then and may run often: it leaves 5 MiB of old
     # connections instead of 12.
