@@ -178,7 +178,8 @@ def try_wyoming(rng: random.Random, _folder: Path) -> None:
         reader = asyncio.StreamReader(bounds.line_bytes)
         reader.feed_data(data)
         reader.feed_eof()
-        while (event := await read_event(reader, bounds)) is not None:
+        while (received := await read_event(reader, bounds)) is not None:
+            event = received.event
             if event.type.startswith("synthesize"):
                 plain_text(event)
             elif event.type.startswith("audio"):

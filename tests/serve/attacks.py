@@ -1,7 +1,8 @@
 """What strangers do to a server: each kind as a program of its own, until it is told.
 
-Run as ``python -m tests.serve.attacks PORT SECONDS KIND...``: the kinds in turn, each
-again and again, as unkindly as one thread can. Only ever against this machine.
+Run as ``python -m tests.serve.attacks PORT WYOMING_PORT SECONDS KIND...``: the kinds in
+turn, each again and again, as unkindly as one thread can. Only ever against this
+machine.
 """
 
 import contextlib
@@ -70,10 +71,11 @@ def drained(raw: socket.socket, seconds: float = 0.0) -> bytes:
 def flooding(raw: socket.socket, data: bytes) -> Iterator[None]:
     """Send the same again and again; ends when the server has enough of it."""
     raw.settimeout(0.2)
+    rest = memoryview(data)
     with raw, contextlib.suppress(OSError):
         while True:
             with contextlib.suppress(socket.timeout):
-                raw.send(data)
+                rest = rest[raw.send(rest) :] or memoryview(data)
             yield
 
 
@@ -232,17 +234,18 @@ KINDS: dict[str, Callable[[int], Iterator[None]]] = {
 }
 
 
-def attack(port: int, seconds: float, kinds: list[str]) -> None:
+def attack(port: int, wyoming: int, seconds: float, kinds: list[str]) -> None:
     """Do each kind for a while, in turn, until the time is over."""
     from tests.serve.speech_attacks import SPEECH
+    from tests.serve.wyoming_attacks import WYOMING
 
-    known = KINDS | SPEECH
+    known = KINDS | SPEECH | WYOMING
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         for kind in kinds:
             turn = min(until, time.monotonic() + 2)
             with contextlib.suppress(OSError):
-                for _ in known[kind](port):
+                for _ in known[kind](wyoming if kind in WYOMING else port):
                     if time.monotonic() > turn:
                         break
             time.sleep(0.02)  # a connection refused costs the attacker something too
@@ -250,4 +253,5 @@ def attack(port: int, seconds: float, kinds: list[str]) -> None:
 
 if __name__ == "__main__":
     os.nice(19)
-    attack(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:])
+    port, wyoming, seconds = map(float, sys.argv[1:4])
+    attack(int(port), int(wyoming), seconds, sys.argv[4:])

@@ -12,11 +12,13 @@ import pytest
 
 from tests.serve.attacks import KINDS
 from tests.serve.under_attack import (
+    DESCRIPTIONS,
     FRAMES,
     Server,
     conversation_under_attack,
     converse,
 )
+from tests.serve.wyoming_attacks import WIRE
 
 REST_S = 12  # after which what was stalled has been let go
 NO_PROC = not os.path.exists("/proc/self/statm")
@@ -31,8 +33,9 @@ def test_an_honest_conversation_goes_on_under_attack_and_nothing_is_left(tmp_pat
         asyncio.run(converse(server.port, 25))
         before = server.state()
         assert asyncio.run(converse(server.port)).replies == FRAMES
-        during = conversation_under_attack(server.port, list(KINDS))
+        during = conversation_under_attack(server, list(KINDS | WIRE))
         assert during.replies == FRAMES
+        assert len(during.described_s) == DESCRIPTIONS
         time.sleep(REST_S)
         assert asyncio.run(converse(server.port)).replies == FRAMES
         time.sleep(1)

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +21,17 @@ import moshi_mlx
 from tests.family import listening
 from tests.serve.attacks import HOST, KINDS
 from tests.serve.client import AUDIO, joined
+from tests.serve.kill_client import free_port
 from tests.serve.speech_attacks import SPEECH
+from tests.serve.wyoming_attacks import WYOMING
 from tests.speech import TTS
 
 FRAMES = 125  # 10 s
 FRAME_S = 0.08
+# Another address of this machine, at which nobody attacks; a Mac has but one.
+NEIGHBOUR = "127.0.0.2" if sys.platform == "linux" else HOST
 CLIENTS = 8
+DESCRIPTIONS = 20  # that an honest client asks for during a conversation
 
 
 @dataclass
@@ -36,10 +41,18 @@ class Heard:
     Attributes:
         replies: how many frames came back.
         interval_p95_s: between two of them.
+        described_s: how long the Wyoming port took to describe itself, each time.
     """
 
     replies: int
     interval_p95_s: float
+    described_s: list[float] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        said = f"{self.replies} replies, p95 {1000 * self.interval_p95_s:.0f} ms apart"
+        most = 1000 * max(self.described_s, default=0.0)
+        told = len(self.described_s)
+        return f"{said}; Wyoming described itself {told} times, slowest {most:.0f} ms"
 
 
 @dataclass
@@ -59,13 +72,19 @@ class State:
 
 
 class Server:
-    """``moshi-mlx serve --model demo`` on a free port, as people run it."""
+    """``moshi-mlx serve --model demo`` on a free port, as people run it.
+
+    Attributes:
+        port, wyoming: of the web server, and for Home Assistant.
+    """
 
     def __init__(self, folder: Path, *options: str):
         self.log, self.recordings = folder / "log", folder / "recordings"
         command = "from moshi_mlx.cli.main import main; import sys; sys.exit(main())"
         arguments = ["serve", "--model", "demo", "--port", "0", "--no-browser"]
         arguments += ["--max-sessions", "4", "--record", str(self.recordings), *options]
+        self.wyoming = free_port()
+        arguments += ["--wyoming", "--wyoming-port", str(self.wyoming)]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", command, *arguments],
@@ -138,9 +157,33 @@ async def converse(port: int, frames: int = FRAMES, then=None) -> Heard:
     return Heard(len(times), float(np.quantile(gaps, 0.95)))
 
 
+async def described(port: int, times: int = DESCRIPTIONS) -> list[float]:
+    """Seconds that the Wyoming port takes to describe itself, asked twice a second."""
+    took: list[float] = []
+    for _ in range(times):
+        began = time.perf_counter()
+        neighbour = NEIGHBOUR, 0
+        reader, writer = await asyncio.open_connection(HOST, port, local_addr=neighbour)
+        writer.write(b'{"type": "describe"}\n')
+        if b'"info"' in await asyncio.wait_for(reader.readline(), 30):
+            took.append(time.perf_counter() - began)
+        writer.close()
+        await asyncio.sleep(0.5)
+    return took
+
+
+async def honest(server: Server, then=None) -> Heard:
+    """A conversation, and beside it a client of the Wyoming port."""
+    talking = asyncio.ensure_future(converse(server.port, then=then))
+    took = await described(server.wyoming)
+    heard = await talking
+    heard.described_s = took
+    return heard
+
+
 @contextmanager
 def attackers(
-    port: int, kinds: list[str], clients: int = CLIENTS, seconds: float = 14
+    server: Server, kinds: list[str], clients: int = CLIENTS, seconds: float = 14
 ) -> Iterator[None]:
     """Attackers in processes of their own, each with the kinds in another order."""
     running = []
@@ -148,8 +191,9 @@ def attackers(
         mine = kinds[n % len(kinds) :] + kinds[: n % len(kinds)]
         step = 3 if len(kinds) > 3 else 1
         mine = [*mine[::step], *mine[1::step], *mine[2::step]][: len(kinds)]
-        command = [sys.executable, "-m", "tests.serve.attacks", str(port), str(seconds)]
-        running.append(subprocess.Popen([*command, *mine]))
+        where = [str(server.port), str(server.wyoming), str(seconds)]
+        command = [sys.executable, "-m", "tests.serve.attacks", *where, *mine]
+        running.append(subprocess.Popen(command))
     try:
         yield
     finally:
@@ -159,11 +203,11 @@ def attackers(
             process.wait(10)
 
 
-def conversation_under_attack(port: int, kinds: list[str]) -> Heard:
+def conversation_under_attack(server: Server, kinds: list[str]) -> Heard:
     """An honest conversation that attackers join when it has begun."""
-    attack = attackers(port, kinds)
+    attack = attackers(server, kinds)
     try:
-        return asyncio.run(converse(port, then=attack.__enter__))
+        return asyncio.run(honest(server, then=attack.__enter__))
     finally:
         attack.__exit__(None, None, None)
 
@@ -174,17 +218,17 @@ def main() -> None:
         try:
             asyncio.run(converse(server.port, 25))
             print(f"alone: {server.state()}")
-            before = asyncio.run(converse(server.port))
+            before = asyncio.run(honest(server))
             state = server.state()
             print(f"before: {before}; {state}")
             for kind in sys.argv[1:] or [None]:
-                kinds = list(KINDS | SPEECH) if kind is None else [kind]
-                during = conversation_under_attack(server.port, kinds)
+                kinds = list(KINDS | SPEECH | WYOMING) if kind is None else [kind]
+                during = conversation_under_attack(server, kinds)
                 slower = during.interval_p95_s / before.interval_p95_s
                 print(f"{kind or 'all kinds'}: {during}, p95 x {slower:.2f}", end="; ")
                 print(server.state(), flush=True)
             time.sleep(12)
-            after = asyncio.run(converse(server.port))
+            after = asyncio.run(honest(server))
             print(f"after: {after}; {server.state()}")
         finally:
             began = time.monotonic()

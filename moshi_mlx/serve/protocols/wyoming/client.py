@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from ....errors import MoshiError, ProtocolError
 from ...gate.hangups import hung_up
+from ...gate.limits import Inflow
 from ...speech import SpeechService
-from ...tasks import cancel_all
+from ...tasks import cancel_all, within
 from .about import describe
+from .backlog import Backlog
 from .requests import Synthesis, Transcription, begin_synthesis, plain_text
 from .wire import Bounds, read_event, write_event
 
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _LOOK_S = 0.1  # between looks for room in the queue
-_QUEUED = 64  # events that may wait while a model works; then no more are read
+_SOUND = ("audio-start", "audio-chunk", "audio-stop")
+_TEXT = ("synthesize", "synthesize-start", "synthesize-chunk", "synthesize-stop")
+_TODO = (*_SOUND, *_TEXT, "transcribe")
+_DESCRIBED = 1 << 16  # bytes that a description costs: there may be hundreds of voices
 
 
 class WyomingClient:
@@ -27,6 +32,13 @@ class WyomingClient:
     ``describe`` and ``ping`` are answered at once, even while a model works. Unknown
     events are ignored. An error is sent to the client and ends the connection, since
     clients would otherwise wait for an answer that never comes.
+
+    Args:
+        inflow: what it may send; beyond that it is read more slowly.
+
+    Attributes:
+        rests_since: since when it has asked for nothing, in the event loop's time; None
+            while it has a request.
     """
 
     def __init__(
@@ -35,15 +47,19 @@ class WyomingClient:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         bounds: Bounds,
+        inflow: Inflow,
     ):
-        self._speech, self._bounds = speech, bounds
+        self._speech, self._bounds, self._inflow = speech, bounds, inflow
         self._reader, self._writer = reader, writer
+        self._loop = asyncio.get_running_loop()
         self._sending = asyncio.Lock()
-        self._todo: asyncio.Queue[Event] = asyncio.Queue(_QUEUED)
+        self._todo = Backlog(bounds.waiting_bytes)
         self._language: str | None = None
         self._transcription: Transcription | None = None
         self._synthesis: Synthesis | None = None
+        self._closing: list[asyncio.Future[None]] = []
         self._working = False
+        self.rests_since: float | None = self._loop.time()
 
     async def run(self) -> None:
         """Serve until either side ends the connection; client errors raise nothing."""
@@ -57,8 +73,8 @@ class WyomingClient:
             )
             for task in done:
                 task.result()
-        except ConnectionError:
-            pass  # the client has gone
+        except ConnectionError as error:
+            _log.info("a Wyoming client has gone: %s", error)
         except Exception as error:
             expected = isinstance(error, MoshiError)
             _log.log(
@@ -71,39 +87,53 @@ class WyomingClient:
             with contextlib.suppress(Exception):
                 await self._send(Error(words, type(error).__name__))
         finally:
-            await cancel_all(work, read)
-            await self._release()
+            ending = asyncio.ensure_future(self._end(work, read))
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError:  # the server ends too: not before this
+                await ending
+                raise
+
+    async def _end(self, *tasks: "asyncio.Future[None]") -> None:
+        """Stop what is being done, and free the rows of the models."""
+        await cancel_all(*tasks)
+        await self._release()
 
     async def _read(self) -> None:
         from wyoming.ping import Ping, Pong
 
         while True:
             try:
-                event = await read_event(self._reader, self._bounds)
+                received = await read_event(self._reader, self._bounds)
             except asyncio.TimeoutError:
                 if self._working:
                     continue  # the client waits for us
                 raise ProtocolError(
                     f"nothing came for {self._bounds.idle_s:g} s."
                 ) from None
-            if event is None:
+            if received is None:
                 return
+            event, size = received.event, received.size
+            cost = size + _DESCRIBED if event.type == "describe" else size
+            # Even where nothing is owed others come first: a whole burst of events may
+            # lie here, and reading them would not wait for anything.
+            await asyncio.sleep(self._inflow.owed_s(cost))
             if event.type == "describe":
                 await self._send(await describe(self._speech))
             elif Ping.is_type(event.type):
                 text = event.data.get("text")
                 await self._send(Pong(text if isinstance(text, str) else None))
-            elif not await self._queued(event):
+            elif event.type in _TODO and not await self._queued(event, size):
                 return
 
-    async def _queued(self, event: "Event") -> bool:
-        """Queue an event; False where the client hangs up before there is room."""
+    async def _queued(self, event: "Event", size: int) -> bool:
+        """Queue an event; False if the client hangs up before there is room."""
         number = self._writer.get_extra_info("socket").fileno()
-        while self._todo.full():
+        while self._todo.full:
             if hung_up({number}):
                 return False
             await asyncio.sleep(_LOOK_S)
-        self._todo.put_nowait(event)
+        self._todo.put(event, size)
         return True
 
     async def _send(self, event: "Eventable") -> None:
@@ -112,18 +142,38 @@ class WyomingClient:
 
     async def _work(self) -> None:
         while True:
-            event = await self._todo.get()
-            self._working = True
+            event = await self._next()
+            self._working, self.rests_since = True, None
             await self._take(event)
             self._working = False
+            if self._transcription is None and self._synthesis is None:
+                self.rests_since = self._loop.time()
+
+    async def _next(self) -> "Event":
+        """The next event. Raises: ProtocolError if a request is not gone on with."""
+        request = self._transcription or self._synthesis
+        if request is None:
+            return await self._todo.get()
+        left_s = request.began_at + self._bounds.request_s - self._loop.time()
+        pause_s = self._bounds.text_pause_s
+        if self._transcription is not None:
+            pause_s = self._bounds.sound_pause_s
+        try:
+            return await within(self._todo.get(), max(0.0, min(pause_s, left_s)))
+        except asyncio.TimeoutError:
+            raise ProtocolError(
+                f"nothing more of the request came for {pause_s:g} s."
+                if pause_s < left_s
+                else f"a request may take {self._bounds.request_s:g} s at most."
+            ) from None
 
     async def _take(self, event: "Event") -> None:
         if event.type == "transcribe":
             language = event.data.get("language")
             self._language = language if isinstance(language, str) else None
-        elif event.type in ("audio-start", "audio-chunk", "audio-stop"):
+        elif event.type in _SOUND:
             await self._hear(event)
-        elif event.type.startswith("synthesize"):
+        else:
             await self._say(event)
 
     async def _hear(self, event: "Event") -> None:
@@ -178,9 +228,10 @@ class WyomingClient:
         return self._synthesis
 
     async def _release(self) -> None:
-        """Free the rows of the models."""
-        transcription, self._transcription = self._transcription, None
-        synthesis, self._synthesis = self._synthesis, None
-        for request in (transcription, synthesis):
+        """Free the rows of the models; they are freed even if this is cancelled."""
+        for request in (self._transcription, self._synthesis):
             if request is not None:
-                await request.close()
+                self._closing.append(asyncio.ensure_future(request.close()))
+        self._transcription = self._synthesis = None
+        await asyncio.shield(asyncio.gather(*self._closing))
+        self._closing.clear()

@@ -1,7 +1,6 @@
 """The two things that a Wyoming client can ask for: a transcript, and a speech."""
 
 import asyncio
-import contextlib
 import html
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,6 +13,7 @@ from ....documents.words import Word
 from ....errors import ProtocolError
 from ...sounds import SampleReader
 from ...speech import Ears, SpeechService, Voice
+from ...tasks import cancel_all
 from .about import USUAL_VOICE
 from .wire import Bounds
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Send = Callable[["Eventable"], Awaitable[None]]
 _TAG = re.compile(r"<(?!/?break\b)[^<>]*>")  # SSML; our models know only its pauses
+_PIECE = 1 << 14  # bytes of sound that are resampled at once, in a millisecond
 
 
 class Transcription:
@@ -30,6 +31,9 @@ class Transcription:
     Args:
         shape: the data of an event: rate in Hz, width in bytes, channels.
 
+    Attributes:
+        began_at: when, in the event loop's time.
+
     Raises: ProtocolError for an impossible shape.
     """
 
@@ -37,6 +41,7 @@ class Transcription:
         self, ears: Ears, send: Send, bounds: Bounds, shape: Mapping[str, Any]
     ):
         self._ears, self._send, self._bounds = ears, send, bounds
+        self.began_at = asyncio.get_running_loop().time()
         hz, width, channels = (
             _whole(shape, key, usual)
             for key, usual in (("rate", 16000), ("width", 2), ("channels", 1))
@@ -48,7 +53,9 @@ class Transcription:
 
     async def take(self, payload: bytes) -> None:
         """A chunk of sound. Raises: ProtocolError if there is too much of it."""
-        await self._put(self._reader.push(payload))
+        for at in range(0, len(payload), _PIECE):
+            await self._put(self._reader.push(payload[at : at + _PIECE]))
+            await asyncio.sleep(0)  # others come first
 
     async def _put(self, pcm: Pcm) -> None:
         self._heard += len(pcm)
@@ -83,7 +90,7 @@ class Transcription:
 
     async def close(self) -> None:
         """Free the row of the model."""
-        await _ended(self._telling)
+        await cancel_all(self._telling)
         await self._ears.aclose()
 
 
@@ -95,10 +102,14 @@ class Synthesis:
 
     Args:
         streamed: whether the client waits for ``synthesize-stopped``.
+
+    Attributes:
+        began_at: when, in the event loop's time.
     """
 
     def __init__(self, voice: Voice, send: Send, bounds: Bounds, streamed: bool):
         self._voice, self._send, self._bounds = voice, send, bounds
+        self.began_at = asyncio.get_running_loop().time()
         self._streamed = streamed
         self._chars = 0
         self._some = False  # whether there is anything to say
@@ -126,7 +137,7 @@ class Synthesis:
             await self._voice.finish()
             sounded = await self._telling
         else:  # no words: a reply without sound, and no error
-            await _ended(self._telling)
+            await cancel_all(self._telling)
             sounded = False
         if not sounded:
             await self._send(AudioStart(self._voice.sample_rate, 2, 1))
@@ -150,14 +161,8 @@ class Synthesis:
 
     async def close(self) -> None:
         """Free the row of the model."""
-        await _ended(self._telling)
+        await cancel_all(self._telling)
         await self._voice.aclose()
-
-
-async def _ended(task: "asyncio.Future[Any]") -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError, Exception):
-        await task
 
 
 async def begin_synthesis(

@@ -6,11 +6,12 @@ import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from ....errors import ConfigError, ProtocolError
+from ....errors import ConfigError
 from ...gate.security import is_local
 from ...speech import SpeechService
 from .announce import announced
 from .client import WyomingClient
+from .visits import Visits
 from .wire import Bounds, write_event
 
 _log = logging.getLogger(__name__)
@@ -65,9 +66,31 @@ class WyomingPort:
 async def _refuse(writer: asyncio.StreamWriter, bounds: Bounds) -> None:
     from wyoming.error import Error
 
-    words = f"{bounds.clients} clients are connected: try later."
-    with contextlib.suppress(OSError, ProtocolError):  # it may have gone already
+    words = "too many clients are connected: try again later."
+    with contextlib.suppress(OSError):  # it may have gone already
         await write_event(Error(words, "NoPlace").event(), writer, bounds)
+
+
+class Leaving:
+    """Connections that are being closed, and cut if nobody reads their last bytes."""
+
+    def __init__(self, linger_s: float):
+        self._linger_s = linger_s
+        self._here: set[asyncio.StreamWriter] = set()
+
+    def close(self, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        if writer.transport.get_write_buffer_size():
+            self._here.add(writer)
+            asyncio.get_running_loop().call_later(self._linger_s, self.cut, writer)
+
+    def cut(self, writer: asyncio.StreamWriter) -> None:
+        self._here.discard(writer)
+        writer.transport.abort()
+
+    def cut_all(self) -> None:
+        for writer in list(self._here):
+            self.cut(writer)
 
 
 @contextlib.asynccontextmanager
@@ -87,23 +110,26 @@ async def wyoming_server(
 
     Raises: ConfigError if the address cannot be used.
     """
-    clients: set[asyncio.Task[None]] = set()
+    visits, leaving = Visits(bounds), Leaving(bounds.linger_s)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        peer = writer.get_extra_info("peername")
+        visit = visits.begin(task, str(peer[0]) if peer else "")
         try:
-            if len(clients) >= bounds.clients:
-                _log.warning("a Wyoming client was refused: %d are here", len(clients))
+            if visit is None:
+                _log.warning("a Wyoming client was refused: %d are here", len(visits))
                 await _refuse(writer, bounds)
                 return
-            clients.add(task)
-            await WyomingClient(speech, reader, writer, bounds).run()
+            visit.client = WyomingClient(speech, reader, writer, bounds, visit.inflow)
+            await visit.client.run()
         except asyncio.CancelledError:
-            pass  # the server ends; asyncio.streams would log it as a failure
+            pass  # the server ends, or others need room; asyncio.streams would log it
         finally:
-            clients.discard(task)
-            writer.close()
+            if visit is not None:
+                visits.end(visit)
+            leaving.close(writer)
 
     try:
         server = await asyncio.start_server(serve, host, port, limit=bounds.line_bytes)
@@ -116,7 +142,6 @@ async def wyoming_server(
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        for task in clients:
-            task.cancel()
-        if clients:  # one may wait for a model that is busy
-            await asyncio.wait(clients, timeout=_GOODBYE_S)
+        if tasks := visits.end_all():  # one may wait for a model that is busy
+            await asyncio.wait(tasks, timeout=_GOODBYE_S)
+        leaving.cut_all()

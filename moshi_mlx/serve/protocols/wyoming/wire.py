@@ -15,6 +15,9 @@ from ...tasks import within
 if TYPE_CHECKING:
     from wyoming.event import Event
 
+# What we use of an event's data. The rest is dropped at once: it may be large.
+_USED = ("text", "text_format", "voice", "language", "rate", "width", "channels")
+
 
 @dataclass(frozen=True)
 class Bounds:
@@ -24,28 +27,47 @@ class Bounds:
         line_bytes: the line that begins an event.
         data_bytes: the JSON behind it; a long text is here.
         payload_bytes: the sound behind that; 1 MiB is 32 s of 16 kHz.
+        waiting_bytes: of events that wait for a model; then no more are read.
         event_s: time for the rest of an event, once its first byte has come.
         idle_s: a client that sends nothing for this long is disconnected.
+        sound_pause_s: likewise, in the middle of a sound.
+        text_pause_s: likewise, in the middle of a text.
+        request_s: the longest that one request may take.
         send_s: a client that reads nothing for this long is disconnected.
+        linger_s: time to read the last bytes, after which the connection is cut.
         wait_s: how long a request waits for a free row of its model.
         text_chars: characters of one speech.
         heard_s: seconds of sound in one request.
-        clients: most connections at a time.
+        clients, per_address: most connections at a time, in all and from one address.
     """
 
     line_bytes: int = 1 << 16
-    data_bytes: int = 1 << 18
+    data_bytes: int = 1 << 17
     payload_bytes: int = 1 << 20
+    waiting_bytes: int = 1 << 18
     event_s: float = 10.0
     idle_s: float = 120.0
+    sound_pause_s: float = 10.0
+    text_pause_s: float = 60.0
+    request_s: float = 1800.0
     send_s: float = 10.0
+    linger_s: float = 3.0
     wait_s: float = 10.0
     text_chars: int = 20_000
     heard_s: float = 900.0
     clients: int = 32
+    per_address: int = 16
 
 
-async def read_event(reader: asyncio.StreamReader, bounds: Bounds) -> "Event | None":
+@dataclass(frozen=True)
+class Received:
+    """An event and the bytes that it came in."""
+
+    event: "Event"
+    size: int
+
+
+async def read_event(reader: asyncio.StreamReader, bounds: Bounds) -> Received | None:
     """The next event; None at the end of the connection.
 
     Args:
@@ -67,7 +89,7 @@ async def read_event(reader: asyncio.StreamReader, bounds: Bounds) -> "Event | N
         raise ProtocolError("the connection ended in the middle of an event.") from None
 
 
-async def _rest(begun: bytes, reader: asyncio.StreamReader, bounds: Bounds) -> "Event":
+async def _rest(begun: bytes, reader: asyncio.StreamReader, bounds: Bounds) -> Received:
     from wyoming.event import Event
 
     try:
@@ -79,15 +101,15 @@ async def _rest(begun: bytes, reader: asyncio.StreamReader, bounds: Bounds) -> "
         ) from None
     head = _object(line, "the first line of an event")
     data = _inner(head.get("data"))
-    if size := _length(head, "data_length", bounds.data_bytes):
-        data |= _object(await reader.readexactly(size), "an event's data")
-    payload = None
-    if size := _length(head, "payload_length", bounds.payload_bytes):
-        payload = await reader.readexactly(size)
+    more = _length(head, "data_length", bounds.data_bytes)
+    if more:
+        data |= _object(await reader.readexactly(more), "an event's data")
+    sound = _length(head, "payload_length", bounds.payload_bytes)
+    payload = await reader.readexactly(sound) if sound else None
     kind = head.get("type")
     if not isinstance(kind, str):
         raise ProtocolError("an event has no type: give it one, as a string.")
-    return Event(kind, data, payload)
+    return Received(Event(kind, _used(data), payload), len(line) + more + sound)
 
 
 def _object(text: bytes, what: str) -> dict[str, Any]:
@@ -108,6 +130,19 @@ def _inner(data: object) -> dict[str, Any]:
     return data
 
 
+def _used(data: dict[str, Any]) -> dict[str, Any]:
+    """What we use of an event's data, without what long lists and objects hold."""
+    used = {key: _emptied(data[key]) for key in _USED if key in data}
+    voice = data.get("voice")
+    if isinstance(voice, dict):
+        used["voice"] = {"name": _emptied(voice.get("name"))}
+    return used
+
+
+def _emptied(value: object) -> object:
+    return [] if isinstance(value, list | dict) else value
+
+
 def _length(head: dict[str, Any], key: str, most: int) -> int:
     size = head.get(key)
     if size is None:
@@ -122,13 +157,13 @@ async def write_event(
 ) -> None:
     """Send an event.
 
-    Raises: ProtocolError if the client reads nothing for ``send_s``.
+    Raises: ConnectionError if the client has gone, or reads nothing for ``send_s``.
     """
     from wyoming.event import async_write_event
 
     try:
         await within(async_write_event(event, writer), bounds.send_s)
     except asyncio.TimeoutError:
-        raise ProtocolError(
-            f"the client read nothing for {bounds.send_s:g} s."
+        raise ConnectionAbortedError(
+            f"it read nothing for {bounds.send_s:g} s"
         ) from None
