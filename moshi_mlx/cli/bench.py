@@ -1,14 +1,14 @@
 """`moshi-mlx bench`: what a frame takes on this machine, stage by stage."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import options
 from .bench_table import print_table
 from .console import status
-from .outputs import check_outputs, print_json
+from .outputs import Json, check_outputs, print_json
 
 if TYPE_CHECKING:
     from ..bench.sweep import SweepOutcome
@@ -309,7 +309,7 @@ def _count(text: str, name: str = "batch") -> int:
     return int(text)
 
 
-def as_json(outcome: "SweepOutcome") -> dict[str, Any]:
+def as_json(outcome: "SweepOutcome") -> Json:
     """All measurements, with the machine."""
     from ..bench.machine import machine
 

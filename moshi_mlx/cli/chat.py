@@ -10,7 +10,7 @@ from . import options, talk_options
 from .chat_run import Loader, Run
 from .console import status
 from .devices import print_devices
-from .loading import choose_moshi, read_image
+from .loading import ModelFiles, choose_moshi, read_image
 from .main import INTERRUPTED
 from .outputs import check_outputs
 from .resuming import Resuming
@@ -209,7 +209,7 @@ def chat(
         seen = read_image(image)
         check_devices(sound)
         name, bits = choose_moshi(model, quantized, image, persona, voice)
-        files = {
+        files: ModelFiles = {
             "config": lm_config,
             "moshi_weights": moshi_weights,
             "mimi_weights": mimi_weights,

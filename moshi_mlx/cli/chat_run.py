@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .console import RawPrinter
 from .outputs import print_json
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..live.sound import SoundOptions
     from ..live.talk import Outcome
     from ..utils.trace import Trace
+    from .loading import ModelFiles
 
 
 class Loader:
@@ -29,7 +30,7 @@ class Loader:
         self,
         name: str,
         codec: str | None,
-        files: dict[str, Any],
+        files: "ModelFiles",
         ability: "Ability" = "listens",
         codec_dtype: str = "float32",
     ):
@@ -51,7 +52,7 @@ class Loader:
         moshi = load_moshi(
             info=info,
             codec=self._codec or "native",
-            quantize=self._files["bits"],
+            quantize=self._files.get("bits"),
             codec_dtype=self._codec_dtype,
         )
         self.speed = measure(moshi)

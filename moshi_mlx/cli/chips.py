@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .outputs import Json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-Rows = list[dict[str, Any]]
+Rows = list[Json]
 # Of checkpoint/bandwidth.py; "tight" would take more than 70 % of a bandwidth.
 VERDICTS = {"yes": "fast enough", "tight": "tight (over 70 %)", "no": "too slow"}
 

@@ -1,13 +1,13 @@
 """`moshi-mlx info`: what a checkpoint holds, and which machines can run it live."""
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import options
 from .chips import summary, table
-from .outputs import print_json
+from .outputs import Json, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,7 +87,7 @@ def check_files(found: "CheckpointInfo") -> None:
     print(make_log("info", f"{len(files)} files are as the hub has them"))
 
 
-def describe(found: "CheckpointInfo") -> dict[str, Any]:
+def describe(found: "CheckpointInfo") -> Json:
     """Everything that is known about a checkpoint, for JSON."""
     from ..checkpoint.bandwidth import reach
     from ..checkpoint.build import footprint
@@ -164,7 +164,7 @@ def _packed_conversation(lm: "Lm") -> int | None:
     return cache_bytes(cfg.transformer, lm.out_norm["weight"].dtype)
 
 
-def _files(found: "CheckpointInfo") -> list[dict[str, Any]]:
+def _files(found: "CheckpointInfo") -> list[Json]:
     from ..checkpoint.formats import format_of
     from ..utils.tensor_files import read_header
 
@@ -184,7 +184,7 @@ def _files(found: "CheckpointInfo") -> list[dict[str, Any]]:
     return entries
 
 
-def _network(lm: "Lm") -> dict[str, Any]:
+def _network(lm: "Lm") -> Json:
     from ..audio import FRAME, SAMPLE_RATE
 
     cfg, dep = lm.cfg, lm.cfg.depformer
@@ -222,7 +222,7 @@ def _image(lm: "Lm") -> dict[str, int] | None:
     }
 
 
-def _conditions(found: "CheckpointInfo") -> dict[str, Any]:
+def _conditions(found: "CheckpointInfo") -> Json:
     """Conditions by name: the values of a table, or the width of an array."""
     entries = found.config.get("conditioners") or {}
     return {
@@ -231,7 +231,7 @@ def _conditions(found: "CheckpointInfo") -> dict[str, Any]:
     }
 
 
-def _voices(found: "CheckpointInfo") -> dict[str, Any] | None:
+def _voices(found: "CheckpointInfo") -> Json | None:
     """The names of a speaking model's voices, and those in its own folder."""
     if not found.kind.speaks:
         return None
@@ -242,7 +242,7 @@ def _voices(found: "CheckpointInfo") -> dict[str, Any] | None:
     return {"repository": "kyutai/tts-voices", "ending": end, "in_folder": own}
 
 
-def show(facts: dict[str, Any], console: "Console", all_chips: bool) -> None:
+def show(facts: Json, console: "Console", all_chips: bool) -> None:
     """The same for people; ``all_chips`` adds a table of them."""
     from ..checkpoint.bandwidth import STEPS_HZ
 
@@ -272,7 +272,7 @@ def show(facts: dict[str, Any], console: "Console", all_chips: bool) -> None:
     out(table(rows) if all_chips else summary(rows))
 
 
-def _show_network(facts: dict[str, Any], console: "Console") -> None:
+def _show_network(facts: Json, console: "Console") -> None:
     out, network = console.print, facts["network"]
     out(f"[bold]{facts['name']}[/bold], {facts['model_type']}", highlight=False)
     for file in facts["files"]:
@@ -308,7 +308,7 @@ def _show_network(facts: dict[str, Any], console: "Console") -> None:
             out(f"{title}: {json.dumps(facts[title], ensure_ascii=False)}")
 
 
-def _parts(parts: dict[str, dict[str, Any]]) -> "Table":
+def _parts(parts: dict[str, Json]) -> "Table":
     from rich.table import Table
 
     table = Table("part")

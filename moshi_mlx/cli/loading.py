@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from ..errors import ConfigError
 from .console import make_log, status
@@ -13,6 +13,18 @@ if TYPE_CHECKING:
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.kinds import Ability
     from ..engines.duplex.engine import Moshi
+
+
+class ModelFiles(TypedDict, total=False):
+    """What the user gave for a checkpoint, as ``CheckpointInfo.find`` takes it."""
+
+    config: Path | None
+    moshi_weights: Path | None
+    mimi_weights: Path | None
+    tokenizer: Path | None
+    lora_weights: Path | None
+    bits: int | None
+    kv_bits: int | None
 
 
 def choose_moshi(

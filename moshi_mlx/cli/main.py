@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Annotated, Any
+from inspect import cleandoc
+from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -103,11 +104,14 @@ def available() -> list[str]:
     return [name for name in COMMANDS if find_spec(f"{__package__}.{name}")]
 
 
-def _without_bool(params: list[Any]) -> list[Any]:
+P = TypeVar("P")
+
+
+def _without_bool(params: list[P]) -> list[P]:
     """Parameters whose help has no "<bool>" after options without a value."""
     for param in params:
         if getattr(param, "is_flag", False):
-            param.metavar = ""
+            setattr(param, "metavar", "")  # noqa: B010  # its class is not public
     return params
 
 
@@ -148,14 +152,22 @@ def _group(args: Sequence[str]) -> typer.Typer:
 
 def _add(app: typer.Typer, name: str) -> None:
     module = import_module(f".{name}", __package__)
+    command = getattr(module, name)
     app.command(
         name,
+        help=_flowing(command.__doc__ or ""),
         epilog="\n\n".join(["Examples:", *module.EXAMPLES.strip().splitlines()]),
         rich_help_panel=COMMANDS[name][0],
         context_settings=HELP_NAMES,
         no_args_is_help=False,
         cls=_Command,
-    )(getattr(module, name))
+    )(command)
+
+
+def _flowing(docstring: str) -> str:
+    """A docstring whose paragraphs the terminal breaks into lines, not we."""
+    paragraphs = cleandoc(docstring).split("\n\n")
+    return "\n\n".join(" ".join(text.split()) for text in paragraphs)
 
 
 def _not_asked_for() -> None:

@@ -5,7 +5,7 @@ A command writes ``model: Model = None``; None leaves it to the checkpoint.
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, TypedDict
 
 import typer
 from typer.models import OptionInfo
@@ -316,13 +316,22 @@ def voice_repo(panel: str | None = None, looks: str = "to look") -> OptionInfo:
     )
 
 
+class Draws(TypedDict):
+    """How ``Moshi.session`` draws tokens; None leaves it to the model."""
+
+    temp: float | None
+    temp_text: float | None
+    top_k: int | None
+    top_k_text: int | None
+
+
 def sampling(
     temp: float | None,
     text_temperature: float | None,
     audio_temperature: float | None,
     text_topk: int | None,
     audio_topk: int | None,
-) -> dict[str, Any]:
+) -> Draws:
     """These options as arguments of ``Moshi.session``; --temp is for text and audio."""
     return {
         "temp": temp if audio_temperature is None else audio_temperature,

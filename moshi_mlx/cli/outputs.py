@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import AudioError
 
@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     from ..audio.samples import Pcm
     from ..engines.duplex.files import Exchange
 
+Json: TypeAlias = dict[str, Any]  # a JSON object, as schema.json describes it
 SCHEMA = 1  # version of the output of --json: see schema.json in this folder
 
 
-def print_json(command: str, result: Mapping[str, Any]) -> None:
+def print_json(command: str, result: Mapping[str, object]) -> None:
     """Print a command's result as one line of JSON, with the name of its schema."""
     print(json.dumps(with_schema(command, result), ensure_ascii=False))
 
 
-def with_schema(command: str, result: Mapping[str, Any]) -> dict[str, Any]:
+def with_schema(command: str, result: Mapping[str, object]) -> Json:
     """``result`` preceded by the command and the schema's version."""
     return {"schema": f"moshi-mlx/{command}/{SCHEMA}", **result}
 

@@ -3,13 +3,13 @@
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import options
 from .console import log_to_stderr, progress, status
-from .outputs import check_outputs, print_json, with_schema
+from .outputs import Json, check_outputs, print_json, with_schema
 from .publish import Private, Upload, check_upload, publish
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def quantize(
     unasked = (recipe, bits, group_size, mode) == (None, None, None, "affine")
     persona = unasked and found.kind.takes_persona
     chosen, compared = _recipes(chosen, compared, persona, out is not None)
-    result: dict[str, Any] = {"model": source}
+    result: Json = {"model": source}
     if out is not None:
         result |= _write(found, out, chosen, overwrite)
         if not json_:
@@ -225,9 +225,7 @@ def _recipes(
     return chosen, compared
 
 
-def _write(
-    found: "CheckpointInfo", out: Path, name: str, overwrite: bool
-) -> dict[str, Any]:
+def _write(found: "CheckpointInfo", out: Path, name: str, overwrite: bool) -> Json:
     """Quantise into a folder; returns what was written."""
     from ..checkpoint.build import load_image_encoder, load_tokenizer, open_lm
     from ..checkpoint.codec import codec_to_save
@@ -274,7 +272,7 @@ def _write(
     }
 
 
-def quality_lines(quality: dict[str, Any] | None, name: str) -> list[str]:
+def quality_lines(quality: Json | None, name: str) -> list[str]:
     """Measurements of the recipe that was written, for the model's card."""
     rows = quality["recipes"] if quality else []
     lines = []
@@ -291,7 +289,7 @@ def quality_lines(quality: dict[str, Any] | None, name: str) -> list[str]:
     return lines
 
 
-def _tell(result: dict[str, Any]) -> None:
+def _tell(result: Json) -> None:
     print(
         "{folder}: {recipe}, {bits_per_weight:.2f} bits per weight, ".format(**result)
         + f"{result['bytes'] / 1e6:,.1f} MB of {result['bytes_before'] / 1e6:,.1f} MB"
@@ -307,7 +305,7 @@ def _measure(
     kv_bits: int | None,
     report: Path | None,
     quiet: bool,
-) -> dict[str, Any]:
+) -> Json:
     """Compare recipes with full precision; if there are none, kinds of layers at 4
     bits."""
     from ..bench import charts

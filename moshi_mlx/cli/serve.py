@@ -2,7 +2,7 @@
 
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ from . import wyoming_port as ports
 from .adapters import read_adapters
 from .addresses import Addresses
 from .console import status
-from .loading import choose_moshi, read_image, say_what_it_serves
+from .loading import ModelFiles, choose_moshi, read_image, say_what_it_serves
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -82,8 +82,9 @@ def serve(
             metavar="N",
             min=1,
             max=64,
-            help="Most clients of each model at a time. Default: 1 conversation; as "
-            f"many transcriptions and speeches as fit, up to {SPEECH_ROWS}.",
+            help="Maximum number of clients of each model at a time. Default: 1 "
+            "conversation; as many transcriptions and speeches as fit, up to "
+            f"{SPEECH_ROWS}.",
             rich_help_panel=WEB_PANEL,
         ),
     ] = None,
@@ -231,7 +232,7 @@ def serve(
     logs.log_lines(verbose)
     proxies = read_proxies(trusted_proxy or ())
     adapters = read_adapters(adapter or ())
-    files = {
+    files: ModelFiles = {
         "config": lm_config,
         "moshi_weights": moshi_weights,
         "mimi_weights": mimi_weights,
@@ -302,7 +303,7 @@ def _load(
     quantized: int | None,
     codec: str,
     codec_dtype: str,
-    files: dict[str, Any],
+    files: ModelFiles,
     adapters: dict[str, Path],
     image: Path | None,
 ) -> "Moshi":
@@ -310,7 +311,8 @@ def _load(
     from ..engines.duplex.load import load_moshi
 
     model, quantized = choose_moshi(model, quantized, image)
-    info = CheckpointInfo.find(model, bits=quantized, **files)
+    wanted: ModelFiles = {**files, "bits": quantized}
+    info = CheckpointInfo.find(model, **wanted)
     if image is not None:
         info.kind.check("sees", model)
     say_what_it_serves(info)

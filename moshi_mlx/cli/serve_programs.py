@@ -12,8 +12,8 @@ STT = Annotated[
     typer.Option(
         "--stt",
         metavar="REPO|FOLDER",
-        help="Transcribe, with this model. Default: the one that comes with "
-        "--model, if there is one (as with demo).",
+        help="Transcribe with this model. Default: the one that comes with --model, "
+        "if there is one (as with demo).",
         rich_help_panel=API_PANEL,
     ),
 ]
@@ -22,7 +22,7 @@ TTS = Annotated[
     typer.Option(
         "--tts",
         metavar="REPO|FOLDER",
-        help="Speak, with this model. Default: the one that comes with --model, if "
+        help="Speak with this model. Default: the one that comes with --model, if "
         "there is one (as with demo).",
         rich_help_panel=API_PANEL,
     ),
@@ -32,7 +32,7 @@ Translate = Annotated[
     typer.Option(
         "--translate",
         metavar="REPO|FOLDER",
-        help="Translate sound files, with this Hibiki. Default: none.",
+        help="Translate sound files with this Hibiki. Default: none.",
         rich_help_panel=API_PANEL,
     ),
 ]
@@ -41,7 +41,7 @@ Text = Annotated[
     typer.Option(
         "--text",
         metavar="REPO|FOLDER",
-        help="Complete texts, with this Helium. Default: none.",
+        help="Complete texts with this Helium. Default: none.",
         rich_help_panel=API_PANEL,
     ),
 ]
@@ -49,7 +49,7 @@ Preload = Annotated[
     bool,
     typer.Option(
         "--preload",
-        help="Load these models at once, not when they are first needed.",
+        help="Load these models at the start, not on first use.",
         rich_help_panel=API_PANEL,
     ),
 ]
@@ -58,7 +58,7 @@ VoiceMap = Annotated[
     typer.Option(
         "--voice-map",
         metavar="NAME=VOICE",
-        help="Let a client's name of a voice mean this one, as in "
+        help="Let a client's name for a voice mean this one, such as "
         "alloy=expresso/ex01-ex02_default_001_channel1_168s.wav.",
         rich_help_panel=API_PANEL,
     ),
@@ -68,7 +68,7 @@ VoiceFolder = Annotated[
     typer.Option(
         "--voice-folder",
         metavar="FOLDER",
-        help="Keep the voices here that clients make of recordings and name. "
+        help="Folder for the voices that clients make from recordings. "
         "Default: ~/.local/share/moshi_mlx/voices.",
         rich_help_panel=API_PANEL,
     ),

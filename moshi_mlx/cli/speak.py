@@ -1,14 +1,15 @@
 """`moshi-mlx speak`: text in, speech out, as it is typed or from files."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ..errors import ConfigError
 from . import options
 from .console import status
-from .outputs import check_outputs, print_json
+from .outputs import Json, check_outputs, print_json
 from .speak_run import speak_all, speak_one
 
 EXAMPLES = """
@@ -237,7 +238,7 @@ def speak(
     from ..engines.tts import DEFAULT_DSM_TTS_REPO, DEFAULT_DSM_TTS_VOICE_REPO
 
     name = model or DEFAULT_DSM_TTS_REPO
-    sampling: dict[str, Any] = {} if temp is None else {"temp": temp}
+    sampling: Json = {} if temp is None else {"temp": temp}
     with status(f"loading {name}"):
         info = CheckpointInfo.find(
             name,
@@ -263,20 +264,35 @@ def speak(
             voice_repo=voice_repo or info.own_voices or DEFAULT_DSM_TTS_VOICE_REPO,
         )
         tts.warmup(cfg_coef)
-    speech = {"guidance": cfg_coef, "padding_between": padding_between, "seed": seed}
     if source.jsonl:
         about = {
             "hf_repo": name,
             "voice_repo": tts.voice_repo,
             "model_id": info.model_id,
         }
-        data = source.read_bytes()
-        speech |= {"only_wav": only_wav, "about": about}
-        summary = speak_all(tts, data, out_folder, batch_size, **speech)
+        say = partial(
+            tts.say_scripts,
+            batch_size=batch_size,
+            guidance=cfg_coef,
+            padding_between=padding_between,
+            only_wav=only_wav,
+            seed=seed,
+            about=about,
+        )
+        summary = speak_all(say, source.read_bytes(), out_folder)
     else:
-        play_on = (speaker,) if play else None
-        speech |= {"out": out, "words": words, "layout": Layout(line_width, lines)}
-        summary = speak_one(tts, source, voice, play_on, **speech)
+        speech = partial(
+            tts.speak,
+            source,
+            voice or None,
+            out=out,
+            words=words,
+            layout=Layout(line_width, lines),
+            guidance=cfg_coef,
+            padding_between=padding_between,
+            seed=seed,
+        )
+        summary = speak_one(speech, (speaker,) if play else None)
     if json_:
         print_json("speak-scripts" if source.jsonl else "speak", summary)
     if summary.get("failures"):

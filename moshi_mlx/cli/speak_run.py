@@ -3,30 +3,28 @@
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .console import RawPrinter, make_log, progress
+from .outputs import Json
 from .shares import my_share
 
 if TYPE_CHECKING:
-    from ..engines.tts import TTSModel
+    from functools import partial
+
     from ..engines.tts.script_file import Failure
     from ..engines.tts.session import Pcm
-    from ..engines.tts.texts import TextSource
+    from ..engines.tts.texts import SpokenText
 
 
 def speak_one(
-    tts: "TTSModel",
-    source: "TextSource",
-    voices: list[str] | None,
-    play: tuple[str | None] | None,
-    **options: Any,
-) -> dict[str, Any]:
+    speak: "partial[SpokenText]", play: tuple[str | None] | None = None
+) -> Json:
     """Speak one text; returns the result.
 
     Args:
+        speak: ``TTSModel.speak`` with the text and everything else but ``on_frame``.
         play: (loudspeaker,) to play on.
-        options: those of ``TTSModel.speak``.
     """
     from ..live.devices import Player
 
@@ -40,7 +38,7 @@ def speak_one(
             if player is not None:
                 player.play(pcm)
 
-        done = tts.speak(source, voices or None, on_frame=heard, **options)
+        done = speak(on_frame=heard)
     RawPrinter().log(
         "info",
         f"{done.audio_s:.1f} s of speech in {done.wall_s:.1f} s "
@@ -57,13 +55,12 @@ def speak_one(
     }
 
 
-def speak_all(
-    tts: "TTSModel", data: bytes, folder: Path, batch_size: int, **options: Any
-) -> dict[str, Any]:
+def speak_all(say: "partial[list[Path | Failure]]", data: bytes, folder: Path) -> Json:
     """Speak the scripts of a JSONL file; failed ones are named by line.
 
     Args:
-        options: those of ``TTSModel.say_scripts``.
+        say: ``TTSModel.say_scripts`` with everything but scripts, folder and
+            ``on_result``.
     """
     from ..audio.files import make_folder
     from ..engines.tts.script_file import Failure, Script, read_scripts
@@ -82,9 +79,7 @@ def speak_all(
                 written.append(str(done))
             advance(1)
 
-        tts.say_scripts(
-            scripts, folder, batch_size=batch_size, on_result=result, **options
-        )
+        say(scripts, folder, on_result=result)
     for path in written:
         print(make_log("info", f"saved {path}"), file=sys.stderr)
     for failure in sorted(failures, key=lambda f: f.line):

@@ -34,6 +34,7 @@ SayFirst = Annotated[
         "--say-first",
         metavar="TEXT",
         help="Let Moshi begin with these words. Default: it waits for you.",
+        rich_help_panel=MODEL_PANEL,
     ),
 ]
 SaveState = Annotated[

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..documents.transcript import Layout
     from ..engines.stt import Event, STTModel, STTSession
     from ..engines.stt.files import FileFailure, FileTranscript
-    from ..engines.stt.model import Pcm
+    from ..engines.stt.model import Pcm, Sound
 
 MICROPHONE = Path("microphone")  # the name of its text files
 EXAMPLES = """
@@ -30,6 +30,15 @@ moshi-mlx transcribe --mic
 moshi-mlx transcribe meeting.wav --expect "Anneke van der Meer" --json
 moshi-mlx transcribe talk.wav --prompt "Loonah met Kaoru." --prompt-file names.wav
 """
+
+
+class Hears(TypedDict):
+    """How the model listens, as ``Recogniser.listening`` takes it."""
+
+    refresh: bool
+    phrases: list[str]
+    prompt: str
+    prompt_sound: "Sound | None"
 
 
 def transcribe(
@@ -144,7 +153,7 @@ def transcribe(
     for form in forms or []:
         if form not in FORMS:
             raise ConfigError(f"{form!r} is not a format: use {', '.join(FORMS)}.")
-    listening = {
+    listening: Hears = {
         "refresh": not no_refresh,
         "phrases": expect or [],
         "prompt": prompt,
@@ -228,7 +237,7 @@ class Shown:
         stt: "STTModel",
         files: list[Path],
         batch_size: int,
-        listening: dict[str, Any],
+        listening: Hears,
         folder: Path | None,
     ) -> bool:
         """Work through ``files``; true if one of them could not be read."""
@@ -266,7 +275,7 @@ class Shown:
         self,
         stt: "STTModel",
         blocks: "Iterator[Pcm]",
-        listening: dict[str, Any],
+        listening: Hears,
         folder: Path | None,
     ) -> None:
         """What is said into a microphone, until Ctrl-C."""

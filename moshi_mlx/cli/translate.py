@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from . import options
 from .console import RawPrinter, log_to_stderr, make_log
 from .loading import load_moshi
-from .outputs import SoundFiles, check_outputs, print_json
+from .outputs import Json, SoundFiles, check_outputs, print_json
 
 if TYPE_CHECKING:
     from ..audio.samples import Pcm
@@ -148,15 +148,16 @@ def translate(
         codec_dtype=codec_dtype.value,
         ability="translates",
     )
-    drawn: dict[str, Any] = {"seed": seed, "cfg_coef": cfg_coef}
-    drawn |= options.sampling(
+    drawn = options.sampling(
         temp, text_temperature, audio_temperature, text_topk, audio_topk
     )
     with ExitStack() as stack:
         if recorded is not None:
-            response = moshi.responding(recorded, keep_sound=False, **drawn)
+            response = moshi.responding(
+                recorded, keep_sound=False, seed=seed, cfg_coef=cfg_coef, **drawn
+            )
         else:
-            session = moshi.session(first="silence", **drawn)
+            session = moshi.session(seed, first="silence", cfg_coef=cfg_coef, **drawn)
             blocks = stack.enter_context(hear(microphone))
             exchanges = live(session, blocks)
             response = Response(session, exchanges, moshi.name, keep_sound=False)
@@ -189,7 +190,7 @@ def live(session: "DuplexSession", blocks: "Iterator[Pcm]") -> Iterator["Exchang
 
 def finish(
     response: "Response",
-    about: dict[str, Any],
+    about: Json,
     words: Path | None,
     layout: "Layout",
     as_json: bool,

@@ -31,6 +31,11 @@ EXTRAS = {
 NO_DEMO = ["translate", "complete"]  # no part of the demo translates or writes
 
 
+def test_paragraphs_are_broken_by_the_terminal_alone():
+    help = main._flowing("One.\n\n    Two lines\n    of text.\n")
+    assert help == "One.\n\nTwo lines of text."
+
+
 def options(name: str) -> list[Any]:
     app = typer.Typer()
     main._add(app, name)
