@@ -38,6 +38,10 @@ from tests.serve.small import VOICE, small
 PATIENCE_S = 60.0
 WORDS = "hello there how are you today in paris " * 50
 SOUND = (noise(1.0) * 32767).clip(-32768, 32767).astype("<i2")
+SHAPE = {"rate": 24000, "width": 2, "channels": 1}
+_CHUNK = {"type": "audio-chunk", "data": SHAPE, "payload_length": SOUND.nbytes}
+CHUNK = json.dumps(_CHUNK).encode() + b"\n"
+BACKLOG_S = 90  # of sound at once: more than may wait for the model
 SPOKEN = {"input": WORDS, "voice": VOICE, "model": "m", "response_format": "pcm"}
 
 
@@ -197,6 +201,39 @@ def _append(caller: Caller) -> None:
     caller.say(type="input_audio_buffer.append", audio=audio)
 
 
+def realtime_backlog(caller: Caller) -> None:
+    caller.upgrade("/v1/realtime?intent=transcription")
+    for _ in range(BACKLOG_S):
+        _append(caller)
+    caller.say(type="input_audio_buffer.commit")
+    caller.until(b".delta")
+
+
+def realtime_talk_backlog(caller: Caller) -> None:
+    caller.upgrade("/v1/realtime")
+    for _ in range(BACKLOG_S):
+        _append(caller)
+    caller.until(b"session.created")
+    caller.until(b'"type": "')
+
+
+def moshi_server_asr_backlog(caller: Caller) -> None:
+    caller.upgrade("/api/asr-streaming")
+    caller.until(b"Ready")
+    for _ in range(BACKLOG_S):
+        caller.pack(type="Audio", pcm=(SOUND / 32768).tolist())
+    caller.until(b"Step")
+
+
+def gradium_asr_backlog(caller: Caller) -> None:
+    caller.upgrade("/api/speech/asr")
+    caller.say(type="setup", model_name="default", input_format="pcm")
+    caller.until(b'"ready"')
+    for _ in range(BACKLOG_S):
+        caller.say(type="audio", audio=b64encode(SOUND.tobytes()).decode())
+    caller.until(b'"step"')
+
+
 def openai_speech(caller: Caller) -> None:
     body = json.dumps(SPOKEN).encode()
     caller.post("/v1/audio/speech", "application/json", body)
@@ -223,22 +260,25 @@ def wyoming_tts(caller: Caller) -> None:
 
 
 def wyoming_asr(caller: Caller) -> None:
-    shape = {"rate": 24000, "width": 2, "channels": 1}
-    start = {"type": "audio-start", "data": shape}
-    chunk = {"type": "audio-chunk", "data": shape, "payload_length": SOUND.nbytes}
-    for event in (start, chunk):
-        caller.send(json.dumps(event).encode() + b"\n")
-    caller.send(SOUND.tobytes())
+    start = {"type": "audio-start", "data": SHAPE}
+    caller.send(json.dumps(start).encode() + b"\n" + CHUNK + SOUND.tobytes())
     caller.until(b"transcript-start")
 
 
-WYOMING = (wyoming_asr, wyoming_tts)
+def wyoming_asr_backlog(caller: Caller) -> None:
+    wyoming_asr(caller)
+    for _ in range(BACKLOG_S):
+        caller.send(CHUNK + SOUND.tobytes())
+
+
+WYOMING = (wyoming_asr, wyoming_tts, wyoming_asr_backlog)
 KINDS: dict[str, Callable[[Caller], None]] = {
     kind.__name__: kind
     for kind in (
         *(moshi, moshi_server_asr, moshi_server_tts, moshi_server_post),
         *(gradium_asr, gradium_tts, realtime_transcription, realtime_talk),
-        *(openai_speech, openai_transcription, *WYOMING),
+        *(realtime_backlog, realtime_talk_backlog, moshi_server_asr_backlog),
+        *(gradium_asr_backlog, openai_speech, openai_transcription, *WYOMING),
     )
 }
 
