@@ -33,6 +33,7 @@ from pipecat.tests.utils import SleepFrame, run_test
 SOCKET = url.replace("http", "ws", 1)
 REALTIME, GRADIUM = f"{SOCKET}/v1/realtime", f"{SOCKET}/api/speech"
 ANSWERS_S = 20  # that a service is given to answer in
+TALKS_S = 7  # the same for Moshi, who begins to talk of other things after that
 KEY: dict[str, Any] = {"api_key": "none"}
 
 
@@ -74,7 +75,7 @@ def frames_for(name: str) -> Sequence[Frame]:
             SleepFrame(sleep=ANSWERS_S),
         ]
     begin = [LLMContextFrame(LLMContext([])), SleepFrame(sleep=3.0)]
-    return [*begin, *microphone(sound() + silence(ANSWERS_S))]
+    return [*begin, *microphone(sound() + silence(TALKS_S)), SleepFrame(sleep=3.0)]
 
 
 async def program() -> dict:
