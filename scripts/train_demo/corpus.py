@@ -14,6 +14,7 @@ in which the speech ends. What is there already is left as it is.
 
 import argparse
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from codec import encode_all, load_mimi
 from codec_data import GRID, UNKNOWN
 from damage import damage
 from ear import plain
-from intents import INTENTS, NAMES, TEXTS
+from intents import INTENTS, NAMES, TEXTS, reworded
 from shards import FRAME, IGNORE, LOUDNESS, SAMPLE_RATE, UNIT, Spoken, utterances, whole
 from texts import QUESTIONS, Sentences, asked
 from voices import FLITE, VOICES, Hibari, espeak, flite, random_voice
@@ -156,6 +157,21 @@ class Corpus:
             self.say(self._around(text), voice, True, intent=self.intent[text])
         self._natural("ask_*")
 
+    def ways(self) -> None:
+        """Wordings by pattern, each once, by anybody but Kokoro."""
+        rng, done = random.Random(self.args.seed), set(HELD_OUT)
+        while len(done) < len(HELD_OUT) + self.args.count:
+            name = rng.choice(NAMES[1:])
+            known = INTENTS[name].known
+            words = rng.choice(known) if rng.random() < 0.15 else reworded(name, rng)
+            key = " ".join(plain(words))
+            if key in done:
+                continue
+            done.add(key)
+            text = self._around(asked(words)) if rng.random() < 0.3 else asked(words)
+            voice = rng.choices(["other", "old", "espeak"], [0.8, 0.06, 0.14])[0]
+            self.say(text, voice, True, intent=NAMES.index(name))
+
     def _around(self, text: str) -> str:
         """Some questions begin or end as people's do; none becomes a held-out one."""
         chance, own = self.rng.random(), text
@@ -200,7 +216,7 @@ class Corpus:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     option = parser.add_argument
-    files = ["background", "answers", "questions", "speech", "heard", "lines"]
+    files = ["background", "answers", "questions", "ways", "speech", "heard", "lines"]
     option("what", nargs="+", choices=["tokenizer", *files])
     option("--codec", type=Path, default=Path("codec"))
     option("--speech", type=Path, default=Path("speech"), help="folder of shards")

@@ -5,6 +5,8 @@ training asks for it with, the first of which is version 1's; after a question m
 wordings that are kept for measuring. The order is the order of the training labels.
 """
 
+import random
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,3 +35,25 @@ INTENTS = _read(Path(__file__).with_name("intents.txt"))
 NAMES = ["greeting", *INTENTS]  # label 0 is spoken unasked, to a silent user
 TEXTS = [GREETING, *(intent.answer for intent in INTENTS.values())]
 TEXTS_1 = TEXTS[: VERSION_1 + 1]  # version 1's
+
+
+def _patterns(path: Path) -> dict[str, list[str]]:
+    """Names of intents, and of ``<parts>``, to what may be said for them."""
+    table = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        name, rest = line.split(": ", 1)
+        ways = rest.split(" | " if name[0] == "<" else " ; ")
+        table[name] = [way.strip() for way in ways]
+    return table
+
+
+PATTERNS = _patterns(Path(__file__).with_name("ways.txt"))
+
+
+def reworded(name: str, rng: random.Random) -> str:
+    """A random way of asking for an intent, of thousands."""
+    ways = PATTERNS[name]
+    text = rng.choices(ways, [1 + way.count("(") + way.count("<") for way in ways])[0]
+    text = re.sub(r"<\w+>", lambda part: rng.choice(PATTERNS[part[0]]), text)
+    text = re.sub(r"\(([^()]*)\)", lambda part: rng.choice(part[1].split("|")), text)
+    return " ".join(text.replace("~", " ").split())  # "~" is nothing

@@ -16,12 +16,15 @@ ZERO = -1  # a token that embeds to zero
 STT_DELAY = 12  # frames of the text after the sound: 0.96 s
 TTS_DELAY = 16  # frames of the sound after the text: 1.28 s
 PHONE_DELAY = {"moshi": 2, "stt": 4}  # frames in which to think about a phone
+WORD_DELAY = 8  # and about a word, for Moshi's helper
+MOST_PIECES = 24  # of a sentence, that a helper is asked for
 AHEAD = 2  # words that the second text stream looks ahead
 PAUSES_S = (0.5, 1.0, 2.0, 3.0)
 MAIN_SPEAKER, MAX_PADDING, INITIAL_PADDING = 1, 8, 2
 # How often a file is drawn from; kokoro and asked: the natural voices of two of them.
 HEARD = {"speech": 0.1, "lines": 0.14, "heard": 0.36, "kokoro": 0.18}
 HEARD |= {"questions": 0.08, "asked": 0.14}
+ASKED = {"questions": 0.3, "asked": 0.25, "ways": 0.45}
 SPOKEN = {"answers": 0.1, "speech": 0.55, "lines": 0.35}
 GREETS = (34, 38)  # frames, after which a silent user is greeted
 
@@ -68,6 +71,14 @@ class Corpus:
         self.silence = background[0].codes[:, -1:]
         self.background = [row.codes for row in background]
 
+    def split(self, name: str, natural: str) -> None:
+        """Keep the natural voices of a file under a name of their own."""
+        ours, theirs = [], []
+        for row in self.rows[name]:
+            own = row.about["voice"] in ("other", "old", "espeak")
+            (ours if own else theirs).append(row)
+        self.rows[name], self.rows[natural] = ours, theirs
+
     def draw(self, shares: dict[str, float]) -> Row:
         name = str(self.rng.choice(list(shares), p=list(shares.values())))
         return self.rows[name][self.rng.integers(len(self.rows[name]))]
@@ -92,46 +103,83 @@ class Corpus:
 
 
 class Dialogues(Corpus):
-    """Moshi: 17 streams; and for its helpers, the intent that was asked for and the
-    user's phones. Who speaks when tells where the sound is worth learning."""
+    """Moshi: 17 streams; and what its helpers are asked for: the intent, the pieces of
+    the question's words as a set, the user's words in order, the user's phones. Who
+    speaks when tells where the sound is worth learning.
 
-    FILES = ("answers", "questions")
+    In some rows people say anything, with nothing to answer (``free``): only the helpers
+    learn from these.
+    """
+
+    FILES = ("answers", "questions", "ways", "heard")
+    FREE, WARPED, MISSING, STOPS = 0.2, 0.6, 0.3, 0.3  # shares
+
+    def __init__(self, folder: Path, seed: int):
+        super().__init__(folder, seed)
+        self.split("questions", "asked")
 
     def one(self, frames: int) -> tuple[np.ndarray, ...]:
-        rng = self.rng
+        rng, free = self.rng, self.rng.random() < self.FREE
         silence, noise = np.repeat(self.silence, frames, 1), self.noise(frames)
         self.tokens = np.concatenate([np.full((1, frames), PAD), silence, noise])
         self.speaking = np.zeros(frames, bool)
-        asked = np.full(frames, UNKNOWN)
+        asked, words = np.full(frames, UNKNOWN), np.full(frames, PAD)
+        pieces = np.full((MOST_PIECES, frames), UNKNOWN)
         phones = np.zeros((4, frames), np.int64)
         t = int(rng.integers(0, 20))
         first = rng.random() > 0.12
         if not first:  # nobody asks at first
             t = self._answer(int(rng.integers(*GREETS)), 0) + int(rng.integers(4, 30))
         while t < frames - 14:
-            row = self.draw({"questions": 1.0})
+            row = self.draw({"heard": 1.0} if free else ASKED)
             if row.about["fresh"] and not first:
                 continue
+            row = self._other_tempo(row) if rng.random() < self.WARPED else row
             start = 0 if row.about["fresh"] else max(0, t - LEAD)
             first = False
             n = min(row.codes.shape[1], frames - start)
             self.tokens[9:, start : start + n] = row.codes[:, :n]
             phones[:, start : start + n] = row.phones[:, :n]
+            said = self.text(row.about, n + WORD_DELAY + 8, WORD_DELAY)[: frames - start]
+            words[start : start + len(said)] = said
             over = start + row.about["end"]
+            if rng.random() < self.MISSING:
+                gap = int(rng.integers(start, max(start + 1, min(over, frames))))
+                self.tokens[9:, gap : gap + int(rng.integers(1, 4))] = ZERO
             tail = row.codes[:, row.about["end"] + 3 :]
             if over + 3 < frames:  # the same noise goes on
                 self.tokens[9:, over + 3 :] = self.cycle(tail, frames - over - 3)
             t = over + int(rng.integers(4, 7))
             if t > frames - 10:
                 break
+            own = self.tokenizer.encode(row.about["text"].lower())[:MOST_PIECES]
+            pieces[: len(own), over + 1 : t] = np.array(own)[:, None]
+            if free:
+                t += int(rng.integers(0, 12))
+                continue
             asked[over:t] = row.about["intent"]
             end = self._answer(t, row.about["intent"])
-            if rng.random() < 0.12 and end < frames:  # the user interrupts
+            if rng.random() < self.STOPS and end < frames:  # the user interrupts
                 t = int(rng.integers(t + 6, max(t + 7, end - 4)))
                 self._stop(t + int(rng.integers(4, 7)))
             else:
                 t = end + int(rng.integers(6, 30))
-        return self.tokens, asked, self.speaking, late(phones, PHONE_DELAY["moshi"])
+        reply = np.array([not free])
+        late_phones = late(phones, PHONE_DELAY["moshi"])
+        return self.tokens, asked, self.speaking, reply, words, pieces, late_phones
+
+    def _other_tempo(self, row: Row) -> Row:
+        """Up to a sixth faster or slower, by frames left out or told twice."""
+        n = row.codes.shape[1]
+        kept = np.arange(0, n, self.rng.uniform(0.85, 1.17)).astype(int)
+        moved = np.searchsorted(kept, np.arange(n + 1))
+
+        def at(seconds: float) -> float:
+            return float(moved[min(n, int(seconds / FRAME_S))]) * FRAME_S + 1e-3
+
+        about = dict(row.about, end=int(moved[row.about["end"]]))
+        about["words"] = [(at(a), at(b)) for a, b in about["words"]]
+        return Row(row.codes[:, kept], row.phones[:, kept], about)
 
     def _answer(self, t: int, intent: int) -> int:
         """Speak from frame ``t`` on; returns the frame in which it ends."""
@@ -159,12 +207,8 @@ class Dictation(Corpus):
 
     def __init__(self, folder: Path, seed: int):
         super().__init__(folder, seed)
-        for name, natural in (("heard", "kokoro"), ("questions", "asked")):
-            ours, theirs = [], []
-            for row in self.rows[name]:
-                own = row.about["voice"] in ("other", "old", "espeak")
-                (ours if own else theirs).append(row)
-            self.rows[name], self.rows[natural] = ours, theirs
+        self.split("heard", "kokoro")
+        self.split("questions", "asked")
 
     def one(self, frames: int) -> tuple[np.ndarray, ...]:
         rng = self.rng

@@ -35,6 +35,7 @@ SPEAKER_DIM, SPEAKER_FRAMES, MAX_SPEAKERS = 16, 4, 5
 DATA = {"moshi": Dialogues, "stt": Dictation, "tts": Script}
 FRAMES = {"moshi": 160, "stt": 160, "tts": 90}
 PHONES = {"moshi": 0.3, "stt": 0.3, "tts": 1.0}  # weight of the helper
+WORDS, PIECES = 0.5, 0.3  # weights of Moshi's helpers of words
 # Of a sequence, at most: frames hidden in what the TTS has said, pieces that stand for
 # others in what the STT has written. In how many it is differs from one to the other.
 UNHEARD, MISREAD = 0.9, 0.15
@@ -128,6 +129,25 @@ def audio_loss(lm: LMModel, hidden: Tensor, goal: Tensor, chosen: Tensor) -> Ten
     return (3 * each[0] + each.sum()) / 11
 
 
+def word_loss(logits: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+    """Of ``[B, T, card]`` and ``[B, T]``, where silence weighs little; and the share of
+    right pieces."""
+    ce = F.cross_entropy(logits.flatten(0, 1), words.flatten(), reduction="none")
+    weight = torch.where(words.flatten() == PAD, 0.15, 1.0)
+    told = (words != PAD) & (words != NEW_WORD)
+    right = (logits.argmax(-1) == words)[told].float().mean()
+    return (ce * weight).sum() / weight.sum(), right
+
+
+def set_loss(head: nn.Module, hidden: Tensor, pieces: Tensor) -> Tensor:
+    """All of a question's pieces ``[B, n, T]`` at once, in the frames that have some."""
+    there = (pieces != UNKNOWN).any(1)
+    goal = pieces.transpose(1, 2)[there]
+    logs = F.log_softmax(head(hidden[there]).float(), -1)
+    found = logs.gather(1, goal.clamp(min=0)) * (goal != UNKNOWN)
+    return -found.sum() / (goal != UNKNOWN).sum().clamp(min=1)
+
+
 def losses(
     what: str,
     lm: LMModel,
@@ -146,6 +166,8 @@ def losses(
         summed, cross = lm.fuser.get_sum(known), lm.fuser.get_cross(known)
     hidden, logits = lm.forward_text(inputs, summed, cross)
     logits, wanted = logits[:, 0].float(), batch[1] if what == "tts" else goal[:, 0]
+    if what == "moshi":
+        wanted = torch.where(batch[3], wanted, UNKNOWN)
     ce = F.cross_entropy(
         logits.flatten(0, 1), wanted.flatten(), ignore_index=UNKNOWN, reduction="none"
     )
@@ -156,13 +178,17 @@ def losses(
     said = (wanted != PAD) & (wanted != UNKNOWN)
     extra = {"text_acc": (logits.argmax(-1) == wanted)[said].float().mean()}
     if what == "moshi":
-        asked, speaking = batch[1], batch[2]
-        chosen = torch.rand(asked.shape) < torch.where(speaking, 0.3, 0.05)
+        _, asked, speaking, reply, words, pieces, _ = batch
+        chosen = torch.rand(asked.shape) < torch.where(speaking, 0.15, 0.03)
+        chosen &= reply
         found["audio"] = audio_loss(lm, hidden, goal, chosen)
         there = asked != UNKNOWN
         guess = helpers["intent"](hidden[there]).float()
         found["intent"] = F.cross_entropy(guess, asked[there])
         extra["intent_acc"] = (guess.argmax(-1) == asked[there]).float().mean()
+        loss, extra["word_acc"] = word_loss(helpers["words"](hidden).float(), words)
+        found["words"] = WORDS * loss
+        found["pieces"] = PIECES * set_loss(helpers["pieces"], hidden, pieces)
     elif what == "tts":
         found["audio"] = audio_loss(lm, hidden, goal, torch.rand(wanted.shape) < 0.25)
     else:
@@ -184,11 +210,14 @@ def train(args: argparse.Namespace) -> None:
     lm = make(args.what, text_card).train()
     heads = {"intent": nn.Linear(lm.dim, len(NAMES))}
     heads["phones"] = nn.Linear(lm.dim, 4 * KINDS)
+    if args.what == "moshi":
+        heads["words"] = nn.Linear(lm.dim, text_card + 1)
+        heads["pieces"] = nn.Linear(lm.dim, text_card)
     helpers = nn.ModuleDict(heads)
     started = (args.out / "model.safetensors").exists()
     if folder := args.out if started else args.init:
         lm.load_state_dict(load_file(folder / "model.safetensors"))
-        helpers.load_state_dict(torch.load(folder / "helpers.pt"))
+        helpers.load_state_dict(torch.load(folder / "helpers.pt"), strict=False)
     elif args.moshi:
         count = begin_from(args.moshi, args.what, lm)
         print(count, "tensors are Moshi's", flush=True)
