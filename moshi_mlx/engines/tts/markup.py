@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Callable
 
 from ...errors import ConfigError
 
@@ -63,6 +64,15 @@ class Markup:
                 found.append(seconds)
             start = tag.end()
         return found, text[start:]
+
+
+def outside_tags(text: str, change: Callable[[str], str]) -> str:
+    """``text``, changed wherever it is no tag."""
+    parts, start = [], 0
+    for tag in _TAG.finditer(text):
+        parts += [change(text[start : tag.start()]), tag[0]]
+        start = tag.end()
+    return "".join([*parts, change(text[start:])])
 
 
 def composed(text: str) -> str:

@@ -1,14 +1,14 @@
 """From text with turns and breaks to the entries that the state machine takes."""
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ...utils.text import Tokenizer
 from ..keeping import remember, remembered
 from .machine import Entry, TokenIds
-from .markup import SPOKEN, Markup, composed
-
-MARKUP = set("<>/=\"'0123456789.")  # characters of tags
+from .markup import SPOKEN, Markup, composed, outside_tags
+from .numbers import spelt
 
 
 class SpeechTokenizer(Tokenizer, Protocol):
@@ -33,7 +33,8 @@ class ScriptReader:
         multi_speaker: whether the model knows speakers.
         padding_between: least steps between the tokens of a word and the next word; 0
             leaves it to the model.
-        spell: changes a word before it is tokenised; "" drops it.
+        spell: changes a word before it is tokenised, perhaps into several; "" drops
+            it.
 
     Raises: ConfigError for tags that are not understood, see ``Markup``.
     """
@@ -88,8 +89,7 @@ class ScriptReader:
         entries = []
         for part in parts:
             if isinstance(part, str):
-                if word := self._spell(part):
-                    entries.append(self._word(word))
+                entries += [self._word(word) for word in self._spell(part).split()]
             else:
                 steps = round(part * self._frame_rate)
                 entries.append(Entry(tokens=[], text="", padding=steps))
@@ -138,15 +138,22 @@ def without_unknown(tokenizer: SpeechTokenizer, text: str) -> tuple[str, list[st
     characters.
 
     They would become its unknown token, which the model cannot say. Accents are
-    composed first, see ``composed``.
+    composed first, see ``composed``. A tokenizer without digits gets numbers in English
+    words. Dashes, slashes and other marks without tokens separate words; they are not
+    reported.
     """
-    text = composed(text)
-    unknown = [
-        letter
-        for letter in dict.fromkeys(text)
-        if not letter.isspace()
-        and letter.translate(SPOKEN).strip()
-        and tokenizer.unk_id() in tokenizer.encode(letter.translate(SPOKEN))
-        and letter not in MARKUP
-    ]
-    return text.translate(dict.fromkeys(map(ord, unknown))), unknown
+    unknown: list[str] = []
+
+    def known(text: str) -> str:
+        if tokenizer.unk_id() in tokenizer.encode("0123456789"):
+            text = spelt(text)
+        table = {}
+        for letter in dict.fromkeys(text):
+            spoken = letter.translate(SPOKEN).strip()
+            if spoken and tokenizer.unk_id() in tokenizer.encode(spoken):
+                parts = unicodedata.category(letter)[0] == "P"
+                table[ord(letter)] = " " if parts else None
+                unknown.extend([letter] * (not parts))
+        return text.translate(table)
+
+    return outside_tags(composed(text), known), list(dict.fromkeys(unknown))
