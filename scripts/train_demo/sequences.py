@@ -107,8 +107,8 @@ class Dialogues(Corpus):
     the question's words as a set, the user's words in order, the user's phones. Who
     speaks when tells where the sound is worth learning.
 
-    In some rows people say anything, with nothing to answer (``free``): only the helpers
-    learn from these.
+    In some rows people say anything, with nothing to answer (``free``): only the
+    helpers learn from these.
     """
 
     FILES = ("answers", "questions", "ways", "heard")
@@ -140,7 +140,9 @@ class Dialogues(Corpus):
             n = min(row.codes.shape[1], frames - start)
             self.tokens[9:, start : start + n] = row.codes[:, :n]
             phones[:, start : start + n] = row.phones[:, :n]
-            said = self.text(row.about, n + WORD_DELAY + 8, WORD_DELAY)[: frames - start]
+            said = self.text(row.about, n + WORD_DELAY + 8, WORD_DELAY)[
+                : frames - start
+            ]
             words[start : start + len(said)] = said
             over = start + row.about["end"]
             if rng.random() < self.MISSING:

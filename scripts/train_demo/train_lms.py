@@ -140,7 +140,7 @@ def word_loss(logits: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def set_loss(head: nn.Module, hidden: Tensor, pieces: Tensor) -> Tensor:
-    """All of a question's pieces ``[B, n, T]`` at once, in the frames that have some."""
+    """All of a question's pieces ``[B, n, T]`` at once, in the frames with some."""
     there = (pieces != UNKNOWN).any(1)
     goal = pieces.transpose(1, 2)[there]
     logs = F.log_softmax(head(hidden[there]).float(), -1)
