@@ -15,7 +15,7 @@ from typing import BinaryIO
 HEAD = 64  # bytes that show the kind of a file
 MOST_PARTS = 1000  # most parts of a file that was joined
 UNKNOWN = 2**32 - 1  # in RIFF, a size that was not known when it was written
-_STREAMED = 0x7FFF_0000  # larger sizes mean the same
+STREAMED = 0x7FFF_0000  # larger sizes mean the same
 _MAGIC = {
     b"RIFF": "wav",
     b"RF64": "wav",
@@ -36,17 +36,14 @@ _EXTENSIBLE = 0xFFFE
 _NAME = re.compile(rb"[A-Za-z][A-Za-z0-9 ]{3}")  # of a chunk
 _TAGS = (b"TAG", b"ID3", b"APETAGEX")  # what players add after a sound
 _BLOCK = 2**20
-_FIRST_FRAME = 2**12  # bytes: the first frame of an MP3 is shorter, padding included
-_COUNTED = re.compile(rb"(?:Xing|Info)\0\0\0[\x01\x03\x05\x07\x09\x0b\x0d\x0f]|VBRI")
 _MOST_TAGS = 16
-_UNCOUNTED = ("", "adts", "amr")
 _PAGE = struct.Struct("<4sBBqIIIB")  # OggS, version, flags, granule, serial, ...
 _BEGINS = 2  # flag of a page
 
 
 def kind_of(file: BinaryIO) -> str:
     """A file's kind by its content ("wav", "mp3", ...); "" if it is not known."""
-    file.seek(_behind_tags(file))
+    file.seek(behind_tags(file))
     head = file.read(HEAD)
     if head[4:8] == b"ftyp":
         return "mp4"
@@ -58,7 +55,7 @@ def kind_of(file: BinaryIO) -> str:
     return _MAGIC.get(head[:4], "")
 
 
-def _behind_tags(file: BinaryIO) -> int:
+def behind_tags(file: BinaryIO) -> int:
     """Where a file goes on behind ID3 tags; 0 if it holds nothing else."""
     at = 0
     for _ in range(_MOST_TAGS):
@@ -70,33 +67,6 @@ def _behind_tags(file: BinaryIO) -> int:
             break
         at += 10 + sum((byte & 127) << 7 * i for i, byte in enumerate(head[9:5:-1]))
     return at
-
-
-def says_length(file: BinaryIO, kind: str) -> bool:
-    """Whether a file counts its samples. An MP3 does where its first frame is a table
-    (Xing, Info, VBRI); of other streams decoders guess a length from the bit rate,
-    which may change."""
-    if kind != "mp3":
-        return kind not in _UNCOUNTED
-    file.seek(_behind_tags(file))
-    return _COUNTED.search(file.read(_FIRST_FRAME)) is not None
-
-
-def declared_size(head: bytes) -> int | None:
-    """The file's size in bytes by its own header; None if it does not say."""
-    if len(head) < 24:
-        return None
-    if head[:4] in (b"RIFF", b"FORM"):
-        size = struct.unpack_from("<I" if head[:1] == b"R" else ">I", head, 4)[0]
-        return size + 8 if 0 < size < _STREAMED else None
-    if head[:4] == b"RF64" and head[12:16] == b"ds64":
-        return (struct.unpack_from("<Q", head, 20)[0] + 8) or None
-    if head[:4] == b"riff":
-        return struct.unpack_from("<Q", head, 16)[0] or None
-    if head[:4] == b".snd":
-        offset, size = struct.unpack_from(">II", head, 4)
-        return None if size == UNKNOWN else offset + size
-    return None
 
 
 @dataclass(frozen=True)
@@ -166,7 +136,7 @@ def _data_span(
     """A part after a WAV header; ``edges``: start of file and samples, and end."""
     start, first, size = edges
     end = first + length + length % 2
-    unknown = length == 0 or (_STREAMED <= length <= UNKNOWN and end > size)
+    unknown = length == 0 or (STREAMED <= length <= UNKNOWN and end > size)
     if not unknown and end >= size:
         return Span(start, size)  # whole, or cut off
     if not unknown:

@@ -9,10 +9,11 @@ import numpy as np
 
 from ..errors import AudioError
 from ..utils.blobs import LFS_POINTER, is_lfs_pointer
-from .containers import HEAD, Span, declared_size, kind_of, says_length, spans
+from .containers import Span, kind_of, spans
 from .decode import Decoder, PackedPcm, Plain, Unreadable, Window
 from .foreign import KINDS, decoders, foreign
 from .inputs import Input, SoundLike
+from .lengths import declared_size, lacks_index, says_length
 
 _log = logging.getLogger(__name__)
 
@@ -50,8 +51,12 @@ class OpenedSound:
             self._kind = kind_of(file)
             self._counted = says_length(file, self._kind)
             self._spans = spans(file, self._kind, self._source.size)
-            file.seek(0)
-            self._declared = declared_size(file.read(HEAD))
+            self._declared = declared_size(file, self._kind)
+            if lacks_index(file, self._kind, self._source.size):
+                raise AudioError(
+                    f"{self.name} was cut off before its index (moov), without which "
+                    "none of it can be read: copy, download or export it again."
+                )
         try:
             self._first = self._decoder(self._spans[0])
         except Unreadable as error:

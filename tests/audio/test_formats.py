@@ -188,7 +188,7 @@ def test_an_installed_program_decodes_other_kinds(
     sound = open_sound("-x: y.m4a")
     assert isinstance(sound, LongSound)
     np.testing.assert_array_equal(sound[: 3 * RATE], audio.read(made("wav"))[0])
-    (tmp_path / "b.m4a").write_bytes(made("m4a")[:2000] + b"damaged")
+    (tmp_path / "b.m4a").write_bytes(made("m4a") + b"damaged")
     with pytest.raises(AudioError, match=rf"b.m4a is not a sound .*{name}: "):
         audio.read(tmp_path / "b.m4a")
 

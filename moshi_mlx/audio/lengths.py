@@ -1,0 +1,104 @@
+"""How long a sound file says it is, by its header.
+
+Sources: RIFF, RF64 and W64 as in ``containers``; AIFF and AU; Apple Core Audio Format
+1.0; Microsoft's Advanced Systems Format 1.2; ISO/IEC 14496-12 (MPEG-4).
+"""
+
+import re
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from .containers import HEAD, STREAMED, UNKNOWN, behind_tags
+
+_FIRST_FRAME = 2**12  # bytes: the first frame of an MP3 is shorter, padding included
+_COUNTED = re.compile(rb"(?:Xing|Info)\0\0\0[\x01\x03\x05\x07\x09\x0b\x0d\x0f]|VBRI")
+_UNCOUNTED = ("", "adts", "amr", "asf")
+_MOST_CHUNKS = 1000
+_LARGEST = 2**40  # bytes
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_HEADER = 2**16  # bytes within which they stand
+
+
+def says_length(file: BinaryIO, kind: str) -> bool:
+    """Whether a file counts its samples. An MP3 does if its first frame is a table
+    (Xing, Info, VBRI); of other streams decoders guess a length from the bit rate,
+    which may change."""
+    if kind != "mp3":
+        return kind not in _UNCOUNTED
+    file.seek(behind_tags(file))
+    return _COUNTED.search(file.read(_FIRST_FRAME)) is not None
+
+
+def declared_size(file: BinaryIO, kind: str) -> int | None:
+    """Bytes that a file has by its own header; None if it does not say, or nonsense."""
+    size = _declared_size(file, kind)
+    return size if size and size < _LARGEST else None
+
+
+def _declared_size(file: BinaryIO, kind: str) -> int | None:
+    file.seek(0)
+    head = file.read(HEAD)
+    if len(head) < 24:
+        return None
+    if head[:4] in (b"RIFF", b"FORM"):
+        size = struct.unpack_from("<I" if head[:1] == b"R" else ">I", head, 4)[0]
+        return size + 8 if 0 < size < STREAMED else None
+    if head[:4] == b"RF64" and head[12:16] == b"ds64":
+        return struct.unpack_from("<Q", head, 20)[0] + 8
+    if head[:4] == b"riff":
+        return struct.unpack_from("<Q", head, 16)[0]
+    if head[:4] == b".snd":
+        offset, size = struct.unpack_from(">II", head, 4)
+        return None if size == UNKNOWN else offset + size
+    if kind == "caf":
+        stops = (stop for name, stop in _caf_chunks(file) if name == b"data")
+        return next(stops, None)
+    return _asf_size(file) if kind == "asf" else None
+
+
+def _caf_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Names and ends of a Core Audio file's chunks; one of unknown length is left out,
+    and is the last."""
+    at, end = 8, file.seek(0, 2)
+    for _ in range(_MOST_CHUNKS):
+        if at + 12 > end:
+            return
+        file.seek(at)
+        head = file.read(12)
+        name, size = struct.unpack(">4sq", head)
+        if size < 0:
+            return
+        at += 12 + size
+        yield name, at
+
+
+def _asf_size(file: BinaryIO) -> int | None:
+    file.seek(0)
+    header = file.read(_ASF_HEADER)
+    at = (
+        header.find(_ASF_PROPERTIES) + 40
+    )  # behind its name, length and the file's name
+    if at < 40 or len(header) < at + 8:
+        return None
+    return struct.unpack_from("<Q", header, at)[0]
+
+
+def lacks_index(file: BinaryIO, kind: str, size: int) -> bool:
+    """Whether an MPEG-4 file was cut off before its index, or within it. That is often
+    the last part, and without it nothing can be read."""
+    at = 0
+    for _ in range(_MOST_CHUNKS if kind == "mp4" else 0):
+        if at + 8 > size:
+            return at >= size
+        file.seek(at)
+        head = file.read(16)
+        length, name = struct.unpack_from(">I4s", head)
+        if length == 1 and len(head) == 16:
+            length = struct.unpack_from(">Q", head, 8)[0]
+        if name == b"moov":
+            return at + length > size
+        if length < 8:  # 0: the rest of the file
+            return False
+        at += length
+    return False
