@@ -1,7 +1,7 @@
 """The server's metrics, in the text format of Prometheus (version 0.0.4)."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 STEP_BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.25, 1.0)
 
@@ -25,24 +25,32 @@ class Counter:
 
 
 class Histogram:
-    """A histogram of times, in seconds."""
+    """A histogram.
 
-    def __init__(self, name: str, what: str, bounds: tuple[float, ...]):
-        self.name, self.what, self.bounds = name, what, bounds
+    Args:
+        bounds: upper ends of the buckets.
+        label: of every line, as in 'kind="x"'; none by default.
+    """
+
+    def __init__(self, name: str, what: str, bounds: Sequence[float], label: str = ""):
+        self.name, self.what, self.bounds, self.label = name, what, bounds, label
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(self.bounds, seconds)] += 1
-        self.sum += seconds
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
 
     def lines(self) -> list[str]:
         out = [f"# HELP {self.name} {self.what}", f"# TYPE {self.name} histogram"]
-        total = 0
+        total, name = 0, self.name
+        before = f"{self.label}," if self.label else ""
         for bound, count in zip((*self.bounds, "+Inf"), self.counts, strict=True):
             total += count
-            out.append(f'{self.name}_bucket{{le="{bound}"}} {total}')
-        return [*out, f"{self.name}_sum {self.sum:.6f}", f"{self.name}_count {total}"]
+            out.append(f'{name}_bucket{{{before}le="{bound}"}} {total}')
+        label = f"{{{self.label}}}" if self.label else ""
+        out.append(f"{name}_sum{label} {self.sum:.6f}")
+        return [*out, f"{name}_count{label} {total}"]
 
 
 class Metrics:

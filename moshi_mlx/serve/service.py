@@ -227,8 +227,9 @@ class Service:
             "moshi_memory_bytes": ("Memory of this process.", _resident_bytes),
             "moshi_model_memory_bytes": ("Memory held by MLX.", _mlx_bytes),
         }
-        counted = self.speech.heard.text() + self.speech.said.text()
-        return self.metrics.text(gauges) + counted
+        speech = self.speech
+        counted = (speech.heard, speech.said, speech.cloned)
+        return self.metrics.text(gauges) + "".join(part.text() for part in counted)
 
 
 def places_of(model: "Lazy[STTBatch] | Lazy[TTSBatch] | Lazy[Batch] | None") -> int:

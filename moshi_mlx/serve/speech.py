@@ -41,7 +41,7 @@ from .interpreter import Interpreter
 from .kept_voices import KeptVoices
 from .languages import languages_of
 from .lazy import Lazy
-from .tally import Tally
+from .tally import PostTally, Tally
 from .voice import Voice
 from .voices import VoiceName, Voices
 
@@ -82,6 +82,7 @@ class SpeechService:
     Attributes:
         voices: of the model that speaks.
         heard, said: counts of the batches.
+        cloned: counts of the voices made from recordings.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class SpeechService:
         self.stt, self.tts, self.translate, self.text = stt, tts, translate, text
         self.voice_map = dict(voice_map or {})
         self.heard, self.said = Tally("asr"), Tally("py")
+        self.cloned = PostTally()
         self.voices = Voices(self.speaking, kept)
         self._jobs, self._busy = jobs, 0
 

@@ -1,35 +1,25 @@
 """Counts of live rows, with the metric names of Kyutai's moshi-server."""
 
-from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from time import perf_counter
 
 from ..engines.line import Answer
+from .metrics import Histogram
 
 STEP_S = (0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08)
 NUM_STEPS = (2, 25, 62, 125, 250, 500, 750, 1000)  # of a connection
 FIRST_S = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
+_LABEL = 'handler="all"'  # of everything that moshi-server counts
 
 
-class Spread:
-    """A Prometheus histogram with moshi-server's label."""
+def _histogram(name: str, what: str, bounds: Sequence[float]) -> Histogram:
+    return Histogram(name, what, bounds, _LABEL)
 
-    def __init__(self, name: str, what: str, bounds: Sequence[float]):
-        self.name, self.what, self.bounds = name, what, bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
 
-    def observe(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
-
-    def lines(self) -> list[str]:
-        label, total = 'handler="all"', 0
-        out = [f"# HELP {self.name} {self.what}", f"# TYPE {self.name} histogram"]
-        for bound, count in zip((*self.bounds, "+Inf"), self.counts, strict=True):
-            total += count
-            out.append(f'{self.name}_bucket{{{label},le="{bound}"}} {total}')
-        out.append(f"{self.name}_sum{{{label}}} {self.sum:.6f}")
-        return [*out, f"{self.name}_count{{{label}}} {total}"]
+def _value(name: str, kind: str, value: int) -> list[str]:
+    about = [f"# HELP {name} {name}.", f"# TYPE {name} {kind}"]
+    return [*about, f"{name}{{{_LABEL}}} {value}"]
 
 
 class Tally:
@@ -44,17 +34,17 @@ class Tally:
         self.connects = self.open = self.steps = self.row_steps = 0
         self.possible_steps = self.hungry_steps = 0
         self._last_step = 0.0
-        self.step = Spread(
+        self.step = _histogram(
             f"{prefix}_model_step_duration", "Seconds of a step.", STEP_S
         )
         middle = "model_connection" if prefix == "py" else "connection"
-        self.num_steps = Spread(
+        self.num_steps = _histogram(
             f"{prefix}_{middle}_num_steps", "Steps of a connection.", NUM_STEPS
         )
-        self.final = Spread(
+        self.final = _histogram(
             "moshi_final_word_seconds", "From a sound's end to its last word.", FIRST_S
         )
-        self.first = Spread(
+        self.first = _histogram(
             "moshi_first_audio_seconds", "From text to the first sound.", FIRST_S
         )
 
@@ -91,13 +81,33 @@ class Tally:
                 "py_missing_words_steps": self.hungry_steps,
                 "py_could_have_run_steps": self.possible_steps,
             }
-        lines = []
+        lines: list[str] = []
         for name, value in counters.items():
-            lines += [f"# HELP {name} {name}.", f"# TYPE {name} counter"]
-            lines.append(f'{name}{{handler="all"}} {value}')
-        name = f"{self._prefix}_open_channels"
-        lines += [f"# HELP {name} Rows in use.", f"# TYPE {name} gauge"]
-        lines.append(f'{name}{{handler="all"}} {self.open}')
+            lines += _value(name, "counter", value)
+        lines += _value(f"{self._prefix}_open_channels", "gauge", self.open)
         lines += [*self.step.lines(), *self.num_steps.lines()]
         lines += (self.first if self._prefix == "py" else self.final).lines()
         return "\n".join(lines) + "\n"
+
+
+class PostTally:
+    """Counts of recordings that became voices."""
+
+    def __init__(self) -> None:
+        self.connects = 0
+        self.duration = _histogram(
+            "py_post_model_duration", "Seconds to make a voice.", FIRST_S
+        )
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count a request, and how long it takes if it succeeds."""
+        self.connects += 1
+        began = perf_counter()
+        yield
+        self.duration.observe(perf_counter() - began)
+
+    def text(self) -> str:
+        """In Prometheus' text format."""
+        lines = _value("py_post_connect", "counter", self.connects)
+        return "\n".join([*lines, *self.duration.lines()]) + "\n"

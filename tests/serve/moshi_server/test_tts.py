@@ -140,3 +140,5 @@ def test_the_server_tells_of_itself_in_moshi_servers_words(serve):
     for prefix, parts in (("asr", asr), ("py", py)):
         for part in parts.split():
             assert f'{prefix}_{part}{{handler="all"}} ' in told
+    assert 'py_post_model_duration_bucket{handler="all",le="0.1"} 0' in told
+    assert 'py_post_connect{handler="all"} 0' in told

@@ -23,7 +23,7 @@ async def clone(service: Service, request: "Request") -> "Response":
     await service.speech.speaking()
     async with uploaded(request, service.limits.upload_bytes) as path:
         try:
-            with service.speech.job():
+            with service.speech.job(), service.speech.cloned.timed():
                 codes = await voices.clone(path)
         except NotServed:
             raise
