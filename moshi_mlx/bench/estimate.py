@@ -7,7 +7,8 @@ the layers are those of the 7B. A CPU gets narrower ones, with weights that are 
 too large for the shortcuts that small models take there.
 
 Times are the best of several, taken in turns: on a busy machine everything but the
-fastest run measures the other programs.
+fastest run measures the other programs. On a CPU, a time is the processor time that a
+call used, if that is shorter than the clock's: waiting for other programs costs none.
 """
 
 import time
@@ -112,11 +113,15 @@ def _reads_of_7b() -> float:
 
 def _best(calls: Sequence[Callable[[], object]]) -> list[float]:
     """The shortest time of each call in milliseconds; the calls take turns."""
-    best = [float("inf")] * len(calls)
-    for turn in range(ROUNDS + 1):
-        for i, call in enumerate(calls):
-            began = time.perf_counter()
-            call()
-            if turn:  # the first call may build what the others reuse
-                best[i] = min(best[i], 1000 * (time.perf_counter() - began))
-    return best
+    for call in calls:  # the first call may build what the others reuse
+        call()
+    rounds = [[_took(call) for call in calls] for _ in range(ROUNDS)]
+    return [min(times) for times in zip(*rounds, strict=True)]
+
+
+def _took(call: Callable[[], object]) -> float:
+    """Milliseconds that a call takes without waiting for other programs."""
+    began, worked = time.perf_counter(), time.process_time()
+    call()
+    took, work = time.perf_counter() - began, time.process_time() - worked
+    return 1000 * (took if on_gpu() else min(took, work))

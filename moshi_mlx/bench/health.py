@@ -79,6 +79,7 @@ def check(model: str = "demo", sound: bool = True) -> Iterator[Finding]:
     yield from _packages()
     yield from _sound(sound)
     yield size
+    yield _load()
     yield _guarded(f"model {model}", lambda: _model(model))
     yield from _seven_b()
 
@@ -252,6 +253,23 @@ def _speaker() -> Finding:
         f"'{device.name}', {speaker.rate} Hz, {latency_ms:.0f} ms",
         {"rate_hz": speaker.rate, "latency_ms": latency_ms},
     )
+
+
+def _load() -> Finding:
+    """How busy other programs keep this machine."""
+    what, cores = "other programs", os.cpu_count() or 1
+    try:
+        load = os.getloadavg()[0]
+    except (AttributeError, OSError):  # Windows
+        return Finding(what, "ok", "this system does not say how busy it is")
+    text, numbers = f"load {load:.1f} on {cores} cores", {"load": load, "cores": cores}
+    if load <= cores:
+        return Finding(what, "ok", text, numbers)
+    text += (
+        ": this machine is busy, and a conversation would lose frames now. The times "
+        "of Moshi 7B below leave out the waiting; that of the model includes it."
+    )
+    return Finding(what, "warning", text, numbers)
 
 
 def _model(name: str) -> Finding:

@@ -1,5 +1,6 @@
 """What `doctor` finds out without sound devices: sizes, unknown models, estimates."""
 
+import itertools
 import json
 from types import SimpleNamespace
 
@@ -53,9 +54,29 @@ def test_the_time_of_the_7b_is_that_of_its_weights(recipe: str, monkeypatch):
 
 
 def test_only_the_fastest_runs_count(monkeypatch):
-    now = iter([0.0, 1.0, 9.0, 10.0, 10.002, 11.0, 11.001, 12.0, 13.0])
+    now = iter([1.0, 9.0, 10.0, 10.002, 11.0, 11.001, 12.0, 13.0])
     monkeypatch.setattr(estimate.time, "perf_counter", lambda: next(now))
+    monkeypatch.setattr(estimate, "on_gpu", lambda: True)
     assert estimate._best([lambda: None]) == [pytest.approx(1.0)]
+
+
+def test_waiting_for_other_programs_does_not_count_on_a_cpu(monkeypatch):
+    wall, work = itertools.count(0, 5.0), itertools.count(0, 0.003)
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: next(wall))
+    monkeypatch.setattr(estimate.time, "process_time", lambda: next(work))
+    monkeypatch.setattr(estimate, "on_gpu", lambda: False)
+    assert estimate._best([lambda: None]) == [pytest.approx(3.0)]
+    monkeypatch.setattr(estimate, "on_gpu", lambda: True)  # the CPU waits for the GPU
+    assert estimate._best([lambda: None]) == [pytest.approx(5000.0)]
+
+
+@pytest.mark.parametrize("load, state", [(0.3, "ok"), (25.4, "warning")])
+def test_a_busy_machine_is_named_before_its_times(load, state, monkeypatch):
+    monkeypatch.setattr(health.os, "getloadavg", lambda: (load, 1.0, 1.0))
+    monkeypatch.setattr(health.os, "cpu_count", lambda: 2)
+    finding = health._load()
+    assert finding.state == state and f"load {load} on 2 cores" in finding.text
+    assert finding.numbers == {"load": load, "cores": 2}
 
 
 def test_a_small_model_is_timed_on_this_machine():
