@@ -15,6 +15,7 @@ from ..errors import ConfigError
 from ..models.kyutai_names import kyutai_name
 from ..models.lm import Lm
 from ..utils.tensor_files import Weights, read_header
+from .moshivis_names import ENCODER, image_names, language_names
 from .quantize import is_quantized
 
 PROJECTION = re.compile(r"(.+\.(?:self_attn|cross_attention)\.)(in|out)_projs\.(\d+)")
@@ -23,8 +24,10 @@ PROJECTION = re.compile(r"(.+\.(?:self_attn|cross_attention)\.)(in|out)_projs\.(
 def pytorch_names(lm: Lm, weights: Weights) -> Weights:
     """The tensors of ``lm`` with the names of Kyutai's PyTorch package.
 
-    Raises: ConfigError for a model that this format cannot hold: a quantised one, and
-        MoshiVis.
+    Those of MoshiVis, whose image encoder is among them, get the names of its own
+    PyTorch package.
+
+    Raises: ConfigError for a quantised model, which this format cannot hold.
     """
     if is_quantized(lm):
         raise ConfigError(
@@ -32,7 +35,13 @@ def pytorch_names(lm: Lm, weights: Weights) -> Weights:
             "start from its full-precision checkpoint, or write MLX's names."
         )
     if lm.cfg.vision is not None:
-        raise ConfigError("MoshiVis is written with MLX's names only.")
+        image = {k: w for k, w in weights.items() if k.startswith(ENCODER)}
+        heard = {k: w for k, w in weights.items() if k not in image}
+        return language_names(_plain_names(lm, heard)) | image_names(image)
+    return _plain_names(lm, weights)
+
+
+def _plain_names(lm: Lm, weights: Weights) -> Weights:
     modules = dict(lm.named_modules())
     named: Weights = {}
     blocks: dict[str, dict[int, mx.array]] = {}  # sets of weights by their place

@@ -99,4 +99,9 @@ def channels_last(w: mx.array) -> mx.array:
     return w.transpose(0, 2, 3, 1)
 
 
+def channels_first(w: mx.array) -> mx.array:
+    """The reverse of ``channels_last``."""
+    return w.transpose(0, 3, 1, 2)
+
+
 IMAGE_RULES = _image_rules()

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
@@ -11,6 +12,7 @@ import pytest
 from moshi_mlx.checkpoint.build import footprint, load_image_encoder, load_lm, open_lm
 from moshi_mlx.checkpoint.info import CheckpointInfo
 from moshi_mlx.checkpoint.moshivis import is_named_so
+from moshi_mlx.checkpoint.pytorch_names import pytorch_names
 from moshi_mlx.checkpoint.quantize import describe, nbytes
 from moshi_mlx.checkpoint.recipes import recipe_named
 from moshi_mlx.checkpoint.save import save
@@ -20,6 +22,7 @@ from moshi_mlx.models import Lm
 from moshi_mlx.models.image import ImageEncoder
 from tests.checkpoint.folders import write
 from tests.models.test_image import check
+from tests.naming import as_candle
 from tests.tiny import assert_close, parameters
 from tests.vision import (
     VIS,
@@ -79,7 +82,11 @@ def test_candle_s_names_of_the_shared_attention_are_read(tmp_path):
         name.removeprefix("llm.").replace(".mha.", "."): w
         for name, w in tensors("model").items()
     }
-    assert_same_as_golden(folder_of(tmp_path, weights))
+    assert_same_as_golden(folder_of(tmp_path / "mixed", weights))
+    plain = {name.removeprefix("audio_"): w for name, w in weights.items()}
+    candle = as_candle(plain, config())
+    assert "depformer.3.transformer.layers.1.self_attn.in_proj_weight" in candle
+    assert_same_as_golden(folder_of(tmp_path / "whole", candle))
 
 
 @pytest.mark.parametrize("bits, group", [(4, 32), (8, 64)])
@@ -138,6 +145,18 @@ def test_what_is_converted_and_quantised_sees_as_before(tmp_path, capsys):
     assert facts["model_type"] == "moshi_vis"
     assert facts["image"] == {"size": 28, "patches": 16, "layers": 2, "width": 32}
     assert facts["memory_bytes"]["image_encoder"] == nbytes(golden_encoder())
+
+
+def test_pytorch_s_names_are_those_of_kyutai_s_file(tmp_path):
+    lm, encoder = golden_vis(), golden_encoder()
+    seeing = {f"image_encoder.{n}": w for n, w in parameters(encoder).items()}
+    found, wanted = pytorch_names(lm, {**parameters(lm), **seeing}), tensors("model")
+    assert found.keys() == wanted.keys()
+    for name, w in wanted.items():
+        assert found[name].shape == w.shape and mx.array_equal(found[name], w), name
+    names = partial(pytorch_names, lm)
+    out = save(tmp_path / "out", lm, config(), image_encoder=encoder, names=names)
+    assert_same_as_golden(out)
 
 
 def test_its_kind_listens_converses_and_sees():
