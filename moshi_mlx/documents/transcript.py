@@ -18,6 +18,11 @@ _UNSPACED = re.compile(r"[\u3041-\u3096\u30a1-\u30fa\u3400-\u9fff\uf900-\ufaff]"
 _SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")  # noqa: RUF001
 
 
+def has_no_spaces(text: str) -> bool:
+    """Whether a text is in a script without spaces, if only in part."""
+    return _UNSPACED.search(text) is not None
+
+
 @dataclass(frozen=True)
 class Layout:
     """The layout of a subtitle on the screen.
@@ -39,7 +44,7 @@ class Layout:
 
     def wrapped(self, text: str, width: int) -> list[str]:
         """``text`` in lines of up to ``width`` characters, without splitting a word."""
-        anywhere = _UNSPACED.search(text) is not None
+        anywhere = has_no_spaces(text)
         return wrap(text, width, break_long_words=anywhere, break_on_hyphens=False)
 
     def folded(self, text: str) -> str:

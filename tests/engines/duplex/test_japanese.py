@@ -5,6 +5,7 @@ A tiny stand-in: random weights, and a SentencePiece model of Japanese made here
 
 import io
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from moshi_mlx.checkpoint.info import TOKENIZER_NAME, CheckpointInfo
 from moshi_mlx.documents.recording import Recording, read_words
 from moshi_mlx.documents.transcript import Layout, Timed, cues, srt, txt, words
 from moshi_mlx.engines.duplex.engine import Moshi
+from moshi_mlx.engines.duplex.greeting import greeting_tokens
 from moshi_mlx.utils.text import PieceReader
 from tests.checkpoint.folders import write_with_codec
 from tests.tiny import BASE
@@ -147,3 +149,14 @@ def test_words_of_other_scripts_keep_their_spaces(tmp_path):
             recording.add(silence, silence, piece)
     read = "".join(word.text for word in read_words(tmp_path / "talk.json"))
     assert read == " Hello. How are you"
+
+
+def test_what_is_said_first_comes_at_the_pace_of_speech(folder):
+    moshi = moshi_mlx.load(folder)
+    tokenizer, cfg = moshi.tokenizer, moshi.lm.cfg
+    tokens = greeting_tokens(tokenizer, cfg, SENTENCES[1])
+    silent = cfg.text_padding_token, cfg.text_end_padding_token
+    spoken = [token for token in tokens if token not in silent]
+    assert tokenizer.decode(spoken) == SENTENCES[1]
+    assert 2 * len(SENTENCES[1]) <= len(tokens) <= 4 * len(SENTENCES[1])
+    assert not any({*pair}.isdisjoint(silent) for pair in pairwise(tokens))
