@@ -60,9 +60,15 @@ def run(args: argparse.Namespace) -> None:
 
     from .audio import frames, read, write_wav
     from .checkpoint.info import CheckpointInfo
+    from .cli.outputs import check_outputs
     from .engines.duplex.load import load_moshi
     from .utils.whole_files import write_whole
 
+    check_outputs(
+        args.input_wav,
+        {"--output-text": args.output_text},
+        wav={"--output-wav": args.output_wav},
+    )
     heard = list(frames(args.input_wav))
     length = read(args.input_wav).shape[1]
     moshi = load_moshi(

@@ -31,7 +31,7 @@ ALLOWED["bench"] = ALLOWED["live"] | {"live", "linux_cpu", "fast", "finetune"}
 ALLOWED["cli"] = ALLOWED["bench"] | {"serve", "bench"}
 ENTRIES = ["client_utils", "local", "local_web", "run_inference", "run_tts"]
 ALLOWED |= {name: {"cli"} for name in [*ENTRIES, "run_helium", "__main__"]}
-ALLOWED["offline"] = ALLOWED["engines"] | {"engines"}
+ALLOWED["offline"] = ALLOWED["engines"] | {"engines", "cli"}
 # Paths of moshi_mlx 0.3.0 that only forward to where things are now.
 FORWARDS = {"models.tts": "engines.tts"}
 
