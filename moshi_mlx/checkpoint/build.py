@@ -29,7 +29,7 @@ from ..utils.tensor_files import (
     read_tensors,
 )
 from ..utils.text import Tokenizer
-from . import moshivis
+from . import moshivis, split
 from .codec import codec_tensors
 from .cost import cache_bytes
 from .eos import hear_eos_as_padding
@@ -256,7 +256,7 @@ def _check_room(info: CheckpointInfo, what: str) -> None:
     """
     headers: dict[str, TensorInfo] = {}
     for path in info.moshi_weights:
-        headers |= read_header(path)
+        headers |= split.placed(path, read_header(path))
     format_of(headers, what)
     for path in info.image_weights if info.kind.sees else ():
         headers |= read_header(path)

@@ -14,10 +14,10 @@ from ..models.mimi_transformers import kyutai_config
 from ..models.schema import shortened, without_nulls
 from ..utils.json_text import read_json
 from ..utils.loaders import NotInRepoError, hf_get
-from . import helium, moshivis
+from . import helium, moshivis, split
 from .adapters import local_adapter
 from .formats import Format, format_of_config
-from .kinds import ModelKind, kind_of
+from .kinds import PERSONA_REPO, ModelKind, kind_of
 from .moshi_7b import complete
 from .shards import parts_of_index, pickled, shards_of
 from .source import Source, stays_inside
@@ -43,6 +43,10 @@ WEIGHTS_FILES = ".safetensors", ".gguf"  # endings of names
 INDEX_NAME = "model.safetensors.index.json"
 LORA_NAME = "lora.safetensors"
 SETTINGS = ("lm_gen_config", "tts_config", "stt_config", "model_id")
+NO_TOKENIZER = (  # where J-Moshi's trainer leaves a folder
+    "%s has no tokenizer, so %s's is taken. Japanese models need their own: give "
+    "--tokenizer hf://nu-dialogue/j-moshi-ext/tokenizer_spm_32k_3.model"
+)
 OPTIONS = {  # options for files that a config may not name
     "moshi_name": "--moshi-weights FILE",
     "mimi_name": "--mimi-weights FILE",
@@ -65,7 +69,8 @@ class CheckpointInfo:
             several and no config.json (Helium).
         kv_bits: 8 or 4: bits of the conversations' keys and values.
         layout: of the transformers library, from which ``config`` was translated.
-        stated: the original config.json of such a layout.
+        stated: the original config.json of such a layout, or of a split one (see
+            ``split``).
     """
 
     name: str
@@ -141,7 +146,7 @@ class CheckpointInfo:
         files = {key: hf_get(file) for key, file in given.items() if file is not None}
         if lora_weights is not None:
             files["lora"] = local_adapter(lora_weights)
-        whole = stated or {} if layout else {}
+        whole = (stated or {}) if layout or split.is_split(stated or {}) else {}
         return cls(str(name), source, data, files, bits, kv_bits, layout, whole)
 
     @property
@@ -225,6 +230,8 @@ class CheckpointInfo:
             return [self.given["moshi"]]
         if named := self._named("moshi_name"):
             return [named]
+        if split.is_split(self.stated):
+            return [self.source.get(part) for part in split.FILES]
         path = self.source.first(self._lm_names())
         if path is not None:
             return [path]
@@ -234,10 +241,9 @@ class CheckpointInfo:
         if self.source.folder is not None and (parts := shards_of(self.source.folder)):
             return parts
         if self.lora_weights is not None:
-            logger.info(
-                "%s holds adapters only: their base is %s", self.name, BASE_REPO
-            )
-            return [hf_get(LM_NAMES[0], BASE_REPO)]
+            base = PERSONA_REPO if self.kind.takes_persona else BASE_REPO
+            logger.info("%s holds adapters only: their base is %s", self.name, base)
+            return [hf_get(LM_NAMES[0], base)]
         if self.source.folder is not None and (pickle := pickled(self.source.folder)):
             raise CheckpointError(
                 f"{self.source} holds pickled weights ({pickle.name}), which are not "
@@ -265,7 +271,8 @@ class CheckpointInfo:
             kinds = [f"q{self.bits}", "bf16"] if self.bits else ["bf16"]
             names = [f"helium-1-preview-2b-{kind}.safetensors" for kind in kinds]
             return [*names, LM_NAMES[0]]
-        if self.kind.sees and self.bits:  # one repository holds several
+        several = self.kind.sees or self.kind.takes_persona  # in one repository
+        if several and self.bits:
             return [f"model.q{self.bits}.safetensors", *LM_NAMES]
         bits = f".{self.name.rsplit('-')[-1]}."  # of moshiko-mlx-q4
         return sorted(LM_NAMES, key=lambda name: bits not in name)
@@ -322,6 +329,8 @@ class CheckpointInfo:
         if path is None:
             if self.source.folder is not None:
                 _ = self.moshi_weights  # raises: a folder without a model is no model
+                if part == "tokenizer" and (self.source.folder / CONFIG_NAME).is_file():
+                    logger.warning(NO_TOKENIZER, self.name, repo)
             logger.info("%s has no %s of its own: using %s's", self.name, part, repo)
             path = hf_get(default, repo)
         return path

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from . import helium, personaplex
+from . import helium, personaplex, split
 from .kinds import model_type
 
 # What a repository without config.json holds: Moshi 7B.
@@ -52,11 +52,16 @@ def complete(
     data = data or {}
     if data.get("model_type") == "mimi":  # the transformers library's format
         return data
-    if data.get("model_type") == personaplex.NAME:
+    if split.is_split(data):
+        data = split.whole_config(data)
+    unnamed = not data.get("model_type")
+    tuned = (
+        unnamed and model_type(data) == "moshi" and personaplex.has_its_streams(data)
+    )
+    if data.get("model_type") == personaplex.NAME or tuned:
         return MOSHI_7B | personaplex.completed(data)
     if "dim" in data or helium.is_helium(data):
         return data if data.get("model_type") else {**data, **_with_kind(data)}
-    unnamed = not data.get("model_type")
     if personaplex.is_personaplex(data, name) or (
         unnamed and personaplex.is_of_its_shape(weights)
     ):

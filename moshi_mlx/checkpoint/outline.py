@@ -7,6 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..models.lm import Lm
+from . import split
 from .build import open_lm
 from .info import LM_NAMES, CheckpointInfo
 from .quantize import PRECISE, Choice, apply, plan, stated_choice
@@ -52,7 +53,8 @@ def files_are_here(info: CheckpointInfo) -> bool:
     named = info.config.get("moshi_name")
     if named and named.startswith("hf://"):
         return False
-    names = [named] if named else LM_NAMES
+    parts = split.FILES if split.is_split(info.stated) else LM_NAMES
+    names = [named] if named else parts
     found = (try_to_load_from_cache(repo, name, revision=revision) for name in names)
     return any(isinstance(path, str) for path in found)
 

@@ -28,6 +28,14 @@ def is_personaplex(data: Mapping[str, Any], name: str) -> bool:
     return NAME in (str(data.get("model_type")) + name).lower()
 
 
+def has_its_streams(data: Mapping[str, Any]) -> bool:
+    """Whether a Moshi's config has a depth step for each of its 16 streams.
+
+    Programs that fine-tune PersonaPlex write such configs, without a model_type.
+    """
+    return (data.get("n_q"), data.get("dep_q")) == (STEPS, STEPS)
+
+
 def completed(data: Mapping[str, Any]) -> dict[str, Any]:
     """What distinguishes PersonaPlex's config from Moshi 7B's."""
     streams = data.get("n_q", STEPS)

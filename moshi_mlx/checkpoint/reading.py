@@ -9,7 +9,7 @@ from ..models.config import LmConfig
 from ..models.keys import SLICES, pytorch_rules, weight_sets
 from ..utils.remap import remap
 from ..utils.tensor_files import Weights, read_tensors
-from . import moshivis
+from . import moshivis, split
 from .adapters import (
     DEFAULT_SCALING,
     find_adapter,
@@ -47,7 +47,7 @@ def read_weights(
     """
     weights: Weights = {}
     for path in info.moshi_weights:
-        weights |= read_tensors(path, shapes_only)
+        weights |= split.placed(path, read_tensors(path, shapes_only))
     found = format_of(weights, what)
     logger.info("%s are in %s format", what, found.name)
     if cfg.vision is not None:

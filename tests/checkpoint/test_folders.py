@@ -81,6 +81,18 @@ def test_nu_dialogue_s_folders_lose_the_steps_of_the_user(tmp_path, clean):
     assert CheckpointInfo.find(folder).kind.converses
 
 
+def test_a_folder_of_j_moshi_s_trainer_without_tokenizer_is_told(
+    tmp_path, monkeypatch, caplog
+):
+    """Moshi's would be taken without a word, and a Japanese text be nonsense."""
+    folder = write(tmp_path / "theirs", pytorch_weights(BOTH), BOTH)
+    (folder / "config.json").rename(folder / "moshi_lm_kwargs.json")
+    english = DATA / "tts" / "tokenizer.model"
+    monkeypatch.setattr("moshi_mlx.checkpoint.info.hf_get", lambda *_: english)
+    assert CheckpointInfo.find(folder).tokenizer == english
+    assert "Japanese models need their own: give --tokenizer" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.ckpt"])
 def test_pickled_weights_are_refused_in_a_sentence(tmp_path, name):
     folder = tmp_path / "model"

@@ -180,6 +180,26 @@ def test_personaplex_is_moshi_with_both_sides_predicted(tmp_path):
     assert info.config["dim"] == 4096
 
 
+def test_a_config_of_moshi_s_with_sixteen_depth_steps_is_personaplex(tmp_path):
+    """As programs that fine-tune it write it."""
+    sizes = {**MOSHI_7B, "dep_q": 16, "lora": False}
+    info = CheckpointInfo.find(config(tmp_path / "mine", **sizes))
+    assert info.kind.takes_persona and info.num_codebooks == 8
+    speaking = config(tmp_path / "tts", **sizes, tts_config={"audio_delay": 1.0})
+    assert CheckpointInfo.find(speaking).model_type == "tts"
+
+
+def test_of_a_personaplex_in_several_sizes_the_one_asked_for_is_taken(tmp_path):
+    folder = config(tmp_path / "personaplex", version="v1")
+    for name in ("model.safetensors", "model.q4.safetensors"):
+        (folder / name).write_bytes(b"")
+    names = [
+        CheckpointInfo.find(folder, bits=bits).moshi_weights[0].name
+        for bits in (None, 4, 8)
+    ]
+    assert names == ["model.safetensors", "model.q4.safetensors", "model.safetensors"]
+
+
 @pytest.mark.parametrize("bits, kind", [(None, "bf16"), (4, "q4"), (3, "bf16")])
 def test_helium_without_config_is_known_by_its_name(tmp_path, bits, kind):
     folder = tmp_path / "helium-1-preview-2b-mlx"

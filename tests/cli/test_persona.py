@@ -75,6 +75,32 @@ def test_voices_are_listed_and_exported(capsys, model, recording, tmp_path):
     assert "holds what a model reads, and no sound" in capsys.readouterr().err
 
 
+def test_a_voice_that_is_sound_is_played(model, recording, tmp_path, monkeypatch):
+    played: list[np.ndarray] = []
+
+    class Player:
+        def __init__(self, speaker: str | None) -> None:
+            assert speaker is None
+
+        def __enter__(self) -> "Player":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def play(self, pcm: np.ndarray) -> None:
+            played.append(pcm)
+
+    monkeypatch.setattr("moshi_mlx.live.devices.Player", Player)
+    voices, out = ["voices", "--model", str(model)], tmp_path / "me.safetensors"
+    assert main([*voices, "--export", str(recording), str(out)]) == 0
+    for voice in (recording, out):
+        played.clear()
+        assert main([*voices, "--play", str(voice)]) == 0
+        pcm = np.concatenate(played)
+        assert len(pcm) in (30_000, 16 * 1920) and np.abs(pcm).max() > 0.001
+
+
 def test_quantised_without_a_word_its_depth_transformer_keeps_8_bits(
     capsys, model, recording, tmp_path
 ):

@@ -151,7 +151,8 @@ class PersonaPrompts:
     def _read(self, persona: Persona) -> tuple[list[int], PersonaVoice | None]:
         """A persona's tokens and its voice."""
         ids = persona_tokens(self._moshi.tokenizer, persona.text)
-        longest = self._moshi.lm.cfg.transformer.context // 2
+        window = self._moshi.lm.cfg.transformer.context
+        longest = window // 2  # the rest is for the voice, and for what is said
         if len(ids) > longest:
             raise ConfigError(
                 f"the persona has {len(ids)} tokens, and {self._moshi.name} takes up "
@@ -159,7 +160,15 @@ class PersonaPrompts:
             )
         if persona.voice is None:
             return ids, None
-        return ids, load_voice(persona.voice, self._moshi.info)
+        voice = load_voice(persona.voice, self._moshi.info)
+        frames = voice.frames + 2 * SILENCE_FRAMES + len(ids)
+        if frames > window:  # it would have forgotten the voice before it speaks
+            raise ConfigError(
+                f"the voice {voice.name} and the persona take {frames} frames, and "
+                f"{self._moshi.name} looks back on {window}: use a shorter voice, or a "
+                "shorter text."
+            )
+        return ids, voice
 
     def forget(self) -> None:
         """Drop all prompts."""

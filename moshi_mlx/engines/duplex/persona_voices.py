@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...audio import files
-from ...audio.framing import SAMPLE_RATE
+from ...audio.framing import FRAME, SAMPLE_RATE
 from ...audio.loudness import with_loudness
 from ...checkpoint.info import CheckpointInfo
 from ...checkpoint.torch_file import MAX_FILE, read_torch
@@ -55,6 +55,15 @@ class PersonaVoice:
     codes: Tokens | None = None
     pcm: NDArray[np.float32] | None = None
 
+    @property
+    def frames(self) -> int:
+        """How many frames of a prompt it takes."""
+        if self.embeddings is not None:
+            return len(self.embeddings) + 1
+        if self.codes is not None:
+            return self.codes.shape[1]
+        return 0 if self.pcm is None else -(-len(self.pcm) // FRAME)
+
 
 def load_voice(voice: str | Path, info: CheckpointInfo) -> PersonaVoice:
     """A voice, by its name in the checkpoint or a file's path.
@@ -76,6 +85,9 @@ def voice_names(info: CheckpointInfo) -> list[str]:
     folder = info.source.folder
     unpacked = (folder / FOLDER).glob("*") if folder is not None else ()
     found = {p.stem for p in unpacked if p.suffix in (TORCH, TENSORS)}
+    listed = info.config.get("voices")
+    if folder is None and isinstance(listed, list):  # unpacked in the repository
+        found |= {name for name in listed if isinstance(name, str)}
     archive = _archive(info)
     if archive is not None:
         found |= {Path(name).stem for name in _packed(archive, archive.stat().st_mtime)}
@@ -196,6 +208,7 @@ def _of_tensors(name: str, key: tuple[Any, ...], tensors: Any) -> PersonaVoice:
     if _fits(codes, mx.integer, 2):
         _check_length(name, codes.shape[1])
         return PersonaVoice(name, key, codes=np.array(codes).astype(np.int32))
+    cache = None if cache is None else _whole_numbers(cache)
     if not (_fits(embeddings, mx.floating, 4) and _fits(cache, mx.integer, 3)) or (
         embeddings.shape[1:3] != (1, 1) or len(cache) != 1
     ):
@@ -208,6 +221,15 @@ def _of_tensors(name: str, key: tuple[Any, ...], tensors: Any) -> PersonaVoice:
     if not mx.isfinite(embeddings).all().item():
         raise CheckpointError(f"the voice {name} holds numbers that are not finite.")
     return PersonaVoice(name, key, embeddings, np.array(cache[0]).astype(np.int64))
+
+
+def _whole_numbers(array: mx.array) -> mx.array:
+    """Tokens that were saved as floats, as speech-swift does, as integers; anything
+    else as it is."""
+    if not mx.issubdtype(array.dtype, mx.floating):
+        return array
+    whole = array.astype(mx.int32)
+    return whole if mx.array_equal(whole, array).item() else array
 
 
 def _fits(

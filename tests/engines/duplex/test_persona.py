@@ -3,6 +3,7 @@
 import gc
 import shutil
 import tarfile
+import wave
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 import moshi_mlx
 from moshi_mlx.audio import FRAME, write_wav
+from moshi_mlx.audio.loudness import loudness
 from moshi_mlx.engines.duplex import persona as prompts
 from moshi_mlx.engines.duplex.engine import Moshi
 from moshi_mlx.engines.duplex.persona import persona_tokens
@@ -27,6 +29,7 @@ from moshi_mlx.engines.duplex.sampling import Sampling
 from moshi_mlx.engines.duplex.session import DuplexSession
 from moshi_mlx.errors import AudioError, CheckpointError, ConfigError
 from moshi_mlx.models import LmGen
+from tests.audio.made import made
 from tests.persona import personaplex_folder
 from tests.tiny import DATA
 
@@ -161,6 +164,26 @@ def test_a_voice_that_is_exported_sounds_the_same(moshi, recording, tmp_path):
         save_voice(voice, codes, tmp_path / "me.wav")
 
 
+def test_recordings_of_every_kind_are_voices(moshi, tmp_path, caplog):
+    """Stereo is mixed, other rates are resampled, and 30 seconds are enough."""
+    noise = (0.1 * np.random.default_rng(0).standard_normal((2, 60 * 24_000))).astype(
+        np.float32
+    )
+    write_wav(tmp_path / "long.wav", noise[0])
+    pcm = load_voice(tmp_path / "long.wav", moshi.info).pcm
+    assert pcm is not None and len(pcm) == 30 * 24_000
+    assert loudness(pcm, 24_000) == pytest.approx(-24, abs=0.05)
+    assert not caplog.records, "long enough"
+    with wave.open(str(tmp_path / "stereo.wav"), "wb") as file:
+        file.setparams((2, 2, 24_000, 0, "NONE", ""))
+        file.writeframes((noise[:, :24_000].T * 32767).astype("<i2").tobytes())
+    (tmp_path / "phone.m4a").write_bytes(made("m4a"))
+    for path in (tmp_path / "stereo.wav", tmp_path / "phone.m4a"):
+        assert load_voice(path, moshi.info).frames
+        assert "10 to 30 seconds of clean speech make a better" in caplog.text
+        caplog.clear()
+
+
 def test_what_is_no_voice_or_persona_gets_one_sentence(moshi, tmp_path):
     with pytest.raises(CheckpointError, match="no voice file"):
         moshi.session(voice="voices/me.wav")
@@ -182,6 +205,11 @@ def test_what_is_no_voice_or_persona_gets_one_sentence(moshi, tmp_path):
         moshi.session(voice=tmp_path / "a.safetensors")
     with pytest.raises(ConfigError, match=r"tokens, and .* takes up to 50: shorten it"):
         moshi.session(persona="You teach. " * 60)
+    long = tmp_path / "long.safetensors"
+    mx.save_safetensors(str(long), {"codes": mx.zeros((6, 80), mx.int32)})
+    assert moshi.session(voice=long) is not None
+    with pytest.raises(ConfigError, match=r"take \d+ frames, and .* looks back on 100"):
+        moshi.session(voice=long, persona="You teach people.")
     with pytest.raises(ConfigError, match="takes no persona or voice: use one like"):
         moshi_mlx.load("demo").session(persona="You teach.")
 
