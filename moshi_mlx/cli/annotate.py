@@ -27,6 +27,7 @@ def annotate(
         Path, typer.Argument(metavar="DIR", help="Folder of recordings.")
     ],
     model: options.RecogniserModel = None,
+    adapter: options.Adapter = None,
     listens: Annotated[
         bool,
         typer.Option(
@@ -73,7 +74,7 @@ def annotate(
     files = work.sounds_in(folder)
     name = model or DEFAULT_STT_REPO
     with status(f"loading {name}"):
-        stt = load_stt(name)
+        stt = load_stt(name, adapter=adapter)
 
     def hear(pcm: "np.ndarray") -> "list[Word]":
         return list(stt.transcribe(pcm).words)

@@ -96,6 +96,7 @@ def complete(
     ] = None,
     tokenizer: options.Tokenizer = None,
     lm_config: options.LmConfigFile = None,
+    adapter: options.Adapter = None,
     json_: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -108,7 +109,7 @@ def complete(
     if save_quantized is not None and bits is None:
         raise ConfigError("--save-quantized has nothing to save: add -q BITS.")
     check_outputs(weights, {"--save-quantized": save_quantized})
-    info = find(model, weights, tokenizer, lm_config, bits, kv_bits)
+    info = find(model, weights, tokenizer, lm_config, bits, kv_bits, adapter)
     with status(f"loading {info.name}"):
         text_model = load_text(info=info, quantize=bits, group_size=group_size)
     if save_quantized is not None:
@@ -145,8 +146,10 @@ def find(
     lm_config: Path | None,
     bits: int | None,
     kv_bits: int | None,
+    adapter: Path | None,
 ) -> "CheckpointInfo":
     """The checkpoint; nothing is fetched if all files are given."""
+    from ..checkpoint.adapters import local_adapter
     from ..checkpoint.helium import HELIUM_2B
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.source import Source
@@ -155,6 +158,8 @@ def find(
     name = model or DEFAULT_TEXT_REPO
     if model is None and lm_config is None and weights and tokenizer:
         given = {"moshi": weights, "tokenizer": tokenizer}
+        if adapter is not None:
+            given["lora"] = local_adapter(adapter)
         return CheckpointInfo(
             name, Source.named(name), dict(HELIUM_2B), given, kv_bits=kv_bits
         )
@@ -163,6 +168,7 @@ def find(
         config=lm_config,
         moshi_weights=weights,
         tokenizer=tokenizer,
+        lora_weights=adapter,
         bits=bits,
         kv_bits=kv_bits,
     )

@@ -10,7 +10,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..audio.files import read
-from ..audio.framing import SAMPLE_RATE
+from ..audio.framing import FRAME, SAMPLE_RATE
 from ..checkpoint.save import check_space
 from ..errors import AudioError, CheckpointError, ConfigError
 from ..models.mimi import Mimi
@@ -18,6 +18,9 @@ from ..models.snapshot import fingerprint
 from ..utils.tensor_files import read_tensors
 from ..utils.whole_files import whole_file
 from .recordings import TrainingRecording
+
+SILENT = 1e-4  # highest sample of a silent frame
+AFTER = 12  # frames of silence after a sound, in which its end may be heard
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,14 @@ class CodeLayout:
         heard: codebooks of the other side; None: as many.
         channel: to which a model listens that is given one, if its line in the list
             names none.
+        steady: whether silence of the model's side has the same codes everywhere.
     """
 
     sides: int
     codebooks: int
     heard: int | None = None
     channel: int = 0
+    steady: bool = False
 
     @property
     def of_sides(self) -> tuple[int, ...]:
@@ -117,10 +122,22 @@ class CodeStore:
         for start in range(0, sides.shape[1], size):
             piece = mx.array(sides[:, None, start : start + size])
             codes = np.array(self.codec.encode(piece, max(counts)), np.int32)
+            if self.layout.steady and len(sides) == 2:
+                codes[0] = self._steady(sides[0, start : start + size], codes[0])
             own = [side[:count] for side, count in zip(codes, counts, strict=True)]
             windows.append(np.concatenate(own))
             self.encoded += 1
         return windows
+
+    def _steady(self, side: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Codes ``[K, F]`` of a side ``[S]``, those of long silence where it has been
+        silent for a while."""
+        padded = np.pad(side, (0, -len(side) % FRAME)).reshape(-1, FRAME)
+        loud = np.abs(padded).max(axis=1) > SILENT
+        heard = np.convolve(loud, np.ones(AFTER + 1))[: len(loud)] > 0
+        silence = mx.zeros((1, 1, 2 * SAMPLE_RATE))
+        steady = np.array(self.codec.encode(silence, len(codes)), np.int32)[0, :, -1:]
+        return np.where(heard, codes, steady)
 
     def _in_silence(self, sides: np.ndarray) -> np.ndarray:
         """Sound as the model hears it when it runs; the silence after it ends at its

@@ -56,7 +56,9 @@ def read_data(
     Raises: ConfigError or AudioError for data that cannot be used.
     """
     shape, tokenizer = Shape.of(lm.cfg, info.stt_config), load_tokenizer(info)
-    shape = replace(shape, text=replace(shape.text, shift=settings.keep_and_shift))
+    text = replace(shape.text, shift=settings.keep_and_shift)
+    layout = replace(shape.layout, steady=settings.steady_silence)
+    shape = replace(shape, text=text, layout=layout)
     train = find_sources(settings.data)
     valid = find_sources(settings.eval_data) if settings.eval_data else []
     valid = valid or find_sources(settings.data, VALID)

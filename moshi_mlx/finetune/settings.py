@@ -17,7 +17,7 @@ FIXED = (
     *("grad_accumulation_steps", "iters", "learning_rate", "lr_schedule", "pct_start"),
     *("weight_decay", "betas", "max_norm", "window", "seed", "train_embeddings"),
     *("first_codebook_weight", "text_padding_weight", "data", "keep_and_shift"),
-    "rehearse",
+    *("rehearse", "steady_silence"),
 )
 
 
@@ -42,6 +42,8 @@ class TrainSettings:
         first_codebook_weight, text_padding_weight: see ``LossWeights``.
         keep_and_shift: say all pieces of a word, later if necessary. Otherwise the next
             word cuts off the rest, as in moshi-finetune.
+        steady_silence: give silence of the model's side the codes of long silence, not
+            those of its beginning; the demo was trained this way.
         val_batches: maximum number of batches per evaluation; -1 for all.
         steps_per_eval, save_every: 0: only at the end.
         keep: number of newest checkpoints to keep.
@@ -73,6 +75,7 @@ class TrainSettings:
     first_codebook_weight: float = 100.0
     text_padding_weight: float = 0.5
     keep_and_shift: bool = False
+    steady_silence: bool = False
     val_batches: int = 25
     steps_per_report: int = 10
     steps_per_eval: int = 100

@@ -12,6 +12,7 @@ from moshi_mlx.checkpoint.info import CheckpointInfo
 from moshi_mlx.engines.text import TextModel
 from moshi_mlx.engines.text.session import CHUNK
 from moshi_mlx.errors import ConfigError
+from moshi_mlx.finetune.trainable import add_adapters
 from moshi_mlx.models import Lm
 from tests.family import run, writing
 from tests.speech import TTS, speaker, tokenizer
@@ -93,6 +94,24 @@ def test_the_prompt_and_its_continuation_are_printed(model, capsys):
     found = json.loads(capsys.readouterr().out)
     assert printed == f"{PROMPT}{found['completion']}\n"
     assert found["seed"] == 5
+
+
+def test_adapters_change_what_is_written(model, tmp_path, capsys):
+    found = add_adapters(load_lm(CheckpointInfo.find(model)), rank=2)
+    mx.random.seed(2)
+    arrays = {n: 0.3 * mx.random.normal(w.shape) for n, w in found.arrays.items()}
+    mx.save_safetensors(str(tmp_path / "lora.safetensors"), arrays)
+    args = ("complete", PROMPT, "--steps", 12, "--temp", 0, "--json")
+    given = ("--weights", model / "model.safetensors")
+    given = (*given, "--tokenizer", TTS / "tokenizer.model")
+    given = (*given, "--lm-config", model / "config.json")
+    said = []
+    for more in (("--model", model), ("--model", model, "--adapter", tmp_path)):
+        assert run(*args, *more) == 0
+        said.append(json.loads(capsys.readouterr().out)["completion"])
+    assert said[0] != said[1]
+    assert run(*args, *given, "--adapter", tmp_path) == 0
+    assert json.loads(capsys.readouterr().out)["completion"] == said[1]
 
 
 def test_quantised_weights_are_saved_and_load_again(model, tmp_path, capsys):

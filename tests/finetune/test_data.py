@@ -8,6 +8,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from moshi_mlx.audio.files import write_wav
 from moshi_mlx.errors import ConfigError
 from moshi_mlx.finetune.codes import CodeLayout, CodeStore
 from moshi_mlx.finetune.dataset import Batches, in_order
@@ -16,7 +17,7 @@ from moshi_mlx.finetune.recordings import DataSource, TrainingRecording, find_so
 from moshi_mlx.finetune.windows import Shape, Windows, recorded
 from moshi_mlx.finetune.words import TextRules
 from moshi_mlx.models.config import LmConfig
-from tests.finetune.made import listed, recording
+from tests.finetune.made import listed, recording, sound
 from tests.tiny import BASE
 from tests.tiny_mimi import golden_mimi
 
@@ -208,3 +209,19 @@ def test_a_model_that_listens_writes_later():
     both = Shape.of(LmConfig.from_config_dict(BASE), {})
     assert both.layout == CodeLayout(2, 3)
     assert json.dumps(both.text.delay_s) == "0.0"
+
+
+def test_silence_of_the_model_s_side_may_have_the_same_codes_everywhere(tmp_path: Path):
+    sides = sound(3.2)
+    sides[0, :9600], sides[0, 19_200:] = 0, 0  # it speaks from 0.4 to 0.8 s
+    write_wav(tmp_path / "one.wav", sides)
+    one = TrainingRecording(tmp_path / "one.wav", 3.2)
+    usual, steady = (
+        CodeStore(None, golden_mimi, CodeLayout(2, 4, steady=on), 3.2).of(one)[0]
+        for on in (False, True)
+    )
+    silence = np.array(golden_mimi().encode(mx.zeros((1, 1, 48_000)), 4))[0, :, -1:]
+    assert (steady[:4, :5] == silence).all() and (usual[:4, :5] != silence).any()
+    assert (steady[:4, 22:] == silence).all()
+    assert (steady[:4, 5:22] == usual[:4, 5:22]).all()  # a sound, and a second after it
+    assert (steady[4:] == usual[4:]).all()  # the user's side is heard as it is
