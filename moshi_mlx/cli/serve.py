@@ -295,7 +295,9 @@ def _certificate(folder: Path | None, https: bool) -> "tuple[SSLContext | None, 
 
 def _served(service: "Service") -> list[str]:
     """What programs find here, one line each."""
-    return [f"  {what}: {name}" for what, name in service.offers.items()]
+    known = {what: f" ({n} at a time)" for what, n in service.places_now.items() if n}
+    offers = service.offers.items()
+    return [f"  {what}: {name}{known.get(what, '')}" for what, name in offers]
 
 
 def _load(

@@ -151,6 +151,17 @@ class Service:
         return {what: name for what, name in served.items() if name}
 
     @property
+    def places_now(self) -> dict[str, int]:
+        """Number of live clients of each offer; 0 until its model is loaded."""
+        speech = self.speech
+        return {
+            "conversations": 0 if self.batch is None else self.places,
+            "transcription": places_of(speech.stt),
+            "speech": places_of(speech.tts),
+            "translation": places_of(speech.translate),
+        }
+
+    @property
     def build_info(self) -> dict[str, str]:
         """What this server is, in the keys of Kyutai's servers."""
         return build_info("" if self.about is None else self.about.model)
@@ -213,15 +224,15 @@ class Service:
             "moshi_places": ("Conversations at most.", lambda: self.places),
             "moshi_stt_places": (
                 "Live transcriptions at most; 0 until the model is loaded.",
-                lambda: places_of(self.speech.stt),
+                lambda: self.places_now["transcription"],
             ),
             "moshi_tts_places": (
                 "Live speeches at most; 0 until the model is loaded.",
-                lambda: places_of(self.speech.tts),
+                lambda: self.places_now["speech"],
             ),
             "moshi_translation_places": (
                 "Live translations at most; 0 until the model is loaded.",
-                lambda: places_of(self.speech.translate),
+                lambda: self.places_now["translation"],
             ),
             "moshi_waiting": ("Connections in the queue.", lambda: self.lobby.waiting),
             "moshi_memory_bytes": ("Memory of this process.", _resident_bytes),
