@@ -70,11 +70,13 @@ class FastCrossAttention(CrossAttention):
             return super().project(x, outputs)
         return y + layer["bias"][outputs] if "bias" in layer else y
 
-    def attend(self, x: mx.array, k: mx.array, v: mx.array) -> mx.array:
+    def attend(
+        self, x: mx.array, k: mx.array, v: mx.array, mask: mx.array | None = None
+    ) -> mx.array:
         """Attention of rows ``[B * T, D]`` to ``remember``'s result; not projected."""
         d, (b, _, _, _) = x.shape[-1], k.shape
         if not isinstance(self.in_proj, FastLinear | FastQuantizedLinear):
             x = x.reshape(b, -1, d)
         q = self.split_heads(self.project(x, slice(0, d)), b)
-        y = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.scale)
+        y = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.scale, mask=mask)
         return y.swapaxes(1, 2).reshape(-1, d)

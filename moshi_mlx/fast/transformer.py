@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..modules.attention import Attention, CrossAttention, LayerCache
+from ..modules.attention import Attention, Condition, CrossAttention, LayerCache
 from ..modules.gated import CLOSED, ConditionGate, Seen
 from ..modules.kv_cache import Plan
 from ..modules.lora import choices
@@ -219,7 +219,7 @@ class FastTransformer(Transformer):
         self,
         x: mx.array,
         cache: Sequence[LayerCache] | None = None,
-        cross_attention_src: mx.array | None = None,
+        cross_attention_src: Condition | None = None,
         active: Sequence[bool] | None = None,
     ) -> mx.array:
         """Like ``Transformer``; each cache may hold a ``FrameCache``."""
@@ -236,7 +236,7 @@ class FastTransformer(Transformer):
             table = self._table_of.table(plan.start, t, x.dtype)
         together = isinstance(cache[0].self_attn, FrameCache)
         self._compiled.begin(live=t <= self._most)
-        condition: mx.array | Seen | None = cross_attention_src
+        condition: Condition | Seen | None = cross_attention_src
         if self.cfg.cross_gated:
             condition = self.seen(cross_attention_src, cache, x)
         x = x.reshape(b * t, d)
@@ -249,8 +249,8 @@ class FastTransformer(Transformer):
             piece: Function = partial(
                 _between_attentions, last, cut, attention, b, t, together
             )
-            piece = self._compiled((i, b, t, seen is None), piece)
-            given = () if seen is None else (seen.keys, seen.values)
+            given = () if seen is None else seen.arrays
+            piece = self._compiled((i, b, t, len(given)), piece)
             x, gate, *qkv = piece(x, table, y, *given)
             if last is not None and gate is not None:
                 cache[i - 1].gate = gate
@@ -281,13 +281,13 @@ class FastTransformer(Transformer):
 
 def _seen(
     layer: FastLayer,
-    condition: mx.array | Seen | None,
+    condition: Condition | Seen | None,
     cache: LayerCache,
     b: int,
     dtype: mx.Dtype,
 ) -> Seen | None:
     """The condition as a layer sees it."""
-    if not isinstance(condition, mx.array):
+    if condition is None or isinstance(condition, Seen):
         return condition
     attention = layer.cross_attention
     return Seen(attention, *attention.remember(condition, cache, b, dtype))

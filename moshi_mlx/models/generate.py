@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 
 from ..compat import Hook, LmGenOf030
+from ..modules.attention import Condition
 from ..modules.conditioner import ConditionTensor
 from ..utils.sampling import Sampler, TokenSampler, draw, noise_size, penalise_repeats
 from .depth import SpokenCodes, sample_frame
@@ -113,7 +114,7 @@ class LmGen(LmGenOf030, Prefill):
         self,
         other_audio_tokens: mx.array,
         ct: ConditionTensor | None = None,
-        cross_attention_src: mx.array | None = None,
+        cross_attention_src: Condition | None = None,
         *,
         active: Sequence[bool] | None = None,
         own_audio_tokens: mx.array | None = None,
@@ -145,7 +146,7 @@ class LmGen(LmGenOf030, Prefill):
         self,
         other_audio_tokens: mx.array,
         ct: ConditionTensor | None,
-        cross_attention_src: mx.array | None,
+        cross_attention_src: Condition | None,
         active: Sequence[bool] | None,
         own_audio_tokens: mx.array | None,
     ) -> tuple[mx.array, mx.array]:
@@ -191,7 +192,7 @@ class LmGen(LmGenOf030, Prefill):
         self,
         other_audio_tokens: mx.array,
         ct: ConditionTensor | None = None,
-        cross_attention_src: mx.array | None = None,
+        cross_attention_src: Condition | None = None,
         *,
         active: Sequence[bool] | None = None,
     ) -> tuple[mx.array, list[mx.array]]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
+from ..modules.attention import Condition
 from ..modules.conditioner import (
     ConditionTensor,
     TensorCondition,
@@ -21,7 +22,7 @@ class Prepared:
     """Conditions of all rows that run: the batch, and with guidance its null half."""
 
     ct: ConditionTensor | None
-    cross: mx.array | None
+    cross: Condition | None
 
 
 class Guidance:
@@ -49,11 +50,11 @@ class Guidance:
         self.masked_until = None if masked_until is None else list(masked_until)
         cfg = model.cfg
         self._delays = mx.array([cfg.text_delay, *cfg.audio_delays])[:, None]
-        self._given: tuple[ConditionTensor | None, mx.array | None] = None, None
+        self._given: tuple[ConditionTensor | None, Condition | None] = None, None
         self._prepared = Prepared(None, None)
 
     def prepare(
-        self, ct: ConditionTensor | None, cross: mx.array | None, b: int
+        self, ct: ConditionTensor | None, cross: Condition | None, b: int
     ) -> Prepared:
         """Conditions with their null half; computed once for the same conditions."""
         if not self.doubles:
@@ -75,9 +76,10 @@ class Guidance:
         halves = [mx.broadcast_to(half, shape) for half in (tensor, empty)]
         return ConditionTensor(mx.concatenate(halves))
 
-    def _both_crosses(self, cross: mx.array | None, b: int) -> mx.array | None:
+    def _both_crosses(self, cross: Condition | None, b: int) -> Condition | None:
         if cross is None or cross.shape[0] == 2 * b:
             return cross
+        assert isinstance(cross, mx.array)  # a masked one comes with its null half
         shape = (b, *cross.shape[1:])
         halves = [mx.broadcast_to(half, shape) for half in (cross, self._null(cross))]
         return mx.concatenate(halves)

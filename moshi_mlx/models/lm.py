@@ -9,7 +9,7 @@ import mlx.nn as nn
 from .. import fast
 from ..compat import LmOf030
 from ..linux_cpu import use_fast_products
-from ..modules.attention import LayerCache
+from ..modules.attention import Condition, LayerCache
 from ..modules.conditioner import ConditionProvider, ConditionTensor
 from ..modules.embedding import ScaledEmbedding
 from ..modules.lora import RowChoice
@@ -162,7 +162,7 @@ class Lm(LmOf030, nn.Module):
         audio: mx.array | None,
         cache: Sequence[LayerCache] | None = None,
         ct: ConditionTensor | None = None,
-        cross_attention_src: mx.array | None = None,
+        cross_attention_src: Condition | None = None,
         active: Sequence[bool] | None = None,
         embedded: mx.array | None = None,
         embedded_steps: mx.array | None = None,
@@ -195,7 +195,7 @@ class Lm(LmOf030, nn.Module):
         self,
         codes: mx.array,
         ct: ConditionTensor | None = None,
-        cross_attention_src: mx.array | None = None,
+        cross_attention_src: Condition | None = None,
         chunk: int = CHUNK,
         embedded: mx.array | None = None,
         embedded_steps: mx.array | None = None,

@@ -11,6 +11,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..modules.attention import Condition
 from ..modules.conditioner import ConditionTensor
 from ..modules.ring import Ring
 from .generation_state import GenerationState
@@ -27,7 +28,7 @@ class Prefill(GenerationState):
         self,
         other_audio_tokens: mx.array,
         ct: ConditionTensor | None = None,
-        cross_attention_src: mx.array | None = None,
+        cross_attention_src: Condition | None = None,
         *,
         active: Sequence[bool] | None = None,
     ) -> tuple[mx.array, mx.array]:
@@ -77,7 +78,7 @@ class Prefill(GenerationState):
         self,
         other_audio_tokens: ArrayLike | mx.array,
         ct: ConditionTensor | None = None,
-        cross_attention_src: mx.array | None = None,
+        cross_attention_src: Condition | None = None,
         *,
         active: Sequence[bool] | None = None,
         embedded: mx.array | None = None,
@@ -115,7 +116,7 @@ class Prefill(GenerationState):
         self,
         other_audio_tokens: ArrayLike | mx.array,
         ct: ConditionTensor | None = None,
-        cross_attention_src: mx.array | None = None,
+        cross_attention_src: Condition | None = None,
         *,
         active: Sequence[bool] | None = None,
         embedded: mx.array | None = None,
@@ -170,7 +171,7 @@ class Prefill(GenerationState):
         self,
         other: Tokens,
         ct: ConditionTensor | None,
-        cross_attention_src: mx.array | None,
+        cross_attention_src: Condition | None,
         active: list[bool] | None,
         embedded: mx.array | None,
         predicted: list[mx.array] | None,

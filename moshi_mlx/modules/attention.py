@@ -16,18 +16,40 @@ from .transformer_config import TransformerConfig
 SelfCache = KVCache | RotatingKVCache | QuantizedKVCache
 
 
+@dataclass(frozen=True)
+class Masked:
+    """A condition whose rows are of different length: no row sees what fills it up.
+
+    Attributes:
+        values: ``[B, S, D]``.
+        seen: bool ``[B, S]``, true where a row's own condition is.
+    """
+
+    values: mx.array
+    seen: mx.array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the values."""
+        return self.values.shape
+
+
+Condition = mx.array | Masked
+
+
 @dataclass
 class LayerCache:
     """What one layer remembers of a stream.
 
-    ``cross_attn`` holds the condition it was computed from, with its keys and values.
+    ``cross_attn`` holds the condition it was computed from, with its keys and values,
+    and the mask of a ``Masked`` one.
     If all layers share them, the first layer's are used. ``gate`` says how much of the
     condition a gated layer let through in the latest call, ``[B, T]``; None without
     one.
     """
 
     self_attn: SelfCache
-    cross_attn: tuple[mx.array, mx.array, mx.array] | None = None
+    cross_attn: tuple[Any, ...] | None = None
     gate: mx.array | None = None
 
     def reset(self, rows: list[int] | None = None) -> None:
@@ -49,7 +71,9 @@ class LayerCache:
         if rows is not None:  # a condition's keys and values are computed again
             assert isinstance(self.self_attn, Ring)
             return {"self_attn": self.self_attn.snapshot(rows), "cross_attn": None}
-        cross = None if self.cross_attn is None else list(self.cross_attn)
+        made = self.cross_attn
+        again = made is None or isinstance(made[0], Masked)  # is not an array
+        cross = None if again or made is None else list(made)
         return {"self_attn": self.self_attn.snapshot(), "cross_attn": cross}
 
     def restore(
@@ -125,7 +149,7 @@ def attend(
 
 
 class CrossAttention(nn.Module):
-    """Attention of every position to the whole condition: no mask, no rotation.
+    """Attention of every position to the whole condition, without rotation.
 
     Shape: ``[B, T, D]``, condition ``[B or 1, S, D] -> [B, T, D]``.
     Source: as ``Attention``.
@@ -143,34 +167,39 @@ class CrossAttention(nn.Module):
         self.scale = self.head_dim**-0.5
 
     def __call__(
-        self, x: mx.array, condition: mx.array, cache: LayerCache | None
+        self, x: mx.array, condition: Condition, cache: LayerCache | None
     ) -> mx.array:
         return self.look(x, *self.remember(condition, cache, x.shape[0], x.dtype))
 
-    def look(self, x: mx.array, k: mx.array, v: mx.array) -> mx.array:
+    def look(
+        self, x: mx.array, k: mx.array, v: mx.array, mask: mx.array | None = None
+    ) -> mx.array:
         """Attend to the result of ``remember``: ``[B, T, D] -> [B, T, D]``."""
         b, t, d = x.shape
         q = self.split_heads(self.project(x, slice(0, d)), b)
-        y = attend(q, k, v, self.scale, None)
+        y = attend(q, k, v, self.scale, mask)
         return self.out_proj(y.swapaxes(1, 2).reshape(b, t, d))
 
     def remember(
-        self, condition: mx.array, cache: LayerCache | None, b: int, dtype: mx.Dtype
-    ) -> tuple[mx.array, mx.array]:
-        """Keys and values of the condition, ``[B, H, S, D]``.
+        self, condition: Condition, cache: LayerCache | None, b: int, dtype: mx.Dtype
+    ) -> tuple[mx.array, ...]:
+        """Keys and values of the condition, ``[B, H, S, D]``, and the mask of a
+        ``Masked`` one, ``[B, 1, 1, S]``.
 
         With a cache they are computed once per condition array.
         """
         known = None if cache is None else cache.cross_attn
         if known is not None and known[0] is condition:
             return known[1:]
-        d = condition.shape[-1]
-        source = mx.broadcast_to(condition.astype(dtype), (b, *condition.shape[1:]))
+        d, values, mask = condition.shape[-1], condition, ()
+        if isinstance(condition, Masked):
+            values, mask = condition.values, (condition.seen[:, None, None],)
+        source = mx.broadcast_to(values.astype(dtype), (b, *values.shape[1:]))
         kv = self.split_heads(self.project(source, slice(d, 3 * d)), b)
         k, v = (mx.contiguous(part) for part in mx.split(kv, 2, axis=1))
         if cache is not None:
-            cache.cross_attn = condition, k, v
-        return k, v
+            cache.cross_attn = condition, k, v, *mask
+        return k, v, *mask
 
     def project(self, x: mx.array, outputs: slice) -> mx.array:
         """Some outputs of ``in_proj``; queries, keys and values follow one another."""

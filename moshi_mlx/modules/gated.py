@@ -23,11 +23,19 @@ class Seen:
     Attributes:
         attention: the layer that attends to it, shared by all layers.
         keys, values: its keys and values, ``[B, H, S, D]``.
+        mask: the mask of a ``Masked`` one, ``[B, 1, 1, S]``.
     """
 
     attention: CrossAttention
     keys: mx.array
     values: mx.array
+    mask: mx.array | None = None
+
+    @property
+    def arrays(self) -> tuple[mx.array, ...]:
+        """Keys, values, and the mask if there is one."""
+        masks = () if self.mask is None else (self.mask,)
+        return self.keys, self.values, *masks
 
 
 class ConditionGate(nn.Module):

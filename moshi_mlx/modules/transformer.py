@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
-from .attention import Attention, CrossAttention, LayerCache
+from .attention import Attention, Condition, CrossAttention, LayerCache
 from .gated import ConditionGate, Seen
 from .kv_cache import KVCache, Plan, RotatingKVCache
 from .mlp import ACTIVATIONS, MlpGating, MlpNoGating, make_mlp
@@ -70,7 +70,7 @@ class TransformerLayer(nn.Module):
         x: mx.array,
         cache: LayerCache | None,
         plan: Plan,
-        condition: mx.array | Seen | None = None,
+        condition: Condition | Seen | None = None,
     ) -> mx.array:
         past = None if cache is None else cache.self_attn
         x = x + self._scaled("1", self.self_attn(self.norm1(x), past, plan))
@@ -79,10 +79,10 @@ class TransformerLayer(nn.Module):
         return x + self._scaled("2", self.gating(self.norm2(x)))
 
     def see(
-        self, x: mx.array, condition: mx.array | Seen, cache: LayerCache | None
+        self, x: mx.array, condition: Condition | Seen, cache: LayerCache | None
     ) -> mx.array:
         """The contribution of the condition ``[B, S, D]`` to ``x``."""
-        assert isinstance(condition, mx.array)
+        assert isinstance(condition, Condition)
         return self.cross_attention(self.norm_cross(x), condition, cache)
 
     def _scaled(self, which: str, y: mx.array) -> mx.array:
@@ -99,12 +99,10 @@ class GatedLayer(TransformerLayer):
         self.cross_gate = ConditionGate(cfg.d_model)
 
     def see(
-        self, x: mx.array, condition: mx.array | Seen, cache: LayerCache | None
+        self, x: mx.array, condition: Condition | Seen, cache: LayerCache | None
     ) -> mx.array:
         assert isinstance(condition, Seen)
-        y = condition.attention.look(
-            self.norm_cross(x), condition.keys, condition.values
-        )
+        y = condition.attention.look(self.norm_cross(x), *condition.arrays)
         gate = self.cross_gate(y)
         if cache is not None:
             cache.gate = gate.mean(axis=-1)
@@ -141,7 +139,7 @@ class Transformer(nn.Module):
         self,
         x: mx.array,
         cache: Sequence[LayerCache] | None = None,
-        cross_attention_src: mx.array | None = None,
+        cross_attention_src: Condition | None = None,
         active: Sequence[bool] | None = None,
     ) -> mx.array:
         """Run ``T`` new positions.
@@ -155,7 +153,7 @@ class Transformer(nn.Module):
         self.check_condition(cross_attention_src)
         plan = self.plan(x, cache, active)
         x = self.with_positions(x, plan)
-        condition: mx.array | Seen | None = cross_attention_src
+        condition: Condition | Seen | None = cross_attention_src
         if self.cfg.cross_gated:
             condition = self.seen(cross_attention_src, cache, x)
         for i, layer in enumerate(self.layers):
@@ -165,7 +163,7 @@ class Transformer(nn.Module):
 
     def seen(
         self,
-        condition: mx.array | None,
+        condition: Condition | None,
         cache: Sequence[LayerCache] | None,
         x: mx.array,
     ) -> Seen | None:
@@ -180,7 +178,7 @@ class Transformer(nn.Module):
             attention, *attention.remember(condition, first, x.shape[0], x.dtype)
         )
 
-    def check_condition(self, condition: mx.array | None) -> None:
+    def check_condition(self, condition: Condition | None) -> None:
         if self.cfg.cross_gated and condition is None:
             return
         if (condition is not None) != self.cfg.cross_attention:
@@ -249,7 +247,7 @@ class ProjectedTransformer(nn.Module):
         self,
         x: mx.array,
         cache: Sequence[LayerCache] | None = None,
-        cross_attention_src: mx.array | None = None,
+        cross_attention_src: Condition | None = None,
         active: Sequence[bool] | None = None,
     ) -> list[mx.array]:
         if self.conv_layout:

@@ -12,7 +12,7 @@ import numpy as np
 from ...audio.samples import Pcm
 from ...codec import NativeCodec
 from ...documents.words import Word
-from ...errors import ConfigError, MoshiError, NoPlace
+from ...errors import ConfigError, MoshiError
 from ...models.snapshot import Snapshot
 from ...modules.conditioner import ConditionAttributes
 from ...utils.sampling import new_seed
@@ -137,7 +137,6 @@ class TTSBatch(LiveBatch[TTSRow, Spoken]):
         self._learnt = guidance if tts.valid_cfg_conditionings else None
         self._coef = 1.0 if self._learnt else guidance
         self._prefixes: OrderedDict[str, _Prepared] = OrderedDict()
-        self._voice_frames: int | None = None  # of those in use
         self.run = tts.owner.run(lambda: self._make_run(rows, self._no_voice()))
         self._codec = tts.owner.run(
             lambda: make_row_codec(
@@ -207,6 +206,7 @@ class TTSBatch(LiveBatch[TTSRow, Spoken]):
             cfg_coef=self._coef,
             seed=0,
             keep_log=False,
+            apart=True,
         )
         if prefix is None and self._learnt is None and not self.tts.multi_speaker:
             run.gen.guidance.masked_until = [0] * rows
@@ -216,29 +216,24 @@ class TTSBatch(LiveBatch[TTSRow, Spoken]):
 
     def _begin(self, voice: LiveVoice, seed: int) -> TTSRow:
         b = self._free()
-        self._fit(voice, others=self.taken)
+        self._fit(voice, alone=not self.taken)
         row = self._taken[b] = self._new(b, voice, seed)
         return row
 
     def change(self, row: TTSRow, voice: LiveVoice) -> None:
-        """Give a speech that has not started another voice.
-
-        Raises: NoPlace if the voices in use have another length.
-        """
+        """Give a speech that has not started another voice."""
 
         def renew() -> None:
-            self._fit(voice, others=self.taken - 1)
+            self._fit(voice, alone=self.taken == 1)
             new = self._new(row.row, voice, new_seed())
             row.voice, row.frames = voice, new.frames
 
         self.owner.run(renew)
 
-    def _fit(self, voice: LiveVoice, others: int) -> None:
-        """Make room for a voice. Raises: NoPlace if ``others`` need another length."""
-        if voice.frames != self._voice_frames:
-            if others:
-                raise NoPlace("a voice of another length is being used: try later.")
-            self._voice_frames = voice.frames
+    def _fit(self, voice: LiveVoice, alone: bool) -> None:
+        """Give all rows a voice of this length if nobody else speaks: shorter ones
+        would have to be filled up and masked."""
+        if alone and self.run.lengths != {voice.frames}:
             self.run = self._make_run(self.rows, voice.attributes)
 
     def _new(self, b: int, voice: LiveVoice, seed: int) -> TTSRow:

@@ -32,7 +32,7 @@ class LiveVoice:
 
     @property
     def frames(self) -> int:
-        """Frames of its conditions: the rows of a batch have the same number."""
+        """Frames of its conditions."""
         return sum(c.tensor.shape[1] for c in self.attributes.tensor.values())
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from ...compat import Hook
 from ...errors import ConfigError
 from ...models.generate import LmGen
+from ...modules.attention import Condition, Masked
 from ...modules.conditioner import (
     ConditionAttributes,
     ConditionTensor,
@@ -35,6 +36,8 @@ class SpeechRun:
         cfg_coef: guidance, the model's own setting by default.
         seed: of all rows, or one per row.
         keep_log: whether ``logged`` is kept, which grows with the speech.
+        apart: a row with a shorter voice than others says what it says alone. Without
+            it, what fills the row up is heard as in PyTorch.
         on_text_hook, on_audio_hook: see ``LmGen``; they run after the machine.
     """
 
@@ -50,6 +53,7 @@ class SpeechRun:
         cfg_coef: float | None = None,
         seed: int | Sequence[int] | None = None,
         keep_log: bool = True,
+        apart: bool = False,
         on_text_hook: Hook | None = None,
         on_audio_hook: Hook | None = None,
     ):
@@ -59,7 +63,7 @@ class SpeechRun:
             SpeechRow(tts.machine.new_state(entries)) for entries in all_entries
         ]
         self._hooks = on_text_hook, on_audio_hook
-        self._keep_log = keep_log
+        self._keep_log, self._apart = keep_log, apart
         masked_until = None
         if prefixes is not None:
             if len(prefixes) != rows:
@@ -95,6 +99,11 @@ class SpeechRun:
         self._last_first_step = max(lm.delays[: lm.dep_q]) + tts.delay_steps
         self._nothing_heard = mx.full((rows, lm.n_q - lm.dep_q), -1)
         self._nothing_said = mx.full((rows, lm.dep_q), -1)
+
+    @property
+    def lengths(self) -> set[int]:
+        """Frames of the rows' voices."""
+        return set(map(_frames_of, self._attributes)) or {0}
 
     @property
     def states(self) -> list[State]:
@@ -266,7 +275,7 @@ class SpeechRun:
 
     def _prepare(
         self, attributes: Sequence[ConditionAttributes], rows: int, coef: float
-    ) -> tuple[ConditionTensor | None, mx.array | None]:
+    ) -> tuple[ConditionTensor | None, Condition | None]:
         """Summed and attended conditions, with their null half under guidance."""
         provider = self.tts.lm.condition_provider
         if coef != 1.0 and self.tts.valid_cfg_conditionings:
@@ -283,7 +292,12 @@ class SpeechRun:
             )
         if coef != 1.0:
             attributes = [*attributes, *dropout_all_conditions(attributes)]
-        return provider.fuse(attributes)
+        total, cross = provider.fuse(attributes)
+        lengths = [_frames_of(one) for one in attributes]
+        if cross is None or not self._apart or len(set(lengths)) == 1:
+            return total, cross
+        seen = mx.arange(cross.shape[1]) < mx.array(lengths)[:, None]
+        return total, Masked(cross, seen)
 
     def _take_prefix(self, b: int, prefix: mx.array) -> None:
         """Queue a prefix's text; delay its codes like the model's own."""
@@ -339,6 +353,10 @@ class SpeechRun:
         audio[:] = tokens
         if self._hooks[1] is not None:
             self._hooks[1](audio)
+
+
+def _frames_of(attributes: ConditionAttributes) -> int:
+    return sum(condition.tensor.shape[1] for condition in attributes.tensor.values())
 
 
 def _integers(tokens: mx.array) -> list[int]:

@@ -6,6 +6,7 @@ import pytest
 
 from moshi_mlx.engines.tts import batch as batches
 from moshi_mlx.engines.tts.batch import TTSBatch, TTSRow
+from moshi_mlx.engines.tts.live_voice import LiveVoice
 from moshi_mlx.errors import CheckpointError, ConfigError, NoPlace
 from tests.speech import PREFIX, TTS, VOICES, golden, speaker
 from tests.waits import READ, START, WAIT, device_calls
@@ -131,19 +132,39 @@ def test_a_speech_that_has_not_begun_may_change_its_voice():
     assert words == whole.words
 
 
-def test_voices_of_another_length_wait_until_the_others_have_gone():
-    batch = TTSBatch(speaker(), 2)
+@pytest.mark.parametrize("learnt", [True, False])
+def test_voices_of_different_lengths_speak_together_as_each_would_alone(learnt):
+    """Also while one of another length comes or goes, and is given to a row later."""
+    tts = speaker()
+    if not learnt:
+        tts.valid_cfg_conditionings = set()  # guidance with a null half
     embedding = golden(VOICES["a"])["speaker_wavs"]
-    long = batch.voice_of_embedding(mx.concatenate([embedding, embedding], axis=2))
-    first, second = (batch.open(batch.voice(VOICES["a"]), 0) for _ in range(2))
-    with pytest.raises(NoPlace, match="another length"):
-        batch.change(second, long)
-    first.close()
-    batch.change(second, long)
-    pcm, _ = said_alone(batch, second)
-    assert pcm.any()
-    with pytest.raises(NoPlace, match="another length"):
-        batch.open(batch.voice(VOICES["a"]))
+
+    def voices(batch: TTSBatch) -> list[LiveVoice]:
+        cut = [embedding, embedding[..., :3], mx.concatenate([embedding] * 2, axis=2)]
+        return [batch.voice_of_embedding(each) for each in cut]
+
+    alone = []
+    for number in range(3):
+        batch = TTSBatch(tts, 2)
+        pcm, _ = said_alone(batch, batch.open(voices(batch)[number], 0))
+        alone.append(pcm)
+    assert len({pcm.tobytes() for pcm in alone}) == 3
+
+    batch = TTSBatch(tts, 3)
+    usual, short, long = voices(batch)
+    rows = [batch.open(usual, 0)]
+    rows[0].inbox.append(TEXT[:20])
+    heard: list[list] = [[], [], []]
+    step_all(batch, rows, heard[:1], [[]])
+    rows += [batch.open(usual, 0), batch.open(long, 0)]
+    batch.change(rows[1], short)
+    rows[0].inbox.extend([TEXT[20:], None])
+    for row in rows[1:]:
+        row.inbox.extend([TEXT, None])
+    step_all(batch, rows, heard, [[], [], []])
+    for mine, whole in zip(heard, alone, strict=True):
+        np.testing.assert_allclose(np.concatenate(mine), whole, atol=1e-6)
 
 
 def test_a_bad_tag_ends_its_row_and_no_other():
