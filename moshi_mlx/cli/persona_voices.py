@@ -2,25 +2,24 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from ..checkpoint.info import BASE_REPO, CheckpointInfo
+from ..checkpoint.kinds import PERSONA_REPO
 from ..errors import CheckpointError, ConfigError
 from .console import make_log
 from .outputs import print_json
 
-if TYPE_CHECKING:
-    from ..checkpoint.info import CheckpointInfo
-
 NOTE = "A recording of 10 to 30 seconds of clean speech works, too: --voice me.wav"
 
 
-def list_voices(info: "CheckpointInfo", search: str | None, as_json: bool) -> None:
+def list_voices(info: CheckpointInfo, search: str | None, as_json: bool) -> None:
     """Print the voices that come with a checkpoint."""
     from ..engines.duplex.persona_voices import voice_names
 
-    names = [n for n in voice_names(info) if not search or search.lower() in n.lower()]
+    known = voice_names(info)
+    names = [n for n in known if not search or search.lower() in n.lower()]
     if not names:
-        like = f" like {search!r}" if search else ""
+        like = f" like {search!r}: it has {', '.join(known)}" if known else ""
         raise ConfigError(f"{info.name} comes with no voice{like}. {NOTE}.")
     if as_json:
         print_json("voices", {"repository": info.name, "voices": names})
@@ -29,7 +28,20 @@ def list_voices(info: "CheckpointInfo", search: str | None, as_json: bool) -> No
         print(make_log("info", NOTE), file=sys.stderr)
 
 
-def export_voice(voice: str, out: Path, info: "CheckpointInfo") -> None:
+def is_file_of_voice(name: str) -> bool:
+    """Whether a name is that of a voice file on this machine."""
+    path = Path(name).expanduser()
+    return path.suffix in (".pt", ".safetensors") and path.is_file()
+
+
+def checkpoint_for(voice: str, model: str | None) -> CheckpointInfo:
+    """The checkpoint to make or play a voice with: the user's, else PersonaPlex; for a
+    file any that has Mimi, which is not gated."""
+    local = Path(voice).expanduser().is_file()
+    return CheckpointInfo.find(model or (BASE_REPO if local else PERSONA_REPO))
+
+
+def export_voice(voice: str, out: Path, info: CheckpointInfo) -> None:
     """Write a voice as safetensors; a recording is written as codes."""
     from ..checkpoint.build import load_mimi
     from ..codec import make_codec
@@ -44,7 +56,7 @@ def export_voice(voice: str, out: Path, info: "CheckpointInfo") -> None:
     save_voice(loaded, codes, out)
 
 
-def play_persona(voice: str, info: "CheckpointInfo", speaker: str | None) -> None:
+def play_persona(voice: str, info: CheckpointInfo, speaker: str | None) -> None:
     """Play a voice that is a recording or codes; NVIDIA's contain no sound."""
     import numpy as np
 

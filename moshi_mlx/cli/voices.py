@@ -60,16 +60,17 @@ def voices(
     """List, search and play the voices of a model that speaks, or that takes a persona
     (PersonaPlex)."""
     from ..checkpoint.info import CheckpointInfo
-    from ..checkpoint.kinds import PERSONA_REPO
     from ..engines.tts import DEFAULT_DSM_TTS_REPO, DEFAULT_DSM_TTS_VOICE_REPO
     from ..engines.tts.voices import CLONING, nearest, voice_names, voice_suffix
+    from . import persona_voices as personas
 
     repo = voice_repo or DEFAULT_DSM_TTS_VOICE_REPO
     if export is not None:
-        from .persona_voices import export_voice
-
         with status("making the voice"):
-            export_voice(*export, CheckpointInfo.find(model or PERSONA_REPO))
+            personas.export_voice(*export, personas.checkpoint_for(export[0], model))
+        return
+    if play is not None and personas.is_file_of_voice(play):
+        personas.play_persona(play, personas.checkpoint_for(play, model), speaker)
         return
     if play is not None and model is None:
         play_voice(play, repo, speaker)
@@ -77,12 +78,10 @@ def voices(
     with status("looking for voices"):
         info = CheckpointInfo.find(model or DEFAULT_DSM_TTS_REPO, kind="tts")
         if info.kind.takes_persona:
-            from .persona_voices import list_voices, play_persona
-
             if play is not None:
-                play_persona(play, info, speaker)
+                personas.play_persona(play, info, speaker)
             else:
-                list_voices(info, search, json_)
+                personas.list_voices(info, search, json_)
             return
         if play is not None:
             play_voice(play, repo, speaker)

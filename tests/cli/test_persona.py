@@ -59,7 +59,7 @@ def test_voices_are_listed_and_exported(capsys, model, recording, tmp_path):
     assert main(["voices", "--model", str(model), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["voices"] == ["NATF2"]
     assert main(["voices", "--model", str(model), "male"]) == 1
-    assert "comes with no voice like 'male'" in capsys.readouterr().err
+    assert "comes with no voice like 'male': it has NATF2." in capsys.readouterr().err
     out = tmp_path / "me.safetensors"
     asked = ["voices", "--model", str(model), "--export", str(recording), str(out)]
     assert main(asked) == 0
@@ -99,6 +99,10 @@ def test_a_voice_that_is_sound_is_played(model, recording, tmp_path, monkeypatch
         assert main([*voices, "--play", str(voice)]) == 0
         pcm = np.concatenate(played)
         assert len(pcm) in (30_000, 16 * 1920) and np.abs(pcm).max() > 0.001
+    monkeypatch.setattr("moshi_mlx.cli.persona_voices.BASE_REPO", str(model))
+    played.clear()
+    assert main(["voices", "--play", str(out)]) == 0
+    assert np.array_equal(np.concatenate(played), pcm), "without a gated model's name"
 
 
 def test_quantised_without_a_word_its_depth_transformer_keeps_8_bits(
