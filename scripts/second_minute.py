@@ -2,24 +2,29 @@
 
 Runs in the environment that it tests, with nothing but the package and its extra
 `serve`; prints a line of JSON for each step and ends with 1 if one failed. Needs no
-network. Two steps need more than the package ships yet: a voice and subtitles of one's
-own need demo models that speak and that listen. In their place are the subtitles of
-what Moshi said.
+network. The microphone is one of PulseAudio's; without PulseAudio (on a Mac, where
+nobody speaks into the real one) that step is left out.
 
     python second_minute.py FOLDER
 """
 
 import asyncio
 import json
+import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 
 import moshi_mlx
@@ -28,8 +33,18 @@ from moshi_mlx.engines.duplex.sampling import Sampling
 
 PACKAGE = Path(moshi_mlx.__file__).parent
 QUESTION, ANSWER = PACKAGE / "demo" / "questions" / "planet.wav", "Jupiter"
+ASKED = "planet"
 COMMAND = Path(sys.executable).with_name("moshi-mlx")
 WAIT_S = 120
+PULSE = """load-module module-native-protocol-unix socket={socket} auth-anonymous=1
+load-module module-null-sink sink_name=mouth rate=48000
+load-module module-remap-source source_name=microphone master=mouth.monitor
+set-default-source microphone
+"""
+ALSA = """</usr/share/alsa/alsa.conf>
+pcm.!default { type pulse }
+ctl.!default { type pulse }
+"""
 
 
 def run(*arguments: str | Path, given: bytes | None = None) -> str:
@@ -43,11 +58,72 @@ def run(*arguments: str | Path, given: bytes | None = None) -> str:
     return done.stdout.decode()
 
 
-def check(text: str) -> str:
+def check(text: str, wanted: str = ANSWER) -> str:
     """The text, if it holds the answer."""
-    if ANSWER not in text:
-        raise RuntimeError(f"{ANSWER} was wanted, and this came: {text!r}")
+    if wanted not in text:
+        raise RuntimeError(f"{wanted} was wanted, and this came: {text!r}")
     return text
+
+
+def wait_for(done: Callable[[], bool]) -> None:
+    """Wait until something is so. Raises: RuntimeError if it never is."""
+    until = time.monotonic() + WAIT_S
+    while not done():
+        if time.monotonic() > until:
+            raise RuntimeError("it took too long")
+        time.sleep(0.1)
+
+
+@contextmanager
+def software_microphone() -> Iterator[dict[str, str]]:
+    """A PulseAudio of its own; yields the variables by which programs reach it.
+
+    What is played into its sink ``mouth`` is what the microphone hears.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="pulse-"))
+    address = folder / "native"
+    (folder / "asound.conf").write_text(ALSA)
+    (folder / "daemon.pa").write_text(PULSE.format(socket=address))
+    env = {**os.environ, "HOME": str(folder), "PULSE_SERVER": f"unix:{address}"}
+    env |= {name: str(folder) for name in ("XDG_RUNTIME_DIR", "PULSE_RUNTIME_PATH")}
+    env["ALSA_CONFIG_PATH"] = str(folder / "asound.conf")
+    daemon = subprocess.Popen(
+        ["pulseaudio", "-n", "-F", folder / "daemon.pa", "--exit-idle-time=-1"],
+        env=env,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        quiet = {"env": env, "capture_output": True}
+        wait_for(lambda: subprocess.run(["pactl", "info"], **quiet).returncode == 0)
+        yield env
+    finally:
+        daemon.kill()
+        daemon.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def own_microphone(folder: Path) -> str:
+    """A question that is spoken into the microphone, written down."""
+    if shutil.which("pulseaudio") is None or sys.platform == "darwin":
+        return "left out: there is no PulseAudio here"
+    log, text = folder / "microphone.log", folder / "microphone.txt"
+    with ExitStack() as stack:
+        env = stack.enter_context(software_microphone())
+        hearing = subprocess.Popen(
+            [COMMAND, "transcribe", "--mic", "--model", "demo"],
+            env=env,
+            stdout=stack.enter_context(text.open("wb")),
+            stderr=stack.enter_context(log.open("wb")),
+        )
+        wait_for(lambda: "listening" in log.read_text() or hearing.poll() is not None)
+        if hearing.poll() is None:
+            play = ["paplay", "--device=mouth", QUESTION]
+            subprocess.run(play, env=env, check=True, timeout=WAIT_S)
+            time.sleep(2)
+            hearing.send_signal(signal.SIGINT)
+        if hearing.wait(WAIT_S):
+            raise RuntimeError(log.read_text())
+    return check(text.read_text(), ASKED)
 
 
 def own_question(folder: Path) -> str:
@@ -145,19 +221,39 @@ def own_page(folder: Path) -> str:
     return health
 
 
+def own_voice(folder: Path) -> str:
+    """A voice of one's own, between two of the demo's, and what it says."""
+    both = [
+        mx.load(str(next((PACKAGE / "demo").glob(f"{name}.*.safetensors"))))
+        for name in ("heart", "low")
+    ]
+    own = {name: (both[0][name] + both[1][name]) / 2 for name in both[0]}
+    file = next((PACKAGE / "demo").glob("heart.*.safetensors")).name
+    voice = folder / file.replace("heart", "mine")
+    mx.save_safetensors(str(voice), own)
+    out = folder / "mine.wav"
+    run("speak", "Tell me a joke.", "--model", "demo", "--voice", voice, "-o", out)
+    loudest = float(np.abs(moshi_mlx.audio.read(out)).max())
+    if loudest < 0.05:
+        raise RuntimeError(f"the speech is silent: its loudest sample is {loudest:g}")
+    return f"{out.name}, loudest sample {loudest:.2f}"
+
+
 def own_subtitles(folder: Path) -> str:
-    """Subtitles of what was said."""
+    """Subtitles of a recording, and of what Moshi answers to it."""
+    run("transcribe", QUESTION, "--model", "demo", "-f", "srt", "--out-folder", folder)
+    heard = (folder / QUESTION.with_suffix(".srt").name).read_text(encoding="utf-8")
     response = moshi_mlx.load("demo").respond(QUESTION, seed=0)
     response.save(folder / "answer.wav")
     response.report(folder / "answer.html")
     path = folder / "answer.srt"
     path.write_text(srt(response.pieces), encoding="utf-8")
-    return check(path.read_text(encoding="utf-8"))
+    return check(heard, ASKED) + check(path.read_text(encoding="utf-8"))
 
 
 STEPS: list[Callable[[Path], str]] = [
-    *(own_question, own_pipe, own_loop, own_server, own_batch, own_model),
-    *(own_page, own_subtitles),
+    *(own_question, own_microphone, own_pipe, own_loop, own_server, own_batch),
+    *(own_model, own_page, own_voice, own_subtitles),
 ]
 
 

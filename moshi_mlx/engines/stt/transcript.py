@@ -42,7 +42,8 @@ class Transcript:
         return joined(self.words)
 
     def __repr__(self) -> str:
-        count = f"{len(self.words)} words in {len(self.turns)} turns"
+        turns = "1 turn" if len(self.turns) == 1 else f"{len(self.turns)} turns"
+        count = f"{len(self.words)} words in {turns}"
         return f"<Transcript of {self.duration_s:.1f} s: {count}>"
 
     def to_srt(self) -> str:

@@ -20,6 +20,7 @@ from ...utils.tensor_files import check_numbers, read_tensors
 SPEAKER = "speaker_wavs"  # the condition, and the tensor in a voice file
 SOUND = (".wav", ".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac", ".aiff")
 EMBEDDED = ".safetensors"
+FEW = 5  # voices that an error lists in full
 TIMEOUT_S = 10.0  # of the hub
 VOICE_FRAMES = 125  # of an embedding: 10 s
 CLONING = (
@@ -146,9 +147,15 @@ def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
 
 def _unknown(name: str, names: Sequence[str], repo: str) -> CheckpointError:
     near = nearest(name, names)
-    offer = f"nearest are {', '.join(near)}" if near else "none is like it"
+    if near:
+        offer = f"nearest {'are' if near[1:] else 'is'} {', '.join(near)}"
+    else:
+        offer = "none is like it"
+        if names and len(names) <= FEW:
+            offer = f"it has {', '.join(names)}"
+    there = Path(repo).name if Path(repo).is_dir() else repo
     return CheckpointError(
-        f"{repo} has no voice {name!r}: {offer}; run 'moshi-mlx voices' for the list."
+        f"{there} has no voice {name!r}: {offer}; run 'moshi-mlx voices' for the list."
     )
 
 
