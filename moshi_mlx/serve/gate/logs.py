@@ -5,6 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from .limits import Allowance
 
@@ -31,13 +32,26 @@ def without_secrets(text: str) -> str:
     return _SECRET.sub(r"\1...", text)
 
 
+@dataclass
+class _Kind:
+    """Lines alike.
+
+    Attributes:
+        allowance: of those that may be written.
+        left_out: since the last one that was.
+    """
+
+    allowance: Allowance
+    left_out: int = 0
+
+
 class Bounded(logging.Filter):
     """Passes some lines of each kind, and says how many it left out."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         super().__init__()
         self._clock = clock
-        self._kinds: dict[tuple[str, str], tuple[Allowance, list[int]]] = {}
+        self._kinds: dict[tuple[str, str], _Kind] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         kind = record.name, str(record.msg)[:200]
@@ -45,15 +59,15 @@ class Bounded(logging.Filter):
             if len(self._kinds) >= _MAX_KINDS:
                 self._kinds.clear()
             most = (_TRACES_PER_S, _TRACES) if record.exc_info else (_PER_S, _BURST)
-            self._kinds[kind] = Allowance(*most, "lines", self._clock), [0]
-        allowance, left_out = self._kinds[kind]
-        if allowance.left < 1:
-            left_out[0] += 1
+            self._kinds[kind] = _Kind(Allowance(*most, "lines", self._clock))
+        lines = self._kinds[kind]
+        if lines.allowance.left < 1:
+            lines.left_out += 1
             return False
-        allowance.take(1)
-        if left_out[0]:
-            record.msg = f"{record.msg} ({left_out[0]} more like it were left out)"
-            left_out[0] = 0
+        lines.allowance.take(1)
+        if lines.left_out:
+            record.msg = f"{record.msg} ({lines.left_out} more like it were left out)"
+            lines.left_out = 0
         return True
 
 

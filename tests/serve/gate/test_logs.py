@@ -161,3 +161,22 @@ def test_a_refused_page_and_a_taken_port_are_no_errors(capsys):
     logger.error(OSError("address in use"))
     logger.error("a real error")
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_who_hangs_up_is_no_error_of_the_server(capsys):
+    log_lines(verbose=True)
+    for error in (ConnectionResetError("gone"), BrokenPipeError("gone")):
+        logging.getLogger("asyncio").error("a task failed", exc_info=error)
+        logging.getLogger("uvicorn.error").error(error)
+    assert not capsys.readouterr().err
+    logging.getLogger("asyncio").error("a task failed", exc_info=ValueError("new"))
+    assert "ValueError: new" in capsys.readouterr().err
+
+
+def test_lines_are_written_once_whoever_else_listens(capsys, caplog):
+    for _ in range(2):
+        log_lines(verbose=False)
+    for name in ("moshi_mlx.serve", "uvicorn.error", "asyncio", "websockets.server"):
+        logging.getLogger(name).warning("once")
+    assert len(capsys.readouterr().err.splitlines()) == 4
+    assert not caplog.records
