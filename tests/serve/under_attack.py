@@ -93,9 +93,10 @@ class Server:
                 text=True,
             )
         assert self.process.stdout is not None
-        first = self.process.stdout.readline()
-        found = re.search(r":(\d+)", first)
-        assert found is not None, f"{first}{self.log.read_text()}"
+        while "http" not in (said := self.process.stdout.readline()):
+            assert said, self.log.read_text()
+        found = re.search(r":(\d+)", said)
+        assert found is not None, said
         self.port = int(found[1])
 
     def state(self) -> State:
