@@ -121,3 +121,12 @@ def test_speech_without_a_pause_stays_speech():
 @pytest.mark.parametrize("ms, frames", [(80, 1), (79, 1), (160, 2), (500, 6)])
 def test_limits_are_whole_frames(ms: float, frames: int):
     assert frames_in(ms) == frames
+
+
+def test_the_noise_of_a_room_is_that_of_the_last_ten_seconds():
+    gate = SilenceGate()
+    for _ in range(200):
+        assert gate(level(-90)), "a quiet room"
+    heard = [gate(level(-50)) for _ in range(125)]
+    fan = 112  # frames, after which at most a tenth of 125 are from before it
+    assert heard.index(True) == fan and all(heard[fan:])

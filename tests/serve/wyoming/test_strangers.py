@@ -1,6 +1,7 @@
 """Who stalls, floods, or stays without a wish costs the others nothing."""
 
 import asyncio
+import contextlib
 import os
 import socket
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from wyoming.client import AsyncTcpClient
 from wyoming.event import Event
 from wyoming.ping import Ping
 
+from moshi_mlx.serve.protocols.wyoming import client as server_side
 from moshi_mlx.serve.protocols.wyoming.backlog import Backlog
 from moshi_mlx.serve.protocols.wyoming.requests import Transcription
 from moshi_mlx.serve.protocols.wyoming.visits import Visits
@@ -228,6 +230,24 @@ class Pieces:
         yield
 
     async def aclose(self) -> None: ...
+
+
+def test_who_hangs_up_is_not_read_to_the_end(monkeypatch):
+    monkeypatch.setattr(server_side, "hung_up", lambda numbers: numbers)
+    sent = 20_000
+
+    async def main() -> int:
+        async with served(FakeSpeech()) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b'{"type": "ping"}\n' * sent)
+            answered = 0
+            with contextlib.suppress(ConnectionError):
+                while await reader.readline():
+                    answered += 1
+            writer.transport.abort()
+            return answered
+
+    assert 0 < asyncio.run(main()) < sent
 
 
 def test_a_long_sound_is_heard_in_pieces_and_whole():

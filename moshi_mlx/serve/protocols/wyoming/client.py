@@ -115,9 +115,12 @@ class WyomingClient:
                 return
             event, size = received.event, received.size
             cost = size + _DESCRIBED if event.type == "describe" else size
-            # Even where nothing is owed others come first: a whole burst of events may
+            owed_s = self._inflow.owed_s(cost)
+            # Even if nothing is owed others come first: a whole burst of events may
             # lie here, and reading them would not wait for anything.
-            await asyncio.sleep(self._inflow.owed_s(cost))
+            await asyncio.sleep(owed_s)
+            if owed_s and self._has_gone:
+                return
             if event.type == "describe":
                 await self._send(await describe(self._speech))
             elif Ping.is_type(event.type):
@@ -126,11 +129,16 @@ class WyomingClient:
             elif event.type in _TODO and not await self._queued(event, size):
                 return
 
+    @property
+    def _has_gone(self) -> bool:
+        """Whether the client has hung up, though not all that it sent was read."""
+        number = self._writer.get_extra_info("socket").fileno()
+        return number < 0 or bool(hung_up({number}))
+
     async def _queued(self, event: "Event", size: int) -> bool:
         """Queue an event; False if the client hangs up before there is room."""
-        number = self._writer.get_extra_info("socket").fileno()
         while self._todo.full:
-            if hung_up({number}):
+            if self._has_gone:
                 return False
             await asyncio.sleep(_LOOK_S)
         self._todo.put(event, size)
