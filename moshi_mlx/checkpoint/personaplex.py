@@ -39,9 +39,11 @@ def has_its_streams(data: Mapping[str, Any]) -> bool:
 def completed(data: Mapping[str, Any]) -> dict[str, Any]:
     """What distinguishes PersonaPlex's config from Moshi 7B's."""
     streams = data.get("n_q", STEPS)
-    steps, own = data.get("dep_q", streams), streams // 2
-    found = {"dep_q": steps, "foreseen_codebooks": max(steps - own, 0), **data}
-    return {**found, "model_type": NAME}
+    steps = data.get("dep_q", streams)
+    found = {"dep_q": steps, **data, "model_type": NAME}
+    if type(streams) is int and type(steps) is int:  # else it is refused by its reader
+        found.setdefault("foreseen_codebooks", max(steps - streams // 2, 0))
+    return found
 
 
 def is_of_its_shape(weights: Path | None) -> bool:

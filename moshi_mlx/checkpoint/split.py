@@ -21,6 +21,9 @@ FILES = tuple(PREFIX)
 CODEC = "mimi.safetensors"
 SAME = ("card", "text_card", "context", "max_period", "hidden_scale")
 SIZES = ("dim", "num_heads", "num_layers")  # of either transformer
+SLICE = "depformer.slices.{}"
+TABLES = ("audio_embs.{}", f"{SLICE}.emb", f"{SLICE}.linear_out")  # not quantised
+MOST_STEPS = 128
 _PACKED = re.compile(r"(.+)_(scales|biases)")
 _T = TypeVar("_T")
 
@@ -28,7 +31,8 @@ _T = TypeVar("_T")
 def is_split(data: Mapping[str, Any]) -> bool:
     """Whether a config.json describes such files."""
     parts = data.get("temporal"), data.get("depformer")
-    return all(isinstance(part, Mapping) for part in parts)
+    mine = data.get("model_type") == "personaplex"
+    return mine and all(isinstance(part, Mapping) for part in parts)
 
 
 def whole_config(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,10 +48,9 @@ def whole_config(data: Mapping[str, Any]) -> dict[str, Any]:
     whole |= {key: data[key] for key in others if key in data}
     stated = data.get("quantization")
     if isinstance(stated, Mapping):
+        count = steps if type(steps) is int and steps <= MOST_STEPS else 0  # told later
         tables = ["text_emb", "text_linear"]
-        tables += [f"audio_embs.{k}" for k in range(len(data.get("delays", ())) - 1)]
-        slices = [f"depformer.slices.{k}" for k in range(steps)]
-        tables += [f"{s}.{part}" for s in slices for part in ("emb", "linear_out")]
+        tables += [name.format(k) for name in TABLES for k in range(count)]
         kept = {key: stated[key] for key in ("bits", "group_size") if key in stated}
         whole["quantization"] = kept | dict.fromkeys(tables, False)
     return {**whole, "n_q": steps, "dep_q": steps, "mimi_name": CODEC}

@@ -189,6 +189,13 @@ def test_a_config_of_moshi_s_with_sixteen_depth_steps_is_personaplex(tmp_path):
     assert CheckpointInfo.find(speaking).model_type == "tts"
 
 
+def test_personaplex_with_streams_that_cannot_be_is_told(tmp_path):
+    for key in ("n_q", "dep_q"):
+        folder = config(tmp_path / key, model_type="personaplex", **{key: "many"})
+        with pytest.raises(ConfigError, match=f"config has {key} 'many'"):
+            CheckpointInfo.find(folder)
+
+
 def test_of_a_personaplex_in_several_sizes_the_one_asked_for_is_taken(tmp_path):
     folder = config(tmp_path / "personaplex", version="v1")
     for name in ("model.safetensors", "model.q4.safetensors"):

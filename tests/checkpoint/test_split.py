@@ -16,7 +16,7 @@ from moshi_mlx.checkpoint.quantize import describe
 from moshi_mlx.checkpoint.split import whole_config
 from moshi_mlx.cli.main import main
 from moshi_mlx.engines.duplex.persona_voices import load_voice, voice_names
-from moshi_mlx.errors import CheckpointError
+from moshi_mlx.errors import CheckpointError, ConfigError
 from tests.checkpoint.folders import load, tensors, write
 from tests.persona import SIZE
 from tests.tiny import DATA, Config, Weights, pytorch_weights
@@ -131,6 +131,25 @@ def test_the_published_sizes_are_moshi_s():
     assert whole["foreseen_codebooks"] == 8 and "quantization" not in whole
     packed = whole_config({**config, "quantization": {"bits": 4, "group_size": 64}})
     assert packed["quantization"]["depformer.slices.15.emb"] is False
+
+
+@pytest.mark.parametrize(
+    "part, key, value",
+    [
+        ("depformer", "num_steps", 10**12),
+        ("depformer", "num_steps", "many"),
+        ("temporal", "dim", [1]),
+        ("", "delays", 5),
+        ("depformer", "dim_feedforward", -3),
+        ("quantization", "bits", "few"),
+    ],
+)
+def test_a_config_that_cannot_be_is_told(tmp_path, part, key, value):
+    config = theirs(4)
+    (config[part] if part else config)[key] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=r"config has (n_q|quant|del|dim|depf)"):
+        CheckpointInfo.find(tmp_path)
 
 
 def test_its_voices_are_nvidia_s_with_tokens_as_floats(tmp_path):

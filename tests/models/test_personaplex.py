@@ -111,7 +111,7 @@ def test_every_live_frame_after_a_prompt_is_nvidia_s(name: str):
     assert gen.streams.offsets[0] > gen.model.cfg.transformer.context, "past the window"
 
 
-@pytest.mark.parametrize("name", ["voice_text", BOTH])
+@pytest.mark.parametrize("name", [*CASES, BOTH])
 def test_every_call_of_a_prompt_and_after_it_reads_what_nvidia_s_reads(name: str):
     """With both sides generated, in steps: inputs, logits, and what is returned."""
     g, gen = case(name), greedy(model(), both_sides=True)
