@@ -123,7 +123,10 @@ def _outage(error: Exception, status: int | None) -> str | None:
     for marks, cause in _CAUSES.items():
         if any(mark in said for mark in marks):
             return cause.format(proxy=_proxy())
-    return "there is no connection" if _is_network(error) else None
+    if not _is_network(error):
+        return None
+    asked = any(v in os.environ for name in PROXIES for v in (name, name.lower()))
+    return "there is no connection" + (f" through {_proxy()}" if asked else "")
 
 
 def _is_network(error: Exception) -> bool:

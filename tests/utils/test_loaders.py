@@ -193,7 +193,7 @@ PROXIES = {
     "socks": ("socks5://127.0.0.1:1", "the proxy 127.0.0.1 of HTTP_PROXY"),
     "gone": (
         "http://u:secret@127.0.0.1:1",
-        "the proxy 127.0.0.1 of HTTP_PROXY|no conn",
+        "no connection through the proxy 127.0.0.1 of HTTP_PROXY|does not let it",
     ),
     "nonsense": ("gopher://127.0.0.1:1", "the proxy 127.0.0.1 of HTTP_PROXY"),
 }

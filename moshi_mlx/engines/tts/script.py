@@ -1,7 +1,7 @@
 """From text with turns and breaks to the entries that the state machine takes."""
 
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ...utils.text import Tokenizer
@@ -9,6 +9,8 @@ from ..keeping import remember, remembered
 from .machine import Entry, TokenIds
 from .markup import SPOKEN, Markup, composed, outside_tags
 from .numbers import spelt
+
+_SHOWN = 20  # characters in a message
 
 
 class SpeechTokenizer(Tokenizer, Protocol):
@@ -157,3 +159,10 @@ def without_unknown(tokenizer: SpeechTokenizer, text: str) -> tuple[str, list[st
         return text.translate(table)
 
     return outside_tags(composed(text), known), list(dict.fromkeys(unknown))
+
+
+def shown(characters: Iterable[str]) -> str:
+    """Characters for a message: the first 20, those without a form by their number."""
+    letters = list(characters)
+    said = [c if c.isprintable() else f"U+{ord(c):04X}" for c in letters[:_SHOWN]]
+    return " ".join(said + ["..."] * (len(letters) > _SHOWN))

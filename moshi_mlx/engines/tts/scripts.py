@@ -20,7 +20,7 @@ from .machine import Entry
 from .model import SpeechModel
 from .row import SpeechRow
 from .run import SpeechRun
-from .script import without_unknown
+from .script import shown, without_unknown
 from .script_file import Failure, Script
 
 logger = logging.getLogger(__name__)
@@ -118,9 +118,9 @@ class ScriptWriter:
         if unknown := dict.fromkeys(
             letter for _, letters in known for letter in letters
         ):
-            left_out = " ".join(unknown)
             logger.warning(
-                "line %d: the model cannot say %s: left out", script.line, left_out
+                "line %d: the model cannot say %s: left out",
+                *(script.line, shown(unknown)),
             )
         entries = tts.prepare_script([turn for turn, _ in known], self._padding_between)
         if not any(entry.tokens for entry in entries):

@@ -14,7 +14,7 @@ from ...documents.words import Word
 from ..keeping import remember, remembered
 from .machine import Entry, State
 from .model import SpeechModel
-from .script import ScriptReader, without_unknown
+from .script import ScriptReader, shown, without_unknown
 
 logger = logging.getLogger(__name__)
 REMEMBERED = ("finished", "_unknown")
@@ -106,5 +106,5 @@ class Wording:
         word, unknown = without_unknown(self._tts.tokenizer, word)
         if new := [letter for letter in unknown if letter not in self._unknown]:
             self._unknown.update(new)
-            logger.warning("the model cannot say %s: left out", " ".join(new))
+            logger.warning("the model cannot say %s: left out", shown(new))
         return word

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moshi_mlx.engines.tts import ScriptReader, TokenIds, script_to_entries
-from moshi_mlx.engines.tts.script import without_unknown
+from moshi_mlx.engines.tts.script import shown, without_unknown
 from tests.speech import EXPECTED, SCRIPTS, tokenizer
 
 IDS = TokenIds(97)
@@ -95,3 +95,9 @@ def test_characters_without_tokens_are_named_and_left_out():
     text, unknown = without_unknown(tokenizer(), "hello ☃ d\u0436ay")
     assert text == "hello  day"
     assert unknown == ["☃", "\u0436"]
+
+
+def test_characters_of_a_message_are_few_and_can_be_seen():
+    assert shown("é\0\u200b") == "é U+0000 U+200B"
+    assert shown("a" * 20) == " ".join("a" * 20)
+    assert shown("a" * 21) == " ".join("a" * 20) + " ..."
