@@ -35,7 +35,8 @@ from cosmic_ray.mutating import mutate_code
 ROOT = Path(__file__).parents[1]
 WAIT_S = 240
 MEMORY = 8 << 30  # bytes: a loop that never ends may also fill the machine
-GATE = "tests/serve/gate"
+GATE, WYOMING = "tests/serve/gate", "tests/serve/wyoming"
+REALTIME = "tests/serve/realtime"
 # Files, and the tests that are to notice every change of what they do.
 TARGETS: dict[str, list[str]] = {
     "serve/gate/security.py": [f"{GATE}/test_guard.py", f"{GATE}/test_security.py"],
@@ -49,6 +50,21 @@ TARGETS: dict[str, list[str]] = {
     "serve/gate/frames.py": [f"{GATE}/test_frames.py"],
     "serve/gate/logs.py": [f"{GATE}/test_logs.py"],
     "serve/gate/gate.py": [f"{GATE}/test_gate.py", f"{GATE}/test_addresses.py"],
+    "serve/endings.py": ["tests/serve/test_endings.py"],
+    **{
+        f"serve/protocols/wyoming/{name}.py": [
+            *(f"{WYOMING}/test_client.py", f"{WYOMING}/test_strangers.py"),
+        ]
+        for name in ("wire", "backlog", "visits", "client", "requests")
+    },
+    "serve/protocols/realtime/turns.py": [f"{REALTIME}/test_hearing.py"],
+    "serve/protocols/realtime/hearing.py": [f"{REALTIME}/test_hearing.py"],
+    "serve/protocols/realtime/items.py": [
+        *(f"{REALTIME}/test_items.py", f"{REALTIME}/test_hearing.py"),
+    ],
+    "serve/protocols/moshi_server/messages.py": [
+        "tests/serve/moshi_server/test_messages.py"
+    ],
     "serve/protocols/moshi/messages.py": ["tests/serve/test_protocol.py"],
     "serve/protocols/moshi/settings.py": ["tests/serve/test_settings.py"],
     "utils/json_text.py": ["tests/utils/test_json_text.py"],
