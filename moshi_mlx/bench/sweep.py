@@ -19,7 +19,7 @@ from .synthetic import FULL, check_size, recipe_of, synthetic_codec, synthetic_l
 from .timing import FRAME_MS, Result, growth, measure
 
 HEAD = (
-    *("model, bits, device, codec, batch", "enc", "step", "dec"),
+    *("model, bits, device,\ncodec, batch", "enc", "step", "dec"),
     *("frame", "p95", "max", "1st", "x live", "tok/s", "GB"),
 )
 

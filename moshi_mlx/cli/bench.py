@@ -1,5 +1,6 @@
 """`moshi-mlx bench`: what a frame takes on this machine, stage by stage."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -241,7 +242,7 @@ def bench(
     outcome = SweepOutcome()
     with status("timing"):
         for done, outcome in run(plan):  # noqa: B007
-            typer.echo(done, err=True)
+            print(done, file=sys.stderr, flush=True)  # above the spinner
     if plot is not None:
         charts.write(plot, page(machine(), outcome))
     if json_:
@@ -270,7 +271,7 @@ def bench_tasks(
     results = []
 
     def tell(done: str) -> None:
-        typer.echo(done, err=True)
+        print(done, file=sys.stderr, flush=True)
 
     with status("timing"):
         for result in run_tasks(info, tasks, size, *steps, tell):

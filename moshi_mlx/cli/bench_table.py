@@ -9,7 +9,7 @@ def print_table(head: tuple[str, ...], rows: list[list[str]], notes: list[str]) 
 
     from ..bench.machine import machine
 
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column(head[0], no_wrap=True)
     for name in head[1:]:
         table.add_column(name, justify="right")
