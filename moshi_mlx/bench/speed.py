@@ -47,18 +47,12 @@ class Speed:
 
 
 def measure(moshi: Moshi, frames: int = _FRAMES) -> Speed:
-    """Warm the model up, then time it."""
+    """Warm the model up, then time it: whole frames, and then each stage alone."""
     moshi.warmup()
-    trace = Trace()
-    session = moshi.session(seed=0, first="silence", trace=trace)
-    hum = 0.01 * np.sin(np.arange(session.frame_size) / 20).astype(np.float32)
-    totals = []
-    for _ in range(frames):
-        began = time.perf_counter()
-        session.step(hum)
-        totals.append(1000 * (time.perf_counter() - began))
-    totals = totals[1:]  # the first holds the frame of silence too
-    stages = trace.summary()
+    totals = _frames(moshi, Trace(), frames)
+    apart = Trace(apart=True)
+    _frames(moshi, apart, frames // 2)
+    stages = apart.summary()
 
     def median(name: str) -> float:
         return stages[name].p50_ms if name in stages else 0.0
@@ -70,6 +64,18 @@ def measure(moshi: Moshi, frames: int = _FRAMES) -> Speed:
         p50=percentile(totals, 50),
         p95=percentile(totals, 95),
     )
+
+
+def _frames(moshi: Moshi, trace: Trace, count: int) -> list[float]:
+    """Milliseconds of the frames of a new conversation, after the first."""
+    with moshi.session(seed=0, first="silence", trace=trace) as session:
+        hum = 0.01 * np.sin(np.arange(session.frame_size) / 20).astype(np.float32)
+        took = []
+        for _ in range(count):
+            began = time.perf_counter()
+            session.step(hum)
+            took.append(1000 * (time.perf_counter() - began))
+    return took[1:]  # the first includes the frame of silence
 
 
 def with_faster_codec(moshi: Moshi, speed: Speed) -> tuple[Moshi, Speed, str | None]:

@@ -105,9 +105,12 @@ class Trace:
     Args:
         window: newest calls of each stage for percentiles.
         events: newest calls of all stages for ``write_chrome``; 0 keeps none.
+        apart: wait for each stage before the next one starts. Otherwise work overlaps,
+            and a stage's time is only what was still to be waited for.
     """
 
-    def __init__(self, window: int = _WINDOW, events: int = 0):
+    def __init__(self, window: int = _WINDOW, events: int = 0, *, apart: bool = False):
+        self.apart = apart
         self._window = window
         self._stages: dict[str, _History] = {}
         self._events: deque[tuple[str, float, float, int]] = deque(maxlen=events)

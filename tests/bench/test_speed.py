@@ -3,11 +3,13 @@
 from copy import copy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import moshi_mlx
 from moshi_mlx.bench.speed import Speed, advice, measure, with_faster_codec
 from moshi_mlx.engines.duplex.engine import Moshi
+from moshi_mlx.utils.trace import Trace
 from tests.questions import PYTORCH
 
 FAST = Speed(encode=5.0, step=15.0, decode=6.0, p50=26.0, p95=30.0)
@@ -57,3 +59,16 @@ def test_the_codec_is_changed_only_where_that_helps(demo: Moshi):
     slow = replace(FAST, p50=200.0, p95=200.0)
     # rustymimi reads the released codec only, the demo's is another
     assert with_faster_codec(demo, slow) == (demo, slow, None)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_stage_is_waited_for_before_the_next_only_if_asked(demo: Moshi, apart: bool):
+    trace, seen = Trace(apart=apart), []
+    session = demo.session(seed=0, trace=trace)
+    gen = session.stepper.gen
+    step = gen.step
+    gen.step = lambda *a, **k: (seen.append(list(trace.summary())), step(*a, **k))[1]
+    session.step(np.zeros(session.frame_size, np.float32))
+    assert seen[0] == (["encode"] if apart else [])
+    timed = demo.respond(np.zeros(1920, np.float32), tail_s=0).session.trace
+    assert timed.apart and list(timed.summary())[:2] == ["encode", "step"]

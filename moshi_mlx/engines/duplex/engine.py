@@ -279,7 +279,7 @@ class Moshi(BaseEngine):
         Raises: AudioError if the input is not sound.
         """
         frames = heard_frames(sound, sample_rate, "moshi.respond")
-        session = self.session(**options)
+        session = self.session(**{"trace": Trace(apart=True), **options})
         session.live = False
         exchanges = respond(session, frames, self, tail_s)
         return Response(session, exchanges, self.name, keep_sound)

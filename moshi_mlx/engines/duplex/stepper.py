@@ -109,7 +109,10 @@ class Stepper:
     def encode(self, frames: Mapping[int, Pcm]) -> EncodedFrame:
         """Start to encode the next frame ``[1920]`` of some rows, without waiting."""
         laps = self.trace.laps()
-        return EncodedFrame(self.codec.encode(frames)[:, : self._other], laps)
+        heard = EncodedFrame(self.codec.encode(frames)[:, : self._other], laps)
+        if self.trace.apart:
+            heard.wait()
+        return heard
 
     def given(self, row: int, codes: Codes) -> EncodedFrame:
         """Codes ``[other]`` of one row."""
@@ -124,7 +127,8 @@ class Stepper:
         the encoder may still run, and the decoder before the text is known. Then codes,
         tokens and sound are waited for in the order in which they come, and the stages
         are timed that way: "encode" lasts until the codes are there, "step" until the
-        tokens are, "decode" until the sound is. Together they are the frame.
+        tokens are, "decode" until the sound is. Together they are the frame. With
+        ``Trace(apart=True)`` each stage waits for the one before it.
         """
         laps = heard.laps or self.trace.laps()
         active = [row in rows for row in range(self.rows)]
@@ -136,13 +140,17 @@ class Stepper:
         )
         gate = self._start_gate()
         audio = self.gen.last_audio_tokens() if self.gen.main_codebooks else None
+        if self.trace.apart:
+            mx.eval(text, audio, gate)
+            laps.until_now("step")
         speaking = [] if audio is None else self._speaking(rows, audio)
         sound: dict[int, mx.array] = {}
         if audio is not None and speaking:
             sound = self.codec.decode(audio, speaking)
         heard.wait()
         mx.eval(text, audio, gate)
-        laps.until_now("step")
+        if not self.trace.apart:
+            laps.until_now("step")
         if sound:
             mx.eval(sound)
             laps.until_now("decode")
