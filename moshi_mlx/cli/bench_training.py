@@ -1,5 +1,7 @@
 """`moshi-mlx bench --task finetune`: how fast random models train."""
 
+from itertools import chain
+
 import typer
 
 from ..errors import ConfigError
@@ -11,11 +13,12 @@ def bench_training(sizes: list[str], bits: str, as_json: bool) -> None:
     from ..bench.machine import machine
     from ..bench.training import time_training
 
-    width = bits.strip().removeprefix("q")
-    if width not in ("4", "8", "16"):
+    widths = [width.strip().removeprefix("q") for width in bits.split(",")]
+    if not set(widths) <= {"4", "8", "16"}:
         raise ConfigError(f"--bits {bits!r} cannot be trained over: use 4, 8 or 16.")
     results = []
-    for done in time_training(sizes, int(width)):
+    timed = (time_training(sizes, int(width)) for width in widths)
+    for done in chain.from_iterable(timed):
         results.append(done)
         if not as_json:
             typer.echo(

@@ -218,6 +218,7 @@ def finetune(
             help="Steps between evaluations. Default: 100.",
         ),
     ] = None,
+    train_: Annotated[bool, typer.Option("--train", hidden=True)] = False,
     seed: options.Seed = None,
     adapter_path: Annotated[
         Path | None,
@@ -276,6 +277,7 @@ def finetune(
     those files. Ctrl-C keeps what was learnt, and --resume continues bit for bit.
     """
     given = {**locals()}
+    given.pop("train_")  # of mlx_lm.lora's commands; there is nothing else to do here
     from ..finetune.config_file import read_config
     from ..finetune.settings import TrainSettings
 
