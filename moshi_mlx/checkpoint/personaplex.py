@@ -15,6 +15,8 @@ from ..errors import CheckpointError
 from ..utils.tensor_files import read_header
 
 NAME = "personaplex"
+ARCHIVE, VOICES = "voices.tgz", "voices"  # a file, or a folder of files
+ENDINGS = ".safetensors", ".pt"  # of voices
 STEPS = 16  # of the depth transformer, half of them for the user's codes
 _STEP = re.compile(r"(?:depformer_in|depformer\.slices|linears|depformer)\.(\d+)\..+")
 
@@ -34,6 +36,13 @@ def has_its_streams(data: Mapping[str, Any]) -> bool:
     Programs that fine-tune PersonaPlex write such configs, without a model_type.
     """
     return (data.get("n_q"), data.get("dep_q")) == (STEPS, STEPS)
+
+
+def voices_listed(data: Mapping[str, Any]) -> list[str]:
+    """Names of voices that a config lists, as speech-swift's does."""
+    listed = data.get("voices")
+    names = listed if isinstance(listed, list) else []
+    return [name for name in names if isinstance(name, str) and "/" not in name]
 
 
 def completed(data: Mapping[str, Any]) -> dict[str, Any]:

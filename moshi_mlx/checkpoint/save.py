@@ -43,6 +43,7 @@ def save(
     mimi_config: Mapping[str, Any] | None = None,
     mimi_dtype: mx.Dtype = mx.float32,
     tokenizer: Path | None = None,
+    beside: Mapping[str, Path] | None = None,
     image_encoder: nn.Module | None = None,
     names: Callable[[Weights], Weights] | None = None,
     overwrite: bool = False,
@@ -58,6 +59,7 @@ def save(
             or a model, which is saved in ``mimi_dtype``.
         mimi_config: the codec's configuration, if it is not Kyutai's released Mimi.
         tokenizer: file to copy.
+        beside: further files to copy, by their names in the folder.
         image_encoder: saved beside the language model, in the same file.
         names: gives the language model's tensors the names of another format.
         overwrite: replace a checkpoint that is there.
@@ -88,6 +90,9 @@ def save(
             _write_json(begun / MIMI_CONFIG_NAME, mimi_config)
         if tokenizer is not None:
             data["tokenizer_name"] = _copy(begun, tokenizer)
+        for name, path in (beside or {}).items():
+            (begun / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, begun / name)
         _write_json(begun / CONFIG_NAME, data)
     return folder
 
@@ -144,6 +149,8 @@ def _whole_or_nothing(folder: Path, weights: str) -> Iterator[Path]:
         if config.exists():
             os.replace(config, begun / REPLACED)
         for file in made:
+            if file.is_dir():  # of voices: those of a replaced checkpoint go
+                shutil.rmtree(folder / file.name, ignore_errors=True)
             os.replace(file, folder / file.name)
         for name in {*old} - {weights}:
             (folder / name).unlink(missing_ok=True)

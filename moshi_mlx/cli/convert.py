@@ -86,6 +86,7 @@ def convert(
 
     from ..checkpoint.build import load_image_encoder, load_tokenizer, open_lm
     from ..checkpoint.codec import codec_to_save
+    from ..checkpoint.companions import companions
     from ..checkpoint.cost import cost
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.pytorch_names import check_codec_names, pytorch_names
@@ -135,6 +136,7 @@ def convert(
             mimi=codec,
             mimi_config=codec_config,
             tokenizer=found.tokenizer,
+            beside=companions(found),
             image_encoder=load_image_encoder(found, as_stored=True),
             names=names,
             overwrite=overwrite,

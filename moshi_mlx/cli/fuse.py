@@ -116,6 +116,7 @@ def _merge(
 ) -> Path:
     from ..checkpoint.adapters import local_adapter
     from ..checkpoint.build import load_lm
+    from ..checkpoint.companions import companions
     from ..checkpoint.exchange import adapters_of
     from ..checkpoint.fuse import dequantize, fuse
     from ..checkpoint.quantize import quantize
@@ -138,5 +139,6 @@ def _merge(
             mimi=info.mimi_weights if lm.n_q else None,
             mimi_config=info.mimi_config if lm.n_q else None,
             tokenizer=info.tokenizer,
+            beside=companions(info),
             overwrite=overwrite,
         )

@@ -229,6 +229,7 @@ def _write(found: "CheckpointInfo", out: Path, name: str, overwrite: bool) -> Js
     """Quantise into a folder; returns what was written."""
     from ..checkpoint.build import load_image_encoder, load_tokenizer, open_lm
     from ..checkpoint.codec import codec_to_save
+    from ..checkpoint.companions import companions
     from ..checkpoint.cost import cost
     from ..checkpoint.quantize import quantize
     from ..checkpoint.recipes import recipe_named
@@ -258,6 +259,7 @@ def _write(found: "CheckpointInfo", out: Path, name: str, overwrite: bool) -> Js
             mimi=codec,
             mimi_config=codec_config,
             tokenizer=found.tokenizer,
+            beside=companions(found),
             image_encoder=load_image_encoder(found, as_stored=True),
             overwrite=overwrite,
         )

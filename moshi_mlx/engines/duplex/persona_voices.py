@@ -20,6 +20,7 @@ from ...audio import files
 from ...audio.framing import FRAME, SAMPLE_RATE
 from ...audio.loudness import with_loudness
 from ...checkpoint.info import CheckpointInfo
+from ...checkpoint.personaplex import ARCHIVE, ENDINGS, VOICES, voices_listed
 from ...checkpoint.torch_file import MAX_FILE, read_torch
 from ...errors import AudioError, CheckpointError, MoshiError
 from ...models.given import Tokens
@@ -27,8 +28,7 @@ from ...utils.loaders import NotInRepoError
 from ...utils.tensor_files import read_tensors
 from ...utils.whole_files import whole_file
 
-ARCHIVE, FOLDER = "voices.tgz", "voices"
-TORCH, TENSORS = ".pt", ".safetensors"
+TENSORS, TORCH = ENDINGS
 LUFS = -24.0  # of NVIDIA's training data
 SHORTEST_S, LONGEST_S, ENOUGH_S = 1.0, 30.0, 10.0
 MOST_FRAMES = 1500  # longest voice that is not a recording: two minutes
@@ -75,7 +75,7 @@ def load_voice(voice: str | Path, info: CheckpointInfo) -> PersonaVoice:
     if path.is_file():
         return _of_file(path)
     name = str(voice).removesuffix(TORCH).removesuffix(TENSORS)
-    if (path.suffix and path.suffix not in (TORCH, TENSORS)) or len(path.parts) > 1:
+    if (path.suffix and path.suffix not in ENDINGS) or len(path.parts) > 1:
         raise CheckpointError(f"there is no voice file {str(voice)!r}: check its path.")
     return _of_checkpoint(name, info)
 
@@ -83,11 +83,10 @@ def load_voice(voice: str | Path, info: CheckpointInfo) -> PersonaVoice:
 def voice_names(info: CheckpointInfo) -> list[str]:
     """Names of the voices that come with a checkpoint, sorted."""
     folder = info.source.folder
-    unpacked = (folder / FOLDER).glob("*") if folder is not None else ()
-    found = {p.stem for p in unpacked if p.suffix in (TORCH, TENSORS)}
-    listed = info.config.get("voices")
-    if folder is None and isinstance(listed, list):  # unpacked in the repository
-        found |= {name for name in listed if isinstance(name, str)}
+    unpacked = (folder / VOICES).glob("*") if folder is not None else ()
+    found = {p.stem for p in unpacked if p.suffix in ENDINGS}
+    if folder is None:  # unpacked in the repository
+        found |= {*voices_listed(info.config)}
     archive = _archive(info)
     if archive is not None:
         found |= {Path(name).stem for name in _packed(archive, archive.stat().st_mtime)}
@@ -127,9 +126,9 @@ def save_voice(voice: PersonaVoice, codes: Tokens | None, path: Path) -> None:
 
 
 def _of_checkpoint(name: str, info: CheckpointInfo) -> PersonaVoice:
-    for ending in (TENSORS, TORCH):
+    for ending in ENDINGS:
         try:
-            return _of_file(info.source.get(f"{FOLDER}/{name}{ending}"))
+            return _of_file(info.source.get(f"{VOICES}/{name}{ending}"))
         except NotInRepoError:
             continue
     archive = _archive(info)
