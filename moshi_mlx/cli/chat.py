@@ -207,8 +207,8 @@ def chat(
         if resuming.wanted:
             engine = "native"  # rust is used if only that is fast enough
         seen = read_image(image)
-        check_devices(sound)
         name, bits = choose_moshi(model, quantized, image, persona, voice)
+        check_devices(sound)
         files: ModelFiles = {
             "config": lm_config,
             "moshi_weights": moshi_weights,

@@ -38,10 +38,16 @@ def choose_moshi(
     can do the task: see an image, or take a persona.
 
     Returns: its name, and the bits to quantise it to.
+    Raises: CheckpointError or AudioError for a file that is no voice, before anything
+        is loaded.
     """
     from ..checkpoint.kinds import DEFAULT_IMAGE_REPO, PERSONA_REPO
     from ..checkpoint.memory import fitting_moshi, fitting_vis
 
+    if voice is not None:
+        from ..engines.duplex.persona_voices import voice_of_file
+
+        voice_of_file(voice)
     if model is not None:
         return model, bits
     if image is not None:

@@ -243,8 +243,9 @@ def serve(
     seen = read_image(image)
 
     def load() -> "Moshi":
-        given = model, quantized, codec.value, codec_dtype.value, files
-        return _load(*given, adapters.named, image)
+        chosen = choose_moshi(model, quantized, image, persona, voice)
+        given = codec.value, codec_dtype.value, files
+        return _load(*chosen, *given, adapters.named, image)
 
     stt, tts = stt or family(model, "stt"), tts or family(model, "tts")
     served = {CONVERSES: talks, LISTENS: stt, SPEAKS: tts, TRANSLATES: translate}
@@ -301,7 +302,7 @@ def _served(service: "Service") -> list[str]:
 
 
 def _load(
-    model: str | None,
+    model: str,
     quantized: int | None,
     codec: str,
     codec_dtype: str,
@@ -312,7 +313,6 @@ def _load(
     from ..checkpoint.info import CheckpointInfo
     from ..engines.duplex.load import load_moshi
 
-    model, quantized = choose_moshi(model, quantized, image)
     wanted: ModelFiles = {**files, "bits": quantized}
     info = CheckpointInfo.find(model, **wanted)
     if image is not None:

@@ -55,6 +55,18 @@ def test_a_model_without_personas_says_what_to_use(capsys, recording):
     assert "takes no persona or voice: use one like nvidia" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["respond", "chat", "serve"])
+def test_a_file_that_is_no_voice_is_told_before_a_model_is_loaded(
+    capsys, recording, tmp_path, command
+):
+    asked = [command, "--model", "no/such"]
+    asked += [str(recording)] if command == "respond" else []
+    (tmp_path / "a.pt").write_bytes(b"PK\x03\x04")
+    for voice, words in (("none.wav", "no voice file"), ("a.pt", "torch.save wrote")):
+        assert main([*asked, "--voice", str(tmp_path / voice)]) == 1
+        assert words in " ".join(capsys.readouterr().err.split())
+
+
 def test_voices_are_listed_and_exported(capsys, model, recording, tmp_path):
     assert main(["voices", "--model", str(model), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["voices"] == ["NATF2"]

@@ -8,7 +8,7 @@ it is brought to the loudness of the training data and encoded.
 import logging
 import tarfile
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -71,13 +71,24 @@ def load_voice(voice: str | Path, info: CheckpointInfo) -> PersonaVoice:
     Raises: CheckpointError for an unknown name or a file that is no voice; AudioError
         for a recording that cannot be used.
     """
+    found = voice_of_file(voice)
+    if found is not None:
+        return found
+    name = str(voice).removesuffix(TORCH).removesuffix(TENSORS)
+    return _of_checkpoint(name, info)
+
+
+def voice_of_file(voice: str | Path) -> PersonaVoice | None:
+    """A voice by a file's path; None for a name, which only a checkpoint knows.
+
+    Raises: as ``load_voice``.
+    """
     path = Path(voice).expanduser()
     if path.is_file():
         return _of_file(path)
-    name = str(voice).removesuffix(TORCH).removesuffix(TENSORS)
     if (path.suffix and path.suffix not in ENDINGS) or len(path.parts) > 1:
         raise CheckpointError(f"there is no voice file {str(voice)!r}: check its path.")
-    return _of_checkpoint(name, info)
+    return None
 
 
 def voice_names(info: CheckpointInfo) -> list[str]:
@@ -176,12 +187,14 @@ def _of_file(path: Path) -> PersonaVoice:
     if path.suffix == TENSORS:
         return _of_tensors(path.name, key, read_tensors(path))
     try:
-        return PersonaVoice(path.name, key, pcm=_recording(path))
+        return PersonaVoice(path.name, key, pcm=_recording(path, key))
     except MoshiError as error:
         raise type(error)(f"the voice {path.name} cannot be used: {error}") from error
 
 
-def _recording(path: Path) -> NDArray[np.float32]:
+@lru_cache(maxsize=4)  # half a minute of sound takes 3 MB
+def _recording(path: Path, _key: tuple[Any, ...]) -> NDArray[np.float32]:
+    """A recording at the right loudness; read once while its file stays the same."""
     pcm = files.read(path)[0]
     seconds = len(pcm) / SAMPLE_RATE
     if seconds < SHORTEST_S:

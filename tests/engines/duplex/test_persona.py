@@ -172,6 +172,7 @@ def test_recordings_of_every_kind_are_voices(moshi, tmp_path, caplog):
     write_wav(tmp_path / "long.wav", noise[0])
     pcm = load_voice(tmp_path / "long.wav", moshi.info).pcm
     assert pcm is not None and len(pcm) == 30 * 24_000
+    assert load_voice(tmp_path / "long.wav", moshi.info).pcm is pcm, "read once"
     assert loudness(pcm, 24_000) == pytest.approx(-24, abs=0.05)
     assert not caplog.records, "long enough"
     with wave.open(str(tmp_path / "stereo.wav"), "wb") as file:
