@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 
 from moshi_mlx.checkpoint.info import CheckpointInfo
 from moshi_mlx.checkpoint.moshi_7b import MOSHI_7B, complete
-from moshi_mlx.checkpoint.quantize import describe
+from moshi_mlx.checkpoint.quantize import Choice, describe
 from moshi_mlx.checkpoint.split import whole_config
 from moshi_mlx.cli.main import main
 from moshi_mlx.engines.duplex.persona_voices import load_voice, voice_names
 from moshi_mlx.errors import CheckpointError, ConfigError
-from tests.checkpoint.folders import load, tensors, write
+from tests.checkpoint.folders import assert_equal, load, tensors, write
 from tests.persona import SIZE
 from tests.tiny import DATA, Config, Weights, pytorch_weights
 from tests.utils.hub_server import REPO, serving
@@ -131,6 +132,22 @@ def test_the_published_sizes_are_moshi_s():
     assert whole["foreseen_codebooks"] == 8 and "quantization" not in whole
     packed = whole_config({**config, "quantization": {"bits": 4, "group_size": 64}})
     assert packed["quantization"]["depformer.slices.15.emb"] is False
+
+
+@pytest.mark.parametrize("bits, group", [(4, 32), (8, 64)])
+def test_a_port_under_mlx_s_names_is_read_by_its_tensors(tmp_path, bits, group):
+    """As programs write it that follow moshi_mlx 0.3.0: all layers alike, bits and
+    groups in nothing but the file's name."""
+    lm = load(write(tmp_path / "source", pytorch_weights(TINY), TINY))
+    nn.quantize(lm, group, bits)
+    folder = tmp_path / "port"
+    write(folder, tensors(lm), TINY, f"model.q{bits}.safetensors")
+    found = load(folder, bits=bits)
+    layers = describe(found).layers
+    assert set(layers.values()) == {Choice(group, bits)}
+    assert layers.keys() == describe(lm).layers.keys()
+    assert_equal(found, lm)
+    assert CheckpointInfo.find(folder).kind.takes_persona
 
 
 @pytest.mark.parametrize(
