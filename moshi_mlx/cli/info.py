@@ -98,7 +98,14 @@ def describe(found: "CheckpointInfo") -> Json:
     from ..checkpoint.outline import outline
     from ..checkpoint.quantize import describe as quantised
     from ..checkpoint.quantize import is_quantized
+    from ..errors import ConfigError
 
+    if found.kind.engine == "codec":
+        raise ConfigError(
+            f"{found.name} is a Mimi codec of up to {found.num_codebooks} codebooks "
+            "and no language model: use it with 'moshi-mlx codec', or in Python with "
+            "moshi_mlx.load_codec."
+        )
     lm, here = outline(found)
     weight, layers = cost(lm), quantised(lm)
     counted = kernels(lm, quantised=is_quantized(lm), codec=bool(lm.n_q))

@@ -112,3 +112,13 @@ def test_sizes_are_decimal():
         "5.6 MB",
         "4.81 GB",
     ]
+
+
+def test_a_codec_is_told_from_its_config(capsys, tmp_path):
+    """Its weights may not be here, so nothing may be made of a config of its kind."""
+    (tmp_path / "config.json").write_bytes(
+        (DATA / "transformers" / "mimi" / "config.json").read_bytes()
+    )
+    assert main(["info", str(tmp_path)]) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "is a Mimi codec of up to 4 codebooks and no language model: use it" in told
