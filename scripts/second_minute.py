@@ -223,7 +223,7 @@ def own_page(folder: Path) -> str:
 
 def own_voice(folder: Path) -> str:
     """A voice of one's own, between two of the demo's, and what it says."""
-    both = [
+    both: list[Any] = [
         mx.load(str(next((PACKAGE / "demo").glob(f"{name}.*.safetensors"))))
         for name in ("heart", "low")
     ]

@@ -131,7 +131,7 @@ class TrainingStep:
         return update(self.optimizer, arrays, gradients, self.max_norm)
 
 
-def _parts(batch: Batch) -> tuple[mx.array | None, ...]:
+def _parts(batch: Batch) -> tuple[Any, ...]:
     return tuple(batch) if isinstance(batch, Examples) else (batch,)
 
 

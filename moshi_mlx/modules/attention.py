@@ -191,9 +191,11 @@ class CrossAttention(nn.Module):
         known = None if cache is None else cache.cross_attn
         if known is not None and known[0] is condition:
             return known[1:]
-        d, values, mask = condition.shape[-1], condition, ()
         if isinstance(condition, Masked):
             values, mask = condition.values, (condition.seen[:, None, None],)
+        else:
+            values, mask = condition, ()
+        d = values.shape[-1]
         source = mx.broadcast_to(values.astype(dtype), (b, *values.shape[1:]))
         kv = self.split_heads(self.project(source, slice(d, 3 * d)), b)
         k, v = (mx.contiguous(part) for part in mx.split(kv, 2, axis=1))

@@ -77,7 +77,7 @@ def split(folder: Path, bits: int) -> tuple[Path, Weights]:
             f"{stem}{joint}biases": biases,
         }
         wide = (a.astype(mx.float32) for a in (scales, biases))
-        stored[name] = mx.dequantize(matrix, *wide, GROUP, bits)
+        stored[name] = mx.dequantize(matrix, *wide, group_size=GROUP, bits=bits)
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(theirs(bits)))
     for part, arrays in files.items():

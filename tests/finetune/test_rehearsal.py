@@ -54,7 +54,10 @@ def assert_most_likely(training: PreparedTraining, windows: Windows) -> None:
     for place in range(len(windows)):
         batch = batch_of([windows], [(0, place)], plain=False)
         assert isinstance(batch, Examples)
-        embedded = {"embedded": batch.embedded, "embedded_steps": batch.embedded_steps}
+        embedded: dict[str, Any] = {
+            "embedded": batch.embedded,
+            "embedded_steps": batch.embedded_steps,
+        }
         ct = training.condition(windows, place)
         out = lm.teacher_forced(batch.codes, ct, **embedded)
         own, begin = 1 + lm.dep_q, windows.start(place)

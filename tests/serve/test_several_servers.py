@@ -64,7 +64,7 @@ class Listener:
         url = f"ws://localhost:{port}/api/tts_streaming?format=PcmMessagePack"
         self.socket = connect(f"{url}&voice={VOICE}", max_size=None, legacy=True)
         for message in ({"type": "Text", "text": WORDS}, {"type": "Eos"}):
-            self.socket.send(msgpack.packb(message))
+            self.socket.send(msgpack.Packer().pack(message))
         self.frames = 0
         while not self.frames:
             self.hear()

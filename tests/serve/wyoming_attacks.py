@@ -6,12 +6,13 @@ from contextlib import ExitStack, suppress
 from itertools import count
 from random import randbytes
 from socket import socket
+from typing import Any
 
 from tests.serve.attacks import drained, flooding, holding, opened
 
 Attack = Callable[[int], Iterator[None]]
 WORDS = "hello there how are you today in paris " * 60
-SHAPE = {"rate": 16000, "width": 2, "channels": 1}
+SHAPE: dict[str, Any] = {"rate": 16000, "width": 2, "channels": 1}
 
 
 def event(kind: str, sound: bytes = b"", **data: object) -> bytes:
