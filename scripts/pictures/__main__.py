@@ -63,7 +63,7 @@ def main() -> None:
     for name in names:
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
-            shutil.copy(QUESTIONS / "joke.wav", folder / "question.wav")
+            shutil.copy(QUESTIONS / "planet.wav", folder / "question.wav")
             if name == "page":
                 photograph(SERVE.split(), folder / "question.wav", folder, PICTURES)
             else:
