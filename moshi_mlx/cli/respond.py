@@ -176,20 +176,19 @@ def finish(
     if as_json:
         print_json("respond", summary)
         return
-    stages = ", ".join(
-        f"{name} {ms['p50']:.1f} / {ms['p95']:.1f} ms"
-        for name, ms in summary["stages_ms"].items()
-    )
     print(flush=True)
     if response.frames and not response.text.strip():
         nothing = (
             f"{response.model} said nothing: try another --seed, or a longer --tail"
         )
         print(make_log("warning", f"{nothing}."), file=sys.stderr)
-    print(
-        "{audio_s:.1f} s of sound in {wall_s:.1f} s ({times_real_time:.1f} x real "
-        "time); p50 / p95 a frame: {stages}; seed {seed}".format(
-            **summary | {"stages": stages}
-        ),
-        file=sys.stderr,
-    )
+    speed = "{audio_s:.1f} s of sound in {wall_s:.1f} s ({times_real_time:.1f} x real "
+    print(f"{speed}time), seed {{seed}}".format(**summary), file=sys.stderr)
+    stages = {
+        name: f"{ms['p50']:.1f} / {ms['p95']:.1f}"
+        for name, ms in summary["stages_ms"].items()
+    }
+    frame = stages.pop("frame", "")
+    if frame:
+        parts = ", ".join(f"{name} {ms}" for name, ms in stages.items())
+        print(f"ms a frame, p50 / p95: {frame} ({parts})", file=sys.stderr)
