@@ -21,7 +21,7 @@ from .kinds import PERSONA_REPO, ModelKind, kind_of
 from .moshi_7b import complete
 from .shards import parts_of_index, pickled, shards_of
 from .source import Source, stays_inside
-from .user_steps import CONFIG_NAME, heard_config
+from .user_steps import CONFIG_NAME, NO_TOKENIZER, heard_config, is_japanese
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +43,6 @@ WEIGHTS_FILES = ".safetensors", ".gguf"  # endings of names
 INDEX_NAME = "model.safetensors.index.json"
 LORA_NAME = "lora.safetensors"
 SETTINGS = ("lm_gen_config", "tts_config", "stt_config", "model_id")
-NO_TOKENIZER = (  # where J-Moshi's trainer leaves a folder
-    "%s has no tokenizer, so %s's is taken. Japanese models need their own: give "
-    "--tokenizer hf://nu-dialogue/j-moshi-ext/tokenizer_spm_32k_3.model"
-)
 OPTIONS = {  # options for files that a config may not name
     "moshi_name": "--moshi-weights FILE",
     "mimi_name": "--mimi-weights FILE",
@@ -329,8 +325,8 @@ class CheckpointInfo:
         if path is None:
             if self.source.folder is not None:
                 _ = self.moshi_weights  # raises: a folder without a model is no model
-                if part == "tokenizer" and (self.source.folder / CONFIG_NAME).is_file():
-                    logger.warning(NO_TOKENIZER, self.name, repo)
+            if part == "tokenizer" and is_japanese(self.name, self.source.folder):
+                logger.warning(NO_TOKENIZER, self.name, repo)
             logger.info("%s has no %s of its own: using %s's", self.name, part, repo)
             path = hf_get(default, repo)
         return path

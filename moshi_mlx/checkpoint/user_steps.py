@@ -9,6 +9,7 @@ Source: nu-dialogue/moshi-finetune, tools/clean_moshi.py at 3879d29.
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -18,6 +19,10 @@ from ..models.keys import weight_sets
 from ..utils.tensor_files import Weights
 
 CONFIG_NAME = "moshi_lm_kwargs.json"
+NO_TOKENIZER = (
+    "%s has no tokenizer, so %s's is taken. Japanese models need their own: give "
+    "--tokenizer hf://nu-dialogue/j-moshi-ext/tokenizer_spm_32k_3.model"
+)
 EXPOSED = r"(.+\.(?:gating(?:\.\d+)?\.linear_(?:in|out)|self_attn\.out_proj))_weight"
 STEPS = re.compile(
     r"(?P<part>depformer_in|depformer_emb|linears|depformer\.layers\.\d+\.gating)"
@@ -29,6 +34,14 @@ STACKED = re.compile(
 LISTED = re.compile(
     r"depformer\.layers\.\d+\.self_attn\.(?:in|out)_projs\.(?P<k>\d+)\..+"
 )
+
+
+def is_japanese(name: str, folder: Path | None) -> bool:
+    """Whether a checkpoint is J-Moshi's or LLM-jp's, by its name or its trainer's
+    config: their vocabulary has as many pieces as Moshi's, and other ones."""
+    if folder is not None and (folder / CONFIG_NAME).is_file():
+        return True
+    return re.search(r"\bj-moshi|jp-moshi", name, re.IGNORECASE) is not None
 
 
 def heard_config(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 
 from moshi_mlx.checkpoint.build import load_mimi
 from moshi_mlx.checkpoint.info import CheckpointInfo
+from moshi_mlx.checkpoint.user_steps import is_japanese
 from moshi_mlx.errors import CheckpointError
 from tests.checkpoint.folders import assert_equal, load, tensors, write
 from tests.tiny import BASE, DATA, Config, Weights, pytorch_weights
@@ -91,6 +92,19 @@ def test_a_folder_of_j_moshi_s_trainer_without_tokenizer_is_told(
     monkeypatch.setattr("moshi_mlx.checkpoint.info.hf_get", lambda *_: english)
     assert CheckpointInfo.find(folder).tokenizer == english
     assert "Japanese models need their own: give --tokenizer" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "name, japanese",
+    [
+        ("nu-dialogue/j-moshi-ext", True),
+        ("someone/J-Moshi-mlx-q4", True),
+        ("llm-jp/llm-jp-moshi-v1", True),
+        ("kyutai/moshiko-mlx-q4", False),
+    ],
+)
+def test_japanese_models_are_known_by_their_names(name, japanese):
+    assert is_japanese(name, None) == japanese
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.ckpt"])
