@@ -84,7 +84,7 @@ def gguf_header(path: Path) -> dict[str, GgufTensor]:
     try:
         return _Header(data, path).tensors()
     except (struct.error, IndexError):  # the header itself goes beyond the end
-        raise _cut_short(path, len(data)) from None
+        raise cut_short(path, len(data)) from None
     except (ValueError, UnicodeDecodeError) as error:
         raise CheckpointError(
             f"{str(path)!r} has a damaged GGUF header ({error}): download it again."
@@ -155,11 +155,12 @@ class _Header:
         placed: dict[str, GgufTensor] = {}
         for name, kind, shape, offset in found:
             size = math.prod(shape) // kind.block * kind.nbytes
-            if start + offset + size > len(self.data):
-                raise _cut_short(self.path, len(self.data), start + offset + size)
             if name in placed:
                 raise ValueError(f"tensor {name[:80]!r} twice")
             placed[name] = GgufTensor(kind, shape, start + offset, size)
+        end = max((t.start + t.nbytes for t in placed.values()), default=0)
+        if end > len(self.data):
+            raise cut_short(self.path, len(self.data), end)
         spans = sorted((t.start, t.start + t.nbytes) for t in placed.values())
         if any(begin < end for (_, end), (begin, _) in pairwise(spans)):
             raise ValueError("tensors that overlap")
@@ -231,10 +232,12 @@ class _Header:
             raise IndexError
 
 
-def _cut_short(path: Path, size: int, wanted: int | None = None) -> CheckpointError:
-    there = f"{size / 1e6:.1f}" + (f" of {wanted / 1e6:.1f}" if wanted else "")
+def cut_short(path: Path, size: int, wanted: int | None = None) -> CheckpointError:
+    """What is said of a file of weights that has ``size`` bytes of ``wanted``."""
+    unit, name = (1e6, "MB") if (wanted or size) >= 1e5 else (1e3, "kB")
+    there = f"{size / unit:.1f}" + (f" of {wanted / unit:.1f}" if wanted else "")
     return CheckpointError(
-        f"{str(path)!r} is cut short, {there} MB are there: download it again."
+        f"{str(path)!r} is cut short, {there} {name} are there: download it again."
     )
 
 

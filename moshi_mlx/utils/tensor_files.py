@@ -15,7 +15,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..errors import CheckpointError
-from .gguf import MAGIC, gguf_header, read_gguf
+from .gguf import MAGIC, cut_short, gguf_header, read_gguf
 from .json_text import MAX_BYTES, parse_json
 
 Weights = dict[str, mx.array]
@@ -78,7 +78,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         file.seek(8)
         text = file.read(length)
     if len(text) < length:
-        raise _cut_short(path, size, None)
+        raise cut_short(path, size)
     try:
         tensors, end = _read_entries(parse_json(text))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -86,7 +86,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
             f"{str(path)!r} has a damaged header ({_words(error)}): download it again."
         ) from error
     if size < 8 + length + end:
-        raise _cut_short(path, size, 8 + length + end)
+        raise cut_short(path, size, 8 + length + end)
     return tensors
 
 
@@ -130,13 +130,6 @@ def _words(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"an entry without {error}"
     return str(error).rstrip(".") if isinstance(error, ValueError) else "no such form"
-
-
-def _cut_short(path: Path, size: int, wanted: int | None) -> CheckpointError:
-    there = f"{size / 1e6:.1f}" + (f" of {wanted / 1e6:.1f}" if wanted else "")
-    return CheckpointError(
-        f"{str(path)!r} is cut short, {there} MB are there: download it again."
-    )
 
 
 def is_gguf(path: Path) -> bool:

@@ -120,6 +120,16 @@ def test_a_file_cut_short_is_refused(tmp_path, kept):
         read_tensors(path)
 
 
+def test_how_much_of_a_cut_file_is_there_is_said(tmp_path):
+    whole = GOLDEN.read_bytes()
+    path = written(tmp_path, whole[:100_000])
+    all_of_it = (
+        rf"100\.0 of {len(whole) / 1000:.1f} kB|0\.1 of {len(whole) / 1e6:.1f} MB"
+    )
+    with pytest.raises(CheckpointError, match=f"{all_of_it} are there"):
+        read_tensors(path)
+
+
 def test_changed_bytes_give_tensors_or_a_sentence(tmp_path):
     """200 files, each with some bytes of its header changed."""
     rng, whole = random.Random(0), GOLDEN.read_bytes()
