@@ -234,7 +234,7 @@ class _Header:
 
 def cut_short(path: Path, size: int, wanted: int | None = None) -> CheckpointError:
     """What is said of a file of weights that has ``size`` bytes of ``wanted``."""
-    unit, name = (1e6, "MB") if (wanted or size) >= 1e5 else (1e3, "kB")
+    unit, name = (1e6, "MB") if (wanted or size) >= 1e6 else (1e3, "kB")
     there = f"{size / unit:.1f}" + (f" of {wanted / unit:.1f}" if wanted else "")
     return CheckpointError(
         f"{str(path)!r} is cut short, {there} {name} are there: download it again."

@@ -123,10 +123,8 @@ def test_a_file_cut_short_is_refused(tmp_path, kept):
 def test_how_much_of_a_cut_file_is_there_is_said(tmp_path):
     whole = GOLDEN.read_bytes()
     path = written(tmp_path, whole[:100_000])
-    all_of_it = (
-        rf"100\.0 of {len(whole) / 1000:.1f} kB|0\.1 of {len(whole) / 1e6:.1f} MB"
-    )
-    with pytest.raises(CheckpointError, match=f"{all_of_it} are there"):
+    said = rf"100\.0 of {len(whole) / 1000:.1f} kB are there"
+    with pytest.raises(CheckpointError, match=said):
         read_tensors(path)
 
 
