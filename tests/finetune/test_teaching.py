@@ -8,8 +8,10 @@ import numpy as np
 
 from moshi_mlx.checkpoint.build import load_lm
 from moshi_mlx.checkpoint.info import CheckpointInfo
+from moshi_mlx.checkpoint.kinds import SamplingDefaults
 from moshi_mlx.finetune.export import export_adapters, export_weights
 from moshi_mlx.finetune.optimizer import CycledAdamW, OneCycle
+from moshi_mlx.finetune.replies import replies
 from moshi_mlx.finetune.settings import TrainSettings
 from moshi_mlx.finetune.step import TrainingStep
 from moshi_mlx.finetune.trainable import Trainable, add_adapters, everything
@@ -38,11 +40,30 @@ def talk(question: int, rng: np.random.Generator) -> np.ndarray:
     return streams
 
 
-def train(lm: Lm, trainable: Trainable, asked: Sequence[int], rate: float) -> None:
+def train(
+    lm: Lm,
+    trainable: Trainable,
+    asked: Sequence[int],
+    rate: float,
+    rehearsed: Sequence[np.ndarray] = (),
+) -> None:
+    """On questions in new voices, and in each batch two windows of ``rehearsed``."""
     rng, adamw = np.random.default_rng(3), CycledAdamW((0.9, 0.95), 1e-8, 0.0)
     run = TrainingStep(lm, trainable, adamw, OneCycle(rate, STEPS))
     for step in range(STEPS):
-        run(step, [mx.array(np.stack([talk(q, rng) for q in asked]))])
+        rows = [talk(q, rng) for q in asked]
+        if rehearsed:
+            rows += [rehearsed[n] for n in rng.integers(0, len(rehearsed), 2)]
+        run(step, [mx.array(np.stack(rows))])
+
+
+def own_answers(lm: Lm) -> list[np.ndarray]:
+    """Old questions in some voices, with what the model says to them."""
+    rng = np.random.default_rng(7)
+    heard = np.stack([talk(n % 2, rng)[4:] for n in range(24)])
+    greedy = SamplingDefaults(temp=0.0, temp_text=0.0)
+    said = replies(lm, heard, greedy, seed=0)
+    return list(np.concatenate([said, heard], axis=1))
 
 
 def answers(lm: Lm, seed: int) -> list[list[int]]:
@@ -68,8 +89,9 @@ def test_a_new_answer_is_learnt_and_old_ones_are_kept(tmp_path: Path):
     info = CheckpointInfo.find(knows)
     before = [answers(load_lm(info), seed) for seed in (100, 101)]
     lm = load_lm(info)
+    own = own_answers(lm)  # of which nobody else wrote anything
     trainable = add_adapters(lm, rank=4)
-    train(lm, trainable, [0, 1, 2, 2], 2e-2)
+    train(lm, trainable, [2, 2], 2e-2, rehearsed=own)
     learnt = tmp_path / "learnt"
     learnt.mkdir()
     settings = TrainSettings(rank=4)
