@@ -5,23 +5,24 @@
     moshi-mlx finetune --config teach.yaml
     python measure_taught.py --out teach --adapter teach/run
 
-Random speakers ask the new question, and old ones as often, so that those are not
-forgotten. What is asked afterwards is spoken by six of Kokoro's voices that neither the
-demo nor this training has heard: the new question in wordings that were trained and in
-others, old ones that were rehearsed and old ones that were not.
+Random speakers ask the new question in ``new``, and old ones in ``old``: the demo
+answers those itself and learns its own answers again, so that it keeps them. What is
+asked afterwards is spoken by six of Kokoro's voices that neither the demo nor this
+training has heard: the new question in wordings that were trained and in others, old
+ones that were rehearsed and old ones that were not.
 """
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Iterable
-from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import sentencepiece
 from intents import INTENTS, NAMES, VERSION_1
-from shards import SAMPLE_RATE, Spoken
+from shards import FRAME, SAMPLE_RATE, Spoken
 from texts import asked
 from voices import MEASURED, VOICES, Hibari, Kokoro, random_voice
 
@@ -32,10 +33,13 @@ QUESTIONS = [
 ]
 HELD_OUT = ["who was the writer of hamlet", "can you tell me who wrote hamlet"]
 ANSWER = "William Shakespeare wrote Hamlet."
-REHEARSED = NAMES[1 : VERSION_1 + 1 : 5]
 OTHERS = NAMES[3 : VERSION_1 + 1 : 5]
+REHEARSED = [name for name in NAMES[1:] if name not in OTHERS]
+MEASURED_OLD = NAMES[1 : VERSION_1 + 1 : 5]  # of those that are rehearsed
 ASKED = 4  # old questions of each of the two kinds, by each voice
+SILENT = 8  # recordings of nobody, who is greeted
 FRAME_S = 0.08
+GAP = (4, 7)  # frames between a question and its answer, as in the demo's training
 TOKENIZER = Path(__file__).parents[2] / "moshi_mlx" / "demo" / "tokenizer_nano.model"
 LENGTH_S = 8.0
 LOUDNESS = 0.12
@@ -52,66 +56,77 @@ def write(path: Path, pcm: np.ndarray) -> None:
     wavfile.write(path, SAMPLE_RATE, (pcm.T * 32767).astype(np.int16))
 
 
-def recording(question: np.ndarray, answer: Spoken, rng: np.random.Generator):
-    """Both sides ``[2, S]``, the answer to the left; and when the answer begins."""
-    sides = np.zeros((2, round(LENGTH_S * SAMPLE_RATE)), np.float32)
-    sides += rng.normal(0, 1e-4, sides.shape).astype(np.float32)
-    begin = rng.uniform(0.3, 1.2)
-    end = begin + len(question) / SAMPLE_RATE
-    for side, sound, at in ((1, question, begin), (0, answer.wav, end + 0.4)):
-        start = round(at * SAMPLE_RATE)
-        place = sides[side, start : start + len(sound)]
-        place += level(sound)[: len(place)]
-    return sides, end + 0.4
+class Recorder:
+    """Writes what somebody asks, and how the demo's voice answers."""
 
+    def __init__(self, hibari: Hibari, kokoro: Kokoro):
+        self.rng = np.random.default_rng(1)
+        self.hibari, self.kokoro = hibari, kokoro
+        self.tokenizer = sentencepiece.SentencePieceProcessor(str(TOKENIZER))
 
-def alignments(
-    words: list[str],
-    starts: list[float],
-    tokenizer: sentencepiece.SentencePieceProcessor,
-) -> list[list[object]]:
-    """Words with times that leave room for all their pieces and the mark before them.
-
-    The demo learnt its text so (``Corpus.text``); a word that begins too early would
-    cut off the one before it.
-    """
-    found: list[list[object]] = []
-    t = 0
-    for word, start in zip(words, starts, strict=True):
-        t = max(t, int(start / FRAME_S) - 1)
-        begun, count = (t + 1) * FRAME_S + 0.01, len(tokenizer.encode(word))
-        found.append([word, [begun, begun + count * FRAME_S], "SPEAKER_MAIN"])
-        t += count + 1
-    return found
-
-
-def record(out: Path, count: int, hibari: Hibari, kokoro: Kokoro) -> None:
-    """Recordings to learn from, half of the new question and half of old ones."""
-    rng = np.random.default_rng(1)
-    tokenizer = sentencepiece.SentencePieceProcessor(model_file=str(TOKENIZER))
-    say = cache(partial(hibari, voice=VOICES["heart"], rng=rng))  # as trained
-    lines: dict[str, list[str]] = {"train": [], "valid": []}
-    for number in range(2 * count):
-        text, answer = QUESTIONS[number // 2 % len(QUESTIONS)], ANSWER
-        if number % 2:  # an old one
-            intent = INTENTS[REHEARSED[number // 2 % len(REHEARSED)]]
-            text, answer = str(rng.choice(intent.known)), intent.answer
-        if number % 4 < 2:
-            question = hibari(asked(text), random_voice(rng), rng).wav
+    def user(self, text: str) -> tuple[np.ndarray, float]:
+        """A question by a random speaker ``[S]``, and when it is over, in seconds."""
+        sound = self.rng.normal(0, 1e-4, round(LENGTH_S * SAMPLE_RATE))
+        if not text:
+            return sound, 0.0
+        if self.rng.random() < 0.5:
+            said = self.hibari(asked(text), random_voice(self.rng), self.rng)
         else:
-            question = kokoro(asked(text), kokoro.random_voice(rng)).wav
-        said = say(answer)
-        sides, start = recording(question, said, rng)
-        name = f"r{number:03d}"
-        write(out / f"{name}.wav", sides)
-        begun = [start + a for a, _ in said.words]
-        words = alignments(answer.split(), begun, tokenizer)
-        (out / f"{name}.json").write_text(json.dumps({"alignments": words}))
-        part = "valid" if number >= 2 * count - max(2, count // 10) else "train"
-        line = {"path": f"{name}.wav", "duration": LENGTH_S}
-        lines[part].append(json.dumps(line) + "\n")
-    for part, found in lines.items():
-        (out / f"{part}.jsonl").write_text("".join(found))
+            said = self.kokoro(asked(text), self.kokoro.random_voice(self.rng))
+        start = round(self.rng.uniform(0.1, 1.2) * SAMPLE_RATE)
+        place = sound[start : start + len(said.wav)]
+        place += level(said.wav)[: len(place)]
+        return sound, (start + len(said.wav)) / SAMPLE_RATE
+
+    def both(self, text: str, answer: Spoken) -> tuple[np.ndarray, float]:
+        """Both sides ``[2, S]``, the answer to the left; and when that begins.
+
+        The left side is digital silence but for the answer, which begins with a frame:
+        so its codes are the same in every recording.
+        """
+        user, over = self.user(text)
+        start = (math.ceil(over / FRAME_S) + int(self.rng.integers(*GAP))) * FRAME
+        own = np.zeros_like(user)
+        place = own[start : start + len(answer.wav)]
+        place += level(answer.wav)[: len(place)]
+        return np.stack([own, user]), start / SAMPLE_RATE
+
+    def alignments(self, words: list[str], starts: list[float]) -> list[list[object]]:
+        """Words with times that leave room for all their pieces and the mark before.
+
+        The demo learnt its text so (``Corpus.text``); a word that begins too early
+        would cut off the one before it.
+        """
+        found: list[list[object]] = []
+        t = 0
+        for word, start in zip(words, starts, strict=True):
+            t = max(t, int(start / FRAME_S) - 1)
+            begun, count = (t + 1) * FRAME_S + 0.01, len(self.tokenizer.encode(word))
+            times = [round(begun, 3), round(begun + count * FRAME_S, 3)]
+            found.append([word, times, "SPEAKER_MAIN"])
+            t += count + 1
+        return found
+
+    def new(self, folder: Path, count: int) -> None:
+        """Recordings of the new question, each with its answer."""
+        answer = self.hibari(ANSWER, VOICES["heart"], self.rng)  # the same in all
+        for number in range(count):
+            sides, start = self.both(QUESTIONS[number % len(QUESTIONS)], answer)
+            write(folder / f"new{number:03d}.wav", sides)
+            begun = [start + a for a, _ in answer.words]
+            words = self.alignments(ANSWER.split(), begun)
+            text = json.dumps({"alignments": words})
+            (folder / f"new{number:03d}.json").write_text(text)
+
+    def old(self, folder: Path, count: int) -> None:
+        """Recordings of old questions, to rehearse with, and of silence."""
+        for number in range(count + SILENT):
+            text = ""
+            if number < count:
+                known = INTENTS[REHEARSED[number % len(REHEARSED)]].known
+                text = str(self.rng.choice(known))
+            sound, _ = self.user(text)
+            write(folder / f"old{number:03d}.wav", sound[None])
 
 
 def asked_with(number: int) -> Iterable[tuple[str, str, str]]:
@@ -119,36 +134,39 @@ def asked_with(number: int) -> Iterable[tuple[str, str, str]]:
     for kind, texts in (("new, trained wording", QUESTIONS), ("new wording", HELD_OUT)):
         for text in (texts[number % len(texts)], texts[(number + 1) % len(texts)]):
             yield kind, text, ANSWER
-    for kind, names in (("old, rehearsed", REHEARSED), ("old, others", OTHERS)):
+    for kind, names in (("old, rehearsed", MEASURED_OLD), ("old, others", OTHERS)):
         for name in names[number % 2 :: len(names) // ASKED][:ASKED]:
             yield kind, INTENTS[name].known[0], INTENTS[name].answer
 
 
-def record_questions(out: Path, kokoro: Kokoro) -> None:
+def record_questions(folder: Path, kokoro: Kokoro) -> None:
     """What is measured with, by voices that were never trained on."""
-    (out / "ask").mkdir(parents=True, exist_ok=True)
     rows = []
     for number, voice in enumerate(MEASURED):
         for kind, text, answer in asked_with(number):
             name = f"q{len(rows):03d}.wav"
-            write(out / "ask" / name, level(kokoro(asked(text), voice).wav))
+            write(folder / name, level(kokoro(asked(text), voice).wav))
             row = {"path": name, "kind": kind, "text": text, "voice": voice}
             rows.append(row | {"wanted": answer})
-    (out / "ask" / "asked.json").write_text(json.dumps(rows, indent=1))
+    (folder / "asked.json").write_text(json.dumps(rows, indent=1))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     option = parser.add_argument
     option("--out", type=Path, required=True)
-    option("--count", type=int, default=40, help="recordings of the new question")
+    option("--new", type=int, default=64, help="recordings of the new question")
+    option("--old", type=int, default=154, help="recordings of old ones")
     option("--kokoro-model", type=Path, default=Path("kokoro.int8.onnx"))
     option("--kokoro-voices", type=Path, default=Path("voices"))
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
+    for name in ("new", "old", "ask"):
+        (args.out / name).mkdir(parents=True, exist_ok=True)
     kokoro = Kokoro(args.out, args.kokoro_model, args.kokoro_voices)
-    record(args.out, args.count, Hibari(args.out), kokoro)
-    record_questions(args.out, kokoro)
+    recorder = Recorder(Hibari(args.out), kokoro)
+    recorder.new(args.out / "new", args.new)
+    recorder.old(args.out / "old", args.old)
+    record_questions(args.out / "ask", kokoro)
     print(json.dumps({"cpu_s": round(time.process_time())}))
 
 
