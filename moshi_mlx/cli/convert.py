@@ -112,7 +112,7 @@ def convert(
     load_tokenizer(found)  # only a tokenizer is copied, not any file
     if dtype is not None:
         lm.set_dtype(getattr(mx, dtype.value))
-    codec, codec_config = codec_to_save(found)
+    (codec, codec_config), beside = codec_to_save(found), companions(found)
     names = None
     if format_ is Names.pytorch:
         check_codec_names(codec, source)
@@ -136,7 +136,7 @@ def convert(
             mimi=codec,
             mimi_config=codec_config,
             tokenizer=found.tokenizer,
-            beside=companions(found),
+            beside=beside,
             image_encoder=load_image_encoder(found, as_stored=True),
             names=names,
             overwrite=overwrite,

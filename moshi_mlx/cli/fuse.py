@@ -124,6 +124,7 @@ def _merge(
 
     out = out.expanduser()
     check_free(out, overwrite, info.source.folder)
+    beside = companions(info)
     with status(f"merging {source}"):
         lm = load_lm(info, as_stored=True)
         if dequantized:  # first: the change would be rounded to few bits
@@ -139,6 +140,6 @@ def _merge(
             mimi=info.mimi_weights if lm.n_q else None,
             mimi_config=info.mimi_config if lm.n_q else None,
             tokenizer=info.tokenizer,
-            beside=companions(info),
+            beside=beside,
             overwrite=overwrite,
         )

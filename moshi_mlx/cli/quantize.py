@@ -239,6 +239,7 @@ def _write(found: "CheckpointInfo", out: Path, name: str, overwrite: bool) -> Js
     check_free(out, overwrite, found.source.folder)
     lm = open_lm(found, as_stored=True)
     load_tokenizer(found)  # only a tokenizer is copied, not any file
+    (codec, codec_config), beside = codec_to_save(found), companions(found)
     before = cost(lm)
     with progress(f"quantising {found.name} ({name})", 1.0) as advance:
         done = 0.0
@@ -250,7 +251,6 @@ def _write(found: "CheckpointInfo", out: Path, name: str, overwrite: bool) -> Js
 
         decided = quantize(lm, recipe=recipe_named(name), progress=share)
     after = cost(lm)
-    codec, codec_config = codec_to_save(found)
     with status(f"writing {out}"):
         save(
             out,
@@ -259,7 +259,7 @@ def _write(found: "CheckpointInfo", out: Path, name: str, overwrite: bool) -> Js
             mimi=codec,
             mimi_config=codec_config,
             tokenizer=found.tokenizer,
-            beside=companions(found),
+            beside=beside,
             image_encoder=load_image_encoder(found, as_stored=True),
             overwrite=overwrite,
         )
