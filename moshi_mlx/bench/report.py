@@ -9,14 +9,8 @@ from ..checkpoint.quality import Quality
 from . import charts
 
 HEAD = (
-    "recipe",
-    "bits per weight",
-    "size",
-    "read a step",
-    "text KL",
-    "text top-1",
-    "audio KL",
-    "audio top-1",
+    *("recipe", "bits per\nweight", "size", "read per\nstep"),
+    *("text\nKL", "text\ntop-1", "audio\nKL", "audio\ntop-1"),
 )
 NOTE = (
     "KL is the mean divergence from full precision in nats (0: the same predictions), "

@@ -339,7 +339,7 @@ def _measure(
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
         table.add_column(HEAD[0], no_wrap=True)
         for name in HEAD[1:]:
             table.add_column(name, justify="right")
