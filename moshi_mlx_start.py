@@ -1,11 +1,12 @@
-"""Where the programs start: Ctrl-C is quiet from the first moment on.
+"""Where the programs start: no traceback of imports, from the first moment on.
 
-Loading the package loads MLX, which may take a second, and an interrupt meanwhile would
-show a traceback of imports: hence a module beside the package.
+Loading the package loads MLX, which may take a second. An interrupt meanwhile, or an MLX
+that cannot be loaded, would show a traceback: hence a module beside the package.
 """
 
 import os
 import signal
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -32,7 +33,13 @@ def start(module: str) -> int:
     before = signal.getsignal(signal.SIGINT)
     if before is signal.default_int_handler:  # a shell may have it ignored: let it be
         signal.signal(signal.SIGINT, _leave)
-    main = import_module(module).main
+    try:
+        main = import_module(module).main
+    except ImportError as error:
+        if not str(error).startswith("moshi_mlx cannot load MLX"):
+            raise
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
     signal.signal(signal.SIGINT, before)
     return main()
 

@@ -137,6 +137,17 @@ def test_ctrl_c_while_the_program_loads_is_quiet(program, module):
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+def test_without_mlx_the_programs_say_what_to_install_in_one_line():
+    code = (
+        "import sys; sys.modules['mlx.core'] = None\n"
+        "from moshi_mlx_start import moshi_mlx; sys.exit(moshi_mlx())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("Error: moshi_mlx cannot load MLX")
+    assert "pip install 'moshi_mlx[cpu]'" in done.stderr
+
+
 def test_ctrl_c_stays_ignored_where_a_shell_has_it_so():
     code = (
         "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"

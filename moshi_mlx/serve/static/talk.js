@@ -79,7 +79,7 @@ async function start() {
   const trouble = pageTrouble();
   if (trouble) return show("failed", trouble);
   fresh = true;
-  show("joining", "Asking for the microphone …");
+  show("joining", "Waiting for access to the microphone …");
   try {
     sound = await openDevices();
   } catch (error) {
@@ -199,7 +199,7 @@ function onClosed(code, reached) {
   const gone = reached ? "The connection is lost" : "The server does not answer";
   const why = lastWords && code === 1013 ? sentence(lastWords) : `${gone}.`;
   show("joining", `${why} Trying again …`);
-  retryTimer = setTimeout(() => join("Connecting again …"), 1000 * seconds);
+  retryTimer = setTimeout(() => join("Reconnecting …"), 1000 * seconds);
 }
 
 function stop(next = "idle", words = "The conversation has ended.") {

@@ -55,7 +55,7 @@ const done = () => show(words.length ? `${words.length} words.` : "No words were
 async function useMicrophone() {
   const trouble = pageTrouble();
   if (trouble) return fail(trouble);
-  begin("Asking for the microphone …");
+  begin("Waiting for access to the microphone …");
   name = dated("");
   let sound = null;
   let ears = null;
@@ -99,7 +99,7 @@ async function useMicrophone() {
       stopping = null;
       sound.close();
       if (failed || stopped) return failed ? fail(failed) : done();
-      fail("The connection is lost. What was heard is kept.");
+      fail("The connection is lost. The transcript so far is kept.");
     },
   });
 }
