@@ -1,7 +1,7 @@
 """Where the programs start: no traceback of imports, from the first moment on.
 
-Loading the package loads MLX, which may take a second. An interrupt meanwhile, or an MLX
-that cannot be loaded, would show a traceback: hence a module beside the package.
+Loading the package loads MLX, which may take a second. An interrupt meanwhile, or an
+MLX that cannot be loaded, would show a traceback: hence a module beside the package.
 """
 
 import os
