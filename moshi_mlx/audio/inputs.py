@@ -83,9 +83,9 @@ class Input:
             raise AudioError(f"{path} cannot be opened: {error.strerror}.") from error
         if stat.S_ISDIR(mode):
             raise AudioError(f"{path} is a folder: name one sound file in it.")
-        pipe = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
-        if not pipe and not stat.S_ISREG(mode):
+        if is_device(path):
             raise AudioError(f"{path} is a device: name a sound file.")
+        pipe = not stat.S_ISREG(mode)
         try:
             with path.open("rb") as file:
                 if pipe or not _plain(path):
@@ -157,6 +157,16 @@ def exists(path: Path) -> bool:
     with contextlib.suppress(OSError, ValueError):  # not a valid file name
         return str(path) in STDIN or (path.exists() and not path.is_dir())
     return False
+
+
+def is_device(path: Path) -> bool:
+    """Whether there is something at ``path`` that is no file, folder, pipe or socket.
+
+    Raises: OSError if that cannot be found out.
+    """
+    mode = path.stat().st_mode
+    known = (stat.S_ISREG, stat.S_ISDIR, stat.S_ISFIFO, stat.S_ISSOCK)
+    return not any(is_known(mode) for is_known in known)
 
 
 def can_be_read_again(path: Path) -> bool:

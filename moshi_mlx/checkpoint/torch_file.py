@@ -67,9 +67,10 @@ def read_torch(path: str | Path, data: bytes | None = None) -> Any:
     """
     try:
         if data is None:
-            if Path(path).stat().st_size > MAX_FILE:
+            with Path(path).open("rb") as file:
+                data = file.read(MAX_FILE + 1)
+            if len(data) > MAX_FILE:
                 raise ValueError(f"it has more than {MAX_FILE >> 20} MiB")
-            data = Path(path).read_bytes()
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return _Reader(_members(archive)).read()
     except OSError as error:

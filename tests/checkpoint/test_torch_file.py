@@ -144,3 +144,8 @@ def only_values(value: Any, seen: tuple[int, ...] = ()) -> None:
         mx.eval(value)
     else:
         assert value is None or type(value) in (str, int, bool)
+
+
+def test_a_file_without_an_end_is_not_read_to_it():
+    with pytest.raises(CheckpointError, match="it has more than 64 MiB"):
+        read_torch("/dev/zero")

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...audio.inputs import STDIN, exists
+from ...audio.inputs import STDIN, exists, is_device
 from ...audio.save import sound_writer
 from ...documents.transcript import LAYOUT, Layout
 from ...documents.word_files import write_words
@@ -45,6 +45,8 @@ class TextSource:
         scripts = self.jsonl and not self.live
         if self.path is None and (scripts or suffix in (".txt", ".md")):
             raise ConfigError(f"there is no file {text}: check the name and folder.")
+        if self.path is not None and is_device(self.path):  # it may never end
+            raise ConfigError(f"{text} is a device: name a text file.")
         self._text = text
 
     def read(self) -> str:
