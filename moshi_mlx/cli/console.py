@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TextIO
 
 from ..errors import ConfigError
@@ -194,10 +194,11 @@ AnyPrinter = Printer | RawPrinter
 
 
 @contextmanager
-def status(message: str) -> Iterator[None]:
+def status(message: str) -> Iterator[Callable[[str], None]]:
     """A spinner on stderr during something of unknown length; terminals only.
 
-    It also says what the first start on a machine compiles.
+    Yields a function that takes another message. The first one also says what the first
+    start on a machine compiles.
     """
     from rich.console import Console
 
@@ -206,8 +207,11 @@ def status(message: str) -> Iterator[None]:
     console = Console(stderr=True)
     if console.is_terminal and (compiles := first_start()):
         message = f"{message} ({compiles})"
-    with console.status(message) if console.is_terminal else nullcontext():
-        yield
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status(message) as shown:
+        yield shown.update
 
 
 @contextmanager

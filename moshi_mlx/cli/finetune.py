@@ -301,8 +301,12 @@ def train(settings: "TrainSettings", files: dict[str, str], resume: bool) -> Non
     from ..finetune.prepare import prepare
     from .finetune_report import take_samples, write_report
 
-    with status(f"loading {settings.model} and the recordings"):
-        prepared = prepare(settings, files)
+    with status(f"loading {settings.model} and the recordings") as say:
+
+        def tell(source: str, done: int, count: int) -> None:
+            say(f"{source}: {done} of {count} recordings are read")
+
+        prepared = prepare(settings, files, tell)
     needs = estimate(prepared.lm, prepared.trainable.size, settings, prepared.frames)
     needs.check(settings)
     printed = Printed(settings, quiet=not prepared.ranks.first)

@@ -90,14 +90,14 @@ class Rehearsal:
         """
         found, count = Windows(source, self._codes.window), len(source.recordings)
         for start in range(0, count, ROWS):
+            if progress is not None:
+                progress(start, count)
             group = [self._asked(r) for r in source.recordings[start : start + ROWS]]
             self._answer([asked for asked in group if asked.replies is None])
             for asked in group:
                 for heard, said in zip(asked.heard, asked.replies or [], strict=True):
                     streams = np.concatenate([said, heard])
                     found.add(streams, asked.prompt, asked.told)
-            if progress is not None:
-                progress(min(start + ROWS, count), count)
         return found
 
     def _asked(self, recording: TrainingRecording) -> RehearsedRecording:
