@@ -1,5 +1,6 @@
 """Log lines that a client can cause: limited in number and length, without secrets."""
 
+import asyncio
 import logging
 import re
 import sys
@@ -89,11 +90,13 @@ def is_news(record: logging.LogRecord) -> bool:
     """Whether a line is worth writing.
 
     It is not if a port cannot be used, which run_server reports in words, nor if
-    uvicorn takes a client's mistake for an error of the server.
+    uvicorn takes a client's mistake for an error of the server, or an answer that the
+    server's end cut off.
     """
     clients_fault = str(record.msg).startswith(_CLIENTS_FAULTS)
     error = record.exc_info[1] if record.exc_info else record.msg
-    gone = isinstance(error, ConnectionError)  # a client hung up: not our failure
+    # a client hung up, or the server ended: not a failure
+    gone = isinstance(error, ConnectionError | asyncio.CancelledError)
     return not (clients_fault or gone or isinstance(record.msg, OSError))
 
 

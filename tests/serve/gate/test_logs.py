@@ -1,5 +1,6 @@
 """What clients make the server say is bounded, and tells no secret."""
 
+import asyncio
 import io
 import logging
 
@@ -171,6 +172,17 @@ def test_who_hangs_up_is_no_error_of_the_server(capsys):
     assert not capsys.readouterr().err
     logging.getLogger("asyncio").error("a task failed", exc_info=ValueError("new"))
     assert "ValueError: new" in capsys.readouterr().err
+
+
+def test_an_answer_that_the_servers_end_cuts_off_is_no_error(capsys):
+    log_lines(False)
+    try:
+        raise asyncio.CancelledError(
+            "Task cancelled, timeout graceful shutdown exceeded"
+        )
+    except asyncio.CancelledError:
+        logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
+    assert not capsys.readouterr().err
 
 
 def test_lines_are_written_once_whoever_else_listens(capsys, caplog):
