@@ -3,7 +3,12 @@
 import mlx.core as mx
 import pytest
 
-from moshi_mlx.utils.sampling import RowNoise, keep_min_p, penalise_repeats
+from moshi_mlx.utils.sampling import (
+    RowNoise,
+    keep_min_p,
+    penalise_repeats,
+    row_seeds,
+)
 
 BLOCK = RowNoise.BLOCK
 
@@ -33,3 +38,14 @@ def test_the_least_probability_is_relative_to_each_rows_likeliest_token():
     logits = mx.log(mx.array([[[0.8, 0.1, 0.1]], [[0.4, 0.3, 0.3]]]))
     kept = keep_min_p(logits, 0.5, 1) > -mx.inf
     assert kept.tolist() == [[[True, False, False]], [[True, True, True]]]
+
+
+def test_seeds_that_are_drawn_are_of_31_bits():
+    drawn = row_seeds(None, 200)
+    assert len(set(drawn)) == 200 and 2**28 < max(drawn) < 2**31
+
+
+def test_a_token_outside_the_vocabulary_penalises_no_row():
+    logits = mx.ones((2, 1, 5))
+    said = mx.array([[8, -1], [5, -2]])  # 8 would be the next row's 2
+    assert mx.array_equal(penalise_repeats(logits, said, 2.0), logits)
