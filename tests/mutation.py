@@ -49,7 +49,9 @@ TARGETS: dict[str, list[str]] = {
     "serve/gate/head.py": [f"{GATE}/test_head.py"],
     "serve/gate/frames.py": [f"{GATE}/test_frames.py"],
     "serve/gate/logs.py": [f"{GATE}/test_logs.py"],
-    "serve/gate/gate.py": [f"{GATE}/test_gate.py", f"{GATE}/test_addresses.py"],
+    "serve/gate/gate.py": [
+        *(f"{GATE}/test_room.py", f"{GATE}/test_addresses.py", f"{GATE}/test_gate.py"),
+    ],
     "serve/endings.py": ["tests/serve/test_endings.py"],
     **{
         f"serve/protocols/wyoming/{name}.py": [
