@@ -44,8 +44,7 @@ class Mimi(MimiOf030, nn.Module):
     ``encode`` and ``decode`` take whole signals. ``encode_step`` and ``decode_step``
     take the next frames of a stream, whose state the caller keeps. Without a state they
     continue a default stream, which ``reset_state`` restarts. All four compute on
-    ``ready()``, the network in its fast form; ``latent`` and ``sound`` use the network
-    itself.
+    ``ready()``, the network's fast form; ``latent`` and ``sound`` are the network.
 
     Source: arXiv:2410.00037, section 3.3; kyutai-labs/moshi, models/compression.py.
     """

@@ -3,7 +3,6 @@
 import asyncio
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from ...models.generate import LmGen
 from ...models.image import ImageEncoder
 from ...models.lm import Lm
 from ...modules.conditioner import ConditionTensor
-from ...utils.images import ImageLike, read_pixels
+from ...utils.images import ImageLike
 from ...utils.sampling import TokenSampler
 from ...utils.text import PieceReader, Tokenizer
 from ...utils.trace import Trace
@@ -33,11 +32,11 @@ from .greeting import greeting_tokens
 from .persona import Persona, PersonaPrompts, Start, greet
 from .reply import Reply
 from .sampling import Sampling
+from .seeing import Seeing
 from .session import DuplexSession, First
-from .sights import checked_size, evaluated
 
 
-class Moshi(BaseEngine):
+class Moshi(Seeing):
     """Weights that any number of conversations share; made by ``moshi_mlx.load``.
 
     Args:
@@ -128,51 +127,6 @@ class Moshi(BaseEngine):
         if cfg_coef == 1.0:
             return good
         return ConditionTensor(mx.concatenate([good.tensor, bad.tensor]))
-
-    def encode_image(
-        self, image: ImageLike, size: int | None = None, centre_crop: bool = False
-    ) -> mx.array:
-        """Encode an image for ``session.show``, as ``[1, S, D]``.
-
-        An image needs to be encoded only once for any number of conversations. Running
-        conversations get their frames between its layers.
-
-        Args:
-            image: a JPEG, PNG, WebP, GIF or BMP file, its bytes, an array uint8
-                ``[H, W, 3]``, or an image of Pillow.
-            size: side in pixels to scale it to; by default the size that the model was
-                trained with. Smaller images have less detail.
-            centre_crop: cut a square out of the middle instead of squeezing it.
-
-        Raises: ImageError if it is not an image, ConfigError if the model sees no
-            images or the size is impossible, MissingExtra without Pillow.
-        """
-        pixels = read_pixels(image, self.image_size(size), centre_crop)
-        return self._encoded(mx.array(pixels[None]))
-
-    def image_size(self, wanted: int | None = None) -> int:
-        """The side of an image in pixels: ``wanted``, or the model's own.
-
-        Raises: ConfigError if the size is impossible or the model sees no images.
-        """
-        return checked_size(self._seeing("moshi.image_size").tower.cfg, wanted)
-
-    def _encoded(self, pixels: mx.array) -> mx.array:
-        encoder = self._seeing("moshi.encode_image")
-        layers = self.owner.iterate(lambda: evaluated(encoder.layerwise(pixels)))
-        return deque(layers, maxlen=1).pop()
-
-    def _seeing(self, called: str) -> ImageEncoder:
-        self._check_open(called)
-        self.kind.check("sees", self.name)
-        assert self.image_encoder is not None
-        return self.image_encoder
-
-    def blank_image(self) -> mx.array | None:
-        """An encoded grey image; None if the model sees no images."""
-        if self.image_encoder is None:
-            return None
-        return self._encoded(mx.zeros((1, *[self.image_size()] * 2, 3)))
 
     def session(
         self,

@@ -9,15 +9,11 @@ import numpy as np
 from ...compat import Hook
 from ...errors import ConfigError
 from ...models.generate import LmGen
-from ...modules.attention import Condition, Masked
-from ...modules.conditioner import (
-    ConditionAttributes,
-    ConditionTensor,
-    dropout_all_conditions,
-)
+from ...modules.conditioner import ConditionAttributes
 from .machine import Entry, State
 from .model import SpeechModel
 from .row import SpeechRow
+from .row_conditions import frames_of, fused
 
 TOP_K, TOP_K_TEXT = 250, 25  # as PyTorch's LMGen
 
@@ -77,7 +73,7 @@ class SpeechRun:
                 masked_until = [p.shape[-1] + tts.delay_steps for p in prefixes]
         self._coef = tts.cfg_coef if cfg_coef is None else cfg_coef
         self._attributes = list(attributes)
-        self._conditions = self._prepare(attributes, rows, self._coef)
+        self._conditions = fused(tts, attributes, rows, self._coef, apart)
         lm = tts.lm
         self.gen = LmGen(
             lm,
@@ -103,7 +99,7 @@ class SpeechRun:
     @property
     def lengths(self) -> set[int]:
         """Frames of the rows' voices."""
-        return set(map(_frames_of, self._attributes)) or {0}
+        return set(map(frames_of, self._attributes)) or {0}
 
     @property
     def states(self) -> list[State]:
@@ -178,8 +174,8 @@ class SpeechRun:
                 until[b] = prefix.shape[-1] + self.tts.delay_steps
         if attributes is not None:
             self._attributes[b] = attributes
-            self._conditions = self._prepare(
-                self._attributes, len(self.rows), self._coef
+            self._conditions = fused(
+                self.tts, self._attributes, len(self.rows), self._coef, self._apart
             )
         self.gen.reset([b], seed)
 
@@ -273,32 +269,6 @@ class SpeechRun:
     def _active(self) -> list[bool]:
         return [not row.resting for row in self.rows]
 
-    def _prepare(
-        self, attributes: Sequence[ConditionAttributes], rows: int, coef: float
-    ) -> tuple[ConditionTensor | None, Condition | None]:
-        """Summed and attended conditions, with their null half under guidance."""
-        provider = self.tts.lm.condition_provider
-        if coef != 1.0 and self.tts.valid_cfg_conditionings:
-            raise ConfigError(
-                "this model learnt guidance as a condition: set tts.cfg_coef = 1 and "
-                "give the coefficient to make_condition_attributes instead."
-            )
-        if not attributes or provider is None:
-            return None, None
-        if len(attributes) != rows:
-            raise ConfigError(
-                f"{len(attributes)} condition attributes were given for {rows} "
-                "scripts: give one each."
-            )
-        if coef != 1.0:
-            attributes = [*attributes, *dropout_all_conditions(attributes)]
-        total, cross = provider.fuse(attributes)
-        lengths = [_frames_of(one) for one in attributes]
-        if cross is None or not self._apart or len(set(lengths)) == 1:
-            return total, cross
-        seen = mx.arange(cross.shape[1]) < mx.array(lengths)[:, None]
-        return total, Masked(cross, seen)
-
     def _take_prefix(self, b: int, prefix: mx.array) -> None:
         """Queue a prefix's text; delay its codes like the model's own."""
         lm, ids = self.tts.lm, self.tts.machine.token_ids
@@ -353,10 +323,6 @@ class SpeechRun:
         audio[:] = tokens
         if self._hooks[1] is not None:
             self._hooks[1](audio)
-
-
-def _frames_of(attributes: ConditionAttributes) -> int:
-    return sum(condition.tensor.shape[1] for condition in attributes.tensor.values())
 
 
 def _integers(tokens: mx.array) -> list[int]:
