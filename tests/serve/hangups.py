@@ -41,7 +41,7 @@ SOUND = (noise(1.0) * 32767).clip(-32768, 32767).astype("<i2")
 SHAPE = {"rate": 24000, "width": 2, "channels": 1}
 _CHUNK = {"type": "audio-chunk", "data": SHAPE, "payload_length": SOUND.nbytes}
 CHUNK = json.dumps(_CHUNK).encode() + b"\n"
-BACKLOG_S = 90  # of sound at once: more than may wait for the model
+BACKLOG_S = 70  # of sound at once: more than may wait for the model
 SPOKEN = {"input": WORDS, "voice": VOICE, "model": "m", "response_format": "pcm"}
 
 
@@ -122,11 +122,11 @@ class Caller:
 
     def say(self, **fields: object) -> None:
         """Send a JSON message on a WebSocket."""
-        self.send(frame(TEXT, json.dumps(fields).encode()))
+        self.send(text(**fields))
 
     def pack(self, **fields: object) -> None:
         """Send a MessagePack message on a WebSocket."""
-        self.send(frame(BINARY, msgpack.packb(fields) or b""))
+        self.send(packed(**fields))
 
     def post(self, path: str, kind: str, body: bytes) -> None:
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
@@ -139,6 +139,16 @@ class Caller:
             option = struct.pack("ii", 1, 0)
             self._raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
         self._raw.close()
+
+
+def text(**fields: object) -> bytes:
+    """A WebSocket's frame with JSON."""
+    return frame(TEXT, json.dumps(fields).encode())
+
+
+def packed(**fields: object) -> bytes:
+    """A WebSocket's frame with MessagePack."""
+    return frame(BINARY, msgpack.packb(fields) or b"")
 
 
 def moshi(caller: Caller) -> None:
@@ -197,22 +207,24 @@ def realtime_talk(caller: Caller) -> None:
 
 
 def _append(caller: Caller) -> None:
+    caller.send(_appended())
+
+
+def _appended() -> bytes:
     audio = b64encode(SOUND.tobytes()).decode()
-    caller.say(type="input_audio_buffer.append", audio=audio)
+    return text(type="input_audio_buffer.append", audio=audio)
 
 
 def realtime_backlog(caller: Caller) -> None:
     caller.upgrade("/v1/realtime?intent=transcription")
-    for _ in range(BACKLOG_S):
-        _append(caller)
+    caller.send(_appended() * BACKLOG_S)
     caller.say(type="input_audio_buffer.commit")
     caller.until(b".delta")
 
 
 def realtime_talk_backlog(caller: Caller) -> None:
     caller.upgrade("/v1/realtime")
-    for _ in range(BACKLOG_S):
-        _append(caller)
+    caller.send(_appended() * BACKLOG_S)
     caller.until(b"session.created")
     caller.until(b'"type": "')
 
@@ -220,8 +232,7 @@ def realtime_talk_backlog(caller: Caller) -> None:
 def moshi_server_asr_backlog(caller: Caller) -> None:
     caller.upgrade("/api/asr-streaming")
     caller.until(b"Ready")
-    for _ in range(BACKLOG_S):
-        caller.pack(type="Audio", pcm=(SOUND / 32768).tolist())
+    caller.send(packed(type="Audio", pcm=(SOUND / 32768).tolist()) * BACKLOG_S)
     caller.until(b"Step")
 
 
@@ -229,8 +240,8 @@ def gradium_asr_backlog(caller: Caller) -> None:
     caller.upgrade("/api/speech/asr")
     caller.say(type="setup", model_name="default", input_format="pcm")
     caller.until(b'"ready"')
-    for _ in range(BACKLOG_S):
-        caller.say(type="audio", audio=b64encode(SOUND.tobytes()).decode())
+    sound = b64encode(SOUND.tobytes()).decode()
+    caller.send(text(type="audio", audio=sound) * BACKLOG_S)
     caller.until(b'"step"')
 
 
@@ -267,8 +278,7 @@ def wyoming_asr(caller: Caller) -> None:
 
 def wyoming_asr_backlog(caller: Caller) -> None:
     wyoming_asr(caller)
-    for _ in range(BACKLOG_S):
-        caller.send(CHUNK + SOUND.tobytes())
+    caller.send((CHUNK + SOUND.tobytes()) * BACKLOG_S)
 
 
 WYOMING = (wyoming_asr, wyoming_tts, wyoming_asr_backlog)
