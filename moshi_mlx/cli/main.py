@@ -18,7 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from ..errors import DISK_FULL, MoshiError
 from .console import log_to_stderr, make_log
-from .signals import as_ctrl_c
+from .signals import INTERRUPTED, as_ctrl_c
 
 # Name: (group in --help, purpose).
 COMMANDS = {
@@ -40,7 +40,6 @@ COMMANDS = {
     "doctor": ("This machine", "Check what could keep Moshi from running here."),
     "bench": ("This machine", "Time every stage of a frame."),
 }
-INTERRUPTED = 130  # exit code of a program that SIGINT stopped
 NO_ROOM = "the disk is full: free some space, or write to another disk."
 OLD_SEED = 299792458  # 0.3.0's programs use the same seed every time
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}

@@ -13,6 +13,7 @@ from .adapters import read_adapters
 from .addresses import Addresses
 from .console import status
 from .loading import ModelFiles, choose_moshi, read_image, say_what_it_serves
+from .signals import at_once
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -282,7 +283,8 @@ def serve(
 
     answers = app.make_app(service, policy, folder)
     beside = ports.opened_beside(assistant, service.speech)
-    server.run_server(answers, service, host, port, context, started, beside)
+    with at_once(lambda: thread.is_alive):  # a model may be loading
+        server.run_server(answers, service, host, port, context, started, beside)
 
 
 def _certificate(folder: Path | None, https: bool) -> "tuple[SSLContext | None, str]":

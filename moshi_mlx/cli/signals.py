@@ -11,10 +11,14 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 ENDINGS = (signal.SIGTERM, signal.SIGHUP)
+INTERRUPTED = 130  # exit code of a program that SIGINT stopped
+
+
+_newest: "Termination | None" = None
 
 
 class Termination:
@@ -42,7 +46,9 @@ def as_ctrl_c() -> Iterator[Termination]:
     After the first one, others are ignored: a closed terminal may send several, and
     files must not be left half written.
     """
+    global _newest
     ending, taken = Termination(), []
+    _newest = ending
 
     def end(number: int, _: FrameType | None) -> None:
         for other in taken:
@@ -70,3 +76,21 @@ def _leave_terminal() -> None:
             with contextlib.suppress(OSError):
                 if stat.S_ISCHR(os.fstat(number).st_mode):
                     os.dup2(nowhere.fileno(), number)
+
+
+@contextlib.contextmanager
+def at_once(busy: Callable[[], bool]) -> Iterator[None]:
+    """Let Ctrl-C end the process though one of its threads works on; other signals do
+    so anyway.
+
+    Args:
+        busy: whether a thread does something that cannot be stopped.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if busy() and not (_newest and _newest.signal):
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            os._exit(INTERRUPTED)
+        raise

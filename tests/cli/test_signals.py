@@ -156,3 +156,23 @@ def test_outside_the_main_thread_nothing_is_installed():
         thread.join()
     """
     assert guarded("", body).stdout == "0\n"
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, -15)])
+def test_a_server_ends_though_a_model_is_being_loaded(number: int, code: int):
+    program = f"""
+        import os, sys, threading, time
+        from moshi_mlx.cli.main import guard
+        from moshi_mlx.cli.signals import at_once
+
+        def run():
+            loading = threading.Thread(target=time.sleep, args=[600])
+            loading.start()
+            with at_once(loading.is_alive):
+                os.kill(os.getpid(), {int(number)})
+                time.sleep(600)
+
+        sys.exit(guard(run))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    assert subprocess.run(command, timeout=300).returncode == code
