@@ -30,8 +30,15 @@ def test_the_only_place_is_free_again_when_its_client_has_gone(there: Target, ki
 def test_many_hang_ups_leave_memory_and_handles_as_they_were(there: Target, kind):
     for n in range(6):
         hang_up(there, kind, n % 2 > 0)
-    memory, handles = held()
-    for n in range(40):
-        hang_up(there, kind, n % 2 > 0)
-    after = held()
-    assert after[0] - memory < 15 and after[1] <= handles + 2
+    handles = held()[1]
+
+    def grown() -> float:
+        """MiB, by forty of them."""
+        memory = held()[0]
+        for n in range(40):
+            hang_up(there, kind, n % 2 > 0)
+        return held()[0] - memory
+
+    # Perhaps once more: a worker thread that begins keeps 15 MiB of its own.
+    assert grown() < 15 or grown() < 15
+    assert held()[1] <= handles + 2
