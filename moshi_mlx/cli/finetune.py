@@ -323,11 +323,8 @@ def train(settings: "TrainSettings", files: dict[str, str], resume: bool) -> Non
             take_samples(prepared, run / "samples", "after")
         print(f"The report is {write_report(run)}")
     if prepared.ranks.first:
-        print(
-            make_log(
-                "info",
-                f"{done.step} steps are done: try it with --adapter "
-                f"{settings.adapter_path}",
-            ),
-            file=sys.stderr,
-        )
+        use = f"--adapter {settings.adapter_path}"
+        if settings.fine_tune_type == "full":
+            use = f"--moshi-weights {settings.adapter_path}/model.safetensors"
+        said = f"{done.step} steps are done: try it with {use}"
+        print(make_log("info", said), file=sys.stderr)

@@ -169,7 +169,8 @@ def test_all_weights_may_be_trained(
     )
     after = tensors(load_lm(given))
     assert not mx.array_equal(before["text_emb.weight"], after["text_emb.weight"])
-    capsys.readouterr()
+    use = f"--moshi-weights {tmp_path / 'run'}/model.safetensors"
+    assert f"try it with {use}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
