@@ -58,7 +58,8 @@ class Estimate:
             ways.append("lower --batch-size to 1, with more --grad-accumulation-steps")
         if settings.window > 10:
             ways.append(f"halve --window to {settings.window / 2:g}")
-        ways.append("start from a model in 4 bits")
+        if self.weights >= self.activations or not ways:
+            ways.append("start from a model in 4 bits")
         raise ConfigError(
             f"this training needs about {self.total / 1e9:.1f} GB of memory (computed: "
             f"{self}) and this machine has {there / 1e9:.1f} GB: {', or '.join(ways)}."
