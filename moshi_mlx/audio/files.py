@@ -17,7 +17,9 @@ from .samples import as_float, as_int16, mixed
 
 F = TypeVar("F", bound="SoundFile")
 NO_SOUND = {".html", ".json", ".srt", ".txt", ".vtt"}  # files beside a sound
-NO_SOUND |= {".m4a", ".mp4", ".webm", ".wma"}  # and sound that we do not write
+# and sound that we do not write
+NO_SOUND |= {".m4a", ".m4b", ".mp4", ".webm", ".mka", ".wma", ".amr", ".caf", ".au"}
+NO_SOUND |= {".oga", ".aif", ".aiff", ".aifc", ".mpeg", ".mpga", ".mp2", ".w64"}
 _OTHER_FORMATS = {*PACKED, *NO_SOUND}
 
 

@@ -111,6 +111,9 @@ def test_a_flac_file_says_how_long_it_is(tmp_path):
 
 
 def test_what_cannot_be_written_is_told(tmp_path, monkeypatch):
+    for name in ("a.aiff", "a.oga", "a.mpeg", "a.au"):  # no WAV under their names
+        with pytest.raises(AudioError, match="cannot be written: name it"):
+            write_sound(tmp_path / name, melody())
     with pytest.raises(AudioError, match=r"a\.m4a cannot be written: name it \.wav, "):
         write_sound(tmp_path / "a.m4a", melody())
     with pytest.raises(AudioError, match="No such file or directory"):
