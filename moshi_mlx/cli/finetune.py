@@ -35,7 +35,7 @@ def _option(panel: str, *names: str, **more: object) -> OptionInfo:
 
 
 def finetune(
-    model: options.Model = None,
+    model: options.BaseModel = None,
     data: Annotated[
         str | None,
         _option(

@@ -29,7 +29,7 @@ class Form(str, Enum):
 
 
 def fuse(
-    model: options.Model = None,
+    model: options.BaseModel = None,
     adapter_path: Annotated[
         Path,
         typer.Option(

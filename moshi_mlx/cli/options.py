@@ -48,6 +48,14 @@ Model = Annotated[
         "fits this machine's memory.",
     ),
 ]
+BaseModel = Annotated[
+    str | None,
+    _model(
+        _ANY,
+        f"The base model: one on the hub (kyutai/moshiko-mlx-q4), {_DEMO} Default: "
+        "none, so give one.",
+    ),
+]
 AnyModel = Annotated[
     str | None,
     _model(
