@@ -75,7 +75,7 @@ def ready(network: M, refresh: bool = True) -> M:
     if kept is _Copy:
         return network
     if kept is None or (refresh and not kept.is_of(network)):
-        network.__dict__[KEPT] = None  # let go of the old one first
+        network.__dict__[KEPT] = None  # free the old one first
         kept = network.__dict__[KEPT] = _Kept(_twin(network), network)
     return kept.twin
 

@@ -25,7 +25,7 @@ class Examples(NamedTuple):
         start: int32 ``[B]``, the first learnt frame of each row.
         told: int32 ``[B]``, the number of each row's conditions.
         embedded: ``[B, N, D]``, which rows read instead of their first tokens, in as
-            many steps as ``embedded_steps [B]`` says; None where no row does.
+            many steps as ``embedded_steps [B]`` says; None if no row has any.
     """
 
     codes: mx.array

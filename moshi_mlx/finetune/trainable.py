@@ -85,7 +85,7 @@ def add_adapters(
         num_layers: number of last layers of the main transformer to adapt; -1 for all.
         seed: of A.
 
-    Raises: ConfigError where the keys name no layer.
+    Raises: ConfigError if the keys name no layer.
     """
     lm.freeze()
     chosen = {
