@@ -1,4 +1,4 @@
-"""How long a sound file says it is, by its header.
+"""The length of a sound file by its own header.
 
 Sources: RIFF, RF64 and W64 as in ``containers``; AIFF and AU; Apple Core Audio Format
 1.0; Microsoft's Advanced Systems Format 1.2; ISO/IEC 14496-12 (MPEG-4).
@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from .containers import HEAD, STREAMED, UNKNOWN, behind_tags
 
-_FIRST_FRAME = 2**12  # bytes: the first frame of an MP3 is shorter, padding included
+_FIRST_FRAME = 2**12  # bytes: the first frame of an MP3 is shorter, including padding
 _COUNTED = re.compile(rb"(?:Xing|Info)\0\0\0[\x01\x03\x05\x07\x09\x0b\x0d\x0f]|VBRI")
 _UNCOUNTED = ("", "adts", "amr", "asf")
 _MOST_CHUNKS = 1000
@@ -22,7 +22,7 @@ _ASF_HEADER = 2**16  # bytes within which they stand
 
 def says_length(file: BinaryIO, kind: str) -> bool:
     """Whether a file counts its samples. An MP3 does if its first frame is a table
-    (Xing, Info, VBRI); of other streams decoders guess a length from the bit rate,
+    (Xing, Info, VBRI); for other streams decoders guess a length from the bit rate,
     which may change."""
     if kind != "mp3":
         return kind not in _UNCOUNTED
@@ -31,7 +31,7 @@ def says_length(file: BinaryIO, kind: str) -> bool:
 
 
 def declared_size(file: BinaryIO, kind: str) -> int | None:
-    """Bytes that a file has by its own header; None if it does not say, or nonsense."""
+    """The file's size in bytes by its own header; None if it is missing or nonsense."""
     size = _declared_size(file, kind)
     return size if size and size < _LARGEST else None
 
@@ -58,8 +58,8 @@ def _declared_size(file: BinaryIO, kind: str) -> int | None:
 
 
 def _caf_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Names and ends of a Core Audio file's chunks; one of unknown length is left out,
-    and is the last."""
+    """Names and ends of a Core Audio file's chunks; the last one, if its length is
+    unknown, is left out."""
     at, end = 8, file.seek(0, 2)
     for _ in range(_MOST_CHUNKS):
         if at + 12 > end:
@@ -85,7 +85,7 @@ def _asf_size(file: BinaryIO) -> int | None:
 
 
 def lacks_index(file: BinaryIO, kind: str, size: int) -> bool:
-    """Whether an MPEG-4 file was cut off before its index, or within it. That is often
+    """Whether an MPEG-4 file was cut off before or within its index. The index is often
     the last part, and without it nothing can be read."""
     at = 0
     for _ in range(_MOST_CHUNKS if kind == "mp4" else 0):

@@ -15,10 +15,10 @@ from .torch_file import read_torch
 
 
 def companions(info: CheckpointInfo) -> dict[str, Path]:
-    """The files by their names inside the checkpoint; fetched if need be.
+    """The files by their names in the checkpoint; fetched if necessary.
 
-    Raises: CheckpointError if they cannot be fetched, or if one is no voice: a folder
-        may hold a link to any file of the user.
+    Raises: CheckpointError if they cannot be fetched, or if one is not a voice: a
+        folder may contain a link to any file of the user.
     """
     found = _voices_of_personas(info) if info.kind.takes_persona else _voices(info)
     for path in found.values():
@@ -32,7 +32,7 @@ def companions(info: CheckpointInfo) -> dict[str, Path]:
 
 
 def _voices(info: CheckpointInfo) -> dict[str, Path]:
-    """Embeddings that a model for TTS brings, in its folder."""
+    """Embeddings that a text-to-speech model has in its folder."""
     sig, epoch = info.model_id.get("sig"), info.model_id.get("epoch")
     if not info.own_voices or info.source.folder is None or not sig:
         return {}

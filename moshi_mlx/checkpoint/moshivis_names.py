@@ -1,4 +1,4 @@
-"""MoshiVis under the names of Kyutai's PyTorch file, the reverse of ``moshivis``.
+"""MoshiVis with the names of Kyutai's PyTorch file: the reverse of ``moshivis``.
 
 Source of the names: kyutai-labs/moshivis, kyuteye_pt.
 """
@@ -12,7 +12,7 @@ from ..models.image import channels_first
 from ..utils.remap import Rule, remap
 from ..utils.tensor_files import Weights
 
-ENCODER = "image_encoder."  # what ``save`` puts before the encoder's own names
+ENCODER = "image_encoder."  # the prefix that ``save`` gives the encoder's own names
 _LAYER = r"transformer\.layers\.(?P<l>\d+)"
 _GATE = r"llm.transformer.layers.\g<l>.cross_attention.gate.alpha"
 _SHARED = "llm.transformer.layers.0.cross_attention.mha"

@@ -1,9 +1,9 @@
 """PersonaPlex as speech-swift publishes it, in three files for three Swift modules.
 
-``aufklarer/PersonaPlex-7B-MLX-4bit`` and ``-8bit`` hold the temporal transformer, the
-depth transformer and the tables apart. Each file leaves out what it is called, so that
-layer 0 of either transformer is ``layers.0``. The names are otherwise PyTorch's, and
-both transformers are quantised as MLX quantises, in groups of 64.
+``aufklarer/PersonaPlex-7B-MLX-4bit`` and ``-8bit`` have separate files for the temporal
+transformer, the depth transformer and the tables. The names leave out which file they
+are in, so layer 0 of either transformer is ``layers.0``. Otherwise they are PyTorch's,
+and both transformers are quantised in MLX's way, in groups of 64.
 Source: soniqo/speech-swift, scripts/convert_personaplex.py.
 """
 
@@ -36,7 +36,7 @@ def is_split(data: Mapping[str, Any]) -> bool:
 
 
 def whole_config(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Their config.json in Kyutai's words."""
+    """Their config.json in Kyutai's form."""
     main, depth = data["temporal"], data["depformer"]
     steps = depth.get("num_steps", 16)
     whole = {key: main[key] for key in (*SIZES, *SAME) if key in main}
@@ -57,8 +57,7 @@ def whole_config(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def placed(path: Path, tensors: Mapping[str, _T]) -> dict[str, _T]:
-    """The tensors of one of these files under whole names; those of others as they
-    are."""
+    """The tensors of one of these files with complete names; others unchanged."""
     prefix = PREFIX.get(path.name)
     if prefix is None:
         return dict(tensors)

@@ -1,4 +1,4 @@
-"""From what settings name to windows: recordings, rehearsal, what is evaluated on."""
+"""From settings to windows: recordings, rehearsal, and data for evaluation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -26,9 +26,9 @@ class TrainingData(NamedTuple):
     """Windows of each source.
 
     Attributes:
-        recorded: that the model is to learn.
-        rehearsed: that it has answered itself, so as to keep what it can do.
-        valid: to evaluate on.
+        recorded: for the model to learn.
+        rehearsed: with the model's own answers, to keep what it can do.
+        valid: for evaluation.
     """
 
     recorded: list[Windows]
@@ -37,7 +37,7 @@ class TrainingData(NamedTuple):
 
     @property
     def trained(self) -> list[Windows]:
-        """All that are trained on."""
+        """All windows for training."""
         return self.recorded + self.rehearsed
 
 
@@ -51,7 +51,7 @@ def read_data(
     """Read or encode all recordings, and let the model answer those that it rehearses.
 
     Args:
-        conditions: collects what the recordings are told.
+        conditions: collects the conditions of the recordings.
 
     Raises: ConfigError or AudioError for data that cannot be used.
     """

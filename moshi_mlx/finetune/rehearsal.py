@@ -1,8 +1,8 @@
-"""What a model can do already, learnt again so that it is kept.
+"""Learning again what a model can do already, so that it is not lost.
 
 Recordings of users are enough: before the training, the model answers them itself, and
-then it learns its own tokens. They come from the very distribution that is to stay,
-which no recording of somebody else's answers does.
+then it learns its own tokens. They come from the very distribution that is to be kept,
+unlike recordings of somebody else's answers.
 Source: arXiv:2402.13669 (self-distillation), arXiv:2403.01244 (self-synthesised
 rehearsal).
 """
@@ -31,11 +31,11 @@ Place = tuple["RehearsedRecording", int]  # a window of a recording
 
 
 def heard_alone(shape: Shape, other: int, window: float) -> Shape:
-    """The shape of recordings of which a model hears one channel, and no more.
+    """The shape of recordings of which a model hears only one channel.
 
     Args:
         shape: of the recordings that it is trained on.
-        other: codebooks that it hears.
+        other: number of codebooks that it hears.
         window: in seconds; silence fills the last one, so that there is time to answer.
     """
     if shape.layout.sides == 1:
@@ -57,13 +57,13 @@ class RehearsedRecording:
 
 
 class Rehearsal:
-    """A model that answers recordings, as it is now.
+    """A model that answers recordings, in its current state.
 
     Args:
         sampling: how it draws tokens.
         codes: of what it hears.
-        conditions: collects what the recordings are told.
-        prompts: of each recording, what comes before each of its windows.
+        conditions: collects the conditions of the recordings.
+        prompts: for each recording, what comes before each of its windows.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Rehearsal:
         return RehearsedRecording(recording, heard, told, prompt, file, kept)
 
     def _answer(self, group: Sequence[RehearsedRecording]) -> None:
-        """Let the model answer recordings, and keep what it says."""
+        """Let the model answer recordings, and keep its answers."""
         for asked in group:
             asked.replies = []
         for places in _together(group):
@@ -145,7 +145,7 @@ class Rehearsal:
 
 
 def _together(group: Sequence[RehearsedRecording]) -> Iterator[list[Place]]:
-    """All windows, as many at once as can be: one with a prompt is by itself."""
+    """All windows, as many at once as possible: one with a prompt is alone."""
     places = [(asked, n) for asked in group for n in range(len(asked.heard))]
     plain = [place for place in places if place[0].prompt is None]
     for start in range(0, len(plain), ROWS):

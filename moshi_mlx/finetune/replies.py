@@ -1,4 +1,4 @@
-"""What a model says to windows of a user's side, in tokens."""
+"""A model's replies to windows of a user's side, in tokens."""
 
 from collections.abc import Sequence
 
@@ -22,16 +22,16 @@ def replies(
     condition: ConditionTensor | None = None,
     prompt: Frames | None = None,
 ) -> np.ndarray:
-    """Text and own codes ``[B, 1 + own, T]`` that a model says to users.
+    """Text and own codes ``[B, 1 + own, T]`` of a model's replies to users.
 
-    They stand where a training has them: the model chose frame t after it had heard the
+    They are aligned as in training: the model chose frame t after it had heard the
     frames before t.
 
     Args:
         heard: the users' codes, ``[B, other, T]``.
         sampling: how tokens are drawn.
-        seed: of the draws; one for all rows, or one per row.
-        condition: that the model is told.
+        seed: of the random numbers; one for all rows, or one per row.
+        condition: the model's condition.
         prompt: what comes before the first frame, if there is a single row.
     """
     lm.eval()
@@ -59,6 +59,6 @@ def replies(
         found = mx.concatenate([found, mx.stack(own, axis=2)], axis=1)
     tokens = np.array(found, np.int32)
     lm.hide_cache()
-    fast.forget(lm)  # it holds copies of weights that training is about to change
+    fast.forget(lm)  # it contains copies of weights that training will change
     lm.train()
     return tokens

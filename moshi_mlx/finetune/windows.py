@@ -1,4 +1,4 @@
-"""Recordings as windows of streams: what a model reads, and what it is to say."""
+"""Recordings as windows of streams: what a model reads, and what it should say."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ Prompts = Callable[[Path, dict[str, Any]], Frames]  # of a folder's recording
 
 @dataclass(frozen=True)
 class Shape:
-    """What a model's streams are like.
+    """The properties of a model's streams.
 
     Attributes:
         layout: of the sound.
         text: how words become the text stream.
-        text_card, audio_card: how many text tokens, and codes, the model knows.
-        silence: seconds of it that the model hears before a recording, and after it.
+        text_card, audio_card: number of text tokens, and of codes, in the model.
+        silence: seconds of silence that the model hears before and after a recording.
     """
 
     layout: CodeLayout
@@ -38,8 +38,8 @@ class Shape:
 
     @classmethod
     def of(cls, cfg: LmConfig, stt_config: dict[str, Any]) -> "Shape":
-        """The streams of a model; one that only listens writes words down later, and
-        hears silence before and after a recording as it does when it runs."""
+        """The streams of a model. One that only listens writes words later, and hears
+        silence before and after a recording as it does when it runs."""
         sides = 2 if cfg.generated_codebooks else 1
         delay = float(stt_config.get("audio_delay_seconds", 0.0)) if sides == 1 else 0.0
         padding, end = cfg.silent_text
@@ -57,7 +57,7 @@ class Shape:
         return cls(layout, text, *cards, silence)
 
     def check(self, text: np.ndarray, sound: np.ndarray) -> None:
-        """Raise a ConfigError for tokens or codes that the model does not know."""
+        """Raise a ConfigError for tokens or codes that the model does not have."""
         for what, found, card in (
             ("tokenizer gives the token", text, self.text_card),
             ("codec gives the code", sound, self.audio_card),
@@ -73,8 +73,8 @@ class Windows:
     """The windows of one source, each as streams ``[1 + n_q, T]``.
 
     Args:
-        source: names them, and says how often they are drawn.
-        seconds: of each window.
+        source: gives their name, and how often they are drawn.
+        seconds: length of each window.
     """
 
     def __init__(self, source: DataSource, seconds: float):
@@ -108,11 +108,11 @@ class Windows:
         return self._streams[number].astype(np.int32)
 
     def prompt(self, number: int) -> Frames | None:
-        """What comes before a window."""
+        """The prompt of a window."""
         return self._prompts[number]
 
     def start(self, number: int) -> int:
-        """The first frame of a window that is learnt."""
+        """The first learnt frame of a window."""
         prompt = self._prompts[number]
         return 0 if prompt is None else len(prompt) - 1
 
@@ -122,7 +122,7 @@ class Windows:
 
     @property
     def longest(self) -> int:
-        """Frames of the longest window with its prompt."""
+        """Frames of the longest window, including its prompt."""
         return max((s.shape[1] for s in self._streams), default=0)
 
 
@@ -137,12 +137,12 @@ def recorded(
 ) -> Windows:
     """The windows of recordings with their words.
 
-    Sound that a window lacks at its end is -1, which is not learnt; its text is
-    padding, as in moshi-finetune.
+    If sound is missing at the end of a window, it is -1, which is not learnt; the text
+    there is padding, as in moshi-finetune.
 
     Args:
-        prompts: of each recording, what comes before each of its windows.
-        conditions: collects what the recordings are told.
+        prompts: for each recording, what comes before each of its windows.
+        conditions: collects the conditions of the recordings.
     """
     found = Windows(source, codes.window)
     for number, recording in enumerate(source.recordings):
@@ -171,7 +171,7 @@ def recorded(
 def within(
     words: Sequence[SpokenWord] | None, start: float, length: float
 ) -> list[SpokenWord] | None:
-    """The words that begin in a window, their times counted from its start."""
+    """The words that start in a window, with times relative to its start."""
     if words is None:
         return None
     return [

@@ -1,4 +1,4 @@
-"""Signals that end a server in good order."""
+"""Signals that end a server cleanly."""
 
 import signal
 import threading
@@ -11,12 +11,12 @@ _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def signals_to(end: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Call ``end`` for Ctrl-C, SIGTERM and a closed terminal; afterwards those that
-    came are raised again, so that the process ends by them.
+    """Call ``end`` for Ctrl-C, SIGTERM and a closed terminal. Afterwards the signals
+    that came are raised again, so that the process ends by them.
 
-    A signal stays ignored where whoever started the process had it ignored: nohup, or a
-    script that runs the server in the background. Outside the main thread none is
-    heard.
+    A signal that was ignored when the process started stays ignored: nohup, or a script
+    that runs the server in the background. Outside the main thread, no signals are
+    received.
     """
     came: list[int] = []
 

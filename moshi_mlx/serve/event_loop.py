@@ -11,13 +11,13 @@ PATIENCE_S = 2.0  # for tasks, and then for the threads that work beside the loo
 
 
 def run(main: Coroutine[Any, Any, None], patience_s: float = PATIENCE_S) -> None:
-    """Run ``main`` in an event loop of its own, then cancel what it has left behind.
+    """Run ``main`` in an event loop of its own, then cancel what it left behind.
 
-    ``asyncio.run`` would wait for that as long as it takes. A task that gives a row of
-    a model back waits for the model's thread, which may be loading another model.
+    ``asyncio.run`` would wait without a limit. A task that frees a model's row waits
+    for the model's thread, which may be loading another model.
 
     Args:
-        patience_s: how long it may take what is left to end.
+        patience_s: time for the rest to end.
     """
     loop, workers = asyncio.new_event_loop(), ThreadPoolExecutor()
     loop.set_default_executor(workers)

@@ -21,7 +21,7 @@ class Interpreter:
 
     Args:
         thread: steps the row.
-        batch: whose it is.
+        batch: the row's batch.
         session: the row.
     """
 
@@ -30,7 +30,7 @@ class Interpreter:
         self._session = session
         self._framer = Framer()
         self._replies: asyncio.Queue[Reply | Exception | None] = asyncio.Queue()
-        self._given = 0  # frames that have not been answered
+        self._given = 0  # frames without a reply so far
         self._finished = self._over = False
         self._line = thread.open(
             *(lambda: session, self._on_answer, self._on_error),
@@ -42,7 +42,7 @@ class Interpreter:
     # On the model's thread
 
     def _on_answer(self, answer: Answer) -> None:
-        with contextlib.suppress(RuntimeError):  # the server has gone meanwhile
+        with contextlib.suppress(RuntimeError):  # the server has stopped meanwhile
             self._loop.call_soon_threadsafe(self._deliver, answer.reply)
 
     def _on_error(self, error: Exception) -> None:
@@ -61,12 +61,12 @@ class Interpreter:
             self._replies.put_nowait(None)
 
     async def put(self, pcm: Pcm) -> None:
-        """Take samples ``[S]`` of 24 kHz; waits where a minute waits."""
+        """Take samples ``[S]`` of 24 kHz; waits if a minute of sound is waiting."""
         for frame in self._framer.push(pcm):
             await self._give(frame)
 
     async def finish(self) -> None:
-        """No more sound will come: iterating ends with the last word."""
+        """End the sound: the iteration ends with the last word."""
         if self._finished:
             return
         if (rest := self._framer.flush()) is not None:

@@ -1,4 +1,4 @@
-"""The languages of a model, which only its name tells: no config.json names them."""
+"""The languages of a model: only its name tells them, no config.json does."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ _USUAL = ("en", "fr")  # of the first models, whose names say nothing
 def languages_of(name: str) -> tuple[str, ...]:
     """Codes of the languages in a model's name or folder, such as "en".
 
-    English and French where it names none.
+    English and French if the name has none.
     """
     last = Path(name).name.lower()
     if last.split("-")[0] == DEMO:

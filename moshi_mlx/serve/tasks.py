@@ -1,4 +1,4 @@
-"""Waiting with a limit, and tasks side by side: all of it ends when it is cancelled."""
+"""Waiting with a limit, and parallel tasks: all of it stops when it is cancelled."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -8,13 +8,13 @@ T = TypeVar("T")
 
 
 async def within(work: Awaitable[T], seconds: float | None) -> T:
-    """What ``work`` gives.
+    """The result of ``work``.
 
     Before Python 3.12 ``asyncio.wait_for`` ignores a cancellation that comes together
-    with the result. A loop that reads messages would go on then, and whoever waits for
-    it to end would wait for ever.
+    with the result. A loop that reads messages would then continue, and anyone who
+    waits for its end would wait forever.
 
-    Raises: asyncio.TimeoutError where it takes longer; None is no limit.
+    Raises: asyncio.TimeoutError if it takes longer; None is no limit.
     """
     working = asyncio.ensure_future(work)
     try:
@@ -29,11 +29,11 @@ async def within(work: Awaitable[T], seconds: float | None) -> T:
         if not working.done():
             working.cancel()
         elif not working.cancelled():
-            working.exception()  # nobody asks for it where this was cancelled
+            working.exception()  # nobody asks for it if this was cancelled
 
 
 async def cancel_all(*tasks: "asyncio.Future[Any]") -> None:
-    """Cancel tasks and wait until they have ended; what they raise is nobody's."""
+    """Cancel tasks and wait until they have ended; their errors are ignored."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

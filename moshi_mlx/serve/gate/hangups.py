@@ -1,4 +1,4 @@
-"""Clients that have hung up, while nobody reads what they sent before."""
+"""Clients that have hung up while nobody reads what they sent before."""
 
 import select
 from collections.abc import Collection
@@ -11,9 +11,9 @@ for _name in ("POLLRDHUP", "POLLHUP", "POLLERR"):
 
 
 def hung_up(numbers: Collection[int]) -> set[int]:
-    """Which of some sockets, by file number, their clients have closed.
+    """The sockets, by file number, that their clients have closed.
 
-    A socket shows its end only to who reads it, behind all that came before. Where the
+    A socket shows its end only to a reader, after everything that came before. If the
     system cannot be asked for more (Windows), none is found.
     """
     if not numbers or not hasattr(select, "poll"):

@@ -8,10 +8,10 @@ if TYPE_CHECKING:
 
 
 class Backlog:
-    """A queue that is full when the events in it came in so many bytes.
+    """A queue that is full when its events add up to a number of bytes.
 
     Attributes:
-        size: those bytes.
+        size: the bytes of the events in it.
     """
 
     def __init__(self, most: int):
@@ -24,7 +24,7 @@ class Backlog:
         return self.size >= self._most
 
     def put(self, event: "Event", size: int) -> None:
-        """Add an event that came in ``size`` bytes; only where it is not full."""
+        """Add an event of ``size`` bytes; only if it is not full."""
         self._events.put_nowait((event, size))
         self.size += size
 

@@ -11,13 +11,13 @@ from .wire import Bounds
 
 @dataclass(eq=False)
 class Visit:
-    """A client that is here.
+    """A connected client.
 
     Attributes:
         task: serves it.
         account: of its address.
         inflow: what it may send.
-        client: itself, once it is served.
+        client: the client, once it is served.
     """
 
     task: "asyncio.Task[None]"
@@ -31,9 +31,9 @@ class Visit:
 
 
 class Visits:
-    """The clients of a port: so many in all, and so many of one address.
+    """The clients of a port, limited in total and for each address.
 
-    What comes too fast is read more slowly, by the limits that hold for the web server.
+    A client that sends too fast is read more slowly, by the limits of the web server.
     """
 
     def __init__(self, bounds: Bounds):
@@ -48,7 +48,7 @@ class Visits:
     def begin(self, task: "asyncio.Task[None]", address: str) -> Visit | None:
         """Let a client in; None if there is no room.
 
-        The one that has asked for nothing for the longest time makes room.
+        The client that has asked for nothing for the longest time makes room.
         """
         account = self._accounts.account(address)
         if account.connections >= self._bounds.per_address:
@@ -69,7 +69,7 @@ class Visits:
             visit.account.connections -= 1
 
     def end_all(self) -> "list[asyncio.Task[None]]":
-        """Send everybody away; returns the tasks that end."""
+        """Disconnect everybody; returns the tasks that end."""
         tasks = [visit.task for visit in self._here]
         for task in tasks:
             task.cancel()
