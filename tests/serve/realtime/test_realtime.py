@@ -19,10 +19,9 @@ from websockets.sync.client import connect
 import moshi_mlx
 from moshi_mlx.engines.duplex.batch import Batch
 from moshi_mlx.engines.owner import model_thread
-from moshi_mlx.engines.stt import Pauses, Word
+from moshi_mlx.engines.stt import Word
 from moshi_mlx.serve.lazy import Lazy
 from moshi_mlx.serve.protocols.realtime import talking
-from moshi_mlx.serve.protocols.realtime.turns import LoudTurns, WordTurns, silence_s
 from moshi_mlx.serve.speech import SpeechService
 from tests.family import translating
 from tests.listening import noise
@@ -343,33 +342,3 @@ def test_whatever_strangers_send_the_server_lives_and_frees_its_rows(serve):
                 pass
     assert words_of(server.service.speech)
     assert server.service.lobby.taken in (0, 1)
-
-
-def test_the_pause_that_ends_a_turn_is_what_the_client_chose():
-    assert silence_s(None) == silence_s({"type": "server_vad"}) == 0.5
-    assert silence_s({"type": "server_vad", "silence_duration_ms": 900}) == 0.9
-    eager = [silence_s({"type": "semantic_vad", "eagerness": e}) for e in "hal"]
-    assert eager == [2.0, 2.0, 2.0]  # what is unknown is as auto
-    eager = ["high", "medium", "low"]
-    chosen = [silence_s({"type": "semantic_vad", "eagerness": e}) for e in eager]
-    assert chosen == [1.0, 2.0, 3.0]
-
-
-def test_loudness_begins_a_turn_and_silence_ends_it():
-    turns = LoudTurns(1920, 0.48)
-    loud, quiet = noise(0.8, 1), np.zeros(24000, np.float32)
-    found = [turns.push(pcm) for pcm in (quiet, loud, quiet, loud[:3840], quiet)]
-    assert found == [[], [True], [False], [], []]
-
-
-def test_a_models_pauses_end_the_turns_in_which_something_was_said():
-    turns = WordTurns((0.5, 1.0, 2.0, 3.0), 1.1)
-    ends = []
-    for step in range(60):
-        time_s = 0.08 * (step + 1)
-        if step in (20, 21, 40):
-            turns.word(time_s)
-        paused = 25 <= step < 38 or step >= 50
-        scores = (0.0, 0.9 if paused else 0.1, 0.0, 0.0)
-        ends.append(turns.pauses(Pauses(time_s, scores)))
-    assert [step for step, ended in enumerate(ends) if ended] == [25, 50]
