@@ -109,7 +109,8 @@ def test_clients_are_counted_for_each_address_and_in_all():
     assert arrive(visits, "10.0.0.4", None) and sent_away == ["10.0.0.3"]
     assert arrive(visits, "10.0.0.5", None) and sent_away[1:] == ["10.0.0.2"]
     assert arrive(visits, "10.0.0.6", None) is None
-    visits.end(busy[0]), visits.end(busy[0])
+    for _ in range(2):
+        visits.end(busy[0])
     assert arrive(visits, "10.0.0.1", None) and len(visits) == 4
     visits.end_all()
     assert sorted(sent_away[2:]) == sorted(f"10.0.0.{n}" for n in (1, 1, 4, 5))
