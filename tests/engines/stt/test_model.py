@@ -42,6 +42,15 @@ def test_a_long_file_is_read_while_it_is_heard(tmp_path, monkeypatch):
     assert stt.transcribe(tmp_path / "a.wav") == whole
 
 
+def test_bytes_and_an_open_file_are_heard_as_the_file(tmp_path):
+    stt, path = listener(), tmp_path / "a.wav"
+    write_wav(path, noise(1.0))
+    expected = stt.transcribe(path)
+    assert stt.transcribe(path.read_bytes()) == expected
+    with path.open("rb") as file:
+        assert stt.transcribe(file) == expected
+
+
 @pytest.mark.parametrize("delay_s, prefix_s", [(0.5, 0.0), (2.5, 1.0)])
 def test_times_are_within_the_sound(delay_s: float, prefix_s: float):
     found = listener(delay_s, prefix_s).transcribe(noise(2.0))
