@@ -316,3 +316,14 @@ def test_a_port_that_closes_waits_until_the_places_are_free(wait_s):
         assert not speech.open
 
     asyncio.run(main())
+
+
+def test_the_limits_are_those_of_the_documentation():
+    bounds = Bounds()
+    assert (bounds.clients, bounds.per_address) == (32, 16)
+    assert (bounds.send_s, bounds.idle_s, bounds.wait_s) == (10, 120, 10)
+    assert (bounds.sound_pause_s, bounds.text_pause_s) == (10, 60)
+    assert (bounds.request_s, bounds.heard_s, bounds.text_chars) == (1800, 900, 20_000)
+    assert (bounds.event_s, bounds.linger_s) == (10, 3)
+    sizes = bounds.line_bytes, bounds.data_bytes, bounds.waiting_bytes
+    assert (*sizes, bounds.payload_bytes) == (65_536, 131_072, 262_144, 1_048_576)
