@@ -135,3 +135,14 @@ def test_checked_frames_must_be_in_the_vocabulary(wrong: int):
     frame[1, 1] = wrong
     with pytest.raises(ValueError, match=rf"{wrong}.*codes are -1 \(none\) to 24"):
         ring.hear(frame, None, True)
+
+
+def test_a_frame_may_have_a_time_axis_before_its_codebooks():
+    cfg = config([0, 0, 1, 1, 0, 2, 1], 3)
+    plain, timed = TokenStreams(cfg, 2), TokenStreams(cfg, 2)
+    codes = mx.arange(2 * plain.other).reshape(2, plain.other) % 8
+    plain.hear(codes, None, True)
+    timed.hear(codes[:, None], None, True)
+    assert mx.array_equal(plain.tokens, timed.tokens)
+    with pytest.raises(ValueError, match=r"shape \(2, 2, "):
+        plain.hear(mx.stack([codes, codes], axis=1), None, True)
