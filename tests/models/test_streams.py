@@ -144,5 +144,6 @@ def test_a_frame_may_have_a_time_axis_before_its_codebooks():
     plain.hear(codes, None, True)
     timed.hear(codes[:, None], None, True)
     assert mx.array_equal(plain.tokens, timed.tokens)
+    assert not mx.array_equal(plain.tokens, TokenStreams(cfg, 2).tokens)
     with pytest.raises(ValueError, match=r"shape \(2, 2, "):
         plain.hear(mx.stack([codes, codes], axis=1), None, True)
