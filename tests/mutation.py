@@ -59,7 +59,7 @@ TARGETS: dict[str, list[str]] = {
         ]
         for name in ("wire", "backlog", "visits", "client", "requests")
     },
-    "serve/protocols/realtime/turns.py": [f"{REALTIME}/test_hearing.py"],
+    "serve/protocols/realtime/turns.py": [f"{REALTIME}/test_turns.py"],
     "serve/protocols/realtime/hearing.py": [f"{REALTIME}/test_hearing.py"],
     "serve/protocols/realtime/items.py": [
         *(f"{REALTIME}/test_items.py", f"{REALTIME}/test_hearing.py"),

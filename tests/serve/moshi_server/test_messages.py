@@ -15,6 +15,8 @@ from moshi_mlx.serve.protocols.moshi_server.messages import (
     octets,
     read_message,
     samples,
+    text_of,
+    voice_numbers,
 )
 
 GOLDEN = [
@@ -27,6 +29,10 @@ GOLDEN = [
     (
         message("Audio", pcm=Singles([0.5])),
         "82a474797065a5417564696fa370636d91ca3f000000",
+    ),
+    (
+        message("Step", prs=Singles([0.5, -1.0])),
+        "82a474797065a45374657" + "0a370727392ca3f000000cabf800000",
     ),
     (
         message("OggOpus", data=b"\x01\xff"),
@@ -81,3 +87,42 @@ def test_any_bytes_are_a_message_or_a_protocol_error():
                     read(value)
         read_well += 1
     assert 20 < read_well < 200
+
+
+def test_numbers_and_texts_have_their_range():
+    for whole in (2**63 - 1, -(2**63), 0):
+        assert integer(whole) == whole
+    for wrong in (2**63, -(2**63) - 1):
+        with pytest.raises(ProtocolError):
+            integer(wrong)
+    assert text_of("") == ""
+    with pytest.raises(ProtocolError, match="a text was expected"):
+        text_of(b"x")
+
+
+def test_a_message_holds_a_minute_or_a_mebibyte_at_most():
+    minute = bytes(4 * 24000 * 60)
+    assert len(samples(minute)) == 24000 * 60
+    with pytest.raises(ProtocolError, match="more than a minute"):
+        samples(minute + bytes(4))
+    mebibyte = [7] * (1 << 20)
+    assert octets(mebibyte) == bytes(mebibyte)
+    with pytest.raises(ProtocolError):
+        octets([*mebibyte, 7])
+
+
+@pytest.mark.parametrize("shape", [[6], [2, 3], [1, 2, 3]])
+def test_a_voice_has_the_shape_that_it_says(shape):
+    numbers, sizes = voice_numbers({"embeddings": [0.5] * 6, "shape": shape})
+    assert len(numbers) == 6 and sizes == shape
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [None, 6, [], [1, 1, 2, 3], [5], [7], [-2, -3], [0, 6], [2.0, 3], [2**62, 2**62]],
+)
+def test_a_voice_of_another_shape_is_refused(shape):
+    with pytest.raises(ProtocolError):
+        voice_numbers({"embeddings": [0.5] * 6, "shape": shape})
+    with pytest.raises(ProtocolError):
+        voice_numbers({"embeddings": [], "shape": [0]})
