@@ -15,6 +15,7 @@ from wyoming.client import AsyncTcpClient
 from wyoming.event import Event
 from wyoming.ping import Ping
 
+from moshi_mlx.errors import ProtocolError
 from moshi_mlx.serve.protocols.wyoming import client as server_side
 from moshi_mlx.serve.protocols.wyoming.backlog import Backlog
 from moshi_mlx.serve.protocols.wyoming.requests import Transcription
@@ -327,3 +328,15 @@ def test_the_limits_are_those_of_the_documentation():
     assert (bounds.event_s, bounds.linger_s) == (10, 3)
     sizes = bounds.line_bytes, bounds.data_bytes, bounds.waiting_bytes
     assert (*sizes, bounds.payload_bytes) == (65_536, 131_072, 262_144, 1_048_576)
+
+
+@pytest.mark.parametrize("length", ['"x"', "1.5", "true", "-1", "[]", "1048577"])
+def test_a_length_that_is_none_is_refused(length):
+    async def main() -> None:
+        reader = asyncio.StreamReader()
+        line = f'{{"type": "audio-chunk", "payload_length": {length}}}\n'
+        reader.feed_data(line.encode() + bytes(10))
+        with pytest.raises(ProtocolError, match="payload_length must be 0 to 1048576"):
+            await read_event(reader, Bounds())
+
+    asyncio.run(main())
