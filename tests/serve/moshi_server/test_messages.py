@@ -92,7 +92,7 @@ def test_any_bytes_are_a_message_or_a_protocol_error():
 def test_numbers_and_texts_have_their_range():
     for whole in (2**63 - 1, -(2**63), 0):
         assert integer(whole) == whole
-    for wrong in (2**63, -(2**63) - 1):
+    for wrong in (2**63, 2**64, -(2**63) - 1):
         with pytest.raises(ProtocolError):
             integer(wrong)
     assert text_of("") == ""
