@@ -275,3 +275,29 @@ def test_an_account_is_kept_while_it_owes_or_has_connections():
         assert account.spent
         clock.now += 1000
         assert not account.spent
+
+
+@pytest.mark.parametrize("patience_s", [None, 1000.0])
+def test_who_loses_patience_has_taken_no_place(patience_s, monkeypatch):
+    waited: list[float | None] = []
+
+    async def no_patience(work, seconds) -> None:
+        work.close()
+        waited.append(seconds)
+        raise asyncio.TimeoutError
+
+    async def run() -> None:
+        lobby = Lobby(1)
+        await lobby.enter(nobody)
+        with pytest.raises(asyncio.TimeoutError):
+            await lobby.enter(nobody, "10.0.0.1", patience_s)
+        assert (lobby.taken, lobby.waiting) == (1, 0) and not lobby.full("10.0.0.1")
+        lobby.leave()
+        await lobby.enter(nobody, "10.0.0.1", patience_s)
+        assert lobby.taken == 1
+
+    async def nobody(_place: int) -> None: ...
+
+    monkeypatch.setattr("moshi_mlx.serve.gate.lobby.within", no_patience)
+    asyncio.run(run())
+    assert waited == [patience_s and pytest.approx(patience_s, abs=200)]
