@@ -1,8 +1,10 @@
 """The list of what the demo is to know keeps what training and measuring rely on."""
 
+import random
+import re
 from collections import Counter
 
-from scripts.train_demo.intents import INTENTS, NAMES, TEXTS
+from scripts.train_demo.intents import INTENTS, NAMES, PATTERNS, TEXTS, reworded
 
 
 def test_every_intent_has_wordings_to_train_on_and_others_to_measure_with():
@@ -23,3 +25,12 @@ def test_as_many_wordings_as_ever_are_kept_out_and_none_comes_twice():
 
 def test_every_label_has_an_answer_of_its_own():
     assert len(NAMES) == len(TEXTS) == len(set(TEXTS)) == len(INTENTS) + 1
+
+
+def test_patterns_reword_every_intent_in_plain_words():
+    rng = random.Random(0)
+    assert [name for name in PATTERNS if name[0] != "<"] == list(INTENTS)
+    for name in INTENTS:
+        wordings = {reworded(name, rng) for _ in range(40)}
+        assert len(wordings) > 12, name
+        assert all(re.fullmatch(r"[A-Za-z' ]+", wording) for wording in wordings)
