@@ -1,9 +1,9 @@
 """Six questions in voices that nano Moshi never heard, and their answers.
 
 ``QUESTIONS`` are asked of the demo: six of Kokoro's voices, kept out of its training.
-Three of the recordings ship with the package. ``GOLDEN`` are the same six in voices of
-espeak-ng, with the tokens and replies of nano Moshi 1 (tests/data/demo) in PyTorch
-moshi 0.2.13, in fp32, greedily.
+Three of the recordings ship with the package. ``GOLDEN`` are six in voices of
+espeak-ng, five of them the same, with the tokens and replies of nano Moshi 1
+(tests/data/demo) in PyTorch moshi 0.2.13, in fp32, greedily.
 """
 
 import json
