@@ -115,6 +115,7 @@ def own_microphone(folder: Path) -> str:
             stdout=stack.enter_context(text.open("wb")),
             stderr=stack.enter_context(log.open("wb")),
         )
+        stack.callback(hearing.kill)
         wait_for(lambda: "listening" in log.read_text() or hearing.poll() is not None)
         if hearing.poll() is None:
             play = ["paplay", "--device=mouth", QUESTION]
@@ -258,6 +259,8 @@ STEPS: list[Callable[[Path], str]] = [
 
 
 def main() -> int:
+    # A shell's `&` leaves it ignored, for what is started here too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     failed = 0
