@@ -10,7 +10,7 @@ from . import charts
 
 HEAD = (
     *("recipe", "bits per\nweight", "size", "read per\nstep"),
-    *("text\nKL", "text\ntop-1", "audio\nKL", "audio\ntop-1"),
+    *("text\nKL", "text top-1", "audio\nKL", "audio top-1"),
 )
 NOTE = (
     "KL is the mean divergence from full precision in nats (0: the same predictions), "
