@@ -76,9 +76,8 @@ def _caf_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
 def _asf_size(file: BinaryIO) -> int | None:
     file.seek(0)
     header = file.read(_ASF_HEADER)
-    at = (
-        header.find(_ASF_PROPERTIES) + 40
-    )  # behind its name, length and the file's name
+    # behind its name, length and the file's name
+    at = header.find(_ASF_PROPERTIES) + 40
     if at < 40 or len(header) < at + 8:
         return None
     return struct.unpack_from("<Q", header, at)[0]

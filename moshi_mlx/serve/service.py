@@ -264,7 +264,6 @@ def load_batch(
 
     Raises: ConfigError, with the number that fits, if the memory is too small for that
         many conversations.
-        conversations.
     """
 
     def make() -> Batch:
