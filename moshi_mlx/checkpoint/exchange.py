@@ -9,7 +9,7 @@ import mlx.core as mx
 from ..errors import CheckpointError
 from ..models.kyutai_names import kyutai_name
 from ..utils.remap import shown
-from ..utils.tensor_files import Weights
+from ..utils.tensor_files import Weights, save_tensors
 from ..utils.whole_files import whole_file
 from .adapters import (
     DEFAULT_SCALING,
@@ -93,9 +93,9 @@ def _write(
     try:
         out.mkdir(parents=True, exist_ok=True)
         check_space(out, sum(w.nbytes for w in weights.values()))
-        with whole_file(out / name) as begun, begun.open("wb") as file:
-            mx.save_safetensors(file, weights, {"format": "mlx"})  # type: ignore[arg-type]
+        with whole_file(out / name) as begun:
+            save_tensors(begun, weights, {"format": "mlx"})
         write_config(out / config_name, json.loads(json.dumps(config)))
-    except (OSError, RuntimeError) as error:
-        words = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    except OSError as error:
+        words = error.strerror or str(error)
         raise CheckpointError(f"{str(out)!r} cannot be written: {words}.") from error

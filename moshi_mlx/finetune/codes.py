@@ -15,7 +15,7 @@ from ..checkpoint.save import check_space
 from ..errors import AudioError, CheckpointError, ConfigError
 from ..models.mimi import Mimi
 from ..models.snapshot import fingerprint
-from ..utils.tensor_files import read_tensors
+from ..utils.tensor_files import read_tensors, save_tensors
 from ..utils.whole_files import whole_file
 from .recordings import TrainingRecording
 
@@ -191,12 +191,3 @@ class CodeStore:
                 f"codes cannot be kept in {file.parent} ({error.strerror or error}): "
                 "name another folder with --cache-dir."
             ) from error
-
-
-def save_tensors(path: Path, arrays: dict[str, mx.array]) -> None:
-    """Write a safetensors file, whatever its name. Raises: OSError."""
-    with path.open("wb") as file:  # MLX adds an ending to names without it
-        try:
-            mx.save_safetensors(file, arrays)  # type: ignore[arg-type]
-        except RuntimeError as error:  # MLX raises it for a failed write
-            raise OSError(str(error).splitlines()[0].rstrip(".")) from error

@@ -10,7 +10,7 @@ from mlx.utils import tree_flatten
 
 from ..checkpoint.save import SOURCE_KEYS, check_space
 from ..models.lm import Lm
-from .codes import save_tensors
+from ..utils.tensor_files import save_tensors
 from .settings import TrainSettings
 from .trainable import Trainable, zero_adapters
 

@@ -27,9 +27,8 @@ import mlx.core as mx
 
 from ..errors import DISK_FULL, CheckpointError, ConfigError
 from ..utils.json_text import read_json
-from ..utils.tensor_files import read_tensors
+from ..utils.tensor_files import read_tensors, save_tensors
 from ..utils.whole_files import write_whole
-from .codes import save_tensors
 from .settings import TrainSettings, flag
 from .trainable import Arrays
 

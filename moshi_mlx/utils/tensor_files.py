@@ -178,6 +178,17 @@ def load(file: str | PathLike[str]) -> Weights | mx.array:
     return mx.load(str(file))  # type: ignore[return-value]
 
 
+def save_tensors(
+    path: Path, arrays: Weights, metadata: dict[str, str] | None = None
+) -> None:
+    """Write a safetensors file, whatever its name. Raises: OSError."""
+    with path.open("wb") as file:  # MLX adds an ending to a name that lacks it
+        try:
+            mx.save_safetensors(file, arrays, metadata)  # type: ignore[arg-type]
+        except RuntimeError as error:  # MLX raises it for a failed write
+            raise OSError(str(error).splitlines()[0].rstrip(".")) from error
+
+
 def check_numbers(arrays: Iterable[tuple[str, mx.array]], what: str) -> None:
     """Raise a CheckpointError if one of the named arrays contains NaN."""
     floats = [
