@@ -3,9 +3,9 @@
     python scripts/make_demo.py --moshi nano-moshi [--stt nano-stt --tts nano-tts] \\
         [--moshi-bits 8 --stt-bits 6 --tts-bits 6 --depth-bits 8] [--report]
 
-All lie over one codec, in 16 bits, and one tokenizer: ``config.json`` is Moshi's,
-``stt.json`` and ``tts.json`` the others'. The recipe of the checkpoints is in
-scripts/train_demo. ``--report`` tells how far each is from its full precision, on the
+All share one codec, in 16 bits, and one tokenizer: ``config.json`` is Moshi's,
+``stt.json`` and ``tts.json`` belong to the others. The recipe of the checkpoints is in
+scripts/train_demo. ``--report`` says how far each is from its full precision, on the
 questions that ship.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
 from moshi_mlx.bench.sequences import sequences, shipped_recordings
 from moshi_mlx.checkpoint.build import load_lm, load_mimi
@@ -25,7 +26,10 @@ from moshi_mlx.checkpoint.quality import compare, computing, predict
 from moshi_mlx.checkpoint.quantize import Choice, Recipe, quantize
 from moshi_mlx.checkpoint.save import save
 from moshi_mlx.engines.duplex.load import load_moshi
+from moshi_mlx.models.mimi import Mimi
+from moshi_mlx.modules.quantization import EuclideanCodebook
 from moshi_mlx.utils.json_text import read_json
+from moshi_mlx.utils.tensor_files import Weights
 
 CODEC = "mimi.safetensors"
 CONFIGS = {"moshi": "config.json", "stt": "stt.json", "tts": "tts.json"}
@@ -45,6 +49,16 @@ def recipe(bits: int, depth_bits: int | None) -> Recipe:
     return choose
 
 
+def codec_weights(mimi: Mimi) -> Weights:
+    """The codec in 16 bits. A codebook keeps its vectors instead of sums and counts."""
+    for book in mimi.modules():
+        if isinstance(book, EuclideanCodebook):
+            book.embedding_sum = book.embedding
+            book.cluster_usage = mx.ones(book.cluster_usage.shape)
+    weights: Weights = dict(tree_flatten(mimi.parameters()))
+    return {name: w.astype(mx.float16) for name, w in weights.items()}
+
+
 def pack(kind: str, source: Path, folder: Path, chosen: Recipe) -> None:
     """Quantise one model into the family's folder."""
     info = CheckpointInfo.find(source)
@@ -57,9 +71,8 @@ def pack(kind: str, source: Path, folder: Path, chosen: Recipe) -> None:
             made,
             lm,
             info.config,
-            mimi=load_mimi(info, num_codebooks=8),
+            mimi=codec_weights(load_mimi(info, num_codebooks=8)),
             mimi_config=info.mimi_config,
-            mimi_dtype=mx.float16,
             tokenizer=info.tokenizer,
         )
         config = read_json(Path(made) / "config.json")

@@ -16,6 +16,7 @@ from moshi_mlx.utils.extras import EXTRAS
 ROOT = Path(__file__).parents[1]
 PACKED = ("moshi_mlx", "moshi_mlx_start.py")
 WHEEL_LIMIT = 30 * 2**20  # bytes
+DEMO_LIMIT = 28e6  # of these, the demo's models and recordings
 SDIST_LIMIT = 30 * 2**20
 
 
@@ -268,6 +269,9 @@ def test_the_wheel_has_every_file_of_the_package_and_nothing_else(tmp_path):
         assert "moshi-mlx = moshi_mlx_start:moshi_mlx" in wheel.read(commands).decode()
         (about,) = (n for n in wheel.namelist() if n.endswith("METADATA"))
         told = wheel.read(about).decode()
+        sizes = {file.filename: file.compress_size for file in wheel.filelist}
+    demo = sum(n for name, n in sizes.items() if name.startswith("moshi_mlx/demo/"))
+    assert demo < DEMO_LIMIT
     assert sorted(names) == sorted(tracked())
     assert "moshi_mlx/py.typed" in names
     assert path.stat().st_size < WHEEL_LIMIT
