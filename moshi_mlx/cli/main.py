@@ -8,6 +8,7 @@ line in ``COMMANDS``.
 import os
 import sys
 from collections.abc import Callable, Sequence
+from copy import copy
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import cleandoc
@@ -114,9 +115,38 @@ def _without_bool(params: list[P]) -> list[P]:
     return params
 
 
+ENDLESS = 10**9  # a limit above this one is the computer's: not worth a word
+
+
+def _narrow(param: Any) -> Any:
+    """An option as --help shows it, so that 80 columns have room for the help.
+
+    Its aliases and its range stand behind the help instead of before it.
+    """
+    if param.param_type_name != "option":
+        return param
+    shown = copy(param)
+    low, high = getattr(param, "min", None), getattr(param, "max", None)
+    if low is not None and high is not None:
+        shown.max = None
+        if high < ENDLESS:
+            shown.min = None
+            shown.help = f"{shown.help} From {low:g} to {high:g}."
+    long = [name for name in param.opts if name.startswith("--")]
+    if len(long) > 1:
+        shown.opts = [long[0], *(name for name in param.opts if name not in long)]
+        shown.help = f"{shown.help} Also {', '.join(long[1:])}."
+    return shown
+
+
 class _Command(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         return _without_bool(super().get_params(ctx))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        shown = copy(self)
+        shown.params = [_narrow(param) for param in self.params]
+        super(_Command, shown).format_help(ctx, formatter)
 
 
 class _Group(TyperGroup):

@@ -70,17 +70,17 @@ TimedModel = Annotated[
 RecogniserModel = Annotated[
     str | None,
     _model(
-        "NAME|FOLDER",
-        "A speech-to-text model: a name on the hub or a folder. Default: "
-        "kyutai/stt-1b-en_fr-candle.",
+        _ANY,
+        "A speech-to-text model: a name on the hub, a folder, or 'demo', the small one "
+        "in this package. Default: kyutai/stt-1b-en_fr-candle.",
     ),
 ]
 SpeechModel = Annotated[
     str | None,
     _model(
-        "NAME|FOLDER",
-        "A text-to-speech model: a name on the hub or a folder. Default: "
-        "kyutai/tts-1.6b-en_fr.",
+        _ANY,
+        "A text-to-speech model: a name on the hub, a folder, or 'demo', the small one "
+        "in this package. Default: kyutai/tts-1.6b-en_fr.",
     ),
 ]
 TranslationModel = Annotated[

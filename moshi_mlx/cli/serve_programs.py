@@ -58,8 +58,8 @@ VoiceMap = Annotated[
     typer.Option(
         "--voice-map",
         metavar="NAME=VOICE",
-        help="Let a client's name for a voice mean this one, such as "
-        "alloy=expresso/ex01-ex02_default_001_channel1_168s.wav.",
+        help="Let a client's name for a voice mean this one, as in "
+        "alloy=VOICE (see 'moshi-mlx voices').",
         rich_help_panel=API_PANEL,
     ),
 ]

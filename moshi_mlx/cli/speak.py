@@ -14,6 +14,7 @@ from .speak_run import speak_all, speak_one
 
 EXAMPLES = """
 moshi-mlx speak "Hey, how are you?" -o hey.wav
+moshi-mlx speak --model demo "Tell me a joke." -o question.wav
 moshi-mlx speak article.txt -o article.mp3 --words article.srt
 some-chatbot | moshi-mlx speak - --play
 moshi-mlx speak dialogue.txt --voice a.wav --voice b.wav -o dialogue.wav

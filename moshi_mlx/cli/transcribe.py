@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MICROPHONE = Path("microphone")  # the name of its text files
 EXAMPLES = """
 moshi-mlx transcribe talk.mp3
+moshi-mlx transcribe --model demo question.wav
 moshi-mlx transcribe *.wav -f srt -f json --out-folder texts
 moshi-mlx transcribe --mic
 moshi-mlx transcribe meeting.wav --expect "Anneke van der Meer" --json

@@ -14,6 +14,7 @@ from .outputs import print_json
 EXAMPLES = """
 moshi-mlx voices
 moshi-mlx voices happy
+moshi-mlx voices --model demo
 moshi-mlx voices --model nvidia/personaplex-7b-v1
 moshi-mlx voices --export me.wav me.safetensors
 moshi-mlx voices --play expresso/ex03-ex01_happy_001_channel1_334s.wav

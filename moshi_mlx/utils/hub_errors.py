@@ -14,6 +14,8 @@ DISK_ERRORS += (errno.ENOTDIR,)
 PROXIES = ("HTTPS_PROXY", "ALL_PROXY", "HTTP_PROXY")
 OFFLINE = "HF_HUB_OFFLINE is set"
 PORTAL = "something else answers in its place, as a login page of a network does"
+# Names of models that do what the demo does too: talk, transcribe, speak.
+_DEMO_TASKS = re.compile(r"moshi|/stt-|/tts-(?!voices)", re.IGNORECASE)
 _CAUSES = {  # what the errors of requests, httpx and the operating systems say
     ("socks",): "{proxy} is a SOCKS proxy, which needs 'pip install socksio'",
     ("proxy",): "{proxy} does not let it through",
@@ -85,11 +87,14 @@ def explained(
         )
     cause = _outage(error, status)
     if cause is not None:
-        talks = "moshi" in repo.lower()  # the demo does nothing else
-        demo, folder = "use '--model demo', which is built in", "a folder that holds it"
+        instead = (
+            "use '--model demo', which is built in"
+            if _DEMO_TASKS.search(repo)
+            else "name a folder that holds it"
+        )
         return CheckpointError(
             f"{name} is not on this machine, and the hub cannot be reached ({cause}): "
-            f"connect once to download it, or {demo if talks else f'name {folder}'}."
+            f"connect once to download it, or {instead}."
         )
     if status is not None:
         why = {401: "log in", 403: "this account may not have it"}.get(status, "")

@@ -61,3 +61,24 @@ def test_a_command_that_cannot_run_the_demo_does_not_offer_it(name: str):
 def test_flags_show_no_type(capsys: pytest.CaptureFixture[str]):
     assert main.main(["--help"]) == 0
     assert "<bool>" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", main.available())
+def test_80_columns_cut_no_word_of_the_help(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main.main([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "Usage" in text and "…" not in text
+
+
+def test_the_help_names_an_option_first_and_its_aliases_behind(
+    capsys: pytest.CaptureFixture[str],
+):
+    assert main.main(["respond", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("│ --model  ") for line in lines)
+    text = " ".join(line.strip("│ ") for line in lines)
+    assert "Also --hf-repo." in " ".join(text.split())
+    assert "92233720" not in text

@@ -322,7 +322,7 @@ def test_voices_are_listed_and_searched(capsys):
     assert run(*args) == 0
     output = capsys.readouterr()
     assert output.out.split() == ["voice_a.wav", "voice_b.wav"]
-    assert "Only Kyutai can make" in output.err
+    assert "Only those who trained this model can make" in output.err
     assert run(*args[:1], "_B", *args[1:], "--json") == 0
     assert json.loads(capsys.readouterr().out)["voices"] == ["voice_b.wav"]
     assert run(*args[:1], "voic_a", *args[1:]) == 0

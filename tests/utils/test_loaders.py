@@ -240,10 +240,18 @@ def test_without_the_hub_and_cache_the_demo_is_named(hub, monkeypatch, how):
         hf_get("config.json", "kyutai/moshiko-mlx-q4")
 
 
-def test_the_demo_is_not_named_where_it_cannot_stand_in(hub, monkeypatch):
+@pytest.mark.parametrize("name", ["stt-1b-en_fr-candle", "tts-1.6b-en_fr"])
+def test_the_demo_is_named_where_it_listens_or_speaks_instead(hub, monkeypatch, name):
+    break_hub(hub, monkeypatch, "setting")
+    with pytest.raises(CheckpointError, match="or use '--model demo'"):
+        hf_get("config.json", f"kyutai/{name}")
+
+
+@pytest.mark.parametrize("name", ["hibiki-1b-mlx-bf16", "tts-voices"])
+def test_the_demo_is_not_named_where_it_cannot_stand_in(hub, monkeypatch, name):
     break_hub(hub, monkeypatch, "setting")
     with pytest.raises(CheckpointError, match=r"or name a folder that holds it\.$"):
-        hf_get("config.json", "kyutai/tts-1.6b-en_fr")
+        hf_get("config.json", f"kyutai/{name}")
 
 
 def break_hub(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, how: str) -> None:

@@ -24,8 +24,8 @@ FEW = 5  # voices that an error lists in full
 TIMEOUT_S = 10.0  # of the hub
 VOICE_FRAMES = 125  # of an embedding: 10 s
 CLONING = (
-    "Only Kyutai can make the embeddings that this model takes as voices; a recording "
-    "of your own works as voice of kyutai/tts-0.75b-en-public."
+    "Only those who trained this model can make voices for it; a recording of your own "
+    "works as a voice of kyutai/tts-0.75b-en-public."
 )
 
 
