@@ -15,14 +15,14 @@ def main(question: str | Path, answer: str | Path) -> None:
     moshi = moshi_mlx.load("demo")  # or "kyutai/moshiko-mlx-q4", or a folder
     response = moshi.respond(
         question,
+        answer,
+        report=Path(answer).with_suffix(".html"),
         seed=1,
         on_reply=lambda reply: print(reply.text, end="", flush=True),
     )
     print()
     for word in response.words[:3]:
         print(f"{word.start_s:.2f} s: {word.text}")
-    response.save(answer)
-    response.report(Path(answer).with_suffix(".html"))
 
 
 if __name__ == "__main__":

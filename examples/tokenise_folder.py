@@ -9,8 +9,6 @@ The codec is the demo's small one; load_codec("kyutai/mimi") brings the full one
 import sys
 from pathlib import Path
 
-import numpy as np
-
 import moshi_mlx
 from moshi_mlx.errors import AudioError
 
@@ -21,16 +19,13 @@ def main(folder: Path, out: Path) -> None:
     codec = moshi_mlx.load_codec("demo")
     out.mkdir(parents=True, exist_ok=True)
     for path in sorted(folder.iterdir()):
+        kept = out / f"{path.stem}.npz"
         try:
-            codes = codec.encode(path)  # int32 [K, T]
+            codes = codec.encode_file(path, kept)  # int32 [K, T]
         except AudioError as error:  # not a sound file, or a damaged one
             print(f"left out: {error}")
             continue
-        kept = out / f"{path.stem}.npz"
-        np.savez_compressed(kept, codes=codes)
-
-        sound = codec.decode(np.load(kept)["codes"])  # float32 [T * 1920]
-        moshi_mlx.audio.write_wav(out / f"{path.stem}.wav", sound, codec.sample_rate)
+        codec.decode_file(kept, out / f"{path.stem}.wav")
         print(f"{path.name}: codes {list(codes.shape)}, {kept.stat().st_size} bytes")
 
 

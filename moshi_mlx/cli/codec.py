@@ -2,7 +2,7 @@
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -10,9 +10,6 @@ from ..errors import ConfigError
 from . import options
 from .console import status
 from .outputs import check_outputs, print_json
-
-if TYPE_CHECKING:
-    from ..engines.codec import MimiCodec
 
 EXAMPLES = """
 moshi-mlx codec encode speech.wav
@@ -126,47 +123,10 @@ def codec(
         )
     for file, path in results.items():
         with status(f"{file}"):
-            run = _encode if action is Action.to_codes else _decode
-            shape = run(mimi, file, path, codebooks)
+            run = mimi.encode_file if action is Action.to_codes else mimi.decode_file
+            count, frames = run(file, path, codebooks).shape
         if json_:
             facts = {"file": str(file), "output": str(path)}
-            print_json("codec", {**facts, "codebooks": shape[0], "frames": shape[1]})
+            print_json("codec", {**facts, "codebooks": count, "frames": frames})
         else:
-            print(f"{path}: {shape[0]} codebooks, {shape[1]} frames")
-
-
-def _encode(
-    mimi: "MimiCodec", file: Path, path: Path, count: int | None
-) -> tuple[int, int]:
-    from ..audio.long import open_sound
-    from ..engines.codec.files import CodeFile, write_codes
-
-    heard = open_sound(file, mimi.sample_rate)  # reads sound of any length
-    codes = mimi.encode(heard, count)
-    held = CodeFile(codes, mimi.sample_rate, mimi.frame_rate, len(heard))
-    write_codes(path, held)
-    return codes.shape[0], codes.shape[1]
-
-
-def _decode(
-    mimi: "MimiCodec", file: Path, path: Path, count: int | None
-) -> tuple[int, int]:
-    from ..audio.save import write_sound
-    from ..engines.codec.files import read_codes
-
-    held = read_codes(file)
-    if held.sample_rate not in (0.0, mimi.sample_rate) or (
-        held.frame_rate and abs(held.frame_rate - mimi.frame_rate) > 1e-3
-    ):
-        raise ConfigError(
-            f"{file} was made by a codec of {held.sample_rate:g} Hz and "
-            f"{held.frame_rate:g} frames a second, not by {mimi.name}: name its codec "
-            "with --model."
-        )
-    codes = held.codes[:count]
-    try:
-        pcm = mimi.decode(codes)
-    except ValueError as error:
-        raise ConfigError(f"{file}: {error}") from error
-    write_sound(path, pcm[: held.samples], mimi.sample_rate)
-    return codes.shape[0], codes.shape[1]
+            print(f"{path}: {count} codebooks, {frames} frames")

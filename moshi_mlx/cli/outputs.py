@@ -2,16 +2,11 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from ..errors import AudioError
-
-if TYPE_CHECKING:
-    from ..audio.samples import Pcm
-    from ..engines.duplex.files import Exchange
 
 Json: TypeAlias = dict[str, Any]  # a JSON object, as schema.json describes it
 SCHEMA = 1  # version of the output of --json: see schema.json in this folder
@@ -81,41 +76,3 @@ def _check_place(path: Path) -> None:
 
 def _real(path: Path) -> Path:
     return path.resolve()
-
-
-class SoundFiles:
-    """Writes the sound of a conversation while it is made.
-
-    Args:
-        stack: closes the files.
-        about: information for the recording's JSON file.
-        outfile: sound file of the answer; its name says the format.
-        recording: WAV file of both sides, with the text beside it.
-    """
-
-    def __init__(
-        self,
-        stack: ExitStack,
-        about: Mapping[str, object],
-        outfile: Path | None,
-        recording: Path | None,
-    ):
-        from ..audio.save import sound_writer
-        from ..documents.recording import Recording
-
-        self.sinks: list[Callable[[Pcm], None]] = []
-        self._recording = None
-        if outfile is not None:
-            writer = stack.enter_context(sound_writer(outfile))
-            self.sinks.append(writer.write)
-        if recording is not None:
-            self._recording = stack.enter_context(Recording(recording, about=about))
-
-    def add(self, exchange: "Exchange") -> None:
-        """Take one frame of both sides."""
-        reply = exchange.reply
-        if reply.pcm is not None:
-            for sink in self.sinks:
-                sink(reply.pcm)
-        if self._recording is not None:
-            self._recording.add(exchange.heard, reply.pcm, reply.text)

@@ -11,11 +11,11 @@ import typer
 from . import options, talk_options
 from .console import RawPrinter, log_to_stderr, make_log
 from .loading import choose_moshi, load_moshi, read_image
-from .outputs import SoundFiles, check_outputs, print_json
+from .outputs import check_outputs, print_json
 from .resuming import Resuming
 
 if TYPE_CHECKING:
-    from ..engines.duplex.files import Response
+    from ..engines.duplex.response import Exchange, Response
 
 EXAMPLES = """
 moshi-mlx respond --model demo question.wav reply.wav
@@ -144,35 +144,36 @@ def respond(
         ),
     )
     resuming.begin(response.session)
-    about = {"input": str(infile), "model": moshi.name, "seed": response.seed}
     printer = None if json_ else RawPrinter()
+
+    def show(exchange: "Exchange") -> None:
+        if printer is not None:
+            printer.print_token(exchange.reply.text)
+
     with ExitStack() as stack:
-        files = SoundFiles(stack, about, outfile, recording)
-        if report is not None:
-            report.unlink(missing_ok=True)  # it belongs to sound that is replaced now
         # also after Ctrl-C, with the answer so far
-        named = {"output": outfile, "recording": recording}
-        stack.callback(finish, response, infile, report, named, json_)
+        named = {"output": outfile, "recording": recording, "report": report}
+        stack.callback(finish, response, infile, named, json_)
         stack.callback(resuming.end)
-        for exchange in response:
-            files.add(exchange)
-            if printer is not None:
-                printer.print_token(exchange.reply.text)
+        response.write(
+            outfile,
+            recording=recording,
+            report=report,
+            source=infile,
+            on_exchange=show,
+        )
 
 
 def finish(
-    response: "Response",
-    infile: Path,
-    report: Path | None,
-    named: dict[str, Path | None],
-    as_json: bool,
+    response: "Response", infile: Path, named: dict[str, Path | None], as_json: bool
 ) -> None:
-    """Write the report and print a summary."""
+    """Print a summary, unless a file could not be written from the start."""
+    if not response.began:
+        return
+    if not response.frames:
+        named = {**named, "report": None}  # there was nothing to show
     summary = {"input": str(infile), **response.to_dict()}
     summary |= {what: str(path) for what, path in named.items() if path is not None}
-    if report is not None and response.frames:
-        response.report(report, f"{response.model} answers {infile.name}")
-        summary["report"] = str(report)
     if as_json:
         print_json("respond", summary)
         return

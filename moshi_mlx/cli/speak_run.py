@@ -63,13 +63,12 @@ def speak_all(say: "partial[list[Path | Failure]]", data: bytes, folder: Path) -
             ``on_result``.
     """
     from ..audio.files import make_folder
-    from ..engines.tts.script_file import Failure, Script, read_scripts
+    from ..engines.tts.script_file import Failure, read_scripts
 
-    found = list(read_scripts(data))
-    scripts = my_share([r for r in found if isinstance(r, Script)])
-    failures = my_share([f for f in found if isinstance(f, Failure)])
+    scripts = my_share(list(read_scripts(data)))
     make_folder(folder)
     written: list[str] = []
+    failures: list[Failure] = []
     with progress("speaking", len(scripts)) as advance:
 
         def result(done: "Path | Failure") -> None:

@@ -13,12 +13,11 @@ from ..errors import ConfigError
 from . import options
 from .console import RawPrinter, log_to_stderr, make_log
 from .loading import load_moshi
-from .outputs import Json, SoundFiles, check_outputs, print_json
+from .outputs import check_outputs, print_json
 
 if TYPE_CHECKING:
     from ..audio.samples import Pcm
-    from ..documents.transcript import Layout
-    from ..engines.duplex.files import Exchange, Response
+    from ..engines.duplex.response import Exchange, Response
     from ..engines.duplex.session import DuplexSession
 
 EXAMPLES = """
@@ -119,7 +118,7 @@ def translate(
     from ..checkpoint.kinds import DEFAULT_TRANSLATION_REPO
     from ..documents.transcript import Layout
     from ..documents.word_files import check_form
-    from ..engines.duplex.files import Response
+    from ..engines.duplex.response import Response
     from ..live.devices import Player, hear
 
     if (infile is None) != mic:
@@ -161,22 +160,26 @@ def translate(
             blocks = stack.enter_context(hear(microphone))
             exchanges = live(session, blocks)
             response = Response(session, exchanges, moshi.name, keep_sound=False)
-        about = {
-            "input": "microphone" if infile is None else str(infile),
-            "model": moshi.name,
-            "seed": response.seed,
-        }
-        files = SoundFiles(stack, about, outfile, both)
-        if play:
-            files.sinks.append(stack.enter_context(Player(speaker)).play)
-        # also after Ctrl-C, with the translation so far
-        layout = Layout(line_width, lines)
-        stack.callback(finish, response, about, words, layout, json_)
+        player = stack.enter_context(Player(speaker)) if play else None
         printer = None if json_ else RawPrinter()
-        for exchange in response:
-            files.add(exchange)
+
+        def show(exchange: "Exchange") -> None:
+            if player is not None and exchange.reply.pcm is not None:
+                player.play(exchange.reply.pcm)
             if printer is not None:
                 printer.print_token(exchange.reply.text)
+
+        source = "microphone" if infile is None else str(infile)
+        # also after Ctrl-C, with the translation so far
+        stack.callback(finish, response, source, json_)
+        response.write(
+            outfile,
+            recording=both,
+            words=words,
+            layout=Layout(line_width, lines),
+            source=source,
+            on_exchange=show,
+        )
 
 
 def live(session: "DuplexSession", blocks: "Iterator[Pcm]") -> Iterator["Exchange"]:
@@ -188,22 +191,15 @@ def live(session: "DuplexSession", blocks: "Iterator[Pcm]") -> Iterator["Exchang
         yield from live_exchanges(session, blocks)
 
 
-def finish(
-    response: "Response",
-    about: Json,
-    words: Path | None,
-    layout: "Layout",
-    as_json: bool,
-) -> None:
-    """Write the words and print a summary."""
-    from ..documents.word_files import write_words
-
-    if words is not None:
-        write_words(words, response.words, layout)
+def finish(response: "Response", source: str, as_json: bool) -> None:
+    """Print a summary, unless a file could not be written from the start."""
+    if not response.began:
+        return
     found = response.to_dict()
     if as_json:
-        kept = ("text", "words", "audio_s", "wall_s", "times_real_time")
-        print_json("translate", {**about, **{key: found[key] for key in kept}})
+        shown = ("model", "seed", "text", "words", "audio_s", "wall_s")
+        kept = {key: found[key] for key in (*shown, "times_real_time")}
+        print_json("translate", {"input": source, **kept})
         return
     print()
     speed = "{audio_s:.1f} s in {wall_s:.1f} s, seed {seed}".format(**found)

@@ -25,7 +25,7 @@ from ..audio.long import LongSound
 from ..audio.samples import Pcm
 from ..engines.duplex.batch import Batch
 from ..engines.duplex.engine import Moshi
-from ..engines.duplex.files import Response
+from ..engines.duplex.response import Response
 from ..engines.duplex.session import DuplexSession
 from ..engines.stt.batch import STTBatch
 from ..engines.stt.events import Event

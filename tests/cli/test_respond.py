@@ -10,8 +10,8 @@ import pytest
 import moshi_mlx
 from moshi_mlx.audio import files
 from moshi_mlx.cli.main import main
-from moshi_mlx.engines.duplex.files import Exchange, Response
 from moshi_mlx.engines.duplex.reply import Reply
+from moshi_mlx.engines.duplex.response import Exchange, Response
 from moshi_mlx.engines.duplex.session import DuplexSession
 from tests.questions import GOLDEN, QUESTIONS
 from tests.recogniser import hear

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from moshi_mlx.audio.files import read
 from moshi_mlx.engines.load import load_stt, load_text, load_tts
 from moshi_mlx.engines.stt import STTModel, Transcript, Word
 from moshi_mlx.engines.stt.files import FileFailure, FileTranscript
 from moshi_mlx.engines.text import TextModel
 from moshi_mlx.engines.tts import TTSModel
+from moshi_mlx.engines.tts.script_file import Failure, read_scripts
 from moshi_mlx.errors import AudioError, ConfigError
 from tests.family import listening, writing
 from tests.listening import noise
@@ -190,6 +192,23 @@ def test_many_files_are_a_function_with_progress(stt, tts, tmp_path):
     assert shares == sorted(shares) and shares[-1] == pytest.approx(2 / 3, abs=0.01)
     written = json.loads((tmp_path / "a.json").read_text())
     assert written == stt.transcribe(paths[0]).to_dict()["words"]
+
+
+def test_many_scripts_are_a_function_with_progress(tts, tmp_path):
+    good = {"turns": [TEXT], "voices": [VOICE], "id": "one"}
+    told: list[Path | Failure] = []
+    results = tts.say_scripts(
+        read_scripts(f"{json.dumps(good)}\nnot a script"),
+        tmp_path,
+        seed=1,
+        only_wav=True,
+        on_result=told.append,
+    )
+    failure, path = results
+    assert told == results and path == tmp_path / "one.wav"
+    assert isinstance(failure, Failure) and failure.line == 2
+    said = tts.say(TEXT, VOICE, seed=1).pcm
+    np.testing.assert_allclose(read(path)[0][: len(said)], said, atol=1e-4)
 
 
 def test_top_p_draws_from_fewer_tokens(tts):

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,14 @@ from ...audio.inputs import SoundLike
 from ...audio.long import LongSound, open_sound
 from ...audio.resample import resample
 from ...audio.samples import Pcm, as_float, check_finite
+from ...audio.save import write_sound
 from ...codec import NativeCodec
+from ...errors import ConfigError
 from ...models.mimi import Mimi
 from ..base import BaseEngine
 from ..owner import HERE, Owner
 from .checks import Codes, checked_codes, checked_count
+from .files import CodeFile, form_of, read_codes, write_codes
 from .stream import MimiStream
 
 PIECE_FRAMES = 25  # computed at once: 2 s, then other work gets a turn
@@ -96,6 +100,60 @@ class MimiCodec(BaseEngine):
         parts = list(self.owner.iterate(lambda: self._decoded(whole)))
         pcm = np.concatenate([np.zeros((len(whole), 0), np.float32), *parts], axis=-1)
         return pcm if given.ndim == 3 else pcm[0]
+
+    def encode_file(
+        self,
+        sound: SoundLike,
+        out: str | Path,
+        num_codebooks: int | None = None,
+    ) -> Codes:
+        """Encode a sound of any length into a file of codes.
+
+        Args:
+            sound: a file or its bytes.
+            out: its name says the format, .npz or .safetensors; see
+                ``engines.codec.files``.
+            num_codebooks: as in ``encode``.
+
+        Returns: the codes.
+        Raises: AudioError if the input is not sound, ConfigError for another format.
+        """
+        form_of(Path(out))
+        heard = open_sound(sound, self.sample_rate)
+        codes = self.encode(heard, num_codebooks)
+        held = CodeFile(codes, self.sample_rate, self.frame_rate, len(heard))
+        write_codes(Path(out), held)
+        return codes
+
+    def decode_file(
+        self, codes: str | Path, out: str | Path, num_codebooks: int | None = None
+    ) -> Codes:
+        """Decode a file of codes into a sound file, as long as the sound was.
+
+        Args:
+            codes: a file that ``encode_file`` or the transformers library wrote.
+            out: its name sets the format.
+            num_codebooks: use the first ones only; by default all of the file's.
+
+        Returns: the codes.
+        Raises: ConfigError if the file holds no codes of this codec.
+        """
+        path = Path(codes)
+        held = read_codes(path)
+        if not held.fits(self.sample_rate, self.frame_rate):
+            raise ConfigError(
+                f"{path} was made by a codec of {held.sample_rate:g} Hz and "
+                f"{held.frame_rate:g} frames a second, not by {self.name}: load the "
+                "codec that made it (--model)."
+            )
+        count = checked_count("codec.decode_file", num_codebooks, self.num_codebooks)
+        used = held.codes[:count]
+        try:
+            pcm = self.decode(used)
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}") from error
+        write_sound(Path(out), pcm[: held.samples], self.sample_rate)
+        return used
 
     def stream(self, batch_size: int | None = None) -> MimiStream:
         """Start streams for sound and codes that arrive piece by piece.

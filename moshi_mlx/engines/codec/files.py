@@ -40,6 +40,11 @@ class CodeFile:
     frame_rate: float
     samples: int | None = None
 
+    def fits(self, sample_rate: float, frame_rate: float) -> bool:
+        """Whether a codec of these rates made it; unknown rates fit every codec."""
+        near = not self.frame_rate or abs(self.frame_rate - frame_rate) <= 1e-3
+        return near and self.sample_rate in (0.0, sample_rate)
+
 
 def write_codes(path: Path, held: CodeFile) -> None:
     """Write a file of codes, in the format of its name's ending.

@@ -13,6 +13,7 @@ from ...audio.framing import SAMPLE_RATE
 from ...checkpoint.info import CheckpointInfo
 from ...checkpoint.kinds import PERSONA_REPO, ModelKind, SamplingDefaults
 from ...codec import Codec
+from ...documents.transcript import LAYOUT, Layout
 from ...errors import ConfigError
 from ...models.generate import LmGen
 from ...models.image import ImageEncoder
@@ -27,10 +28,11 @@ from ..base import BaseEngine
 from ..owner import HERE, Owner
 from ..thread import ModelThread
 from .batch import Batch
-from .files import Heard, Response, heard_frames, respond
+from .files import Heard, heard_frames, respond
 from .greeting import greeting_tokens
 from .persona import Persona, PersonaPrompts, Start, greet
 from .reply import Reply
+from .response import Exchange, Response
 from .sampling import Sampling
 from .seeing import Seeing
 from .session import DuplexSession, First
@@ -204,13 +206,15 @@ class Moshi(Seeing):
         self._check_open("moshi.batch")
         return Batch(self, rows, cfg_coef)
 
-    def translate(self, sound: Heard, **options: Any) -> Response:
+    def translate(
+        self, sound: Heard, out: str | Path | None = None, **options: Any
+    ) -> Response:
         """Like ``respond``, for a model that translates.
 
         Raises: ConfigError if the model does not translate.
         """
         self.kind.check("translates", self.name)
-        return self.respond(sound, **options)
+        return self.respond(sound, out, **options)
 
     def responding(
         self,
@@ -241,25 +245,43 @@ class Moshi(Seeing):
     def respond(
         self,
         sound: Heard,
+        out: str | Path | None = None,
         *,
-        on_progress: Callable[[float], None] | None = None,
-        on_reply: Callable[[Reply], None] | None = None,
+        recording: str | Path | None = None,
+        report: str | Path | None = None,
+        words: str | Path | None = None,
+        layout: Layout = LAYOUT,
+        on_progress: Callable[[float], None] = lambda _: None,
+        on_reply: Callable[[Reply], None] = lambda _: None,
         **options: Any,
     ) -> Response:
         """The whole answer to a recording: Moshi answers, Hibiki translates.
 
+        ``moshi-mlx respond`` and ``moshi-mlx translate`` as a function.
+
         Args:
+            out, recording, report, words, layout: files to write while the answer
+                grows, see ``Response.write``.
             on_progress: called with the seconds of sound done.
             on_reply: called with each frame's reply.
             options: those of ``responding``.
         """
         response = self.responding(sound, **options)
+
+        def notice(exchange: Exchange) -> None:
+            on_progress(response.seconds)
+            on_reply(exchange.reply)
+
         try:
-            for exchange in response:
-                if on_progress is not None:
-                    on_progress(response.seconds)
-                if on_reply is not None:
-                    on_reply(exchange.reply)
+            response.write(
+                out,
+                recording=recording,
+                report=report,
+                words=words,
+                layout=layout,
+                source=sound if isinstance(sound, str | Path) else None,
+                on_exchange=notice,
+            )
         finally:
             response.session.close()
         return response
@@ -267,8 +289,9 @@ class Moshi(Seeing):
     async def arespond(
         self,
         sound: Heard,
+        out: str | Path | None = None,
         *,
-        on_reply: Callable[[Reply], None] | None = None,
+        on_reply: Callable[[Reply], None] = lambda _: None,
         **options: Any,
     ) -> Response:
         """Like ``respond``, for asyncio; callbacks come from another thread.
@@ -280,12 +303,11 @@ class Moshi(Seeing):
         def note(reply: Reply) -> None:
             if unwanted.is_set():
                 raise asyncio.CancelledError
-            if on_reply is not None:
-                on_reply(reply)
+            on_reply(reply)
 
         try:
             return await asyncio.to_thread(
-                self.respond, sound, on_reply=note, **options
+                self.respond, sound, out, on_reply=note, **options
             )
         finally:
             unwanted.set()

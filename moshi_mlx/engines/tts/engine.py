@@ -281,7 +281,7 @@ class TTSModel(SpeechModel):
 
     def say_scripts(
         self,
-        scripts: Iterable[Script],
+        scripts: Iterable[Script | Failure],
         folder: str | Path,
         *,
         batch_size: int = 1,
@@ -298,25 +298,28 @@ class TTSModel(SpeechModel):
         fails does not affect the others.
 
         Args:
-            scripts: see ``read_scripts``.
+            scripts: from ``read_scripts``; its bad lines become results at once.
             folder: gets ``ID.wav`` and, unless ``only_wav``, ``ID.safetensors`` (codes)
                 and ``ID.json`` (words, times, settings).
             about: additional content of the JSON files.
             on_result: called with each file or failure as soon as it is ready.
         """
-        scripts = list(scripts)
+        found = list(scripts)
+        good = [script for script in found if isinstance(script, Script)]
+        results: list[Path | Failure] = [f for f in found if isinstance(f, Failure)]
+        for failure in results:
+            on_result(failure)
         writer = ScriptWriter(
             self,
             Path(folder),
-            found_voices(self, scripts),
+            found_voices(self, good),
             guidance,
             padding_between,
             only_wav,
             seed,
             about,
         )
-        results: list[Path | Failure] = []
-        for result in self.owner.iterate(lambda: writer.say(scripts, batch_size)):
+        for result in self.owner.iterate(lambda: writer.say(good, batch_size)):
             if result is not None:
                 results.append(result)
                 on_result(result)

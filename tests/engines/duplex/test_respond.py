@@ -1,6 +1,7 @@
 """A recording answered by a function, and by a loop of one's own; from any thread."""
 
 import asyncio
+import json
 import queue
 import subprocess
 import sys
@@ -44,8 +45,14 @@ def first_frames() -> list[np.ndarray]:
 def test_the_whole_answer_is_a_function(moshi, tmp_path):
     seconds: list[float] = []
     said: list[str] = []
+    named = ("out.wav", "talk.wav", "report.html", "words.srt")
+    out, talk, report, words = (tmp_path / name for name in named)
     response = moshi.respond(
         str(QUESTION.path),
+        out,
+        recording=talk,
+        report=report,
+        words=words,
         on_progress=seconds.append,
         on_reply=lambda reply: said.append(reply.text),
         **GREEDY,
@@ -54,9 +61,12 @@ def test_the_whole_answer_is_a_function(moshi, tmp_path):
     assert " ".join(word.text for word in response.words) == QUESTION.answer
     assert seconds == sorted(seconds) and seconds[-1] == response.seconds
     response.save(tmp_path / "reply.wav")
-    assert hear(files.read(tmp_path / "reply.wav")[0]) == QUESTION.answer
-    response.report(tmp_path / "reply.html")
-    assert QUESTION.answer.split()[0] in (tmp_path / "reply.html").read_text()
+    assert (tmp_path / "reply.wav").read_bytes() == out.read_bytes()
+    assert hear(files.read(out)[0]) == QUESTION.answer
+    assert files.read(talk, mono=False).shape == response.both.shape
+    assert json.loads(talk.with_suffix(".json").read_text())["input"].endswith(".wav")
+    assert f"answers {QUESTION.path.name}" in report.read_text()
+    assert QUESTION.answer.split()[0] in words.read_text()
     found = response.to_dict()
     assert found["text"] == QUESTION.answer and found["frames"] == response.frames
     assert QUESTION.answer in repr(response)
@@ -197,6 +207,8 @@ def test_errors_name_the_function_and_what_to_do(moshi):
     response = moshi.responding(QUESTION.path, keep_sound=False)
     with pytest.raises(AudioError, match="keep_sound=True"):
         _ = response.pcm
+    with pytest.raises(AudioError, match="keep_sound=True"):
+        response.write(report="reply.html")
 
 
 ENDINGS = {
