@@ -8,6 +8,7 @@ import mlx.core as mx
 
 from ..errors import CheckpointError
 from ..models.kyutai_names import kyutai_name
+from ..models.schema import without_nulls
 from ..utils.remap import shown
 from ..utils.tensor_files import Weights, save_tensors
 from ..utils.whole_files import whole_file
@@ -43,7 +44,7 @@ def adapters_of(info: CheckpointInfo, path: Path) -> Adapters:
     files = find_adapter(path)
     what = f"the adapters in {files.weights}"
     weights = rename_adapter(read_adapter(files), info.lm_config, what)
-    stated = info.config.get("lora_scaling", DEFAULT_SCALING)
+    stated = without_nulls(info.config).get("lora_scaling", DEFAULT_SCALING)
     return Adapters(
         weights, float(stated) if files.scaling is None else files.scaling, what
     )

@@ -9,6 +9,7 @@ import mlx.core as mx
 from ..errors import ConfigError
 from ..models.config import LmConfig
 from ..models.presets import config_helium_1_preview_2b
+from ..models.schema import without_nulls
 from ..utils.remap import Rule, remap
 from ..utils.tensor_files import Weights
 
@@ -57,7 +58,7 @@ def helium_config(config: Mapping[str, Any]) -> LmConfig:
     Raises: ConfigError for a head width other than the model's width divided by its
         heads.
     """
-    data = HELIUM_2B | dict(config)
+    data = HELIUM_2B | without_nulls(config)
     heads, width = data["num_attention_heads"], data["hidden_size"]
     if data.get("head_dim") not in (None, width // heads):
         raise ConfigError(
@@ -74,7 +75,7 @@ def helium_config(config: Mapping[str, Any]) -> LmConfig:
     stack.num_layers = data["num_hidden_layers"]
     stack.gating_dim = data["intermediate_size"]
     stack.context = data["max_position_embeddings"]
-    stack.max_period = rope.get("rope_theta", data["rope_theta"])
+    stack.max_period = rope.get("rope_theta") or data["rope_theta"]
     stack.norm_eps = data["rms_norm_eps"]
     cfg.text_in_vocab_size = cfg.text_out_vocab_size = data["vocab_size"]
     return cfg

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ..errors import CheckpointError
 from ..models.config import LmConfig
-from ..models.config_values import check_values
+from ..models.config_values import check_transformers_values, check_values
 from ..models.mimi_transformers import kyutai_config
 from ..models.schema import shortened, without_nulls
 from ..utils.json_text import read_json
@@ -132,6 +132,7 @@ class CheckpointInfo:
         stated = None if path is None else read_json(path)
         if path is not None and path.name == CONFIG_NAME:
             stated = heard_config(stated or {})
+        check_transformers_values(stated or {})
         layout = format_of_config(stated or {})
         read = layout.config(stated or {}) if layout else stated
         data = complete(str(name), read, source.local(LM_NAMES, given["moshi"]))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..errors import ConfigError
+from ..models.schema import without_nulls
 from . import helium, personaplex
 
 EngineName = Literal["duplex", "stt", "tts", "text", "codec"]
@@ -169,6 +170,7 @@ def model_type(config: Mapping[str, Any]) -> str:
 def kind_of(config: Mapping[str, Any]) -> ModelKind:
     """The kind of a checkpoint, by its config.json as ``CheckpointInfo`` completes
     it."""
+    config = without_nulls(config)
     name = model_type(config)
     if name == "mimi":
         return ModelKind(name, "codec", codebooks=int(config.get("num_quantizers", 8)))

@@ -7,6 +7,7 @@ import mlx.core as mx
 
 from ..models.config import LmConfig
 from ..models.keys import SLICES, pytorch_rules, weight_sets
+from ..models.schema import without_nulls
 from ..utils.remap import remap
 from ..utils.tensor_files import Weights, read_tensors
 from . import moshivis, split
@@ -54,7 +55,7 @@ def read_weights(
         weights = moshivis.language_part(weights, what)
     named = rename(weights, found, cfg, what, widened)
     base, halves = split_adapters(named)
-    scaling = float(info.config.get("lora_scaling", DEFAULT_SCALING))
+    scaling = float(without_nulls(info.config).get("lora_scaling", DEFAULT_SCALING))
     if info.lora_weights is not None:
         files = find_adapter(info.lora_weights)
         scaling = scaling if files.scaling is None else files.scaling

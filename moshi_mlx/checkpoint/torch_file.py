@@ -122,6 +122,7 @@ class _Reader:
         self._storages: dict[str, _Storage] = {}
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
+        self._made = 0  # bytes of tensors
         self._do: dict[str, Callable[[Any], None]] = {
             "PROTO": lambda _: None,
             **dict.fromkeys(("BINPUT", "LONG_BINPUT"), self._keep),
@@ -176,7 +177,12 @@ class _Reader:
 
     def _call(self) -> None:
         name, arguments = self._taken(2)
-        self._stack.append(_made(_of(_Name, name), _of(tuple, arguments)))
+        made = _made(_of(_Name, name), _of(tuple, arguments))
+        if isinstance(made, mx.array):  # many may be views of the same numbers
+            self._made += made.nbytes
+            if self._made > MAX_FILE:
+                raise ValueError(f"its tensors have more than {MAX_FILE >> 20} MiB")
+        self._stack.append(made)
 
     def _append(self, values: list[Any]) -> None:
         _of(list, self._stack[-1]).extend(values)

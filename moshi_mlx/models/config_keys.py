@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigError
-from .schema import shortened
+from .schema import in_words, shortened
 
 logger = logging.getLogger(__name__)
 
@@ -108,4 +108,4 @@ def check_keys(data: Mapping[str, Any]) -> None:
     known |= {name for key in FIXED_KEYS for name in (key, f"depformer_{key}")}
     unknown = sorted(set(data) - known)
     if unknown:
-        logger.warning("config.json has keys that are not read: %s", ", ".join(unknown))
+        logger.warning("config.json has keys that are not read: %s", in_words(unknown))

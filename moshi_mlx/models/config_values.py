@@ -167,23 +167,33 @@ CONDITIONER: Schema = {
     },
     "tensor": {"dim": _WIDTH},
 }
-HELIUM: Schema = {  # in Hugging Face's words
+_ROPE: Schema = {"rope_theta": above(0, 1e12)}
+_TRANSFORMERS: Schema = {  # in the words of the transformers library
     "hidden_size": _WIDTH,
     "intermediate_size": _WIDTH,
+    "ffn_dim": whole(1, 4 * MAX_WIDTH),
     "num_attention_heads": whole(1, 1024),
     "num_key_value_heads": whole(1, 1024),
     "num_hidden_layers": bounded(whole(1, MAX_LAYERS), "tensors"),
     "max_position_embeddings": whole(1, MAX_CONTEXT),
-    "rope_theta": above(0, 1e12),
+    "sliding_window": whole(1, MAX_CONTEXT),
+    **_ROPE,
+    "rope_parameters": _ROPE,
     "rms_norm_eps": above(0, 1),
-    "vocab_size": _ROWS,
+    **dict.fromkeys(("vocab_size", "audio_vocab_size", "codebook_vocab_size"), _ROWS),
+    **dict.fromkeys(("num_codebooks", "num_quantizers"), whole(1, MAX_CODEBOOKS)),
     "head_dim": whole(1, MAX_WIDTH),
+    "hidden_act": _NAME,
+    "pad_token_id": whole(0, MAX_ROWS),
 }
+TRANSFORMERS: Schema = {**_TRANSFORMERS, "depth_decoder_config": _TRANSFORMERS}
 
 _KERNEL = whole(1, 1000)
+_RATE = above(0, 400_000)
+_RATIOS = listed(whole(1, 1000), "whole numbers from 1 to 1000", least=1, most=16)
 CODEC: Schema = {
     "channels": whole(1, 64),
-    "sample_rate": above(0, 400_000),
+    "sample_rate": _RATE,
     "frame_rate": above(0, 10_000),
     "seanet": {
         "channels": whole(1, 64),
@@ -194,9 +204,7 @@ CODEC: Schema = {
         **dict.fromkeys(("kernel_size", "residual_kernel_size"), _KERNEL),
         "last_kernel_size": _KERNEL,
         "dilation_base": whole(1, 16),
-        "ratios": listed(
-            whole(1, 1000), "whole numbers from 1 to 1000", least=1, most=16
-        ),
+        "ratios": _RATIOS,
         "true_skip": flag(),
     },
     "quantizer": {
@@ -230,10 +238,23 @@ def check_values(data: Mapping[str, Any], room: Room | None = None) -> None:
 
     Raises: ConfigError naming the first value that does not fit.
     """
-    check(data, {**CONFIG, **HELIUM}, room)
+    check(data, {**CONFIG, **TRANSFORMERS}, room)
     check(data, _DEPFORMER, room if data.get("dep_q", 1) else None)
     for name, entry in (data.get("conditioners") or {}).items():
         check(entry, CONDITIONER, room, f"conditioners {shortened(name)} ")
+
+
+def check_transformers_values(data: Mapping[str, Any]) -> None:
+    """``check_values`` for a config.json in the transformers library's words, before it
+    is put into Kyutai's."""
+    check(data, TRANSFORMERS)
+
+
+def check_transformers_codec(data: Any) -> None:
+    """``check_values`` for the codec's config.json in the transformers library's words;
+    ``check_codec_values`` bounds the other values."""
+    rates = dict.fromkeys(("sampling_rate", "frame_rate", "_frame_rate"), _RATE)
+    check(data, {**TRANSFORMERS, **rates, "upsampling_ratios": _RATIOS})
 
 
 def check_codec_values(data: Mapping[str, Any], room: Room | None = None) -> None:

@@ -16,7 +16,7 @@ from ..modules.seanet import SeanetConfig
 from ..modules.transformer import TransformerConfig
 from .config_stack import stack_config
 from .config_values import check_codec_values
-from .schema import shortened
+from .schema import in_words, shortened
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ def _warn_of_unknown(
 ) -> None:
     unknown = sorted(set(data) - set(known))
     if unknown:
-        logger.warning("%s has keys that are not read: %s", what, ", ".join(unknown))
+        logger.warning("%s has keys that are not read: %s", what, in_words(unknown))
 
 
 def _seanet(data: Mapping[str, Any]) -> SeanetConfig:

@@ -7,11 +7,14 @@ Source: huggingface/transformers, models/mimi/convert_mimi_checkpoint_to_pytorch
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 from math import prod
 from typing import Any
 
 import mlx.core as mx
 
+from .config_stack import required
+from .config_values import check_transformers_codec
 from .mimi_config import MimiConfig
 
 MARK = "quantizer.semantic_residual_vector_quantizer."
@@ -91,49 +94,55 @@ def in_pairs(w: mx.array, heads: int) -> mx.array:
 
 
 def kyutai_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The library's config.json as that of Kyutai's codec."""
-    width, ratios = config["hidden_size"], config["upsampling_ratios"]
-    rate = config["sampling_rate"]
+    """The library's config.json as that of Kyutai's codec.
+
+    Raises: ConfigError for missing or invalid values.
+    """
+    check_transformers_codec(config)
+    get = partial(required, config)
+    width, ratios, rate = map(
+        get, ("hidden_size", "upsampling_ratios", "sampling_rate")
+    )
     frame_rate = config.get("frame_rate") or config.get("_frame_rate")
     rope = config.get("rope_parameters") or config
     return {
         "sample_rate": rate,
-        "channels": config["audio_channels"],
+        "channels": get("audio_channels"),
         "frame_rate": frame_rate or rate / prod(ratios) / 2,
         "seanet": {
-            "channels": config["audio_channels"],
+            "channels": get("audio_channels"),
             "dimension": width,
             "causal": config.get("use_causal_conv", True),
-            "n_filters": config["num_filters"],
-            "n_residual_layers": config["num_residual_layers"],
+            "n_filters": get("num_filters"),
+            "n_residual_layers": get("num_residual_layers"),
             "ratios": ratios,
-            "kernel_size": config["kernel_size"],
-            "residual_kernel_size": config["residual_kernel_size"],
-            "last_kernel_size": config["last_kernel_size"],
-            "dilation_base": config["dilation_growth_rate"],
-            "compress": config["compress"],
-            "pad_mode": config["pad_mode"],
-            "true_skip": not config["use_conv_shortcut"],
+            "kernel_size": get("kernel_size"),
+            "residual_kernel_size": get("residual_kernel_size"),
+            "last_kernel_size": get("last_kernel_size"),
+            "dilation_base": get("dilation_growth_rate"),
+            "compress": get("compress"),
+            "pad_mode": get("pad_mode"),
+            "true_skip": not get("use_conv_shortcut"),
             "trim_right_ratio": config.get("trim_right_ratio", 1.0),
         },
         "quantizer": {
-            "dimension": config["codebook_dim"],
-            "n_q": config["num_quantizers"],
-            "bins": config["codebook_size"],
+            "dimension": get("codebook_dim"),
+            "n_q": get("num_quantizers"),
+            "bins": get("codebook_size"),
             "n_q_semantic": config.get("num_semantic_quantizers", 1),
             "input_dimension": width,
             "output_dimension": width,
         },
         "transformer": {
             "d_model": width,
-            "num_heads": config["num_attention_heads"],
-            "kv_repeat": config["num_attention_heads"] // config["num_key_value_heads"],
-            "num_layers": config["num_hidden_layers"],
-            "dim_feedforward": config["intermediate_size"],
+            "num_heads": get("num_attention_heads"),
+            "kv_repeat": get("num_attention_heads") // get("num_key_value_heads"),
+            "num_layers": get("num_hidden_layers"),
+            "dim_feedforward": get("intermediate_size"),
             "causal": True,
-            "layer_scale": config["layer_scale_initial_scale"],
-            "context": config["sliding_window"],
-            "max_period": rope["rope_theta"],
+            "layer_scale": get("layer_scale_initial_scale"),
+            "context": get("sliding_window"),
+            "max_period": required(rope, "rope_theta"),
             "gating": "none",
             "norm": "layer_norm",
             "positional_embedding": "rope",

@@ -5,13 +5,14 @@ does not name are ignored.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Union
 
 from ..errors import ConfigError
 
 MAX_SHOWN = 60  # characters of a wrong value in a message
+MOST_KEYS = 30  # in a message
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,13 @@ def shortened(value: Any) -> str:
     """A value as a message shows it, cut if it is long."""
     shown = repr(value)
     return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}..."
+
+
+def in_words(keys: Sequence[str]) -> str:
+    """A list of keys as a message shows it: a stranger chose them."""
+    shown = [key if key.isidentifier() else shortened(key) for key in keys[:MOST_KEYS]]
+    more = f" and {len(keys) - MOST_KEYS} more" if len(keys) > MOST_KEYS else ""
+    return ", ".join(key[:MAX_SHOWN] for key in shown) + more
 
 
 def unfit(name: str, value: Any, wanted: str) -> ConfigError:

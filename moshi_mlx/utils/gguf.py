@@ -251,7 +251,8 @@ def _read(raw: NDArray[np.uint8], tensor: GgufTensor) -> Mapping[str, mx.array]:
     if not kind.bits:
         numbers = data.view("<f4" if kind.name == "F32" else "<f2")
         return {"weight": mx.array(numbers.reshape(shape))}
-    blocks = data.reshape(*shape[:-1], -1, kind.nbytes)
+    rows, width = shape[:-1], shape[-1]
+    blocks = data.reshape(*rows, width // kind.block, kind.nbytes)
     quanta = kind.block * kind.bits // 8
     heads = np.ascontiguousarray(blocks[..., :-quanta]).view("<f2").astype(np.float32)
     scales, packed = heads[..., 0], blocks[..., -quanta:]
@@ -261,7 +262,8 @@ def _read(raw: NDArray[np.uint8], tensor: GgufTensor) -> Mapping[str, mx.array]:
         else:
             packed = _in_order(packed)
             biases = heads[..., 1] if kind.name == "Q4_1" else -8 * scales
-    words = np.ascontiguousarray(packed).view("<u4").reshape(*shape[:-1], -1)
+    words = np.ascontiguousarray(packed).view("<u4")
+    words = words.reshape(*rows, width * kind.bits // 32)
     return {
         "weight": mx.array(words),
         "scales": mx.array(scales),

@@ -1,6 +1,7 @@
 """Candle's quantised Moshi in GGUF: the weights exact, every token the reference's."""
 
 import json
+import struct
 from functools import cache
 from pathlib import Path
 
@@ -95,3 +96,15 @@ def test_a_whole_given_sequence_has_the_reference_s_logits():
 
 def test_a_folder_finds_its_gguf_file():
     assert CheckpointInfo.find(GGUF).moshi_weights == [GGUF / FILES[0]]
+
+
+def test_a_quantised_tensor_without_rows_is_read(tmp_path):
+    name = b"emb.weight"
+    entry = struct.pack("<Q", len(name)) + name + struct.pack("<IQQIQ", 2, 64, 0, 8, 0)
+    header = b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + entry
+    path = tmp_path / "model.gguf"
+    path.write_bytes(header + bytes(32))
+    arrays = read_gguf(path)
+    assert {k: w.shape for k, w in arrays.items()} == {
+        **{"emb.weight": (0, 16), "emb.scales": (0, 2), "emb.biases": (0, 2)}
+    }

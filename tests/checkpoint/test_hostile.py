@@ -149,7 +149,8 @@ def test_values_that_the_tensors_do_not_bear_out_are_told_before_anything_is_mad
 
 def test_null_stands_for_the_default(tmp_path):
     nulls = {"kv_repeat": None, "fuser": {"sum": None}, "lm_gen_config": {"temp": None}}
-    folder = write(tmp_path, pytorch_weights(BASE), **nulls)
+    more = dict.fromkeys(("foreseen_codebooks", "lead_in_s", "lora_scaling"))
+    folder = write(tmp_path, pytorch_weights(BASE), **nulls, **more)
     assert load(folder).cfg.transformer.kv_repeat == 1
     assert "temp" not in CheckpointInfo.find(folder).lm_gen_config
 
@@ -177,6 +178,34 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path):
     weights[name][3, 5] = mx.nan
     with pytest.raises(CheckpointError, match=r"linear_in\.weight holds .* \(NaN\)"):
         load(write(tmp_path, weights))
+
+
+@pytest.mark.parametrize(
+    "name, changes, words",
+    [
+        ("moshi", {"depth": {"num_codebooks": 10**9}}, "num_codebooks 1000000000"),
+        ("stt", {"num_codebooks": 10**9}, "num_codebooks 1000000000"),
+        ("stt", {"rms_norm_eps": {"bits": []}}, "rms_norm_eps"),
+        ("stt", {"rope_parameters": {"rope_theta": "x"}}, "rope_theta 'x'"),
+        ("mimi", {"num_quantizers": [1]}, "num_quantizers .1."),
+        ("mimi", {"upsampling_ratios": "8654"}, "upsampling_ratios '8654'"),
+        ("mimi", {"num_key_value_heads": 0}, "num_key_value_heads 0"),
+        ("mimi", {"hidden_size": None}, "no 'hidden_size'"),
+        ("helium", {"rope_parameters": {"rope_theta": -1}}, "rope_theta -1"),
+    ],
+)
+def test_the_transformers_library_s_words_are_bounded_too(
+    tmp_path, name: str, changes: dict[str, Any], words: str
+):
+    config = json.loads((DATA / "transformers" / name / "config.json").read_text())
+    config["depth_decoder_config"] = {
+        **config.get("depth_decoder_config", {}),
+        **changes.pop("depth", {}),
+    }
+    (tmp_path / "config.json").write_text(json.dumps({**config, **changes}))
+    with pytest.raises(ConfigError, match=words):
+        info = CheckpointInfo.find(tmp_path)
+        assert info.mimi_config or info.lm_config
 
 
 def test_helium_s_words_are_bounded_as_ours_are(tmp_path):

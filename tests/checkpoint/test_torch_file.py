@@ -12,6 +12,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from moshi_mlx.checkpoint import torch_file
 from moshi_mlx.checkpoint.torch_file import read_torch
 from moshi_mlx.errors import CheckpointError
 from tests.tiny import DATA
@@ -72,6 +73,18 @@ def test_members_that_lie_over_each_other_do_not_fill_the_memory(tmp_path, monke
     monkeypatch.setattr(zipfile.ZipFile, "read", None)
     with pytest.raises(CheckpointError, match="its members have more than 64 MiB"):
         read_torch("voice.pt", bytes(data))
+
+
+def test_tensors_that_share_their_numbers_do_not_fill_the_memory(tmp_path, monkeypatch):
+    one = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage"
+    one += b"ctorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x08tQ"
+    one += b"K\x00M\xe8\x03\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtR"
+    numbers = np.arange(1000, dtype=np.float32).tobytes()
+    path = packed(tmp_path, b"\x80\x02" + 3 * one + b"\x87.", _0=numbers)
+    assert [tensor.shape for tensor in read_torch(path)] == [(1000,)] * 3
+    monkeypatch.setattr(torch_file, "MAX_FILE", 10_000)
+    with pytest.raises(CheckpointError, match="its tensors have more than"):
+        read_torch(path)
 
 
 class Evil:

@@ -1,9 +1,12 @@
 """Mutated configs and safetensors headers: what a stranger's checkpoint may hold."""
 
 import copy
+import io
 import json
 import random
+import zipfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +14,18 @@ import mlx.core as mx
 import numpy as np
 
 from moshi_mlx.checkpoint.build import load_lm, load_mimi
+from moshi_mlx.checkpoint.helium import HELIUM_2B
 from moshi_mlx.checkpoint.info import CheckpointInfo
+from moshi_mlx.checkpoint.torch_file import read_torch
 from moshi_mlx.models import LmGen
+from moshi_mlx.models.mimi_config import MimiConfig
+from moshi_mlx.utils.gguf import read_gguf
 from moshi_mlx.utils.sampling import Sampler
 from moshi_mlx.utils.tensor_files import read_tensors
 from tests.tiny import BASE, CONDITIONED, pytorch_weights
 from tests.tiny_mimi import GOLDEN
 
+DATA = Path(__file__).parents[1] / "data"
 RICH: dict[str, Any] = {
     **BASE,
     **CONDITIONED,
@@ -49,6 +57,29 @@ BROKEN = [
     '{"a":' * 400,
     "9" * 5000,
 ]
+
+
+def damaged(data: bytes, rng: random.Random, head: int) -> bytes:
+    """Bytes with one to four changes, all among the first ``head``."""
+    new = bytearray(data)
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        at = rng.randrange(min(head, len(new)) + 1)
+        size = rng.choice((1, 2, 4, 8, 100))
+        change = rng.randrange(5)
+        if change == 0:
+            new[at : at + size] = rng.randbytes(size)
+        elif change == 1:
+            number = rng.choice((0, 1, 2**31, 2**32 - 1, 2**40, 2**63)) % 256**size
+            new[at : at + size] = number.to_bytes(size, "little")
+        elif change == 2:
+            del new[at : at + size]
+        elif change == 3:
+            new[at:at] = new[at : at + size] * rng.choice((1, 3, 50))
+        else:
+            new[at : at + 1] = bytes(
+                b ^ 1 << rng.randrange(8) for b in new[at : at + 1]
+            )
+    return bytes(new)
 
 
 def values(data: Any) -> list[tuple[Any, Any]]:
@@ -116,6 +147,35 @@ def try_codec_config(rng: random.Random, folder: Path) -> None:
     mimi.decode(mx.zeros((1, mimi.num_codebooks, 1), mx.int32))
 
 
+@cache
+def _stated() -> tuple[dict[str, Any], ...]:
+    """The config.json of every other format that is read."""
+    transformers = sorted((DATA / "transformers").glob("*/config.json"))
+    kyutais = [DATA / name / "config.json" for name in ("personaplex", "moshivis")]
+    read = [json.loads(path.read_text()) for path in (*transformers, *kyutais)]
+    sizes = {"dim": 64, "num_layers": 2, "num_heads": 4}
+    split = {"temporal": {**sizes, "n_q": 8}, "depformer": {**sizes, "num_steps": 16}}
+    written = [
+        {"model_type": "personaplex", "version": "7b-v1"},
+        {"model_type": "personaplex", **split, "quantization": {"bits": 4}},
+        {"dep_q": 16, "n_q": 16, "lora_scaling": 2.0},
+        HELIUM_2B,
+    ]
+    return *read, *written
+
+
+def try_other_config(rng: random.Random, folder: Path) -> None:
+    """Say what a mutated config of another format describes."""
+    text = mutated(rng.choice(_stated()), rng)
+    (folder / "config.json").write_text(text, encoding="utf-8")
+    info = CheckpointInfo.find(folder)
+    assert info.kind.codebooks >= 0 and info.model_type
+    if info.kind.engine != "codec":
+        assert info.lm_config.transformer.num_layers >= 0
+    if info.kind.engine == "codec" or info.codec_prefix:
+        assert MimiConfig.from_config_dict(info.mimi_config or {}).quantizer_nq > 0
+
+
 def header_and_data(rng: random.Random) -> bytes:
     """A small safetensors file with a mutated header, or with changed bytes."""
     types = {"F32": 4, "BF16": 2, "U32": 4, "I64": 8, "BOOL": 1, "F8_E4M3": 1}
@@ -148,8 +208,35 @@ def try_header(rng: random.Random, folder: Path) -> None:
     mx.eval(read_tensors(path))
 
 
+def try_gguf(rng: random.Random, folder: Path) -> None:
+    """Read every tensor of a mutated GGUF file."""
+    path = folder / "case.gguf"
+    name = rng.choice(("model.q4.gguf", "model.q8.gguf"))
+    path.write_bytes(damaged((DATA / "gguf" / name).read_bytes(), rng, 8000))
+    mx.eval(read_gguf(path))
+
+
+def try_torch(rng: random.Random, _folder: Path) -> None:
+    """Read a voice with a mutated pickle, as ``torch.save`` would write it."""
+    name = rng.choice(("voice.pt", "voice_bf16.pt"))
+    with zipfile.ZipFile(DATA / "personaplex" / name) as archive:
+        members = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    target = rng.choice([k for k in members if k.endswith("data.pkl")] * 9 + [*members])
+    members[target] = damaged(members[target], rng, len(members[target]))
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
+    whole = data.getvalue()
+    whole = damaged(whole, rng, len(whole)) if rng.random() < 0.2 else whole
+    read_torch("case.pt", whole)
+
+
 KINDS = {
     "configs": try_config,
     "codec configs": try_codec_config,
+    "other formats' configs": try_other_config,
     "safetensors headers": try_header,
+    "gguf files": try_gguf,
+    "torch files": try_torch,
 }

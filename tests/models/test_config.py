@@ -220,6 +220,14 @@ def test_unknown_keys_are_named_once(caplog: pytest.LogCaptureFixture):
     ]
 
 
+def test_unknown_keys_of_a_stranger_are_shown_on_one_short_line(caplog):
+    with caplog.at_level(logging.WARNING):
+        read(**{"a\nERROR b": 1, "x" * 5000: 2}, **{f"k{n}": n for n in range(200)})
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "\n" not in said and r"'a\nERROR b'" in said and "and 172 more" in said
+    assert len(said) < 400
+
+
 @pytest.mark.parametrize("key", ["dim", "num_layers", "n_q", "dep_q", "delays"])
 def test_a_missing_key_is_named(key: str):
     data = {k: v for k, v in BASE.items() if k != key}
