@@ -27,7 +27,7 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from . import audio, models, modules, utils
+    from . import audio, errors, models, modules, utils
     from .engines.codec.load import load_codec
     from .engines.door import load
     from .engines.duplex.load import load_moshi
@@ -38,6 +38,7 @@ __version__ = "0.4.0"
 __all__ = [
     "__version__",
     "audio",
+    "errors",
     "load",
     "load_codec",
     "load_moshi",

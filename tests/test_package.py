@@ -30,8 +30,8 @@ def python(code: str) -> str:
 
 def test_public_names():
     assert moshi_mlx.__all__ == [
-        *("__version__", "audio", "load", "load_codec", "load_moshi", "load_stt"),
-        *("load_text", "load_tts"),
+        *("__version__", "audio", "errors"),
+        *("load", "load_codec", "load_moshi", "load_stt", "load_text", "load_tts"),
         *("models", "modules", "utils"),
     ]
     assert set(moshi_mlx.__all__) <= set(dir(moshi_mlx))

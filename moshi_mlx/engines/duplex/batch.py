@@ -192,7 +192,10 @@ class Batch(Closing):
         self, sessions: Sequence[DuplexSession], frames: Sequence[Pcm]
     ) -> list[Reply]:
         """Step some conversations with a frame ``[1920]`` each; returns their
-        replies."""
+        replies.
+
+        Raises: ValueError for a frame of another size, or another number of them.
+        """
         given = self._checked("batch.step", sessions, frames)
         return self.moshi.owner.run(lambda: step_together(sessions, given))
 
@@ -207,6 +210,11 @@ class Batch(Closing):
         self, called: str, sessions: Sequence[DuplexSession], frames: Sequence[Pcm]
     ) -> list[Pcm]:
         self._check_open(called)
+        if len(sessions) != len(frames):
+            raise ValueError(
+                f"{called} got {len(frames)} frames for {len(sessions)} sessions: give "
+                "each session its own frame."
+            )
         return [s.checked(f, called) for s, f in zip(sessions, frames, strict=True)]
 
     def warmup(self) -> float:

@@ -13,7 +13,7 @@ from ...audio.samples import Pcm
 from ...audio.save import sound_writer, write_sound
 from ...documents.recording import Recording
 from ...documents.report import write_report
-from ...documents.transcript import LAYOUT, Layout, Timed, words
+from ...documents.transcript import LAYOUT, Layout, Timed, srt, vtt, words
 from ...documents.word_files import write_words
 from ...documents.words import Word
 from ...errors import AudioError
@@ -202,6 +202,14 @@ class Response:
             stages=trace.summary(),
             facts=facts,
         )
+
+    def to_srt(self) -> str:
+        """Subtitles in SubRip's format."""
+        return srt(self.pieces)
+
+    def to_vtt(self) -> str:
+        """Subtitles in WebVTT's format."""
+        return vtt(self.pieces)
 
     def to_dict(self) -> dict[str, Any]:
         """The text, its words and the timing, ready for JSON."""

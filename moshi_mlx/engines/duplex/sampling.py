@@ -19,8 +19,7 @@ class Sampling:
         repetition_context: number of text tokens that count as recent, up to
             ``MAX_REPETITION_CONTEXT``.
         audio_repetition_penalty: above 1, codes of the last 30 frames become less
-            likely, each
-            in its codebook: this leads a voice out of a loop.
+            likely, each in its codebook: this leads a voice out of a loop.
         temp, top_k: of the audio; temperature 0 always takes the likeliest token.
         temp_text, top_k_text: of the text.
     """

@@ -44,8 +44,8 @@ class STTModel(Recogniser):
         """Transcribe a sound file, or an array.
 
         Args:
-            sound: a file (see ``moshi_mlx.audio.read``), or samples ``[S]``: float32,
-                int16 or int32.
+            sound: a file or its bytes (see ``moshi_mlx.audio.read``), or samples
+                ``[S]``: float32, int16 or int32.
             sample_rate: Hz of an array; by default the model's.
             on_event: called with each event as it happens.
 

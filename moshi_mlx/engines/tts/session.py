@@ -9,6 +9,7 @@ import numpy as np
 
 from ...audio.samples import Pcm
 from ...audio.save import write_sound
+from ...documents.word_files import words_as_srt, words_as_vtt
 from ...documents.words import Word
 from ...errors import ConfigError
 from ...models.snapshot import Fits, Snapshot, fingerprint, kept
@@ -46,6 +47,14 @@ class Audio:
             written.
         """
         write_sound(path, self.pcm, self.sample_rate)
+
+    def to_srt(self) -> str:
+        """Subtitles in SubRip's format."""
+        return words_as_srt(self.words)
+
+    def to_vtt(self) -> str:
+        """Subtitles in WebVTT's format."""
+        return words_as_vtt(self.words)
 
 
 class SpeechSession(Keeping):

@@ -119,6 +119,13 @@ def test_all_places_taken_is_said_and_a_freed_one_is_given_again(moshi):
     assert second.row == 0
 
 
+def test_each_session_needs_a_frame_of_its_own(moshi, spoken):
+    with moshi.batch(2) as batch:
+        sessions = [batch.open(), batch.open()]
+        with pytest.raises(ValueError, match="got 1 frames for 2 sessions"):
+            batch.step(sessions, [spoken[0][0]])
+
+
 # Not in the forms of a GPU: on a CPU MLX takes its fused rotation apart, and into other
 # parts once rows stand at different positions.
 @pytest.mark.cpu_forms

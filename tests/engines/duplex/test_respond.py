@@ -70,6 +70,8 @@ def test_the_whole_answer_is_a_function(moshi, tmp_path):
     found = response.to_dict()
     assert found["text"] == QUESTION.answer and found["frames"] == response.frames
     assert QUESTION.answer in repr(response)
+    for subtitles in (response.to_srt(), response.to_vtt()):
+        assert QUESTION.answer.split()[-1] in subtitles and " --> " in subtitles
 
 
 def test_samples_of_any_rate_and_kind_are_answered(moshi):

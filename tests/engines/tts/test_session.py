@@ -67,6 +67,8 @@ def test_continues_a_recording_without_repeating_it(guidance: float):
     frames = list(tts.stream(TEXT, RECORDING, guidance=guidance, seed=1))
     np.testing.assert_array_equal(np.concatenate(frames), said.pcm)
     assert said.words[0].start_s == pytest.approx(2 / 12.5)  # not after the recording
+    assert said.to_srt().startswith("1\n00:00:00,160 --> ")
+    assert said.to_vtt().startswith("WEBVTT\n\n00:00:00.160 --> ")
     assert len(said.pcm) / 24000 == pytest.approx(said.words[-1].end_s + 0.16, abs=0.01)
 
 
