@@ -103,8 +103,8 @@ Quantized = Annotated[
     typer.Option(
         *("--quantized", "-q", "--quantize"),
         metavar="BITS",
-        help="Check that the checkpoint has this many bits per weight. Not needed: "
-        "the bits are read from the file. Default: no check.",
+        help="Quantise the model to this many bits per weight while it loads; a "
+        "quantised one must have them already. Default: as stored.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]
