@@ -1,24 +1,25 @@
 """What the first bytes of a sound file say: its kind, its size and its parts.
 
-It handles only what the decoders get wrong: files that were joined, and WAV headers
-that were
-never finished. Sources: RFC 3533 (Ogg), RFC 9639 (FLAC), EBU Tech 3306 (RF64),
-Multimedia Programming Interface 1.0 (RIFF).
+It handles only what the decoders get wrong: files that were joined, and those that
+were never finished (``chunks``). Sources: RFC 3533 (Ogg), RFC 7845 (Opus in Ogg),
+RFC 9639 (FLAC).
 """
 
-import re
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO, NamedTuple
+
+from .chunks import aiff_spans, au_spans, caf_spans, wav_spans
+from .span import Span
 
 HEAD = 64  # bytes that show the kind of a file
 MOST_PARTS = 1000  # most parts of a file that was joined
-UNKNOWN = 2**32 - 1  # in RIFF, a size that was not known when it was written
-STREAMED = 0x7FFF_0000  # larger sizes mean the same
 _MAGIC = {
     b"RIFF": "wav",
     b"RF64": "wav",
+    b"RIFX": "wav",
+    b"BW64": "wav",
     b"riff": "w64",
     b".snd": "au",
     b"FORM": "aiff",
@@ -30,15 +31,12 @@ _MAGIC = {
     b"#!AM": "amr",
 }
 _FLAC_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
-_PCM = {1: {8: "PCM_U8", 16: "PCM_16", 24: "PCM_24", 32: "PCM_32"}}
-_PCM |= {3: {32: "FLOAT", 64: "DOUBLE"}, 6: {8: "ALAW"}, 7: {8: "ULAW"}}
-_EXTENSIBLE = 0xFFFE
-_NAME = re.compile(rb"[A-Za-z][A-Za-z0-9 ]{3}")  # of a chunk
-_TAGS = (b"TAG", b"ID3", b"APETAGEX")  # what players add after a sound
 _BLOCK = 2**20
 _MOST_TAGS = 16
 _PAGE = struct.Struct("<4sBBqIIIB")  # OggS, version, flags, granule, serial, ...
 _BEGINS = 2  # flag of a page
+_OPUS_HZ = 48_000  # at which Opus counts its samples, whatever the sound's rate
+_MOST_SAMPLES = 255 * 8192  # in a page
 
 
 def kind_of(file: BinaryIO) -> str:
@@ -69,140 +67,80 @@ def behind_tags(file: BinaryIO) -> int:
     return at
 
 
-@dataclass(frozen=True)
-class Span:
-    """A part of a file that is a sound of its own.
-
-    Attributes:
-        start, stop: its bytes.
-        raw: the format of its samples, if the header cannot be trusted, as arguments of
-            ``soundfile.SoundFile``.
-        note: what is wrong with it, as the end of a sentence.
-    """
-
-    start: int
-    stop: int
-    raw: dict[str, str | int] | None = None
-    note: str = ""
-
-
 def spans(file: BinaryIO, kind: str, size: int) -> list[Span]:
     """The parts of a file: one, unless several files were joined."""
-    find = {"wav": _wav_spans, "ogg": _ogg_spans, "flac": _flac_spans}.get(kind)
+    find = _SPANS.get(kind)
     return find(file, size)[:MOST_PARTS] if find else [Span(0, size)]
 
 
-def _between(starts: list[int], size: int) -> Iterator[tuple[int, int]]:
-    yield from zip(starts, [*starts[1:], size], strict=True)
+class _Page(NamedTuple):
+    """A page of an Ogg stream: its bytes, and the samples up to its end, if any."""
+
+    start: int
+    stop: int
+    flags: int = 0
+    samples: int = -1
+    serial: int = 0
 
 
-def _wav_spans(file: BinaryIO, size: int) -> list[Span]:
-    """Joined WAV files, and those whose sizes are 0, too small or unknown."""
-    found, start = [], 0
-    while start < size:
-        file.seek(start)
-        head = file.read(12)
-        if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
-            break
-        span = _wav_span(file, start, size)
-        found.append(span)
-        start = span.stop
-    return found or [Span(0, size)]
+@dataclass
+class _Stream:
+    """An Ogg stream, or several that share a file's time (sound and picture).
 
+    Attributes:
+        start, stop: its bytes.
+        serials: of its streams.
+        first, last: samples up to the end of its first page with sound, and of its
+            last one.
+    """
 
-def _wav_span(file: BinaryIO, start: int, size: int) -> Span:
-    at, raw, long_size = start + 12, None, 0
-    while at + 8 <= size:
-        file.seek(at)
-        name, length = struct.unpack("<4sI", file.read(8))
-        if name == b"ds64":
-            long_size = struct.unpack("<QQ", file.read(16).ljust(16, b"\0"))[1]
-        elif name == b"fmt ":
-            raw = _raw_format(file.read(min(length, 40)))
-        elif name == b"data":
-            if length == UNKNOWN and long_size:
-                length = long_size
-            return _data_span(file, (start, at + 8, size), length, raw)
-        at += 8 + length + length % 2
-    return Span(start, size)
+    start: int
+    stop: int = 0
+    serials: set[int] = field(default_factory=set)
+    first: int = 0
+    last: int = 0
 
+    def add(self, page: _Page) -> None:
+        self.stop = page.stop
+        self.serials.add(page.serial)
+        if page.samples > 0:
+            self.first = self.first or page.samples
+            # A damaged page may say anything.
+            if page.samples - (self.last or page.samples) <= _MOST_SAMPLES:
+                self.last = page.samples
 
-def _data_span(
-    file: BinaryIO,
-    edges: tuple[int, int, int],
-    length: int,
-    raw: dict[str, str | int] | None,
-) -> Span:
-    """A part after a WAV header; ``edges``: start of file and samples, and end."""
-    start, first, size = edges
-    end = first + length + length % 2
-    unknown = length == 0 or (STREAMED <= length <= UNKNOWN and end > size)
-    if not unknown and end >= size:
-        return Span(start, size)  # whole, or cut off
-    if not unknown:
-        after = _after_chunks(file, end, size)
-        if after is not None:
-            return Span(start, after)
-    if raw is None or first >= size:
-        return Span(start, size)
-    said = "does not say how long it is" if unknown else "says too short a length"
-    return Span(first, size, raw, f"its header {said}, so it is read to its end")
-
-
-def _after_chunks(file: BinaryIO, at: int, size: int) -> int | None:
-    """The end of a WAV file whose samples end at ``at``; None if they continue."""
-    begun = at
-    while at < size:
-        file.seek(at)
-        head = file.read(8)
-        name, length = head[:4], int.from_bytes(head[4:], "little")
-        if name in (b"RIFF", b"RF64"):
-            return at
-        if not _NAME.fullmatch(name) or at + 8 + length > size:
-            break
-        at += 8 + length + length % 2
-    file.seek(at)
-    rest = file.read(_BLOCK)
-    known = at > begun or not rest.strip(b"\0") or rest.startswith(_TAGS)
-    return size if known else None
-
-
-def _raw_format(fmt: bytes) -> dict[str, str | int] | None:
-    """The format chunk as ``soundfile`` takes it; None for a compressed one."""
-    if len(fmt) < 16:
-        return None
-    tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", fmt)
-    if tag == _EXTENSIBLE and len(fmt) >= 26:
-        tag = struct.unpack_from("<H", fmt, 24)[0]
-    subtype = _PCM.get(tag, {}).get(bits)
-    if subtype is None or not channels or not rate:
-        return None
-    return {
-        "format": "RAW",
-        "subtype": subtype,
-        "channels": channels,
-        "samplerate": rate,
-        "endian": "LITTLE",
-    }
+    def span(self, file: BinaryIO, stop: int) -> Span:
+        file.seek(self.start)
+        _, opus, head = file.read(HEAD).partition(b"OpusHead")
+        skipped = int.from_bytes(head[2:4], "little") if opus else 0
+        begun = self.first if self.first > _MOST_SAMPLES else skipped
+        samples = self.last - begun
+        if len(self.serials) > 1:
+            samples = 0
+        hz = _OPUS_HZ if opus else 0
+        return Span(self.start, stop, shortest=samples, marks_hz=hz)
 
 
 def _ogg_spans(file: BinaryIO, size: int) -> list[Span]:
     """Joined Ogg streams, each up to where the next one begins."""
-    starts, stop, beginning = [0], 0, True
-    for at, flags, stop in _pages(file):  # noqa: B007  # the last end is used
-        if flags & _BEGINS and not beginning:
-            starts.append(at)
-        beginning = bool(flags & _BEGINS)
-    found = [Span(*edges) for edges in _between(starts, size)]
-    if stop > size:
+    streams, beginning = [_Stream(0)], True
+    for page in _pages(file):
+        begins = bool(page.flags & _BEGINS)
+        if begins and not beginning:
+            streams.append(_Stream(page.start))
+        beginning = begins
+        streams[-1].add(page)
+    stops = [*(stream.start for stream in streams[1:]), size]
+    found = [s.span(file, stop) for s, stop in zip(streams, stops, strict=True)]
+    if streams[-1].stop > size:
         last = found.pop()
         note = "its end is missing, so what is there is read"
-        found.append(Span(last.start, last.stop, note=note))
+        found.append(Span(last.start, streams[-1].stop, note=note))
     return found
 
 
-def _pages(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
-    """Start, flags and end of every Ogg page; damaged bytes are skipped."""
+def _pages(file: BinaryIO) -> Iterator[_Page]:
+    """Every Ogg page; damaged bytes are skipped."""
     at = 0
     while True:
         file.seek(at)
@@ -212,14 +150,14 @@ def _pages(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
                 return
             continue
         if len(page) < _PAGE.size:
-            yield at, 0, at + _PAGE.size
+            yield _Page(at, at + _PAGE.size)
             return
-        _, version, flags, *_, segments = _PAGE.unpack(page)
+        _, version, flags, samples, serial, _, _, segments = _PAGE.unpack(page)
         if version or flags > 7:
             at += 4
             continue
         stop = at + _PAGE.size + segments + sum(file.read(segments))
-        yield at, flags, stop
+        yield _Page(at, stop, flags, samples, serial)
         at = stop
 
 
@@ -230,7 +168,8 @@ def _flac_spans(file: BinaryIO, size: int) -> list[Span]:
         starts.append(at)
         at += len(_FLAC_STARTS[0])
     starts[:2] = [0]  # tags may stand before the first one
-    return [Span(*edges) for edges in _between(starts, size)]
+    edges = zip(starts, [*starts[1:], size], strict=True)
+    return [Span(*each) for each in edges]
 
 
 def _find(file: BinaryIO, marks: tuple[bytes, ...], at: int) -> int:
@@ -246,3 +185,13 @@ def _find(file: BinaryIO, marks: tuple[bytes, ...], at: int) -> int:
             return -1
         at += len(block) - longest + 1
         size = min(2 * size, _BLOCK)  # near marks are found without reading far
+
+
+_SPANS: dict[str, Callable[[BinaryIO, int], list[Span]]] = {
+    "wav": wav_spans,
+    "aiff": aiff_spans,
+    "caf": caf_spans,
+    "au": au_spans,
+    "ogg": _ogg_spans,
+    "flac": _flac_spans,
+}

@@ -6,17 +6,18 @@ prints nothing on the terminal. Neither loads the whole file: an hour of Opus ta
 more memory than a second. Other kinds are in ``foreign``.
 """
 
-import io
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import BinaryIO, Protocol, TypeVar
 
 import numpy as np
 
 from ..errors import AudioError
-from .containers import Span
+from .containers import HEAD
 from .inputs import Input
+from .placing import in_place, placed
 from .resample import check_rate
+from .span import Span, Window
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -72,9 +73,8 @@ class Plain:
                 return False
 
         self._raw = file
-        window, how = Window(file, span.start, span.stop), span.raw or {}
         try:
-            self._file = Forwards(window, **how)  # type: ignore[arg-type]
+            self._file = Forwards(Window(file, span))
         except (soundfile.SoundFileError, ValueError, OverflowError) as error:
             file.close()  # now: the error's traceback would keep it open for long
             raise Unreadable(str(error).split(": ", 1)[-1].rstrip(".")) from error
@@ -109,36 +109,6 @@ class Plain:
         self.close()
 
 
-class Window(io.RawIOBase):
-    """Bytes ``start`` to ``stop`` of a file, as a file of its own."""
-
-    def __init__(self, file: BinaryIO, start: int, stop: int):
-        self._whole, self._start, self._size, self._at = file, start, stop - start, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        base = {0: 0, 1: self._at, 2: self._size}[whence]
-        self._at = min(max(base + offset, 0), self._size)
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        count = max(min(len(view), self._size - self._at), 0)
-        self._whole.seek(self._start + self._at)
-        data = self._whole.read(count)
-        view[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-
 class PackedPcm:
     """A file that Symphonia reads, some seconds at a time.
 
@@ -156,7 +126,9 @@ class PackedPcm:
         self.sample_rate = check_rate(int(self._reader.sample_rate))
         length = round(self._reader.duration_sec * self.sample_rate)
         self.lost, self.lost_at_s = 0, 0.0
-        self._ends = kind == "flac"  # at its stated length; MP3 may go on
+        # FLAC ends at its stated length (MP3 may go on), and its frames tell the time.
+        with source.path.open("rb") as file:
+            self._ends = kind == "flac" or b"fLaC" in file.read(HEAD)
         self.length = length if length and kind != "adts" else None
 
     def blocks(self) -> Iterator[np.ndarray]:
@@ -169,6 +141,9 @@ class PackedPcm:
             pcm = self._piece(at_s, wanted)
             missing = wanted - pcm.shape[1]
             goes_on = missing <= ROUNDING or self._goes_on(at_s, wanted)
+            if goes_on and self._ends:
+                pcm = self._timed(pcm, at_s, wanted)
+                missing = wanted - pcm.shape[1]
             if goes_on and missing > 0:
                 pcm = np.pad(pcm, ((0, 0), (0, missing)))
                 self.lost += missing if missing > ROUNDING else 0
@@ -205,6 +180,20 @@ class PackedPcm:
         ]
         parts = [self._filled(pcm, self.sample_rate) for pcm in parts[:-1]] + parts[-1:]
         return self._joined(parts)[:, :wanted]
+
+    def _timed(self, pcm: np.ndarray, at_s: int, wanted: int) -> np.ndarray:
+        """A piece whose samples are at their times, with silence for what is lost."""
+
+        def read(at: int) -> np.ndarray:
+            return self._decode(at_s + (at + 0.5) / self.sample_rate, SHORTEST_S)
+
+        step = int(SHORTEST_S * self.sample_rate)
+        last = max(wanted - step, 0)
+        if pcm.shape[1] == wanted and in_place(pcm, last, read(last)):
+            return pcm
+        pcm, lost = placed(pcm, step, wanted, read)
+        self.lost += lost
+        return pcm
 
     def _salvaged(self, at_s: float, seconds: float) -> np.ndarray:
         """What can be read of a damaged stretch, in its place; the rest is silence."""

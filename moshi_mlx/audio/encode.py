@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import AudioError
 from ..utils.extras import require
-from .containers import UNKNOWN
+from .chunks import UNKNOWN
 from .framing import FRAME, SAMPLE_RATE
 from .samples import Pcm, as_int16, as_mono
 

@@ -13,7 +13,7 @@ from .framing import SAMPLE_RATE
 from .inputs import SoundLike
 from .opening import OpenedSound
 from .resample import resample
-from .samples import as_float, as_int16, mixed
+from .samples import as_float, as_int16, fault, mixed
 
 F = TypeVar("F", bound="SoundFile")
 NO_SOUND = {".html", ".json", ".srt", ".txt", ".vtt"}  # files beside a sound
@@ -48,10 +48,10 @@ def joined(
     parts: list[np.ndarray] = []
     for rate, same in groupby(blocks, key=lambda block: block[1]):
         pcm = np.concatenate([_fitted(pcm, len(blocks[0][0])) for pcm, _ in same], 1)
-        if not np.isfinite(pcm).all():
+        if wrong := fault(pcm):
             raise AudioError(
-                f"{name} holds samples that are not numbers (NaN or infinite): "
-                "export it again, as 16-bit PCM if you can."
+                f"{name} holds samples that {wrong}: export it again, as 16-bit PCM "
+                "if you can."
             )
         parts.append(resample(pcm, rate, sample_rate))
     if not sum(part.size for part in parts):

@@ -18,10 +18,10 @@ import numpy as np
 
 from ..errors import AudioError
 from ..utils.extras import how_to_install, missing
-from .containers import Span
-from .decode import Decoder, Plain, Unreadable, Window
+from .decode import Decoder, Plain, Unreadable
 from .inputs import Input, temporary_file
 from .resample import check_rate
+from .span import Span, Window
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class ByPyAV:
             # A playlist that claims to be a sound may not name other files.
             options = {"protocol_whitelist": "none"}
             # A window accepts any position; a damaged file makes FFmpeg seek before 0.
-            window = Window(self._file, 0, source.size)
+            window = Window(self._file, Span(0, source.size))
             self._container: Any = av.open(window, options=options)
             self._stream = self._container.streams.best("audio")
             if self._stream is None or self._stream.codec_context is None:

@@ -9,7 +9,8 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from .containers import HEAD, STREAMED, UNKNOWN, behind_tags
+from .chunks import STREAMED, UNKNOWN
+from .containers import HEAD, behind_tags
 
 _FIRST_FRAME = 2**12  # bytes: the first frame of an MP3 is shorter, including padding
 _COUNTED = re.compile(rb"(?:Xing|Info)\0\0\0[\x01\x03\x05\x07\x09\x0b\x0d\x0f]|VBRI")
@@ -73,6 +74,14 @@ def _caf_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         yield name, at
 
 
+def _lacks_packets(file: BinaryIO, size: int) -> bool:
+    file.seek(28)  # the identifier of its format, in the first chunk
+    if file.read(4) in (b"lpcm", b"alaw", b"ulaw"):
+        return False
+    chunks = dict(_caf_chunks(file))
+    return chunks.get(b"data", 0) > size and b"pakt" not in chunks
+
+
 def _asf_size(file: BinaryIO) -> int | None:
     file.seek(0)
     header = file.read(_ASF_HEADER)
@@ -84,8 +93,11 @@ def _asf_size(file: BinaryIO) -> int | None:
 
 
 def lacks_index(file: BinaryIO, kind: str, size: int) -> bool:
-    """Whether an MPEG-4 file was cut off before or within its index. The index is often
-    the last part, and without it nothing can be read."""
+    """Whether an MPEG-4 file (or a compressed Core Audio file) was cut off before or
+    within its index. The index is often the last part, and without it nothing can be
+    read."""
+    if kind == "caf":
+        return _lacks_packets(file, size)
     at = 0
     for _ in range(_MOST_CHUNKS if kind == "mp4" else 0):
         if at + 8 > size:

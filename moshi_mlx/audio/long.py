@@ -13,7 +13,7 @@ from .framing import FRAME, SAMPLE_RATE
 from .inputs import SoundLike
 from .opening import OpenedSound
 from .resample import Resampler
-from .samples import mixed
+from .samples import LOUDEST, fault, mixed
 
 _log = logging.getLogger(__name__)
 
@@ -99,17 +99,14 @@ class LongSound:
         return self._resampler[1].flush()[0]
 
     def _finite(self, pcm: np.ndarray) -> np.ndarray:
-        """Samples; any that are not numbers become silence, with one warning."""
-        if np.isfinite(pcm).all():
+        """Samples; those that cannot be sound become silence, with one warning."""
+        wrong = fault(pcm)
+        if not wrong:
             return pcm
         if not self._silenced:
             self._silenced = True
-            _log.warning(
-                "%s holds samples that are not numbers (NaN or infinite): they are "
-                "silence",
-                self.name,
-            )
-        return np.nan_to_num(pcm, nan=0.0, posinf=0.0, neginf=0.0)
+            _log.warning("%s holds samples that %s: they are silence", self.name, wrong)
+        return np.where(np.abs(pcm) <= LOUDEST, pcm, np.float32(0))
 
 
 def open_sound(

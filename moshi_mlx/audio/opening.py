@@ -9,11 +9,12 @@ import numpy as np
 
 from ..errors import AudioError
 from ..utils.blobs import LFS_POINTER, is_lfs_pointer
-from .containers import Span, kind_of, spans
-from .decode import Decoder, PackedPcm, Plain, Unreadable, Window
+from .containers import kind_of, spans
+from .decode import Decoder, PackedPcm, Plain, Unreadable
 from .foreign import KINDS, decoders, foreign
 from .inputs import Input, SoundLike
 from .lengths import declared_size, lacks_index, says_length
+from .span import Span, Window
 
 _log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ _DECODERS = {
     "mp3": ("packed", "foreign"),
     "adts": ("packed", "foreign"),
     "flac": ("packed", "plain", "foreign"),
+    "ogg": ("plain", "packed", "foreign"),  # FLAC in Ogg is not plain to all
     "mp4": ("foreign",),
     "matroska": ("foreign", "packed"),
     "asf": ("foreign",),
@@ -53,8 +55,9 @@ class OpenedSound:
             self._spans = spans(file, self._kind, self._source.size)
             self._declared = declared_size(file, self._kind)
             if lacks_index(file, self._kind, self._source.size):
+                named = " (moov)" if self._kind == "mp4" else ""
                 raise AudioError(
-                    f"{self.name} was cut off before its index (moov), without which "
+                    f"{self.name} was cut off before its index{named}, without which "
                     "none of it can be read: copy, download or export it again."
                 )
         try:
@@ -114,7 +117,7 @@ class OpenedSound:
         reasons = []
         for way in _DECODERS.get(self._kind, _PLAIN):
             able = self._kind in KINDS or decoders()
-            if way == "foreign" and (span.start or not able):
+            if way == "foreign" and (len(self._spans) > 1 or not able):
                 continue
             try:
                 return ways[way]()
@@ -129,7 +132,7 @@ class OpenedSound:
         if len(self._spans) == 1:
             return PackedPcm(self._source, self._kind)
         with self._source.path.open("rb") as file:  # Symphonia needs a file of its own
-            part = Input(BufferedReader(Window(file, span.start, span.stop)))
+            part = Input(BufferedReader(Window(file, span)))
         return PackedPcm(part, self._kind)
 
     def _tell(self, decoder: Decoder, span: Span, got_s: float) -> None:
@@ -146,7 +149,9 @@ class OpenedSound:
                 "read",
                 *(name, place, lost_s),
             )
-        claimed_s = (decoder.length or 0) / rate
+        claimed_s = max(
+            (decoder.length or 0) / rate, span.shortest / (span.marks_hz or rate)
+        )
         if self._counted and claimed_s - got_s > SHORT_BY_S:
             self._warn_short(got_s, claimed_s)
 

@@ -1,11 +1,15 @@
 """Samples as the models take them: float32 in -1..1, one channel, finite."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import AudioError
 
 Pcm = NDArray[np.float32]  # samples, in the shape that a docstring says
+LOUDEST = 100.0  # no recording in floats goes further beyond 1, which is full scale
+NO_NUMBERS = "are not numbers (NaN or infinite)"
 SCALED = {"int16": 2.0**15, "int32": 2.0**31}  # full scale of the usual whole numbers
 # ITU-R BS.775: left and right bring half their power each, surrounds half of that; the
 # subwoofer is left out.
@@ -54,22 +58,27 @@ def as_mono(pcm: np.ndarray) -> np.ndarray:
 
 
 def as_finite(pcm: np.ndarray) -> np.ndarray:
-    """Samples ``[S]`` as ``as_mono``; AudioError for NaN and infinite ones too.
+    """Samples ``[S]`` as ``as_mono``; AudioError also for those that are no sound.
 
-    A single one of them would stay in a model's memory forever.
+    A single NaN would stay in a model's memory forever.
     """
     pcm = as_mono(pcm)
-    check_finite(pcm)
+    if wrong := fault(pcm):
+        if wrong == NO_NUMBERS:
+            wrong = "are not all numbers (some are NaN or infinite)"
+        raise AudioError(f"these samples {wrong}: give float32 from -1 to 1.")
     return pcm
 
 
-def check_finite(pcm: np.ndarray) -> None:
-    """Raises: AudioError for samples that are NaN or infinite."""
-    if not np.isfinite(pcm).all():
-        raise AudioError(
-            "these samples are not all numbers (some are NaN or infinite): give "
-            "float32 from -1 to 1."
-        )
+def fault(pcm: np.ndarray) -> str:
+    """Why floats of any shape cannot be sound, as a verb and what follows it; "" if
+    they can: they are numbers, not far beyond 1."""
+    loudest = float(np.abs(pcm).max(initial=0.0))
+    if loudest <= LOUDEST:
+        return ""
+    if math.isfinite(loudest):
+        return f"go up to {loudest:.4g}, though full scale is 1 (32768 in 16 bits)"
+    return NO_NUMBERS
 
 
 def mixed(pcm: np.ndarray) -> np.ndarray:

@@ -8,9 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from ..audio.containers import UNKNOWN
+from ..audio.chunks import UNKNOWN
 from ..audio.resample import Resampler
-from ..audio.samples import Pcm, as_int16, mixed
+from ..audio.samples import Pcm, as_int16, fault, mixed
 from ..errors import AudioError, ProtocolError
 from .opus import OpusReader
 
@@ -87,8 +87,8 @@ class SampleReader:
         whole = len(data) // size * size
         self._rest = data[whole:]
         pcm = np.frombuffer(data[:whole], self._dtype).astype(np.float32) / self._scale
-        if not np.isfinite(pcm).all():
-            raise ProtocolError("the sound holds samples that are not numbers.")
+        if wrong := fault(pcm):
+            raise ProtocolError(f"the sound holds samples that {wrong}.")
         return self._resampled(mixed(pcm.reshape(-1, self._channels).T))
 
     def _resampled(self, pcm: Pcm) -> Pcm:

@@ -25,6 +25,7 @@ PLAIN = {
 PACKED = {
     "mp3": ("mp3", "libmp3lame", 24000),
     "aac": ("adts", "aac", 24000),
+    "flac.ogg": ("ogg", "flac", 24000),
 }
 FOREIGN = {
     "m4a": ("ipod", "aac", 24000),
@@ -94,7 +95,7 @@ def packed(
             context.format.name, "mono", rate, context.frame_size or None
         )
         frame = av.AudioFrame.from_ndarray(pcm[None], format="fltp", layout="mono")
-        frame.sample_rate = RATE
+        frame.sample_rate, frame.pts = RATE, 0
         for part in [*fit.resample(frame), *fit.resample(None)]:
             container.mux(stream.encode(part))
         container.mux(stream.encode(None))

@@ -1,16 +1,18 @@
 """Cut, joined, unfinished and damaged files: what is there is read, the rest told."""
 
 import logging
+import os
 import struct
 
 import numpy as np
 import pytest
 
 from moshi_mlx import audio
-from moshi_mlx.audio import files, long
+from moshi_mlx.audio import files, long, opening
 from moshi_mlx.errors import AudioError
 from tests.audio.made import (
     PACKED,
+    PLAIN,
     RATE,
     SECONDS,
     loudest_hz,
@@ -184,6 +186,107 @@ def test_what_follows_the_samples_of_a_wav_is_no_sound(caplog):
     assert not caplog.records
 
 
+def sized(kind: str, size: int) -> bytes:
+    """A file whose samples take ``size`` bytes, as its header says."""
+    if kind == "au":
+        data = made("au")
+        return data[:8] + struct.pack(">I", size) + data[12:]
+    if kind == "rifx":
+        samples = (tone() * 32767).astype(">i2").tobytes()
+        head = struct.pack(
+            ">4sI4s4sIHHIIHH",
+            b"RIFX",
+            0,
+            b"WAVE",
+            b"fmt ",
+            16,
+            1,
+            1,
+            RATE,
+            2 * RATE,
+            2,
+            16,
+        )
+        return head + struct.pack(">4sI", b"data", size) + samples
+    kinds = {"adpcm": ("WAV", "MS_ADPCM"), "aiff": ("AIFF", "PCM_16")}
+    data = made("caf") if kind == "caf" else plain(tone()[None], *kinds[kind])
+    name, how = {"aiff": (b"SSND", ">I"), "caf": (b"data", ">q")}.get(
+        kind, (b"data", "<I")
+    )
+    at = data.index(name) + 4
+    return data[:at] + struct.pack(how, size) + data[at + struct.calcsize(how) :]
+
+
+@pytest.mark.parametrize("size", [0, 1000])
+@pytest.mark.parametrize("kind", ["au", "aiff", "caf", "rifx", "adpcm"])
+def test_other_files_with_a_wrong_size_are_read_to_their_end(kind, size, caplog):
+    pcm = audio.read(sized(kind, size))[0]
+    np.testing.assert_allclose(pcm[: len(tone())], tone(), atol=2e-2)
+    assert "it is read to its end: 3." in caplog.text
+
+
+def test_a_chunk_without_its_padding_costs_nothing(caplog):
+    data = made("wav")
+    at = data.index(b"data")
+    odd = data[:at] + struct.pack("<4sI", b"note", 3) + b"abc" + data[at:]
+    np.testing.assert_array_equal(audio.read(odd), audio.read(data))
+    assert not caplog.records
+
+
+def test_a_wav_that_was_never_finished_may_be_longer_than_its_header_can_say(tmp_path):
+    data, path = bytearray(made("wav")), tmp_path / "long.wav"
+    at = data.index(b"data") + 4
+    data[at : at + 4] = bytes(4)
+    path.write_bytes(data)
+    os.truncate(path, 5 * 2**30)  # no bytes are written
+    sound = opening.OpenedSound(path)
+    assert sound.length_s == pytest.approx(5 * 2**30 / (2 * RATE), abs=1)
+    first, _ = next(iter(sound.blocks()))
+    np.testing.assert_allclose(first[0, : len(tone())], tone(), atol=1e-4)
+    sound.close()
+
+
+@pytest.mark.parametrize("empty", [b"", b"LIST\x04\x00\x00\x00INFO"])
+def test_a_recording_of_nothing_holds_no_sound(empty: bytes):
+    data = plain(tone()[None, :0], "WAV", "PCM_16")
+    with pytest.raises(AudioError, match="holds no sound"):
+        audio.read(data + empty)
+
+
+def test_damage_at_the_end_of_an_ogg_file_is_told(caplog):
+    data = bytearray(made("ogg", seconds=20.0))
+    data[-2000:-1500] = bytes(500)
+    assert seconds_of(bytes(data)) < 19.0
+    assert "of its 20.0 s are missing" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["flac", "flac.ogg"])
+def test_what_follows_damage_in_a_lossless_file_keeps_its_time(kind: str, caplog):
+    t = np.arange(25 * RATE) / RATE  # nothing in a rising tone is there twice
+    rising = (0.3 * np.sin(2 * np.pi * (200 + 10 * t) * t)).astype(np.float32)
+    made_of = packed(rising, *PACKED[kind]) if kind in PACKED else None
+    data = bytearray(made_of or plain(rising[None], *PLAIN[kind]))
+    whole = audio.read(bytes(data))[0]
+    at = len(data) // 4
+    data[at : at + len(DAMAGED)] = DAMAGED
+    pcm = audio.read(bytes(data))[0]
+    same = np.isclose(pcm, whole, atol=1e-3)
+    bad = np.flatnonzero(~same)
+    assert len(pcm) == len(whole)
+    assert 0 < (bad[-1] - bad[0]) / RATE < 1.5
+    assert "damaged near 0:00, some of it is silence" in caplog.text
+
+
+def test_joined_flac_in_ogg_is_read():
+    assert seconds_of(2 * made("flac.ogg")) == pytest.approx(2 * SECONDS, abs=0.05)
+
+
+def test_a_compressed_core_audio_file_that_was_cut_before_its_index_is_named():
+    data = made("alac.caf")
+    with pytest.raises(AudioError, match="was cut off before its index, without"):
+        audio.read(data[: len(data) // 2])
+
+
 def test_a_file_without_its_beginning_is_named_where_nothing_can_be_read():
     for kind in ("wav", "ogg", "opus", "w64"):
         with pytest.raises(AudioError, match="is not a sound file that can be read"):
@@ -208,3 +311,14 @@ def test_samples_that_are_no_numbers_end_no_long_recording(monkeypatch, caplog):
     assert "not numbers (NaN or infinite): they are silence" in caplog.text
     with pytest.raises(AudioError, match="not numbers"):
         files.read(data)
+
+
+@pytest.mark.parametrize("scale", [32767.0, 1e38])
+def test_floats_far_beyond_full_scale_are_named(scale: float, monkeypatch, caplog):
+    pcm = scale * tone()
+    data = plain(pcm[None], "WAV", "FLOAT")
+    with pytest.raises(AudioError, match="though full scale is 1"):
+        files.read(data)
+    monkeypatch.setattr(long, "LONG_S", 1.0)
+    assert np.abs(long.open_sound(data)[: len(pcm)]).max() < 101
+    assert "they are silence" in caplog.text

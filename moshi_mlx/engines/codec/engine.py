@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from ...audio.inputs import SoundLike
 from ...audio.long import LongSound, open_sound
 from ...audio.resample import resample
-from ...audio.samples import Pcm, as_float, check_finite
+from ...audio.samples import Pcm, as_float, fault
 from ...audio.save import write_sound
 from ...codec import NativeCodec
-from ...errors import ConfigError
+from ...errors import AudioError, ConfigError
 from ...models.mimi import Mimi
 from ..base import BaseEngine
 from ..owner import HERE, Owner
@@ -203,6 +203,7 @@ class MimiCodec(BaseEngine):
                 "[B, S] for a batch."
             )
         pcm = as_float(sound)
-        check_finite(pcm)
+        if wrong := fault(pcm):
+            raise AudioError(f"codec.encode got samples that {wrong}.")
         rate = self.sample_rate if sample_rate is None else sample_rate
         return resample(np.atleast_2d(pcm), rate, self.sample_rate)

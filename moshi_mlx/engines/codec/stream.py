@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from ...audio.samples import Pcm, as_float
+from ...audio.samples import Pcm, as_float, fault
 from ...codec import NativeCodec
 from ...models.mimi import Mimi
 from ..closing import Closing
@@ -84,8 +83,8 @@ class MimiStream(Closing):
                 f"{called} got samples {list(pcm.shape)}: give {wanted}, S a multiple "
                 f"of {self.frame_size}."
             )
-        if not np.isfinite(pcm).all():
-            raise ValueError(f"{called} got samples that are not finite.")
+        if wrong := fault(pcm):
+            raise ValueError(f"{called} got samples that {wrong}.")
         return pcm.reshape(self.batch_size or 1, 1, -1)
 
     def _codes(self, called: str, codes: NDArray[Any]) -> Codes:

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 import mlx.core as mx
 import numpy as np
 
-from ...audio.samples import Pcm, as_float
+from ...audio.samples import Pcm, as_float, fault
 from ...checkpoint.eos import EOS
 from ...checkpoint.kinds import EndRule
 from ...codec.base import Codes
@@ -200,9 +200,9 @@ class DuplexSession(Keeping):
     def checked(self, frame: Pcm, called: str) -> Pcm:
         """One frame as float32; ``called`` is the function that errors name."""
         frame = as_float(frame)
-        if not np.isfinite(frame).all():
+        if wrong := fault(frame):
             raise ValueError(
-                f"{called} got samples that are not finite: give float32 from -1 to 1."
+                f"{called} got samples that {wrong}: give float32 from -1 to 1."
             )
         if frame.shape != (self.frame_size,):
             less = " (take frame[0])" if frame.shape == (1, self.frame_size) else ""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ....audio.samples import Pcm
+from ....audio.samples import Pcm, fault
 from ....errors import ProtocolError
 
 MOST_SAMPLES = 24000 * 60  # of a message
@@ -66,6 +66,17 @@ def read_message(data: bytes) -> tuple[str, Mapping[str, Any]]:
 
 
 def samples(value: object) -> Pcm:
+    """The sound in a field, float32 ``[S]``.
+
+    Raises: ProtocolError for anything but an array of numbers that can be sound.
+    """
+    found = numbers(value)
+    if wrong := fault(found):
+        raise ProtocolError(f"the sound holds samples that {wrong}.")
+    return found
+
+
+def numbers(value: object) -> Pcm:
     """Float32 ``[S]`` of a field.
 
     Raises: ProtocolError for anything but an array of finite numbers.
@@ -83,7 +94,7 @@ def samples(value: object) -> Pcm:
     if len(found) > MOST_SAMPLES:
         raise ProtocolError("a message holds more than a minute of sound.")
     if not np.isfinite(found).all():
-        raise ProtocolError("the sound holds samples that are not numbers.")
+        raise ProtocolError("the array holds values that are not numbers.")
     return found
 
 
@@ -118,10 +129,10 @@ def text_of(value: object) -> str:
 
 def voice_numbers(fields: Mapping[str, Any]) -> tuple[Pcm, list[int]]:
     """The numbers and the shape of a voice. Raises: ProtocolError."""
-    numbers, shape = samples(fields.get("embeddings")), fields.get("shape")
+    values, shape = numbers(fields.get("embeddings")), fields.get("shape")
     if not isinstance(shape, list) or not 1 <= len(shape) <= 3:
         raise ProtocolError("a voice has a shape of one to three numbers.")
     sizes = [integer(size) for size in shape]
-    if min(sizes) < 1 or int(np.prod(sizes, dtype=object)) != len(numbers):
+    if min(sizes) < 1 or int(np.prod(sizes, dtype=object)) != len(values):
         raise ProtocolError("a voice has as many numbers as its shape says.")
-    return numbers, sizes
+    return values, sizes
