@@ -140,10 +140,10 @@ class PackedPcm:
             before = self.lost
             pcm = self._piece(at_s, wanted)
             missing = wanted - pcm.shape[1]
-            goes_on = missing <= ROUNDING or self._goes_on(at_s, wanted)
-            if goes_on and self._ends:
+            if missing <= ROUNDING and self._ends:
                 pcm = self._timed(pcm, at_s, wanted)
                 missing = wanted - pcm.shape[1]
+            goes_on = missing <= ROUNDING or self._goes_on(at_s, wanted)
             if goes_on and missing > 0:
                 pcm = np.pad(pcm, ((0, 0), (0, missing)))
                 self.lost += missing if missing > ROUNDING else 0
