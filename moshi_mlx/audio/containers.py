@@ -84,7 +84,7 @@ class _Page(NamedTuple):
 
 
 @dataclass
-class _Stream:
+class _Bitstream:
     """An Ogg stream, or several that share a file's time (sound and picture).
 
     Attributes:
@@ -123,11 +123,11 @@ class _Stream:
 
 def _ogg_spans(file: BinaryIO, size: int) -> list[Span]:
     """Joined Ogg streams, each up to where the next one begins."""
-    streams, beginning = [_Stream(0)], True
+    streams, beginning = [_Bitstream(0)], True
     for page in _pages(file):
         begins = bool(page.flags & _BEGINS)
         if begins and not beginning:
-            streams.append(_Stream(page.start))
+            streams.append(_Bitstream(page.start))
         beginning = begins
         streams[-1].add(page)
     stops = [*(stream.start for stream in streams[1:]), size]
