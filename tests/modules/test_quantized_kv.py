@@ -125,3 +125,15 @@ def test_bits_and_heads_that_cannot_be_packed_are_named():
         QuantizedKVCache(64, 1, 8, bits=3)
     with pytest.raises(ValueError, match=r"heads 48 wide .* multiple of 32"):
         QuantizedKVCache(48, 1, 8)
+
+
+@pytest.mark.parametrize("dim, heads, bits, group", [(128, 3, 4, 64), (96, 2, 8, 32)])
+def test_reserved_storage_is_what_is_written_into_it(dim, heads, bits, group):
+    cache = QuantizedKVCache(dim, heads, 8, bits)
+    cache.reserve(2, mx.bfloat16)
+    reserved = [(part.shape, part.dtype) for part in cache.stored]
+    x = mx.ones((2, heads, 1, dim), mx.bfloat16)
+    keys, values = cache.update(x, x, cache.plan(2, 1))
+    assert [(part.shape, part.dtype) for part in cache.stored] == reserved
+    assert keys.layout(dim) == values.layout(dim) == (group, bits)
+    assert keys.words.shape == values.words.shape == (2, heads, 1, dim * bits // 32)

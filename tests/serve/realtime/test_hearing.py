@@ -5,12 +5,14 @@ from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 import numpy as np
+import pytest
 
 from moshi_mlx.documents.words import Word
 from moshi_mlx.engines.stt.batch import Marker
 from moshi_mlx.engines.stt.events import Pauses, WordBegun
 from moshi_mlx.serve.protocols.realtime.hearing import UserSide
 from moshi_mlx.serve.protocols.realtime.items import Items
+from moshi_mlx.serve.protocols.realtime.messages import BadEvent
 from moshi_mlx.serve.speech import Ears
 
 SECOND = np.zeros(24000, np.float32)
@@ -43,22 +45,22 @@ class FakeEars:
 
 def told(
     detection: dict | None,
-    act: Callable[[UserSide, FakeEars], Coroutine[Any, Any, None]],
+    act: Callable[[UserSide, Any], Coroutine[Any, Any, None]],
+    make: Callable[[], FakeEars | None] = FakeEars,
 ) -> list[tuple[str, dict]]:
-    """The events of a session in which ``act`` happens."""
+    """The events of a session in which ``act`` happens, with the ears that are made."""
     found: list[tuple[str, dict]] = []
 
     async def tell(kind: str, /, **fields: Any) -> None:
         found.append((kind, fields))
 
     async def main() -> None:
-        ears = FakeEars()
+        ears = make()
         hearing = UserSide(tell, Items(tell), cast(Ears, ears), detection, 24000)
         running = asyncio.ensure_future(hearing.run())
         await act(hearing, ears)
-        while not ears.events.empty():
-            await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        if ears is not None:
+            await caught_up(ears)
         running.cancel()
 
     asyncio.run(main())
@@ -163,3 +165,92 @@ def test_turns_are_found_and_timed_after_the_sound_was_cleared():
         await speak(hearing, ears)  # whose times begin anew
 
     assert times(told(VAD, cleared)) == [200, 2080, 3200, 5080]
+
+
+class SlowEars(FakeEars):
+    """Says that it has read up to a commit when it is told to say so."""
+
+    async def flush(self, id: int) -> None:
+        pass
+
+
+def test_an_item_is_complete_when_the_model_has_read_up_to_its_own_commit():
+    counts: list[int] = []
+
+    async def three(hearing: UserSide, ears: SlowEars) -> None:
+        for word in ("one", "two", "three"):
+            await hearing.put(SECOND)
+            await hearing.commit()
+            await ears.events.put(WordBegun(word, 0.2))
+        for reached in (0, 1, 3, 3):
+            await ears.events.put(Marker(reached))
+            await caught_up(ears)
+            counts.append(len(hearing._waiting))
+
+    events = told(None, three, SlowEars)
+    assert counts == [3, 2, 0, 0]
+    done = [f["transcript"] for k, f in events if k.endswith("transcription.completed")]
+    assert done == ["one two three", "", ""]  # words belong to the oldest open item
+
+
+def test_less_than_a_tenth_of_a_second_is_not_committed():
+    words: list[str] = []
+
+    async def short(hearing: UserSide, _: FakeEars) -> None:
+        await hearing.put(SECOND[:2399])
+        with pytest.raises(BadEvent) as refused:
+            await hearing.commit()
+        words.append(str(refused.value))
+        await hearing.put(SECOND[:1])
+        await hearing.commit()
+        with pytest.raises(BadEvent):
+            await hearing.commit()
+
+    events = told(None, short)
+    assert "less than 100 ms of sound" in words[0]
+    assert [k for k, _ in events if k.endswith("committed")] == [
+        "input_audio_buffer.committed"
+    ]
+    assert events[-1][1]["usage"]["seconds"] == 0.1
+
+
+def test_turns_are_found_by_loudness_where_no_model_listens():
+    loud = np.tile(np.float32([0.5, -0.5]), 960)  # 80 ms
+
+    async def twice(hearing: UserSide, _: None) -> None:
+        for _ in range(2):
+            for _ in range(5):
+                await hearing.put(loud)
+            await hearing.put(SECOND)
+
+    events = told(VAD, twice, lambda: None)
+    kinds = [kind.rpartition(".")[2] for kind, _ in events]
+    once = ["speech_started", "speech_stopped", "committed", "added", "done"]
+    assert kinds == 2 * once
+    assert times(events) == [240, 1400, 1640, 2800]
+
+
+def test_a_turn_that_was_found_by_loudness_ends_when_it_is_told_to():
+    async def ended(hearing: UserSide, _: None) -> None:
+        for _ in range(2):
+            await hearing.put(np.full(3 * 1920, 0.5, np.float32))
+            await hearing.end_turn()
+            await hearing.end_turn()  # no turn is open
+
+    assert times(told(VAD, ended, lambda: None)) == [240, 240, 480, 480]
+
+
+def test_a_turn_that_goes_on_under_other_settings_is_timed_from_the_clearing():
+    async def changed(hearing: UserSide, ears: FakeEars) -> None:
+        await hearing.put(np.tile(SECOND, 10))
+        await hearing.clear()
+        await hearing.put(np.tile(SECOND, 3))
+        await ears.events.put(WordBegun("hello", 0.2))
+        await ears.events.put(Pauses(0.96, (0.1, 0.0, 0.0, 0.0)))
+        await caught_up(ears)
+        hearing.detect({**VAD, "silence_duration_ms": 900})
+        for step in range(13, 36):
+            await ears.events.put(Pauses(0.08 * step, (0.0, 0.9, 0.0, 0.0)))
+
+    (start, end) = times(told(VAD, changed))
+    assert start == 10_200 and 11_040 <= end <= 12_000
