@@ -36,7 +36,8 @@ ROOT = Path(__file__).parents[1]
 WAIT_S = 240
 MEMORY = 8 << 30  # bytes: a loop that never ends may also fill the machine
 GATE, WYOMING = "tests/serve/gate", "tests/serve/wyoming"
-REALTIME = "tests/serve/realtime"
+REALTIME, OPENAI = "tests/serve/realtime", "tests/serve/openai"
+GRADIUM = "tests/serve/gradium"
 # Files, and the tests that are to notice every change of what they do.
 TARGETS: dict[str, list[str]] = {
     "serve/gate/security.py": [f"{GATE}/test_guard.py", f"{GATE}/test_security.py"],
@@ -58,6 +59,18 @@ TARGETS: dict[str, list[str]] = {
             *(f"{WYOMING}/test_client.py", f"{WYOMING}/test_strangers.py"),
         ]
         for name in ("wire", "backlog", "visits", "client", "requests")
+    },
+    **{
+        f"serve/protocols/gradium/{name}.py": [f"{GRADIUM}/test_requests.py"]
+        for name in ("messages", "requests", "asr", "tts")
+    },
+    **{
+        f"serve/protocols/openai/{name}.py": [f"{OPENAI}/test_reading.py"]
+        for name in ("asking", "forms", "speech", "transcriptions", "transcripts")
+    },
+    **{
+        f"serve/protocols/openai/{name}.py": [f"{OPENAI}/test_writing.py"]
+        for name in ("completions", "errors")
     },
     "serve/protocols/realtime/turns.py": [f"{REALTIME}/test_turns.py"],
     "serve/protocols/realtime/hearing.py": [f"{REALTIME}/test_hearing.py"],
