@@ -1,7 +1,8 @@
 """``scripts/mutate``: change one thing in the code at a time; do the tests notice?
 
-The changes are cosmic-ray's. Each runs in a fork that has the libraries loaded already,
-on a copy of the package, so that a change costs a fraction of a second.
+The changes are cosmic-ray's. Each runs in a fork on a copy of the package. The fork has
+everything loaded that the tests import, except the changed file and what imports it, so
+that a change costs a fraction of a second.
 
 A change is noticed if the tests fail, or if they do not end: they have used ten times
 the processor time of the unchanged tests, or have taken five times as long (`WAIT_S` at
@@ -11,6 +12,8 @@ there.
 """
 
 import argparse
+import ast
+import contextlib
 import difflib
 import hashlib
 import importlib
@@ -106,7 +109,7 @@ TARGETS: dict[str, list[str]] = {
     "engines/queue.py": ["tests/engines/test_queue.py"],
     "live/jitter.py": ["tests/live/test_jitter.py"],
 }
-WARM = ("pytest", "numpy")  # MLX cannot: its threads do not survive a fork
+PACKAGE = "moshi_mlx"
 
 
 @dataclass
@@ -155,8 +158,10 @@ class Tests:
     target: str
     cpu_s: float = field(default=3600, init=False)
     wait_s: float = field(default=3600, init=False)
+    stale: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
+        self.stale = _load(self.folder, self.target)
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
         if self.run(writes=True) != "passed":
             raise Unfit(f"the tests of {self.target} do not pass without any change")
@@ -192,6 +197,7 @@ class Tests:
             limit = int(self.cpu_s)
             resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
             resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+            _forget(self.stale)
             _run_tests(self.folder, TARGETS[self.target], writes)
         until = time.monotonic() + self.wait_s
         while time.monotonic() < until:
@@ -207,6 +213,55 @@ class Tests:
         return "waited"
 
 
+def _load(folder: Path, target: str) -> list[str]:
+    """Load what the tests of a file import; returns the names of what must be loaded
+    anew after each change: the file itself, and whatever imports it.
+
+    Nothing may compute here: threads, as MLX's, do not survive a fork.
+    """
+    tests = [folder / test for test in TARGETS[target]]
+    shared = {parent / "conftest.py" for test in tests for parent in test.parents}
+    for test in (*tests, *filter(Path.exists, shared)):
+        for name in _imported(test, ""):
+            if name.partition(".")[0] != "tests":
+                with contextlib.suppress(ImportError):  # a name in a module
+                    importlib.import_module(name)
+    uses = {
+        name: _imported(Path(module.__file__), name)
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] == PACKAGE and getattr(module, "__file__", None)
+    }
+    changed = f"{PACKAGE}.{target.removesuffix('.py').replace('/', '.')}"
+    stale = {changed.removesuffix(".__init__")}
+    while more := {name for name, used in uses.items() if used & stale} - stale:
+        stale |= more
+    return sorted(stale)
+
+
+def _forget(names: list[str]) -> None:
+    """Let modules be loaded anew."""
+    for name in names:
+        sys.modules.pop(name, None)
+        within, _, own = name.rpartition(".")
+        if within in sys.modules and own in vars(sys.modules[within]):
+            delattr(sys.modules[within], own)
+
+
+def _imported(path: Path, module: str) -> set[str]:
+    """The modules, and the names in modules, that a file imports anywhere in it."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1]
+            within = ".".join([*(base if node.level else []), node.module or ""])
+            within = within.rstrip(".")
+            found |= {within, *(f"{within}.{alias.name}" for alias in node.names)}
+    return found
+
+
 def _run_tests(folder: Path, tests: list[str], writes: bool) -> None:
     """In a fork, which this ends."""
     import pytest
@@ -216,7 +271,6 @@ def _run_tests(folder: Path, tests: list[str], writes: bool) -> None:
     os.dup2(silent, 2)
     os.chdir(folder)
     sys.dont_write_bytecode = not writes  # what is changed has none
-    sys.path.insert(0, str(folder))
     quick = "not slow and not network and not clients"
     options = ["-x", "-q", "-p", "no:cacheprovider"]
     code = 1
@@ -292,13 +346,12 @@ def main() -> None:
     parser.add_argument("--sample", type=int, help="changes to try of each file")
     parser.add_argument("--results", type=Path, help="keep what was tried in this file")
     given = parser.parse_args()
-    for name in WARM:
-        importlib.import_module(name)
     results = Results(given.results)
     with tempfile.TemporaryDirectory(prefix="moshi-mutate-") as temporary:
         folder = Path(temporary)
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # in processes that tests start
         sys.pycache_prefix = str(folder / "pycache")
+        sys.path.insert(0, str(folder))
         shutil.copytree(ROOT / "moshi_mlx", folder / "moshi_mlx")
         for name in ("tests", "pyproject.toml", "scripts"):
             (folder / name).symlink_to(ROOT / name)
