@@ -107,6 +107,8 @@ class TokenStreams:
         """Take the other side's frame ``[B, >= other]`` (``[B, 1, >= other]`` too, and
         ``[>= other]`` for a single row)."""
         wanted = (len(self.offsets), self.other)
+        if not isinstance(tokens, mx.array):  # NumPy's, as rustymimi returns them
+            tokens = mx.array(tokens)
         if tokens.ndim == 1:
             tokens = tokens[None]
         if tokens.ndim == 3 and tokens.shape[1] == 1:

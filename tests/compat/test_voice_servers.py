@@ -3,6 +3,7 @@ by hand, as moshi_mlx 0.3.0 made them."""
 
 import json
 from threading import Thread
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -79,6 +80,13 @@ def test_a_single_row_may_come_without_its_axis():
     assert rows == run(greedy(model), frames)[0, 0].tolist()
     with pytest.raises(ValueError, match=r"give \[2, 3\]"):
         models.LmGen(model, batch_size=2).step(frames[0, :, 0])
+
+
+def test_a_frame_may_be_numpys_as_rustymimi_returns_it():
+    model = lm()
+    frames = heard(model, 1, 4)
+    of_numpy: Any = np.array(frames).astype(np.uint32)
+    assert np.array_equal(run(greedy(model), of_numpy), run(greedy(model), frames))
 
 
 def test_one_step_takes_its_hooks_after_the_guidance():

@@ -1,6 +1,7 @@
 """Load a model to talk with."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
@@ -78,10 +79,10 @@ def load_moshi(
             mimi = load_mimi(here, here.num_codebooks)
             if decoder_dtype != mx.float32:
                 set_decoder_dtype(mimi, decoder_dtype)
-            make = lambda: make_codec("native", mimi=mimi)  # noqa: E731
+            make = partial(make_codec, "native", mimi=mimi)
         else:
             weights, count = here.mimi_weights, here.num_codebooks
-            make = lambda: make_codec(codec, weights=weights, num_codebooks=count)  # noqa: E731
+            make = partial(make_codec, codec, weights=weights, num_codebooks=count)
         encoder = load_image_encoder(here)
         moshi = Moshi(here, lm, tokenizer, make, owner, encoder, list(named))
         moshi.residency = keep_resident(moshi, footprint(here, lm), here.name)

@@ -78,7 +78,7 @@ class NetworkTalk:
         self._recording: Recording | None = None
         self._to_record = False
         self._paused = False
-        self._muffled = 0  # replies that never left
+        self._unheard = 0  # replies that never left
         self._dropped = Dropped()
         self._last: Answer | None = None
         self._began_at = self._sent_at = time.monotonic()
@@ -133,7 +133,7 @@ class NetworkTalk:
         if len(self._unsent) > self.limits.unsent_frames:
             oldest = self._unsent.popleft()
             self._unsent[0].text = oldest.text + self._unsent[0].text
-            self._muffled += 1
+            self._unheard += 1
             self.service.metrics.dropped.add("unsent")
         self._something_unsent.set()
 
@@ -187,7 +187,7 @@ class NetworkTalk:
         for data in early.messages:
             await self._take(data)
         jobs = [self._receive_all(), self._send_all(), self._watch()]
-        jobs += [self._told_off(), self._left()]
+        jobs += [self._server_closes(), self._client_goes()]
         tasks = {asyncio.ensure_future(job) for job in jobs} | {self._broken}
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -297,11 +297,11 @@ class NetworkTalk:
                 words = f"conversations end after {longest:g} s here: start another."
                 raise Ending("closed", 1000, words)
 
-    async def _told_off(self) -> None:
+    async def _server_closes(self) -> None:
         await self.service.closing.wait()
         raise Ending("closed", 1012, "the server is shutting down.")
 
-    async def _left(self) -> None:
+    async def _client_goes(self) -> None:
         await until_gone(self.socket.scope)
         raise Ending("closed", 1000)
 
@@ -314,5 +314,5 @@ class NetworkTalk:
             "waiting_ms": self._line.waiting_ms,
             "dropped_silent": self._dropped.silent,
             "dropped_spoken": self._dropped.spoken,
-            "unsent": self._muffled,
+            "unsent": self._unheard,
         }
