@@ -53,6 +53,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         ops.on_gpu = _on_gpu
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> None:
+    """What a module or the session shares is made before the seed below is set: without
+    this its weights would be others in every run."""
+    if fixturedef.scope != "function":
+        import mlx.core as mx
+
+        mx.random.seed(0)
+
+
 @pytest.fixture(autouse=True)
 def _cpu_and_seed() -> Iterator[None]:
     import mlx.core as mx

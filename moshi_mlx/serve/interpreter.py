@@ -1,7 +1,6 @@
 """One client's speech, translated into another language while it is said."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 
 from ..audio.framing import Framer
@@ -12,6 +11,7 @@ from ..engines.duplex.session import DuplexSession
 from ..engines.line import Answer
 from ..engines.thread import ModelThread
 from .live_stream import UNHEARD_MS
+from .tasks import post
 
 
 class Interpreter:
@@ -42,12 +42,10 @@ class Interpreter:
     # On the model's thread
 
     def _on_answer(self, answer: Answer) -> None:
-        with contextlib.suppress(RuntimeError):  # the server has stopped meanwhile
-            self._loop.call_soon_threadsafe(self._deliver, answer.reply)
+        post(self._loop, self._deliver, answer.reply)
 
     def _on_error(self, error: Exception) -> None:
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._replies.put_nowait, error)
+        post(self._loop, self._replies.put_nowait, error)
 
     # On the event loop
 

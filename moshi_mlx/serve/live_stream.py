@@ -1,7 +1,6 @@
 """A row of a batch, used from asyncio: the common part of ``Ears`` and ``Voice``."""
 
 import asyncio
-import contextlib
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -12,6 +11,7 @@ from ..engines.stt.batch import Heard, STTBatch, STTRow
 from ..engines.thread import ModelThread
 from ..engines.tts.batch import Spoken, TTSBatch, TTSRow
 from .tally import Tally
+from .tasks import post
 
 UNHEARD_MS = 60_000  # most sound that may wait for the model
 UNREAD = 375  # most replies that may wait for the client: 30 s of speech
@@ -47,12 +47,10 @@ class LiveStream(Generic[R]):
     # On the model's thread
 
     def _on_answer(self, answer: Answer) -> None:
-        with contextlib.suppress(RuntimeError):  # the server has stopped meanwhile
-            self._loop.call_soon_threadsafe(self._deliver, answer)
+        post(self._loop, self._deliver, answer)
 
     def _on_error(self, error: Exception) -> None:
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._replies.put_nowait, error)
+        post(self._loop, self._replies.put_nowait, error)
 
     # On the event loop
 

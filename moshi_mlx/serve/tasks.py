@@ -1,7 +1,8 @@
-"""Waiting with a limit, and parallel tasks: all of it stops when it is cancelled."""
+"""Waiting with a limit, parallel tasks, and calls from other threads."""
 
 import asyncio
-from collections.abc import Awaitable
+import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -37,3 +38,12 @@ async def cancel_all(*tasks: "asyncio.Future[Any]") -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def post(
+    loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: object
+) -> None:
+    """Call ``function`` on the event loop, from any thread; once the server has stopped
+    nothing happens."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *args)

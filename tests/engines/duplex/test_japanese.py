@@ -8,7 +8,6 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
-import mlx.core as mx
 import numpy as np
 import pytest
 import sentencepiece
@@ -54,7 +53,6 @@ def tokenizer_bytes(vocabulary: int) -> bytes:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("j-moshi")
-    mx.random.seed(0)  # a module's fixture is made before the one that seeds every test
     tokenizer = tokenizer_bytes(96)
     pieces = sentencepiece.SentencePieceProcessor(model_proto=tokenizer)
     write_with_codec(folder, **{**BASE, "card": 64, "text_card": len(pieces)})

@@ -20,7 +20,7 @@ from ...gate.limits import Inflow
 from ...opus import Pcm
 from ...replies import until_gone
 from ...service import Service
-from ...tasks import cancel_all, within
+from ...tasks import cancel_all, post, within
 from . import messages as protocol
 from .ending import Ending, Socket
 from .messages import Control, MessageKind
@@ -108,12 +108,10 @@ class NetworkTalk:
             self._session.show(sight.source, start=0)
 
     def _on_answer(self, answer: Answer) -> None:
-        with contextlib.suppress(RuntimeError):  # the server has gone meanwhile
-            self._loop.call_soon_threadsafe(self._deliver, answer)
+        post(self._loop, self._deliver, answer)
 
     def _on_error(self, error: Exception) -> None:
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._break, error)
+        post(self._loop, self._break, error)
 
     # On the event loop
 

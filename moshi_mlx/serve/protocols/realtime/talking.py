@@ -16,6 +16,7 @@ from ....errors import MoshiError, NoPlace, NotServed, ProtocolError
 from ....utils.sampling import new_seed
 from ...personas import MAX_TEXT
 from ...service import Service
+from ...tasks import post
 from ..moshi.talk import CALM_MS
 
 _GRACE_S = 1.0  # to wait for a place: somebody may just be leaving
@@ -100,12 +101,10 @@ class MoshiTalk:
         return self._session
 
     def _on_answer(self, answer: Answer) -> None:
-        with contextlib.suppress(RuntimeError):  # the server has gone meanwhile
-            self._loop.call_soon_threadsafe(self._deliver, answer)
+        post(self._loop, self._deliver, answer)
 
     def _on_error(self, error: Exception) -> None:
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._queue, error)
+        post(self._loop, self._queue, error)
 
     # On the event loop
 
