@@ -76,13 +76,16 @@ def test_no_other_token_opens_however_it_is_shown(wrong):
         assert (answer.passed, answer.status) == (False, 401), way
 
 
-def test_a_cookie_that_differs_in_its_last_letter_opens_nothing():
+def test_a_cookie_that_differs_in_a_letter_or_in_its_length_opens_nothing():
     policy = Policy(token=TOKEN)
     good = policy.cookie
     other = "0" if good[-1] != "0" else "1"
     assert asked(policy, cookie=f"{COOKIE}={good}").passed
     assert not asked(policy, cookie=f"{COOKIE}={good[:-1]}{other}").passed
     assert not asked(policy, cookie=f"{COOKIE}={other}{good[1:]}").passed
+    assert not asked(policy, cookie=f"{COOKIE}={good[:-1]}").passed
+    assert not asked(policy, cookie=f"{COOKIE}={good}x").passed
+    assert not asked(policy, cookie=f"{COOKIE}={good[0]}").passed
     assert not asked(policy, cookie=f"other={good}").passed
     for broken in ("a=\x01; =;;", "a/b=1; c=2", "(x)=1"):
         assert asked(policy, cookie=broken).status == 401

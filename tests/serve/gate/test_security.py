@@ -38,6 +38,8 @@ TOKEN = "correct horse"
         ("evil.example", False),
         ("evil.example:8998", False),
         ("localhost.evil.example", False),
+        ("evil-localhost", False),
+        ("evil.localhost:8998", False),
         ("localhost:8998@evil.example", False),
         ("127.0.0.1.evil.example", False),
         ("", False),
