@@ -9,6 +9,7 @@ import typer
 
 from . import options
 from .console import progress, status
+from .info import size
 from .outputs import print_json
 from .publish import Private, Upload, check_upload, publish
 
@@ -148,6 +149,5 @@ def convert(
     if json_:
         print_json("convert", result)
     else:
-        print(
-            f"{out}: {weight.parameters / 1e6:,.1f} M parameters, {weight.nbytes:,} B"
-        )
+        parameters = f"{weight.parameters / 1e6:,.1f} M parameters"
+        print(f"{out}: {parameters}, {size(weight.nbytes)}")

@@ -62,7 +62,7 @@ def voices(
     (PersonaPlex)."""
     from ..checkpoint.info import CheckpointInfo
     from ..engines.tts import DEFAULT_DSM_TTS_REPO, DEFAULT_DSM_TTS_VOICE_REPO
-    from ..engines.tts.voices import CLONING, nearest, voice_names, voice_suffix
+    from ..engines.tts.voices import CLONING, voice_names, voice_suffix
     from . import persona_voices as personas
 
     repo = voice_repo or DEFAULT_DSM_TTS_VOICE_REPO
@@ -90,21 +90,34 @@ def voices(
         repo = voice_repo or info.own_voices or repo
         embedded = "speaker_wavs" in (info.config.get("conditioners") or {})
         suffix = voice_suffix(info.config) if embedded else ""
-        names = voice_names(repo, suffix)
-    if search is not None:
-        found = [name for name in names if search.lower() in name.lower()]
-        names = found or nearest(search, names, count=5)
-    if not names:
-        what = (
-            "no voice for this model" if search is None else f"no voice like {search}"
-        )
-        raise ConfigError(f"{repo} has {what}: see the model's card.")
+        known = voice_names(repo, suffix)
+    names = _found(search, known, repo)
     if json_:
         print_json("voices", {"repository": repo, "voices": names})
     else:
         print("\n".join(names))
         note = CLONING if embedded else "Any recording works as a voice for this model."
         print(make_log("info", note), file=sys.stderr)
+
+
+def _found(search: str | None, known: list[str], repo: str) -> list[str]:
+    """The voices that contain a word, or else those nearest to it.
+
+    Raises: ConfigError if there are none.
+    """
+    from ..engines.tts.voices import FEW, nearest
+
+    if search is None:
+        if not known:
+            raise ConfigError(f"{repo} has no voice for this model: see its card.")
+        return known
+    found = [name for name in known if search.lower() in name.lower()]
+    if found := found or nearest(search, known, count=5):
+        return found
+    few = 0 < len(known) <= FEW
+    offer = f"it has {', '.join(known)}" if few else "leave the word out to see all"
+    there = Path(repo).name if Path(repo).is_dir() else repo
+    raise ConfigError(f"{there} has no voice like {search}: {offer}.")
 
 
 def play_voice(name: str, repo: str, speaker: str | None) -> None:

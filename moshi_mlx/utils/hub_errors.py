@@ -14,8 +14,8 @@ DISK_ERRORS += (errno.ENOTDIR,)
 PROXIES = ("HTTPS_PROXY", "ALL_PROXY", "HTTP_PROXY")
 OFFLINE = "HF_HUB_OFFLINE is set"
 PORTAL = "something else answers in its place, as a login page of a network does"
-# Names of models that do what the demo does too: talk, transcribe, speak.
-_DEMO_TASKS = re.compile(r"moshi|/stt-|/tts-(?!voices)", re.IGNORECASE)
+# Names of models that do what the demo does too: talk, encode, transcribe, speak.
+_DEMO_TASKS = re.compile(r"moshi|/mimi|/stt-|/tts-(?!voices)", re.IGNORECASE)
 _CAUSES = {  # what the errors of requests, httpx and the operating systems say
     ("socks",): "{proxy} is a SOCKS proxy, which needs 'pip install socksio'",
     ("proxy",): "{proxy} does not let it through",

@@ -328,4 +328,6 @@ def test_voices_are_listed_and_searched(capsys):
     assert run(*args[:1], "voic_a", *args[1:]) == 0
     assert "voice_a.wav" in capsys.readouterr().out.split()
     assert run(*args[:1], "zzzz", *args[1:]) == 1
-    assert "no voice like zzzz" in capsys.readouterr().err
+    assert "no voice like zzzz: it has voice_a.wav, voice_b.wav." in (
+        capsys.readouterr().err
+    )

@@ -240,8 +240,8 @@ def test_without_the_hub_and_cache_the_demo_is_named(hub, monkeypatch, how):
         hf_get("config.json", "kyutai/moshiko-mlx-q4")
 
 
-@pytest.mark.parametrize("name", ["stt-1b-en_fr-candle", "tts-1.6b-en_fr"])
-def test_the_demo_is_named_where_it_listens_or_speaks_instead(hub, monkeypatch, name):
+@pytest.mark.parametrize("name", ["mimi", "stt-1b-en_fr-candle", "tts-1.6b-en_fr"])
+def test_the_demo_is_named_where_it_does_the_same(hub, monkeypatch, name):
     break_hub(hub, monkeypatch, "setting")
     with pytest.raises(CheckpointError, match="or use '--model demo'"):
         hf_get("config.json", f"kyutai/{name}")
