@@ -135,7 +135,10 @@ class SoundFile:
         return self.num_samples / self.sample_rate
 
     def close(self) -> None:
-        self._file.close()
+        try:
+            self._file.close()  # tries once more to write what failed
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def __enter__(self: F) -> F:
         return self

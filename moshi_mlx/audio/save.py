@@ -39,10 +39,12 @@ class PackedWriter(SoundFile):
     def close(self) -> None:
         if self._file.closed:
             return
-        with self._file:
+        try:
             self._put(self._encoder.finish())
             for place, data in self._encoder.corrections:
                 self._put(data, place)
+        finally:
+            super().close()
 
 
 def check_sound_name(path: Path) -> None:

@@ -14,6 +14,7 @@ from ..models.mimi_transformers import kyutai_config
 from ..models.schema import shortened, without_nulls
 from ..utils.json_text import read_json
 from ..utils.loaders import NotInRepoError, hf_get
+from ..utils.paths import real_path
 from . import helium, moshivis, split
 from .adapters import local_adapter
 from .formats import Format, format_of_config
@@ -284,7 +285,7 @@ class CheckpointInfo:
         folder, base = self.source.folder, self.given.get("moshi")
         if folder is None or self._has_lm():
             return None
-        if base is not None and base.resolve().parent == folder.resolve():
+        if base is not None and real_path(base).parent == real_path(folder):
             return None  # merged already, under a name of its own
         return self.source.first([LORA_NAME])
 

@@ -15,6 +15,7 @@ from mlx.utils import tree_flatten
 from ..errors import CheckpointError
 from ..models.mimi import Mimi
 from ..utils.json_text import read_json
+from ..utils.paths import real_path
 from ..utils.tensor_files import Weights, read_header
 from .eos import as_stored
 from .info import LM_NAMES
@@ -109,7 +110,7 @@ def check_free(
     Raises: CheckpointError if an existing one would be overwritten, or if ``folder`` is
         the source, a file, or in a place that cannot be written.
     """
-    if source is not None and folder.resolve() == source.resolve():
+    if source is not None and real_path(folder) == real_path(source):
         raise CheckpointError(
             f"{str(folder)!r} is the checkpoint that is read: name another folder."
         )

@@ -5,6 +5,7 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ _SPINNER = "|/-\\"
 _SPINNER_COLORS = ("32", "33", "31", "32")
 _SPINNER_CALLS = 5  # calls of print_pending for one turn of the spinner
 _LAG = " [LAG]"
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # may be in the name of a file
 _RED = "31"
 
 
@@ -42,7 +44,7 @@ def make_log(level: str, msg: str, stream: TextIO | None = None) -> str:
     head = f"{level.capitalize()}:"
     if use_color(stream or sys.stderr):
         head = colorize(head, _LEVELS[level])
-    return f"{head} {msg}"
+    return f"{head} {_CONTROL.sub(lambda found: repr(found[0])[1:-1], msg)}"
 
 
 class _LogLines(logging.Handler):

@@ -5,6 +5,7 @@ docstring is its help, and ``EXAMPLES``, lines to type. To add one, add its file
 line in ``COMMANDS``.
 """
 
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from typer.core import TyperCommand, TyperGroup
 from ..errors import DISK_FULL, MoshiError
 from .console import log_to_stderr, make_log
 from .signals import INTERRUPTED, as_ctrl_c
+from .streams import open_streams
 
 # Name: (group in --help, purpose).
 COMMANDS = {
@@ -74,6 +76,7 @@ def guard(run: Callable[[], None]) -> int:
 
     If SIGTERM or SIGHUP stopped it, the process ends by that signal.
     """
+    open_streams()
     with as_ctrl_c() as ending:
         code = _guarded(run)
     ending.finish()
@@ -90,9 +93,12 @@ def _guarded(run: Callable[[], None]) -> int:
         print(make_log("error", " ".join(str(error).split())), file=sys.stderr)
         return 1
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        if error.strerror is None:
             raise
-        print(make_log("error", NO_ROOM), file=sys.stderr)
+        where = "" if error.filename is None else f"{error.filename!r}: "
+        words = f"the system refuses, {where}{error.strerror.lower()}."
+        full = error.errno in DISK_FULL
+        print(make_log("error", NO_ROOM if full else words), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -142,6 +148,15 @@ def _narrow(param: Any) -> Any:
 class _Command(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         return _without_bool(super().get_params(ctx))
+
+    def invoke(self, ctx: Any) -> Any:
+        for param in self.params:
+            given = ctx.params.get(param.name or "")
+            for value in given if isinstance(given, list | tuple) else [given]:
+                if isinstance(value, float) and not math.isfinite(value):
+                    words = f"{value} is no number that can be used here."
+                    raise typer.BadParameter(words, ctx, param)
+        return super().invoke(ctx)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         shown = copy(self)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import AudioError
+from ..utils.paths import real_path
 
 Json: TypeAlias = dict[str, Any]  # a JSON object, as schema.json describes it
 SCHEMA = 1  # version of the output of --json: see schema.json in this folder
@@ -49,12 +50,12 @@ def check_outputs(
             if path is not None:
                 check(path)
     inputs = [read] if isinstance(read, Path) else read or ()
-    names = {_real(path): "the input itself" for path in inputs}
+    names = {real_path(path): "the input itself" for path in inputs}
     for what, path in {**sound, **wav, **(written or {})}.items():
         if path is None:
             continue
         _check_place(path)
-        other = names.setdefault(_real(path), what)
+        other = names.setdefault(real_path(path), what)
         if other != what:
             raise AudioError(f"{path} is {other}: give {what} another name.")
 
@@ -72,7 +73,3 @@ def _check_place(path: Path) -> None:
         raise AudioError(
             f"{path} cannot be written: it is write-protected. Choose another place."
         )
-
-
-def _real(path: Path) -> Path:
-    return path.resolve()

@@ -15,6 +15,7 @@ from ..checkpoint.save import check_space
 from ..errors import AudioError, CheckpointError, ConfigError
 from ..models.mimi import Mimi
 from ..models.snapshot import fingerprint
+from ..utils.paths import real_path
 from ..utils.tensor_files import read_tensors, save_tensors
 from ..utils.whole_files import whole_file
 from .recordings import TrainingRecording
@@ -107,7 +108,7 @@ class CodeStore:
             self._print = fingerprint(self.codec)
         there = recording.path.stat()
         key = (
-            *(str(recording.path.resolve()), there.st_size, there.st_mtime_ns),
+            *(str(real_path(recording.path)), there.st_size, there.st_mtime_ns),
             *(self.layout, self.window, self.silence, recording.channel, self._print),
             *more,
         )

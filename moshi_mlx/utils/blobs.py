@@ -4,6 +4,8 @@ import hashlib
 import re
 from pathlib import Path
 
+from .paths import real_path
+
 LFS = b"version https://git-lfs"
 LFS_POINTER = (
     "is a Git LFS pointer, not the file itself: run 'git lfs pull' in its folder"
@@ -26,7 +28,7 @@ def damaged(path: Path) -> str:
     Other files, and small ones (which the hub names differently), have no checksum to
     compare with.
     """
-    blob = path.resolve()
+    blob = real_path(path)
     if blob.parent.name != "blobs" or not _SHA256.fullmatch(blob.name):
         return ""
     if sha256(blob) == blob.name:

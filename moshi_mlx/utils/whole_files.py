@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .paths import real_path
+
 _LONGEST = 255  # bytes of a file name
 
 
@@ -17,7 +19,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     killed one has left. Links are followed, and an existing file keeps its permissions.
     A pipe, a device, or a file in a write-protected folder is written in place.
     """
-    real = path.resolve()
+    real = real_path(path)
     there = real.exists()
     if (there and not real.is_file()) or not os.access(real.parent, os.W_OK):
         yield path

@@ -2,13 +2,14 @@
 
 import struct
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from moshi_mlx.audio.encode import FORMATS, encoded, wav_header
 from moshi_mlx.audio.files import read
-from moshi_mlx.audio.save import PACKED, write_sound
+from moshi_mlx.audio.save import PACKED, sound_writer, write_sound
 from moshi_mlx.errors import AudioError, ConfigError
 
 FRAME = 1920
@@ -126,3 +127,15 @@ def test_what_cannot_be_written_is_told(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"extra 'av'.*moshi_mlx\[av\]"):
         write_sound(tmp_path / "a.aac", melody())
     assert not list(tmp_path.glob("a.m4a")) + list(tmp_path.glob("a.aac"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="not on this system")
+@pytest.mark.parametrize("name", ["x.wav", "x.flac"])
+def test_a_write_that_fails_is_named_also_when_the_file_is_closed(name, tmp_path):
+    full = open("/dev/full", "wb")  # noqa: SIM115  # the writer closes it
+    refused = pytest.raises(AudioError, match="cannot be written: No space left")
+    with refused, sound_writer(tmp_path / name) as file:
+        file._file.close()
+        file._file = full
+        for _ in range(100):
+            file.write(melody())

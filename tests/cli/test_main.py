@@ -69,7 +69,11 @@ def command(monkeypatch):
     def install(body):
         module = types.ModuleType("moshi_mlx.cli.try")
 
-        def attempt(word: str, times: int = typer.Option(1, min=1)) -> None:
+        def attempt(
+            word: str,
+            times: int = typer.Option(1, min=1),
+            share: float = typer.Option(0.5, min=0),
+        ) -> None:
             """Do as the test says."""
             body(word, times)
 
@@ -111,6 +115,29 @@ def test_a_full_disk_is_one_line(command, capsys):
     assert command(fail)("x") == 1
     err = capsys.readouterr().err
     assert "disk is full" in err and err.count("\n") == 1
+
+
+def test_what_the_system_refuses_is_one_line(command, capsys):
+    def fail(word, times):
+        raise PermissionError(errno.EACCES, "Permission denied", "a\x1b[2Jb.wav")
+
+    assert command(fail)("x") == 1
+    err = capsys.readouterr().err
+    assert err.endswith("b.wav': permission denied.\n") and err.count("\n") == 1
+    assert "\x1b" not in err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="not on Windows, whose numbers differ")
+def test_closed_streams_are_no_place_for_files():
+    code = (
+        "import os, sys; from moshi_mlx.cli.streams import open_streams\n"
+        "for number in range(3): os.close(number)\n"
+        "sys.stdin = sys.stdout = sys.stderr = None; open_streams()\n"
+        "print('nobody reads it', sys.stdin.read(), flush=True)\n"
+        "sys.exit(0 if os.open(os.devnull, os.O_RDONLY) > 2 else 1)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert (done.returncode, done.stdout) == (0, b"")
 
 
 def test_ctrl_c_ends_with_130(command):
@@ -160,7 +187,11 @@ def test_ctrl_c_stays_ignored_where_a_shell_has_it_so():
 
 
 @pytest.mark.parametrize(
-    "args", [(), ("x", "--times", "0"), ("x", "--times", "many"), ("x", "--tmies", "2")]
+    "args",
+    [
+        *((), ("x", "--times", "0"), ("x", "--times", "many"), ("x", "--tmies", "2")),
+        *(("x", "--share", "inf"), ("x", "--share", "nan"), ("x", "--share", "-1")),
+    ],
 )
 def test_wrong_arguments_end_with_2(command, capsys, args):
     assert command(lambda *_: pytest.fail("the command ran"))(*args) == 2

@@ -25,6 +25,7 @@ from ...checkpoint.torch_file import MAX_FILE, read_torch
 from ...errors import AudioError, CheckpointError, MoshiError
 from ...models.given import Tokens
 from ...utils.loaders import NotInRepoError
+from ...utils.paths import real_path
 from ...utils.tensor_files import read_tensors
 from ...utils.whole_files import whole_file
 
@@ -181,7 +182,7 @@ def _packed(archive: Path, _changed: float) -> dict[str, bytes]:
 
 def _of_file(path: Path) -> PersonaVoice:
     about = path.stat()
-    key = (str(path.resolve()), about.st_mtime_ns, about.st_size)
+    key = (str(real_path(path)), about.st_mtime_ns, about.st_size)
     if path.suffix == TORCH:
         return _of_tensors(path.name, key, read_torch(path))
     if path.suffix == TENSORS:

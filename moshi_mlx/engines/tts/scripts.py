@@ -14,6 +14,7 @@ import numpy as np
 from ...audio.files import write_wav
 from ...errors import DISK_FULL, AudioError, ConfigError, MoshiError
 from ...modules.conditioner import ConditionAttributes
+from ...utils.paths import real_path
 from ...utils.sampling import new_seed
 from ...utils.whole_files import whole_file, write_whole
 from .machine import Entry
@@ -127,7 +128,7 @@ class ScriptWriter:
             raise ConfigError("the text has no words: give something to say.")
         self._check_links(script)
         paths = [self._voice(name) for name in script.voices]
-        if self._path(script).resolve() in [path.resolve() for path in paths]:
+        if real_path(self._path(script)) in [real_path(path) for path in paths]:
             raise ConfigError("would overwrite its own voice: choose another id")
         if tts.multi_speaker:
             attributes = tts.make_condition_attributes(paths, self._learnt)
