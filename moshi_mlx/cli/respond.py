@@ -148,7 +148,8 @@ def respond(
 
     def show(exchange: "Exchange") -> None:
         if printer is not None:
-            printer.print_token(exchange.reply.text)
+            text, first = exchange.reply.text, len(response.pieces) < 2
+            printer.print_token(text.lstrip() if first else text)
 
     with ExitStack() as stack:
         # also after Ctrl-C, with the answer so far

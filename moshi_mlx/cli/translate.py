@@ -167,7 +167,8 @@ def translate(
             if player is not None and exchange.reply.pcm is not None:
                 player.play(exchange.reply.pcm)
             if printer is not None:
-                printer.print_token(exchange.reply.text)
+                text, first = exchange.reply.text, len(response.pieces) < 2
+                printer.print_token(text.lstrip() if first else text)
 
         source = "microphone" if infile is None else str(infile)
         # also after Ctrl-C, with the translation so far

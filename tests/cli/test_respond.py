@@ -27,7 +27,7 @@ def test_question_in_answer_out_with_recording_and_report(tmp_path, capsys):
     assert main(["respond", *GREEDY, *args, "--report", str(report)]) == 0
 
     out, err = capsys.readouterr()
-    assert out.strip() == question.answer
+    assert out.strip() == question.answer and not out.startswith(" ")
     assert "x real time" in err and "seed" in err
     assert hear(files.read(reply)[0]) == question.answer
     with wave.open(str(talk)) as wav:
