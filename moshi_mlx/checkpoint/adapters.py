@@ -16,6 +16,8 @@ from typing import Any
 import mlx.core as mx
 
 from ..errors import CheckpointError
+from ..models.config_values import SCALING
+from ..models.schema import check
 from ..utils.json_text import read_json
 from ..utils.loaders import hf_get
 from ..utils.tensor_files import Weights, read_tensors
@@ -106,6 +108,7 @@ def _scaling(weights: Path) -> float | None:
         own = data.get(block) if block else data
         value = own.get(key) if isinstance(own, Mapping) else None
         if isinstance(value, int | float) and not isinstance(value, bool):
+            check({key: value}, {key: SCALING}, inside=f"of {str(file)!r} ")
             return float(value)
     return None
 

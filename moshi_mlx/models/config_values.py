@@ -41,6 +41,7 @@ _ROWS = bounded(whole(1, MAX_ROWS), "axis")
 _NAME = text("a name")
 _FILE = text("a file name")
 _SECONDS = number(0, MAX_SECONDS)
+SCALING = number(-1000, 1000)  # of adapters
 
 
 def _is_quantization(value: Any) -> bool:
@@ -155,7 +156,7 @@ CONFIG: Schema = {
     "quantize": flag(),
     "lora": flag(),
     "lora_rank": whole(0, MAX_WIDTH),
-    "lora_scaling": number(-1000, 1000),
+    "lora_scaling": SCALING,
 }
 CONDITIONER: Schema = {
     "type": _NAME,

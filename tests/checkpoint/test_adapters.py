@@ -16,7 +16,7 @@ from moshi_mlx.checkpoint.fuse import dequantize, fuse
 from moshi_mlx.checkpoint.info import CheckpointInfo
 from moshi_mlx.checkpoint.quantize import quantize
 from moshi_mlx.cli.main import main
-from moshi_mlx.errors import CheckpointError
+from moshi_mlx.errors import CheckpointError, ConfigError
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.modules.lora import LoraLinear
 from tests.checkpoint.folders import tensors, write, write_with_codec
@@ -188,3 +188,18 @@ def test_adapters_that_are_not_there_are_told(base: Path, tmp_path: Path):
     with pytest.raises(CheckpointError, match="holds no adapters"):
         loaded(base, tmp_path)
     assert local_adapter(tmp_path) == tmp_path
+
+
+@pytest.mark.parametrize(
+    "file, text",
+    [
+        ("config.json", f'{{"lora_scaling": 1{"0" * 400}}}'),
+        ("adapter_config.json", '{"lora_parameters": {"scale": 1001}}'),
+        ("adapter_config.json", '{"lora_parameters": {"scale": -1e300}}'),
+    ],
+)
+def test_a_scale_that_no_training_has_is_refused(tmp_path, file: str, text: str):
+    (tmp_path / "lora.safetensors").write_bytes(b"")
+    (tmp_path / file).write_text(text)
+    with pytest.raises(ConfigError, match=rf"{file}. \w+ -?1.*: give a number from"):
+        find_adapter(tmp_path)

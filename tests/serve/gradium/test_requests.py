@@ -217,7 +217,7 @@ def test_a_socket_carries_eight_requests():
     assert "8 requests at most" in socket.sent[-1]["message"] and socket.code == 1008
 
 
-@pytest.mark.parametrize("after", [{}, {"close_ws_on_eos": True}])
+@pytest.mark.parametrize("after", [{}, *({"close_ws_on_eos": x} for x in (True, 0))])
 def test_a_socket_closes_after_its_request_unless_it_is_told_not_to(after):
     async def act(socket: FakeSocket, _: Any) -> None:
         socket.tell("setup", client_req_id="a", close_ws_on_eos=False)
@@ -277,6 +277,15 @@ def test_silence_ends_a_request_and_a_text(monkeypatch):
         socket.code == 1008
     )
     assert served(serve_tts, act).kinds() == ["ready", "end_of_stream"]
+
+
+def test_the_limits_are_those_that_clients_know():
+    assert (requests.IDLE_S, requests.MOST_AT_ONCE, requests.MOST_WAITING) == (
+        60,
+        8,
+        64,
+    )
+    assert (asr._SILENT_S, tts._SILENT_S, asr.MOST_NAME) == (120, 30, 200)
 
 
 def test_few_messages_of_a_request_wait_and_late_ones_are_dropped():
@@ -367,8 +376,8 @@ def test_a_rate_has_up_to_six_digits():
 
 
 def test_times_of_sound_have_a_tenth_of_a_millisecond():
-    assert messages.audio(b"ab", 0.123456, 1.0) == {
-        **{"type": "audio", "audio": "YWI=", "start_s": 0.1235, "stop_s": 1.0}
+    assert messages.audio(b"ab", 0.123456, 1.234567) == {
+        **{"type": "audio", "audio": "YWI=", "start_s": 0.1235, "stop_s": 1.2346}
     }
 
 
