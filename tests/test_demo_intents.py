@@ -4,7 +4,7 @@ import random
 import re
 from collections import Counter
 
-from scripts.train_demo.intents import INTENTS, NAMES, PATTERNS, TEXTS, reworded
+from scripts.train_demo.intents import INTENTS, NAMES, PATTERNS, TEXTS, worded
 
 
 def test_every_intent_has_wordings_to_train_on_and_others_to_measure_with():
@@ -31,6 +31,6 @@ def test_patterns_reword_every_intent_in_plain_words():
     rng = random.Random(0)
     assert [name for name in PATTERNS if name[0] != "<"] == list(INTENTS)
     for name in INTENTS:
-        wordings = {reworded(name, rng) for _ in range(40)}
+        wordings = {worded(name, rng) for _ in range(40)}
         assert len(wordings) > 12, name
         assert all(re.fullmatch(r"[A-Za-z' ]+", wording) for wording in wordings)

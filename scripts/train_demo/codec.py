@@ -5,20 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from codec_data import UNKNOWN
 from moshi.models import loaders
 from moshi.models.compression import MimiModel
-from shards import FRAME, SAMPLE_RATE
-from spectra import MELS_PER_FRAME, LogMel
+from shards import FRAME, SAMPLE_RATE, UNKNOWN
+from spectra import BANDS, MELS_PER_FRAME
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 DIM = 128
 FRAME_RATE = SAMPLE_RATE / FRAME
 KINDS = 98  # phones of the synthesisers' alphabet, 0 for silence
-CONFIG = json.loads(
-    (Path(__file__).parent / "checkpoints/codec/mimi_config.json").read_text()
-)
 
 
 class Heads(nn.Module):
@@ -26,7 +23,7 @@ class Heads(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        mels = MELS_PER_FRAME * LogMel.BANDS
+        mels = MELS_PER_FRAME * BANDS
         self.latent = nn.Conv1d(DIM, KINDS, 1)  # of 25 latents a second
         self.semantic = nn.Conv1d(DIM, 2 * KINDS, 1)  # two a frame
         self.full = nn.Sequential(
@@ -47,25 +44,11 @@ def phone_loss(logits: Tensor, kinds: Tensor) -> tuple[Tensor, Tensor]:
         return loss, right / real.sum().clamp(min=1)
 
 
-def latents(mimi: MimiModel, x: Tensor, amp: bool = False) -> tuple[Tensor, Tensor]:
-    """Of sound ``[B, 1, S]``: 25 latents a second and, of these, frames."""
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=amp):
-        emb = mimi.encoder(x)
-    (emb,) = mimi.encoder_transformer(emb.float())
-    return emb, mimi._to_framerate(emb)
-
-
-def decode(mimi: MimiModel, emb: Tensor, samples: int, amp: bool) -> tuple[Tensor, ...]:
-    """Sound of quantised frames, and the decoder's latents."""
-    (emb,) = mimi.decoder_transformer(mimi._to_encoder_framerate(emb))
-    with torch.autocast(emb.device.type, torch.bfloat16, enabled=amp):
-        return mimi.decoder(emb)[..., :samples].float(), emb
-
-
-def load_mimi(folder: Path, codebooks: int = 8) -> MimiModel:
+def load_mimi(folder: Path, device: str = "cpu") -> MimiModel:
+    """8 codebooks."""
     config = json.loads((folder / "mimi_config.json").read_text())
     weights = folder / "mimi.safetensors"
-    return loaders.get_mimi(weights, config, num_codebooks=codebooks)
+    return loaders.get_mimi(weights, config, device=device, num_codebooks=8)
 
 
 @torch.no_grad()
@@ -80,10 +63,14 @@ def encode_all(
     codes = [np.empty((8, 0), np.int16)] * len(sounds)
     for start in range(0, len(order), batch):
         rows = order[start : start + batch]
-        x = torch.zeros(len(rows), 1, max(len(sounds[i]) for i in rows))
-        for row, i in enumerate(rows):
-            x[row, 0, : len(sounds[i])] = torch.from_numpy(sounds[i])
-        found = mimi.encode(x).numpy().astype(np.int16)
+        x = pad_sequence([torch.from_numpy(sounds[i]) for i in rows], batch_first=True)
+        found = mimi.encode(x[:, None]).numpy().astype(np.int16)
         for row, i in enumerate(rows):
             codes[i] = found[row, :, : len(sounds[i]) // FRAME]
     return codes
+
+
+@torch.no_grad()
+def decode_codes(mimi: MimiModel, codes: np.ndarray) -> np.ndarray:
+    """Floats ``[S]`` of codes ``[8, T]``."""
+    return mimi.decode(torch.from_numpy(codes.astype(np.int64))[None])[0, 0].numpy()

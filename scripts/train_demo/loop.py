@@ -1,17 +1,19 @@
-"""Training for so much CPU time: its clock, its learning rate, its log, its files."""
+"""Training for so much time: its clock, its learning rate, its log, its files."""
 
 import argparse
 import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-SAVE_EVERY_S = 150
+SAVE_EVERY_S, LOG_EVERY = 150, 50  # seconds, steps
 WARM = 100  # steps in which the learning rate rises
 FLOOR = 0.03  # of the learning rate, at the end
 
@@ -20,51 +22,55 @@ def options(parser: argparse.ArgumentParser) -> None:
     """The flags that every training has."""
     option = parser.add_argument
     option("--minutes", type=float, default=60, help="of CPU time")
+    option("--until", type=datetime.fromisoformat, help="time, instead of --minutes")
+    option("--steps", type=int, default=10**9, help="at most")
     option("--out", type=Path, help="folder; what was interrupted there goes on")
     option("--init", type=Path, help="folder of a model to start from")
     option("--decay", type=float, default=0.25, help="share of the time, at the end")
-    option("--log-every", type=int, default=100, help="steps")
     option("--device", default="cpu", help="cuda: with larger batches")
-    option("--threads", type=int, default=1)
     option("--seed", type=int, default=0)
 
 
 class Run:
-    """The loop of a training: its clock, its learning rate, its log, what it saves.
+    """The loop of a training; ``save`` writes the model into a folder.
 
     ``out/state.pt`` holds what it takes to go on after an interruption.
-
-    Args:
-        parameters: what is trained.
-        optimizer: over them.
-        save: writes the model into a folder.
     """
 
     def __init__(
         self,
         args: argparse.Namespace,
-        parameters: list[nn.Parameter],
-        optimizer: torch.optim.Optimizer,
+        modules: list[nn.Module],
         save: Callable[[Path], None],
+        **adam: Any,
     ):
         self.args, self.save_model = args, save
-        self.parameters, self.optimizer = parameters, optimizer
-        self.steps, self.rows, self.sums, self.summed = 0, [], {}, 0
-        self.began, self.saved = time.process_time(), time.time()
+        self.parameters = [p for module in modules for p in module.parameters()]
+        self.optimizer = torch.optim.AdamW(self.parameters, fused=True, **adam)
+        self.steps, self.sums = 0, {}
+        self.before, self.saved = 0.0, time.time()  # minutes of earlier processes
+        self.started = time.time()
         if (args.out / "state.pt").exists():
             state = torch.load(args.out / "state.pt", map_location=args.device)
-            optimizer.load_state_dict(state["optimizer"])
-            self.steps, self.rows = state["steps"], state["rows"]
-            self.began -= state["minutes"] * 60
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.steps, self.before = state["steps"], state["minutes"]
+            self.started = state["started"]
+        self.began = time.process_time()
 
     @property
     def minutes(self) -> float:
         """Of CPU time: waiting for the machine does not count."""
-        return (time.process_time() - self.began) / 60
+        return self.before + (time.process_time() - self.began) / 60
+
+    def gone(self) -> float:
+        """Share of the time that is over."""
+        if until := self.args.until:
+            return (time.time() - self.started) / (until.timestamp() - self.started)
+        return self.minutes / self.args.minutes
 
     def fractions(self) -> Iterator[float]:
         """Of the time that is over; saves at the end."""
-        while (gone := self.minutes / self.args.minutes) < 1:
+        while (gone := self.gone()) < 1 and self.steps < self.args.steps:
             yield gone
         self._save()
         print("done", self.steps, "steps", flush=True)
@@ -82,16 +88,14 @@ class Run:
         sum(losses.values()).backward()
         extra["norm"] = nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
-        self.steps, self.summed = self.steps + 1, self.summed + 1
+        self.steps += 1
         for name, value in (losses | extra).items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
-        if self.steps % self.args.log_every == 0:
-            means = {name: round(s / self.summed, 4) for name, s in self.sums.items()}
+            self.sums.setdefault(name, []).append(float(value.detach()))
+        if self.steps % LOG_EVERY == 0:
+            means = {name: round(sum(x) / len(x), 4) for name, x in self.sums.items()}
             row = {"step": self.steps, "min": round(self.minutes, 2)}
-            row["lr"] = round(rate, 7)
-            self.rows.append(row | means)
-            print(json.dumps(self.rows[-1]), flush=True)
-            self.sums, self.summed = {}, 0
+            print(json.dumps(row | {"lr": round(rate, 7)} | means), flush=True)
+            self.sums = {}
         if time.time() - self.saved > SAVE_EVERY_S:
             self._save()
 
@@ -99,20 +103,19 @@ class Run:
         out = self.args.out
         out.mkdir(exist_ok=True)
         self.save_model(out)
-        (out / "log.json").write_text(json.dumps(self.rows))
         state = {"optimizer": self.optimizer.state_dict(), "steps": self.steps}
-        state |= {"minutes": self.minutes, "rows": self.rows}
+        state |= {"minutes": self.minutes, "started": self.started}
         torch.save(state, out / "state.tmp")
         os.replace(out / "state.tmp", out / "state.pt")
         self.saved = time.time()
 
 
-def save_weights(module: nn.Module, path: Path) -> None:
+def save_weights(
+    module: nn.Module, path: Path, dtype: torch.dtype = torch.float32
+) -> None:
     """Write a state dict whole or not at all."""
-    state = {
-        name: tensor.detach().cpu().contiguous().clone()
-        for name, tensor in module.state_dict().items()
-    }
+    state = {k: x.cpu().clone() for k, x in module.state_dict().items()}
+    state = {k: x.to(dtype) if x.is_floating_point() else x for k, x in state.items()}
     unfinished = path.with_name("tmp.safetensors")
     save_file(state, unfinished)
     os.replace(unfinished, path)

@@ -1,17 +1,16 @@
 """Token sequences for the language models, composed from ``corpus.py``'s codes."""
 
-import json
-from collections import deque
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import sentencepiece
-from codec_data import UNKNOWN
-from corpus import LEAD, NEW_WORD, PAD
+from corpus import LEAD
+from moshi.models.tts import Entry, StateMachine, TokenIds
+from shards import FRAME_S, TOKENIZER, UNKNOWN, Utterance, of_kind
 from voices import VOICES
 
-FRAME_S = 0.08
+PAD, NEW_WORD, MAIN_SPEAKER = 3, 0, 1  # text tokens, as in Kyutai's models
 ZERO = -1  # a token that embeds to zero
 STT_DELAY = 12  # frames of the text after the sound: 0.96 s
 TTS_DELAY = 16  # frames of the sound after the text: 1.28 s
@@ -20,34 +19,16 @@ WORD_DELAY = 8  # and about a word, for Moshi's helper
 MOST_PIECES = 24  # of a sentence, that a helper is asked for
 AHEAD = 2  # words that the second text stream looks ahead
 PAUSES_S = (0.5, 1.0, 2.0, 3.0)
-MAIN_SPEAKER, MAX_PADDING, INITIAL_PADDING = 1, 8, 2
-# How often a file is drawn from; kokoro and asked: the natural voices of two of them.
-HEARD = {"speech": 0.1, "lines": 0.14, "heard": 0.36, "kokoro": 0.18}
-HEARD |= {"questions": 0.08, "asked": 0.14}
-ASKED = {"questions": 0.3, "asked": 0.25, "ways": 0.45}
-SPOKEN = {"answers": 0.1, "speech": 0.55, "lines": 0.35}
+MAX_PADDING, INITIAL_PADDING = 8, 2
 GREETS = (34, 38)  # frames, after which a silent user is greeted
 
-
-class Row(NamedTuple):
-    codes: np.ndarray  # [8, T]
-    phones: np.ndarray  # [4, T]
-    about: dict[str, Any]
-
-
-def read(path: Path) -> list[Row]:
-    """A file of ``corpus.py``, and its further parts."""
-    parts = sorted(path.parent.glob(f"{path.stem}_*.npz"))
-    return [row for part in (path, *parts) if part.exists() for row in rows(part)]
-
-
-def rows(path: Path) -> list[Row]:
-    table = np.load(path)
-    cuts = table["bounds"][1:-1]
-    parts = (table[name].astype(np.int64) for name in ("codes", "phones"))
-    codes, phones = (np.split(part, cuts, axis=1) for part in parts)
-    meta = json.loads(str(table["meta"]))
-    return [Row(*row) for row in zip(codes, phones, meta, strict=True)]
+Shares = dict[str, float]  # how often each kind of codes is drawn from
+ASKED = {"others_known": 0.3, "kokoro_known": 0.25, "others_ways": 0.15}
+ASKED |= {"kokoro_ways": 0.3}
+ANYTHING = {"others_free": 0.7, "kokoro_free": 0.3}
+HEARD = {"own_free": 0.1, "own_known": 0.09, "own_answers": 0.05, "others_free": 0.36}
+HEARD |= {"kokoro_free": 0.18, "others_known": 0.08, "kokoro_known": 0.14}
+SPOKEN = {"own_answers": 0.2, "own_free": 0.55, "own_known": 0.25}
 
 
 def late(phones: np.ndarray, frames: int) -> np.ndarray:
@@ -60,32 +41,22 @@ def late(phones: np.ndarray, frames: int) -> np.ndarray:
 class Corpus:
     """What all sequences are drawn from."""
 
-    FILES: tuple[str, ...] = ()
+    KINDS: Shares
 
-    def __init__(self, folder: Path, seed: int):
-        self.rng = np.random.default_rng(seed)
-        tokenizer = str(folder / "tokenizer.model")
-        self.tokenizer = sentencepiece.SentencePieceProcessor(tokenizer)
-        self.rows = {name: read(folder / f"{name}.npz") for name in self.FILES}
-        background = read(folder / "background.npz")
-        self.silence = background[0].codes[:, -1:]
-        self.background = [row.codes for row in background]
+    def __init__(self, folder: Path):
+        self.rng = np.random.default_rng()
+        self.tokenizer = sentencepiece.SentencePieceProcessor(str(TOKENIZER))
+        self.rows = {
+            kind: of_kind(folder, kind) for kind in ("background", *self.KINDS)
+        }
+        self.silence = self.rows["background"][0].sound[:, -1:]
 
-    def split(self, name: str, natural: str) -> None:
-        """Keep the natural voices of a file under a name of their own."""
-        ours, theirs = [], []
-        for row in self.rows[name]:
-            own = row.about["voice"] in ("other", "old", "espeak")
-            (ours if own else theirs).append(row)
-        self.rows[name], self.rows[natural] = ours, theirs
-
-    def draw(self, shares: dict[str, float]) -> Row:
-        name = str(self.rng.choice(list(shares), p=list(shares.values())))
-        return self.rows[name][self.rng.integers(len(self.rows[name]))]
+    def draw(self, shares: Shares) -> Utterance:
+        kind = self.rng.choice(list(shares), p=list(shares.values()))
+        return self.rows[kind][self.rng.integers(len(self.rows[kind]))]
 
     def noise(self, frames: int) -> np.ndarray:
-        codes = self.background[self.rng.integers(len(self.background))]
-        return self.cycle(codes, frames)
+        return self.cycle(self.draw({"background": 1.0}).sound, frames)
 
     def cycle(self, codes: np.ndarray, frames: int) -> np.ndarray:
         start = self.rng.integers(0, codes.shape[1])
@@ -103,76 +74,89 @@ class Corpus:
 
 
 class Dialogues(Corpus):
-    """Moshi: 17 streams; and what its helpers are asked for: the intent, the pieces of
-    the question's words as a set, the user's words in order, the user's phones. Who
-    speaks when tells where the sound is worth learning.
+    """Moshi: 17 streams, and what its helpers are asked for.
 
-    In some rows people say anything, with nothing to answer (``free``): only the
-    helpers learn from these.
+    In some rows nobody answers, and only the helpers learn: in ``DENSE`` ones questions
+    follow each other, in ``FREE`` ones people say anything.
     """
 
-    FILES = ("answers", "questions", "ways", "heard")
-    FREE, WARPED, MISSING, STOPS = 0.2, 0.6, 0.3, 0.3  # shares
+    KINDS = ASKED | ANYTHING | {"own_answers": 1.0}
+    FREE, DENSE = 0.08, 0.55  # shares of the rows
+    WARPED, MISSING, STOPS = 0.6, 0.3, 0.3  # shares of the questions
 
-    def __init__(self, folder: Path, seed: int):
-        super().__init__(folder, seed)
-        self.split("questions", "asked")
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        # Of each answer the rendition that is heard best: the last one here.
+        best = sorted(self.rows["own_answers"], key=lambda row: -row.about["wrong"])
+        self.answers = {row.about["intent"]: row for row in best}
 
-    def one(self, frames: int) -> tuple[np.ndarray, ...]:
-        rng, free = self.rng, self.rng.random() < self.FREE
+    def one(self, frames: int) -> dict[str, np.ndarray]:
+        """``tokens [17, T]``; for the helpers ``asked`` (the intent) and ``pieces``
+        (the words as a set), both between a question and its answer, ``words`` (in
+        order) and ``phones``; ``speaking``, where the sound is worth learning;
+        ``reply``: there are answers."""
+        rng = self.rng
+        free = rng.random() < self.FREE
+        reply = not free and rng.random() > self.DENSE
         silence, noise = np.repeat(self.silence, frames, 1), self.noise(frames)
         self.tokens = np.concatenate([np.full((1, frames), PAD), silence, noise])
         self.speaking = np.zeros(frames, bool)
-        asked, words = np.full(frames, UNKNOWN), np.full(frames, PAD)
+        self.phones = np.zeros((4, frames), np.int64)
+        self.words = np.full(frames, PAD)
+        asked = np.full(frames, UNKNOWN)
         pieces = np.full((MOST_PIECES, frames), UNKNOWN)
-        phones = np.zeros((4, frames), np.int64)
-        t = int(rng.integers(0, 20))
-        first = rng.random() > 0.12
-        if not first:  # nobody asks at first
+        t, first = int(rng.integers(0, 20)), True
+        if reply and rng.random() < 0.12:  # nobody asks at first
             t = self._answer(int(rng.integers(*GREETS)), 0) + int(rng.integers(4, 30))
+            first = False
         while t < frames - 14:
-            row = self.draw({"heard": 1.0} if free else ASKED)
+            row = self.draw(ANYTHING if free else ASKED)
             if row.about["fresh"] and not first:
                 continue
             row = self._other_tempo(row) if rng.random() < self.WARPED else row
-            start = 0 if row.about["fresh"] else max(0, t - LEAD)
-            first = False
-            n = min(row.codes.shape[1], frames - start)
-            self.tokens[9:, start : start + n] = row.codes[:, :n]
-            phones[:, start : start + n] = row.phones[:, :n]
-            said = self.text(row.about, n + WORD_DELAY + 8, WORD_DELAY)[
-                : frames - start
-            ]
-            words[start : start + len(said)] = said
-            over = start + row.about["end"]
-            if rng.random() < self.MISSING:
-                gap = int(rng.integers(start, max(start + 1, min(over, frames))))
-                self.tokens[9:, gap : gap + int(rng.integers(1, 4))] = ZERO
-            tail = row.codes[:, row.about["end"] + 3 :]
-            if over + 3 < frames:  # the same noise goes on
-                self.tokens[9:, over + 3 :] = self.cycle(tail, frames - over - 3)
-            t = over + int(rng.integers(4, 7))
+            over = self._ask(row, 0 if row.about["fresh"] else max(0, t - LEAD))
+            first, t = False, over + int(rng.integers(4, 7))
             if t > frames - 10:
                 break
             own = self.tokenizer.encode(row.about["text"].lower())[:MOST_PIECES]
             pieces[: len(own), over + 1 : t] = np.array(own)[:, None]
-            if free:
-                t += int(rng.integers(0, 12))
+            if not free:
+                asked[over:t] = row.about["intent"]
+            if not reply:
+                t += int(rng.integers(0, 8))
                 continue
-            asked[over:t] = row.about["intent"]
             end = self._answer(t, row.about["intent"])
             if rng.random() < self.STOPS and end < frames:  # the user interrupts
                 t = int(rng.integers(t + 6, max(t + 7, end - 4)))
                 self._stop(t + int(rng.integers(4, 7)))
             else:
                 t = end + int(rng.integers(6, 30))
-        reply = np.array([not free])
-        late_phones = late(phones, PHONE_DELAY["moshi"])
-        return self.tokens, asked, self.speaking, reply, words, pieces, late_phones
+        return {
+            **{"tokens": self.tokens, "asked": asked, "pieces": pieces},
+            **{"words": self.words, "phones": late(self.phones, PHONE_DELAY["moshi"])},
+            **{"speaking": self.speaking, "reply": np.array([reply])},
+        }
 
-    def _other_tempo(self, row: Row) -> Row:
+    def _ask(self, row: Utterance, start: int) -> int:
+        """Speech of the user from frame ``start`` on; returns the frame of its end."""
+        rng, frames = self.rng, self.tokens.shape[1]
+        n = min(row.sound.shape[1], frames - start)
+        self.tokens[9:, start : start + n] = row.sound[:, :n]
+        self.phones[:, start : start + n] = row.phones[:, :n]
+        words = self.text(row.about, n + WORD_DELAY + 8, WORD_DELAY)[: frames - start]
+        self.words[start : start + len(words)] = words
+        over = start + row.about["end"]
+        if rng.random() < self.MISSING:
+            gap = int(rng.integers(start, max(start + 1, min(over, frames))))
+            self.tokens[9:, gap : gap + int(rng.integers(1, 4))] = ZERO
+        tail = row.sound[:, row.about["end"] + 3 :]
+        if over + 3 < frames:  # the same noise goes on
+            self.tokens[9:, over + 3 :] = self.cycle(tail, frames - over - 3)
+        return over
+
+    def _other_tempo(self, row: Utterance) -> Utterance:
         """Up to a sixth faster or slower, by frames left out or told twice."""
-        n = row.codes.shape[1]
+        n = row.sound.shape[1]
         kept = np.arange(0, n, self.rng.uniform(0.85, 1.17)).astype(int)
         moved = np.searchsorted(kept, np.arange(n + 1))
 
@@ -181,11 +165,11 @@ class Dialogues(Corpus):
 
         about = dict(row.about, end=int(moved[row.about["end"]]))
         about["words"] = [(at(a), at(b)) for a, b in about["words"]]
-        return Row(row.codes[:, kept], row.phones[:, kept], about)
+        return Utterance(row.sound[:, kept], row.phones[:, kept], about)
 
     def _answer(self, t: int, intent: int) -> int:
         """Speak from frame ``t`` on; returns the frame in which it ends."""
-        codes, _, about = self.rows["answers"][intent]  # the first ones are by heart
+        codes, _, about = self.answers[intent]
         start, frames = t - LEAD, self.tokens.shape[1]
         n = min(codes.shape[1], frames - start)
         text = self.text(about, codes.shape[1], 0)
@@ -202,17 +186,13 @@ class Dialogues(Corpus):
 
 
 class Dictation(Corpus):
-    """STT: 9 streams; for each pause head and frame whether such a pause is under way;
-    the phones, for the helper."""
+    """STT: 9 streams, and what its helper and pause heads are asked for."""
 
-    FILES = ("speech", "lines", "heard", "questions")
+    KINDS = HEARD
 
-    def __init__(self, folder: Path, seed: int):
-        super().__init__(folder, seed)
-        self.split("heard", "kokoro")
-        self.split("questions", "asked")
-
-    def one(self, frames: int) -> tuple[np.ndarray, ...]:
+    def one(self, frames: int) -> dict[str, np.ndarray]:
+        """``tokens [9, T]``; ``pauses [4, T]``: 0 while a pause so long is under way;
+        ``phones``."""
         rng = self.rng
         tokens = np.concatenate([np.full((1, frames), PAD), self.noise(frames)])
         spoken, phones = np.zeros(frames, bool), np.zeros((4, frames), np.int64)
@@ -226,8 +206,7 @@ class Dictation(Corpus):
             first = max(t, free)  # not over the last words of the one before
             n = min(len(text), frames - t)
             tokens[0, first : t + n] = text[first - t : n]
-            used = np.flatnonzero(text != PAD)
-            free = t + int(used[-1]) + 1 if len(used) else t
+            free = t + int(np.flatnonzero(text != PAD)[-1]) + 1
             spoken[t + about["lead"] : t + about["end"]] = True
             gap = rng.exponential(0.8) if rng.random() < 0.8 else rng.uniform(1, 4)
             t += codes.shape[1] + int(gap / FRAME_S)
@@ -237,54 +216,43 @@ class Dictation(Corpus):
             for head, seconds in enumerate(PAUSES_S):
                 if (end - start) * FRAME_S >= seconds or end == frames:
                     pauses[head, start + int(seconds / FRAME_S) : end] = 0
-        return tokens, pauses, late(phones, PHONE_DELAY["stt"])
+        phones = late(phones, PHONE_DELAY["stt"])
+        return {"tokens": tokens, "pauses": pauses, "phones": phones}
 
 
 class Script(Corpus):
-    """TTS: 9 streams as the state machine of DSM feeds them; what it asks for; the
-    voice; the phones that are spoken, for the helper."""
+    """TTS: 9 streams as the state machine of delayed streams feeds them."""
 
-    FILES = ("answers", "speech", "lines")
+    KINDS = SPOKEN
 
-    def one(self, frames: int) -> tuple[np.ndarray, ...]:
+    def one(self, frames: int) -> dict[str, np.ndarray]:
+        """``tokens [9, T]``; ``goal [T]``: what the machine asks for, a new word or
+        padding; ``voice``; ``phones`` that are spoken."""
         codes, kinds, about = self.draw(SPOKEN)
-        card = self.tokenizer.get_piece_size() + 1
         starts = [int(a / FRAME_S) for a, _ in about["words"]]
         cut = max(0, starts[0] - INITIAL_PADDING - 1)
         codes, kinds = codes[:, cut:], kinds[:, cut:]
-        starts = [s - cut for s in starts]
-        pieces = [self.tokenizer.encode(word) for word in about["text"].split()]
-        pieces[0].insert(0, MAIN_SPEAKER)
-        wait = deque(zip(starts, range(len(pieces)), strict=True))
+        due = [start - cut for start in (*starts, about["end"])]
+        words = about["text"].split()
+        entries = [Entry(self.tokenizer.encode(word), word) for word in words]
+        entries[0].tokens.insert(0, MAIN_SPEAKER)
+        ids = TokenIds(self.tokenizer.get_piece_size() + 1)
+        machine = StateMachine(ids, AHEAD, MAX_PADDING, INITIAL_PADDING)
+        state = machine.new_state(entries)
         tokens = np.full((9, frames), ZERO)
         goal = np.full(frames, UNKNOWN)
-        queue, ahead, left, over = deque(), deque(), INITIAL_PADDING, False
         for step in range(frames):
-            free = not queue and step >= INITIAL_PADDING
-            due = step >= (wait[0][0] if wait else about["end"] - cut)
-            word = free and (due or left <= 0) and not over
-            if free and not over:
+            free = not (state.queued or state.forced_padding or state.end_step)
+            done = len(entries) - len(state.entries)
+            word = step >= due[done] or state.remaining_padding <= 0
+            if free:
                 goal[step] = NEW_WORD if word else PAD
-            second = ZERO
-            if word and wait:
-                _, i = wait.popleft()
-                queue.extend(pieces[i])
-                ahead.extend(pieces[i + AHEAD] if i + AHEAD < len(pieces) else [])
-                left = MAX_PADDING
-            elif word:
-                over = True
-            else:
-                left -= 1
-            first = queue.popleft() if queue else PAD
-            if word:
-                second = NEW_WORD
-            elif ahead:
-                second = ahead.popleft()
-            tokens[0, step] = (second + 1) * card + first
+            wish = NEW_WORD if word and free else PAD
+            tokens[0, step], _ = machine.process(step, state, wish)
         n = min(codes.shape[1], frames - TTS_DELAY)
         tokens[1:, TTS_DELAY : TTS_DELAY + n] = codes[:, :n]
         tokens[1:, TTS_DELAY + n :] = self.silence
         phones = np.zeros((4, frames), np.int64)
         phones[:, TTS_DELAY : TTS_DELAY + n] = kinds[:, :n]
         voice = np.array(list(VOICES).index(about["voice"]))
-        return tokens, goal, voice, phones
+        return {"tokens": tokens, "goal": goal, "voice": voice, "phones": phones}

@@ -1,30 +1,39 @@
-"""Speech on disk. A shard is a folder:
+"""Speech and codes on disk, and what training must not find there.
 
-``wav.npy`` (int16, 24 kHz), ``phones.npy`` (uint8, one per unit of 25 ms) and, written
-last, ``index.json``: the phones' names, and of each utterance the start and the number
-of samples, voice, text, start and end of its words in seconds.
+A shard is a folder: ``sound.npy`` (int16 samples of 24 kHz, or codes), ``phones.npy``
+(int8, one per 20 ms) and, written last, ``index.json``: of each utterance the lengths
+of both, its voice and text, the start and end of its words in seconds, and more.
 """
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from ear import plain
+from intents import INTENTS
 
 SAMPLE_RATE = 24_000  # Hz
-FRAME = 1920  # samples of one frame of codes: 80 ms
-UNIT = 600  # samples that have one phone: 25 ms, the synthesisers' unit
+FRAME = 1920  # samples of one frame of codes
+FRAME_S = 0.08
+GRID = 480  # samples that have one phone label: 20 ms, four labels a frame
 SILENCE = 0  # as a phone
-IGNORE = 255  # a unit between two words: neither silence nor a phone
+UNKNOWN = -100  # as a label: losses leave it out
+TOKENIZER = Path(__file__).parents[2] / "moshi_mlx" / "demo" / "tokenizer_nano.model"
 LOUDNESS = 0.12  # of the parts of an utterance that are not silent
+
+# What training never hears: Kokoro's voices, six to measure with and three for the end,
+# other people, and the wordings that are kept out.
+MEASURED = ["af_nova", "am_puck", "bf_isabella", "am_michael", "bf_emma", "bm_george"]
+KEPT = ["af_kore", "am_onyx", "bm_lewis", "allison", "joe"]
+HELD_OUT = {" ".join(plain(q)) for i in INTENTS.values() for q in i.held_out}
 
 Span = tuple[float, float]  # seconds
 
 
 class Spoken(NamedTuple):
-    """What a synthesiser gives: sound, phones per unit, spans of the words."""
+    """What a synthesiser gives: sound, a phone per 20 ms, spans of the words."""
 
     wav: np.ndarray
     phones: np.ndarray
@@ -32,56 +41,71 @@ class Spoken(NamedTuple):
 
 
 class Utterance(NamedTuple):
-    wav: np.ndarray  # int16
-    phones: np.ndarray
+    sound: np.ndarray  # int16 [S], or codes [8, T]
+    phones: np.ndarray  # int8 [S / 480], or [4, T]
     about: dict[str, Any]
 
     @property
     def pcm(self) -> np.ndarray:
         """float32 ``[S]`` in [-1, 1]."""
-        return self.wav.astype(np.float32) / 32768
+        return self.sound.astype(np.float32) / 32768
 
 
-class Writer:
-    """Collects utterances, at one loudness, and writes a shard."""
+def utterance(said: Spoken, voice: str, text: str, **more: Any) -> Utterance:
+    """At the loudness that all have."""
+    n = min(len(said.phones), len(said.wav) // GRID)
+    wav = (level(said.wav)[: n * GRID] * 32767).astype(np.int16)
+    about = {"voice": voice, "text": text, "words": said.words} | more
+    return Utterance(wav, said.phones[:n], about)
 
-    def __init__(self, out: Path, names: list[str]):
-        self.out, self.names = out, names
-        self.wavs: list[np.ndarray] = []
-        self.phones: list[np.ndarray] = []
-        self.index: list[dict[str, Any]] = []
-        self.samples = 0
 
-    def add(self, said: Spoken, voice: str, text: str, **more: Any) -> None:
-        wav, phones, words = said
-        loud = np.sqrt((wav[np.abs(wav) > 0.02 * np.abs(wav).max()] ** 2).mean())
-        wav = wav * min(LOUDNESS / loud, 0.95 / np.abs(wav).max())
-        n = min(len(phones), len(wav) // UNIT)
-        self.wavs.append((wav[: n * UNIT] * 32767).astype(np.int16))
-        self.phones.append(phones[:n])
-        entry = {"start": self.samples, "samples": n * UNIT, "voice": voice}
-        self.index.append(entry | {"text": text, "words": words} | more)
-        self.samples += n * UNIT
+def level(wav: np.ndarray) -> np.ndarray:
+    loud = np.sqrt((wav[np.abs(wav) > 0.02 * np.abs(wav).max()] ** 2).mean())
+    return wav * min(LOUDNESS / loud, 0.95 / np.abs(wav).max())
 
-    def save(self) -> None:
-        self.out.mkdir(parents=True, exist_ok=True)
-        np.save(self.out / "wav.npy", np.concatenate(self.wavs))
-        np.save(self.out / "phones.npy", np.concatenate(self.phones))
-        table = {"names": self.names, "utterances": self.index}
-        (self.out / "index.tmp").write_text(json.dumps(table))
-        os.replace(self.out / "index.tmp", self.out / "index.json")
-        minutes = round(self.samples / SAMPLE_RATE / 60, 1)
-        print(self.out, len(self.index), "utterances", minutes, "min", flush=True)
+
+def save(shard: Path, rows: list[Utterance]) -> None:
+    """Whole or, as far as ``whole`` can tell, not at all."""
+    shard.mkdir(parents=True, exist_ok=True)
+    np.save(shard / "sound.npy", np.concatenate([row.sound for row in rows], -1))
+    np.save(shard / "phones.npy", np.concatenate([row.phones for row in rows], -1))
+    sizes = ([row.sound.shape[-1], row.phones.shape[-1]] for row in rows)
+    index = [row.about | {"sizes": n} for row, n in zip(rows, sizes, strict=True)]
+    (shard / "index.tmp").write_text(json.dumps(index))
+    os.replace(shard / "index.tmp", shard / "index.json")
+    print(shard, len(rows), "utterances", flush=True)
 
 
 def whole(shard: Path) -> bool:
     return (shard / "index.json").exists()
 
 
-def utterances(shard: Path) -> Iterator[Utterance]:
+def load(shard: Path) -> list[Utterance]:
     """All of a shard, memory-mapped."""
-    wav = np.load(shard / "wav.npy", mmap_mode="r")
-    phones = np.load(shard / "phones.npy", mmap_mode="r")
-    for about in json.loads((shard / "index.json").read_text())["utterances"]:
-        start, stop = about["start"], about["start"] + about["samples"]
-        yield Utterance(wav[start:stop], phones[start // UNIT : stop // UNIT], about)
+    sound, phones = (
+        np.load(shard / f"{name}.npy", mmap_mode="r") for name in ("sound", "phones")
+    )
+    index = json.loads((shard / "index.json").read_text())
+    ends = np.cumsum([about["sizes"] for about in index], 0)[:-1].T
+    parts = np.split(sound, ends[0], -1), np.split(phones, ends[1], -1)
+    return [Utterance(*row) for row in zip(*parts, index, strict=True)]
+
+
+def to_train_on(shard: Path) -> list[Utterance]:
+    """All of a shard.
+
+    Raises: ValueError if anything there is kept for measuring.
+    """
+    rows = load(shard)
+    for row in rows:
+        voice, text = row.about["voice"], row.about["text"]
+        kept = not {*MEASURED, *KEPT}.isdisjoint(voice.split("+"))
+        if kept or " ".join(plain(text)) in HELD_OUT:
+            raise ValueError(f"{shard}: {voice} saying {text!r} is not to train on")
+    return rows
+
+
+def of_kind(folder: Path, kind: str) -> list[Utterance]:
+    """To train on, of all shards of a kind."""
+    shards = filter(whole, sorted(folder.glob(f"{kind}_*")))
+    return [row for shard in shards for row in to_train_on(shard)]

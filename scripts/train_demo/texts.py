@@ -1,138 +1,96 @@
 """English to speak: a grammar of everyday words, quotations, Bible verses, questions.
 
 Quotations and verses come from Debian's ``fortunes`` and ``bible-kjv-text`` packages
-where they are installed. ``Sentences`` never repeats what ``TEST`` holds.
+where they are installed. Nothing that is kept for measuring is ever said.
 """
 
 import random
 import re
 import subprocess
+from collections.abc import Iterator
 from functools import cache
+from itertools import cycle
 from pathlib import Path
+from shutil import which
 
-from intents import INTENTS
+from ear import plain
+from intents import INTENTS, NAMES, patterns, worded
+from shards import HELD_OUT, UNKNOWN
 
-FORTUNES = Path("/usr/share/games/fortunes")
 TOPICS = ["computers", "education", "food", "kids", "law", "people", "science", "work"]
-
-HERE = Path(__file__).parent
-TEST = (HERE / "test_sentences.txt").read_text().splitlines()
-
-
-def words() -> dict[str, list[str]]:
-    """Kind to words; some are several, joined by underscores in the file."""
-    text = (HERE / "words.txt").read_text().replace("\n ", " ")
-    table = dict(line.split(": ", 1) for line in text.splitlines())
-    return {k: [w.replace("_", " ") for w in v.split()] for k, v in table.items()}
-
-
-WORDS = words()
+FORTUNES = [Path("/usr/share/games/fortunes") / topic for topic in TOPICS]
+BIBLE = ["bible", "-f", "gen1:1-luke24:53"]  # a command of Debian's
+TEST = Path(__file__).with_name("test_sentences.txt").read_text().splitlines()
+KEPT_OUT = HELD_OUT | {" ".join(plain(line)) for line in TEST}
+GRAMMAR = patterns("words.txt")
 
 
 def asked(question: str) -> str:
     """A question of the table of intents as one writes it."""
     first, text = question.split()[0], question[0].upper() + question[1:]
-    for name in WORDS["proper"]:
+    for name in GRAMMAR["<proper>"]:
         text = re.sub(rf"\b{name}\b", name.capitalize(), text)
-    return text + ("?" if first in WORDS["asks"] else ".")
+    return text + ("?" if first in GRAMMAR["<asks>"] else ".")
 
 
-QUESTIONS = [asked(q) for intent in INTENTS.values() for q in intent.known]
+QUESTIONS = [  # and the intents' labels
+    (asked(question), NAMES.index(name))
+    for name, intent in INTENTS.items()
+    for question in intent.known
+]
 
 
-def _clauses(text: str) -> list[str]:
-    """Pieces of 4 to 16 plain words."""
-    text, found = re.sub(r"\s+", " ", text), []
-    for part in re.split(r"(?<=[.!?;:])\s", text):
-        part = part.strip(" ;:")
-        if re.fullmatch(r"[A-Za-z' ,.!?]+", part) and 4 <= len(part.split()) <= 16:
-            found.append(part)
-    return found
-
-
-@cache
-def quotations() -> list[str]:
-    held, found = {line.lower() for line in TEST}, []
-    for topic in TOPICS:
-        if (path := FORTUNES / topic).exists():
-            for piece in path.read_text(errors="ignore").split("\n%\n"):
-                found += _clauses(piece.split("\n\t\t--")[0])
-    return [quote for quote in found if quote.lower() not in held]
+def around(text: str, rng: random.Random) -> str:
+    """Some questions begin or end as people's do."""
+    chance = rng.random()
+    if chance < 0.2:
+        before = rng.choice(GRAMMAR["<before>"])
+        return f"{before}, {text[0].lower()}{text[1:]}"
+    if chance < 0.3:
+        after = rng.choice(GRAMMAR["<after>"])
+        return f"{text[:-1]}, {after}{text[-1]}"
+    return text
 
 
 @cache
-def verses(span: str = "gen1:1-luke24:53") -> list[str]:
-    """Clauses of the King James Bible, by Debian's ``bible`` command."""
-    command = ["bible", "-f", span]
-    try:
-        run = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return []
-    lines = [re.sub(r"^\S+ ", "", line) for line in run.stdout.splitlines()]
-    return [clause for line in lines for clause in _clauses(line)]
+def quotations() -> list[list[str]]:
+    """Clauses of 4 to 16 plain words, of both collections if they are there."""
+    files = [file.read_text(errors="ignore") for file in FORTUNES if file.exists()]
+    found = [re.sub(r"\n\t\t--.*", "", "\n%\n".join(files))]
+    if which("bible"):
+        found += [subprocess.run(BIBLE, capture_output=True, text=True).stdout]
+    collections = []
+    for text in found:
+        parts = re.split(r"(?<=[.!?;:])\s+|\n%\n|\n\S+:\d+ ", text)
+        parts = [" ".join(part.split()).strip(" ;:") for part in parts]
+        parts = [part for part in parts if re.fullmatch(r"[A-Za-z' ,.!?]+", part)]
+        collections.append([part for part in parts if 4 <= len(part.split()) <= 16])
+    return [clauses for clauses in collections if clauses]
 
 
-class Sentences:
-    """Random sentences, a different stream for each seed."""
+def sentence(rng: random.Random) -> str:
+    """Any: a question, a quotation, or one of the grammar's."""
+    chance = rng.random()
+    if chance < 0.15:
+        return rng.choice(QUESTIONS)[0]
+    if chance < 0.6 and quotations():
+        return rng.choice(rng.choice(quotations()))
+    text = worded("sentence", rng, GRAMMAR).replace(" .", ".").replace(" ?", "?")
+    return text[0].upper() + text[1:]
 
-    def __init__(self, seed: int):
-        self.rng = random.Random(seed)
 
-    def _pick(self, kind: str) -> str:
-        return self.rng.choice(WORDS[kind])
+def texts(what: str, rng: random.Random) -> Iterator[tuple[str, int]]:
+    """What training's speakers say without end, and the labels of the intents.
 
-    def _of(self, *choices: str) -> str:
-        return self.rng.choice(choices)
-
-    def _thing(self) -> str:
-        chance = self.rng.random()
-        if chance < 0.15:
-            return self._pick("names")
-        adjective = self._pick("adjectives") + " " if self.rng.random() < 0.45 else ""
-        if chance < 0.3:
-            return f"{self._pick('numbers')} {adjective}{self._pick('nouns')}s"
-        owner = self._of(*WORDS["owners"])
-        return f"{owner} {adjective}{self._pick('nouns')}"
-
-    def _core(self) -> str:
-        thing, pick, r = self._thing, self._pick, self.rng.random()
-        who = self._of("I", "you", "we", "they", "he", "she")
-        will = self._of("can", "will", "must", "should", "could", "would", "did")
-        if r < 0.22:
-            return f"{thing()} {pick('verbs')} {thing()}."
-        if r < 0.36:
-            return f"{thing()} {pick('moves')} {pick('places')} {thing()}."
-        if r < 0.48:
-            return f"{who} {will} {self._of('', '', 'not ')}{pick('bare')} {thing()}."
-        if r < 0.58:
-            asks = self._of("where", "when", "why", "how", "")
-            return f"{asks} {will} {who} {pick('bare')} {thing()}?".strip()
-        if r < 0.66:
-            return f"{self._of('what', 'who')} is {pick('places')} {thing()}?"
-        if r < 0.72:
-            return f"{self._of('please', 'never', 'let us')} {pick('bare')} {thing()}."
-        if r < 0.8:
-            very = self._of("very ", "too ", "not ", "so ", "")
-            return f"{thing()} {self._of('is', 'was')} {very}{pick('adjectives')}."
-        if r < 0.86:
-            many = f"{pick('numbers')} {pick('nouns')}s"
-            return f"there are {many} {pick('places')} {thing()}."
-        kinds = ["nouns", "adjectives", "bare", "numbers", "names", "verbs", "moves"]
-        salad = [pick(self._of(*kinds)) for _ in range(self.rng.randint(3, 7))]
-        return " ".join(salad) + "."  # every word after every other
-
-    def grammar(self) -> str:
-        s = self._core()
-        if self.rng.random() < 0.3:
-            s = f"{s[:-1]} {self._pick('times')}{s[-1]}"
-        return s[0].upper() + s[1:]
-
-    def __call__(self) -> str:
-        r = self.rng.random()
-        if r < 0.15:
-            return self.rng.choice(QUESTIONS)
-        if r < 0.4 and quotations():
-            return self.rng.choice(quotations())
-        if r < 0.6 and verses():
-            return self.rng.choice(verses())
-        return self.grammar()
+    ``what``: ``known`` wordings, ``ways`` (by pattern), or ``free`` sentences.
+    """
+    for text, label in cycle(rng.sample(QUESTIONS, len(QUESTIONS))):
+        if what == "known":
+            said = around(text, rng), label
+        elif what == "ways":
+            label = rng.randrange(1, len(NAMES))
+            said = around(asked(worded(NAMES[label], rng)), rng), label
+        else:
+            said = sentence(rng), UNKNOWN
+        if " ".join(plain(said[0])) not in KEPT_OUT:
+            yield said

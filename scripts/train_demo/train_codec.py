@@ -1,34 +1,97 @@
 """Train nano Mimi 2, an instance of Kyutai's MimiModel with 4.2M parameters.
 
-    python train_codec.py --minutes 110 --init checkpoints/codec --out codec
-
 The encoder has to carry the words of anybody, so phones are read off its latents, off
 the semantic codebook and (over five frames) off all codebooks, in every segment. The
 decoder only runs on *spoken* segments. All heads are dropped afterwards.
 
-``mimi.safetensors`` is the mean of the last hundred steps or so, the best codec at any
-time; ``last.safetensors`` is what training goes on with.
+``mimi.safetensors`` is the mean of the last hundred steps or so in float16, the best
+codec at any time; ``last.safetensors`` is what training goes on with.
 """
 
 import argparse
-import copy
-import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import torch
-from codec import CONFIG, FRAME_RATE, Heads, decode, latents, phone_loss
-from codec_data import Speech
+from codec import FRAME_RATE, Heads, load_mimi, phone_loss
+from damage import damage
 from loop import Run, options, save_weights
-from moshi.models import loaders
 from safetensors.torch import load_file
-from spectra import MELS_PER_FRAME, LogMel, SpectralLoss
+from shards import FRAME, GRID, SAMPLE_RATE, SILENCE, of_kind
+from spectra import MELS_PER_FRAME, log_mel, spectral_losses
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import default_collate
 
-Named = dict[str, Tensor]
 MEAN = 0.99  # of the weights, kept from one step to the next
 FEWER = 0.15  # share of the steps in which only 1 to 6 acoustic codebooks are used
+CHECKPOINT = Path(__file__).parent / "checkpoints/codec"
+SEGMENT = 39  # frames: 3.12 s
+SAMPLES = SEGMENT * FRAME
+# Shares of the kinds of speech: of what is spoken, and of what is only heard.
+SPOKEN = {"own_answers": 0.16, "own_free": 0.48, "others_free": 0.16}
+SPOKEN |= {"kokoro_free": 0.1, "kokoro_known": 0.1}
+HEARD = {"kokoro_free": 0.25, "kokoro_known": 0.25, "others_free": 0.42}
+HEARD |= {"own_free": 0.08}
+
+
+class Speech:
+    """Batches of segments.
+
+    Two kinds: *spoken* ones, which the decoder has to say again (mostly the assistant's
+    voice), and *heard* ones, by anybody and damaged, of which only the phones and the
+    clean spectrum have to be in the codes.
+    """
+
+    def __init__(self, folder: Path):
+        self.rng = np.random.default_rng()
+        self.rows = {kind: of_kind(folder, kind) for kind in (SPOKEN | HEARD)}
+
+    def _draw(self, shares: dict[str, float], tempo: float) -> tuple[np.ndarray, ...]:
+        """Sound and phones, one per 20 ms, faster (and higher) by ``tempo``."""
+        rows = self.rows[self.rng.choice(list(shares), p=list(shares.values()))]
+        one = rows[self.rng.integers(len(rows))]
+        x, kinds = one.pcm, one.phones
+        if tempo != 1:
+            n = len(x)
+            x = np.interp(np.arange(int(n / tempo)) * tempo, np.arange(n), x)
+            at = ((np.arange(len(x) // GRID) + 0.5) * tempo).astype(int)
+            kinds = kinds[at.clip(0, len(kinds) - 1)]
+        return x.astype(np.float32), kinds
+
+    def segment(self, spoken: bool) -> tuple[np.ndarray, ...]:
+        """What is heard, what was clean (both ``[SAMPLES]``), and the phones."""
+        rng, shares = self.rng, SPOKEN if spoken else HEARD
+        tempo = 1.0 if spoken else float(rng.uniform(0.86, 1.16))
+        clean = np.zeros(SAMPLES, np.float32)
+        kinds = np.full(SAMPLES // GRID, SILENCE, np.int64)
+        x, phones = self._draw(shares, tempo)
+        # Start inside the first utterance, or in the silence before it.
+        inside = rng.random() < 0.6
+        t = -rng.integers(0, len(x) // GRID) if inside else rng.integers(0, 50)
+        while t < len(kinds):  # t counts labels, so sound and labels stay together
+            first, last = max(0, t), min(len(kinds), t + len(phones))
+            if last > first:
+                piece = x[(first - t) * GRID : (last - t) * GRID]
+                clean[first * GRID : first * GRID + len(piece)] += piece
+                kinds[first:last] = phones[first - t : last - t]
+            t += len(phones) + int(rng.exponential(0.3) * SAMPLE_RATE / GRID)
+            x, phones = self._draw(shares, tempo)
+        if not spoken:
+            return damage(clean, rng), clean, kinds
+        clean *= 10 ** rng.uniform(-0.35, 0.15)
+        if rng.random() > 0.3:
+            return clean, clean, kinds
+        noise = rng.standard_normal(SAMPLES).astype(np.float32)
+        return clean + noise * np.float32(10 ** rng.uniform(-4.2, -2.6)), clean, kinds
+
+    def batch(self, spoken: int, heard: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The spoken first: ``[B, 1, S]``, ``[B, 1, S]``, ``[B, 4 * SEGMENT]``."""
+        rows = [self.segment(i < spoken) for i in range(spoken + heard)]
+        x, clean, kinds = default_collate(rows)
+        return x[:, None], clean[:, None], kinds
 
 
 class Trainer:
@@ -36,37 +99,29 @@ class Trainer:
 
     def __init__(self, args: argparse.Namespace):
         self.args = args
-        weights, folder = args.out / "last.safetensors", args.out
-        if not weights.exists():
-            weights, folder = args.init / "mimi.safetensors", args.init
-        self.mimi = loaders.get_mimi(
-            weights, CONFIG, device=args.device, num_codebooks=8
-        )
+        self.begun = (args.out / "last.safetensors").exists()
+        self.source = args.out if self.begun else args.init
+        self.mimi = load_mimi(self.source, args.device).train()
+        follow = get_ema_multi_avg_fn(MEAN)
+        self.mean = AveragedModel(self.mimi, multi_avg_fn=follow, use_buffers=True)
+        self.mean.n_averaged += 1  # it is a mean already
+        if self.begun:
+            self.mimi.load_state_dict(load_file(args.out / "last.safetensors"))
         self.heads = Heads().to(args.device)
-        self.heads.load_state_dict(
-            torch.load(folder / "heads.pt", map_location=args.device)
-        )
-        self.mean = copy.deepcopy(self.mimi)
-        self.mean.load_state_dict(load_file(folder / "mimi.safetensors"))
-        self.mimi.train()
-        self.trained = [*self.mimi.parameters(), *self.heads.parameters()]
-        self.speech = Speech(args.speech, args.seed, args.others)
-        self.spectral, self.log_mel = SpectralLoss(args.device), LogMel(args.device)
-        self.shared = np.random.default_rng(args.seed)
+        heads = torch.load(self.source / "heads.pt", map_location=args.device)
+        self.heads.load_state_dict(heads)
+        self.speech = Speech(args.speech)
 
-    def prepare(self) -> None:
-        """Before a step: how many codebooks are used."""
-        fewer = self.shared.random() < FEWER
-        last = int(self.shared.integers(1, 7)) if fewer else 7
-        self.mimi.quantizer.rvq_rest.n_q = last
-
-    def losses(self, amp: bool) -> tuple[Named, Named]:
+    def losses(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Losses to add up, and what else to log."""
         spoken, found, extra = self.args.spoken, {}, {}
         batch = self.speech.batch(spoken, self.args.heard)
         x, clean, kinds = (part.to(self.args.device) for part in batch)
-        fine, emb = latents(self.mimi, x, amp)
-        quantizer = self.mimi.quantizer
+        quantizer, rng = self.mimi.quantizer, self.speech.rng
+        fewer = rng.random() < FEWER
+        quantizer.rvq_rest.n_q = int(rng.integers(1, 7)) if fewer else 7
+        (fine,) = self.mimi.encoder_transformer(self.mimi.encoder(x))
+        emb = self.mimi._to_framerate(fine)
         first, rest = (
             chain(emb, FRAME_RATE)
             for chain in (quantizer.rvq_first, quantizer.rvq_rest)
@@ -83,57 +138,44 @@ class Trainer:
         for name, (weight, logits, goal) in tests.items():
             loss, extra[f"{name}_acc"] = phone_loss(logits, goal)
             found[name] = weight * loss
-        mel = self.log_mel(clean[:, 0], MELS_PER_FRAME)
+        mel = log_mel(clean[:, 0], MELS_PER_FRAME)
         found["melq"] = 0.7 * (self.heads.mel(emb) - mel).abs().mean()
         target = clean[:spoken]
-        out, emb = decode(self.mimi, emb[:spoken], target.shape[-1], amp)
-        mel = self.log_mel(target[:, 0], MELS_PER_FRAME // 2)
+        emb = self.mimi._to_encoder_framerate(emb[:spoken])
+        (emb,) = self.mimi.decoder_transformer(emb)
+        out = self.mimi.decoder(emb)[..., : target.shape[-1]]
+        mel = log_mel(target[:, 0], MELS_PER_FRAME // 2)
         found["meld"] = 0.5 * (self.heads.mel2(emb) - mel).abs().mean()
-        found |= self.spectral(out[:, 0], target[:, 0])
+        found |= spectral_losses(out[:, 0], target[:, 0])
         found["wave"] = 0.1 * (out - target).abs().mean()
         return found, extra
 
-    @torch.no_grad()
-    def follow(self) -> None:
-        """After a step: the mean of the weights."""
-        mean = self.mean.state_dict()
-        for name, value in self.mimi.state_dict().items():
-            if value.is_floating_point():
-                mean[name].lerp_(value, 1 - MEAN)
-            else:
-                mean[name].copy_(value)
-
     def save(self, out: Path) -> None:
-        save_weights(self.mean, out / "mimi.safetensors")
+        save_weights(self.mean.module, out / "mimi.safetensors", torch.float16)
         save_weights(self.mimi, out / "last.safetensors")
-        (out / "mimi_config.json").write_text(json.dumps(CONFIG, indent=1))
         torch.save(self.heads.state_dict(), out / "heads.pt")
+        if not self.begun:
+            shutil.copy(self.source / "mimi_config.json", out)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options(parser)
-    checkpoint = Path(__file__).parent / "checkpoints/codec"
-    parser.set_defaults(out=Path("codec"), init=checkpoint)
+    parser.set_defaults(out=Path("codec"), init=CHECKPOINT)
     option = parser.add_argument
     option("--speech", type=Path, default=Path("speech"), help="folder of shards")
     option("--lr", type=float, default=8e-4)
     option("--spoken", type=int, default=2, help="segments to decode")
     option("--heard", type=int, default=3, help="segments only to encode")
-    option("--others", type=float, default=0.4, help="of spoken: not the assistant's")
-    option("--half", type=float, default=0.8, help="share of the time with bfloat16")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     trainer = Trainer(args)
-    adam = {"lr": args.lr, "betas": (0.8, 0.98), "weight_decay": 1e-3}
-    optimizer = torch.optim.AdamW(trainer.trained, **adam)
-    run = Run(args, trainer.trained, optimizer, trainer.save)
+    adam = {"betas": (0.8, 0.98), "weight_decay": 1e-3}
+    run = Run(args, [trainer.mimi, trainer.heads], trainer.save, **adam)
     trainer.speech.rng = np.random.default_rng([args.seed, run.steps])
     for fraction in run.fractions():
-        trainer.prepare()
-        run.step(fraction, *trainer.losses(amp=fraction < args.half))
-        trainer.follow()
+        run.step(fraction, *trainer.losses())
+        trainer.mean.update_parameters(trainer.mimi)
 
 
 if __name__ == "__main__":

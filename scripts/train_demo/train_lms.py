@@ -1,24 +1,22 @@
 """Train one of the three language models, instances of Kyutai's LMModel.
 
-    python train_lms.py moshi --minutes 60
-    python train_lms.py stt --minutes 60 --moshi moshi
-    python train_lms.py tts --minutes 60 --moshi moshi
-
 Helpers that are dropped afterwards make them understand early: the phones that are
-heard, or to be said; and the intent, between a question and its answer. What went
-before is spoiled, or a model would learn by heart how its sentences go on, and not
-listen to the sound or read the text.
+heard, or to be said; and for Moshi the user's words, and the intent, between a question
+and its answer. What went before is spoiled, or a model would learn by heart how its
+sentences go on, and not listen to the sound or read the text.
+
+The folder is a checkpoint in Kyutai's own PyTorch format at any time.
 """
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from codec import KINDS, phone_loss
-from codec_data import UNKNOWN
 from intents import NAMES
 from loop import Run, options, save_weights
 from moshi.conditioners import ConditionAttributes, TensorCondition
@@ -27,42 +25,40 @@ from moshi.models.lm import LMModel
 from moshi.models.lm_utils import _delay_sequence
 from safetensors.torch import load_file, save_file
 from sequences import NEW_WORD, PAD, Dialogues, Dictation, Script
+from shards import TOKENIZER, UNKNOWN
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import default_collate
 from voices import VOICES
 
 SPEAKER_DIM, SPEAKER_FRAMES, MAX_SPEAKERS = 16, 4, 5
 DATA = {"moshi": Dialogues, "stt": Dictation, "tts": Script}
 FRAMES = {"moshi": 160, "stt": 160, "tts": 90}
-PHONES = {"moshi": 0.3, "stt": 0.3, "tts": 1.0}  # weight of the helper
-WORDS, PIECES = 0.5, 0.3  # weights of Moshi's helpers of words
+PHONES = {"moshi": 0.6, "stt": 0.3, "tts": 1.0}  # weight of the helper
+WORDS, PIECES = 0.4, 0.3  # weights of Moshi's helpers of words
 # Of a sequence, at most: frames hidden in what the TTS has said, pieces that stand for
 # others in what the STT has written. In how many it is differs from one to the other.
 UNHEARD, MISREAD = 0.9, 0.15
 GUIDANCE = [f"{x / 2:.1f}" for x in range(2, 9)]  # accepted by the TTS, without effect
+MIXED = 0.2  # share of the other model's weights
+OTHERS = ("model_type", "stt_config", "tts_config", "model_id", "lm_gen_config")
+
+Named = dict[str, Tensor]
 
 
-def config(what: str, text_card: int) -> dict[str, Any]:
-    """config.json, without the names of files."""
-    table = json.loads(Path(__file__).with_name("lms.json").read_text())
-    own = {"model_type": what, "text_card": text_card}
-    return table["shared"] | table[what] | own
+def make(table: dict[str, Any], device: str) -> LMModel:
+    """Of a config.json."""
+    known = {k: v for k, v in table.items() if k not in OTHERS and "_name" not in k}
+    return loaders.get_moshi_lm(None, known, device=device, dtype=torch.float32)
 
 
-def make(what: str, text_card: int) -> LMModel:
-    other = ("model_type", "stt_config", "tts_config", "model_id")
-    known = {k: v for k, v in config(what, text_card).items() if k not in other}
-    return loaders.get_moshi_lm(None, known, dtype=torch.float32)
-
-
-def begin_from(moshi: Path, what: str, lm: LMModel) -> int:
-    """Take over what Moshi knows of codes and text; how many tensors fitted."""
+def begin_from(moshi: Path, what: str, lm: LMModel) -> None:
+    """Take over what Moshi knows of codes and text."""
     known, own = load_file(moshi / "model.safetensors"), lm.state_dict()
     if what == "stt":  # hears what Moshi hears of its user
         known |= {f"emb.{i}.weight": known[f"emb.{8 + i}.weight"] for i in range(8)}
     fit = {k: v for k, v in known.items() if k in own and v.shape == own[k].shape}
     lm.load_state_dict(fit, strict=False)
-    return len(fit)
 
 
 def voices() -> Tensor:
@@ -80,22 +76,23 @@ def conditions(lm: LMModel, who: Tensor) -> dict:
         values[0, :SPEAKER_FRAMES], mask[0, :SPEAKER_FRAMES] = table[voice], True
         guidance = GUIDANCE[int(torch.randint(len(GUIDANCE), ()))]
         text = {"control": "ok", "cfg": guidance}
-        condition = {"speaker_wavs": TensorCondition(values, mask)}
-        attributes.append(ConditionAttributes(text=text, tensor=condition))
+        condition = TensorCondition(values, mask)
+        tensor = {"speaker_wavs": condition}
+        attributes.append(ConditionAttributes(text=text, tensor=tensor))
     return lm.condition_provider.prepare_and_provide(attributes)
 
 
 def spoil(what: str, inputs: Tensor, lm: LMModel) -> None:
     """Make what went before less reliable, in place."""
-    share = torch.rand(len(inputs), 1, 1)
+    share = torch.rand(len(inputs), 1, 1, device=inputs.device)
     if what == "tts":
-        hide = torch.rand(len(inputs), 1, inputs.shape[2]) < share * UNHEARD
+        hide = torch.rand_like(inputs[:, :1], dtype=torch.float) < share * UNHEARD
         inputs[:, 1:9][hide.expand(-1, 8, -1)] = lm.zero_token_id
     elif what == "stt":
         text = inputs[:, :1]
         written = (text != PAD) & (text != NEW_WORD)
         others = text[written]
-        hit = written & (torch.rand(text.shape) < share * MISREAD)
+        hit = written & (torch.rand_like(text, dtype=torch.float) < share * MISREAD)
         text[hit] = others[torch.randint(len(others), (int(hit.sum()),))]
     spoil_codes(inputs[:, 1:9], lm, 0.03, 0.1 if what == "stt" else 0.0)
     if what == "moshi":
@@ -104,9 +101,10 @@ def spoil(what: str, inputs: Tensor, lm: LMModel) -> None:
 
 def spoil_codes(codes: Tensor, lm: LMModel, noise: float, drop: float) -> None:
     """Random codes here and there; acoustic codebooks hidden for a whole sequence."""
-    hit = (torch.rand(codes.shape) < noise) & (codes >= 0) & (codes < lm.card)
-    codes[hit] = torch.randint(0, lm.card, (int(hit.sum()),))
-    hide = torch.rand(len(codes), codes.shape[1], 1) < drop
+    chance = torch.rand_like(codes, dtype=torch.float)
+    hit = (chance < noise) & (codes >= 0) & (codes < lm.card)
+    codes[hit] = torch.randint_like(codes[hit], lm.card)
+    hide = torch.rand_like(codes[..., :1], dtype=torch.float) < drop
     hide[:, 0] = False
     codes[hide.expand_as(codes)] = lm.zero_token_id
 
@@ -119,24 +117,25 @@ def audio_loss(lm: LMModel, hidden: Tensor, goal: Tensor, chosen: Tensor) -> Ten
     logits = lm.forward_depformer_training(g, h).float()
     own = g[0, 1:9]
     own = torch.where((own >= 0) & (own < lm.card), own, UNKNOWN)
-    ce = F.cross_entropy(
-        logits.reshape(-1, lm.card),
-        own.reshape(-1),
-        ignore_index=UNKNOWN,
-        reduction="none",
-    ).view(8, -1)
+    ce = token_losses(logits[0], own)
     each = ce.sum(1) / (own != UNKNOWN).sum(1).clamp(min=1)
     return (3 * each[0] + each.sum()) / 11
 
 
-def word_loss(logits: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
-    """Of ``[B, T, card]`` and ``[B, T]``, where silence weighs little; and the share of
-    right pieces."""
-    ce = F.cross_entropy(logits.flatten(0, 1), words.flatten(), reduction="none")
-    weight = torch.where(words.flatten() == PAD, 0.15, 1.0)
-    told = (words != PAD) & (words != NEW_WORD)
-    right = (logits.argmax(-1) == words)[told].float().mean()
-    return (ce * weight).sum() / weight.sum(), right
+def token_losses(logits: Tensor, goal: Tensor) -> Tensor:
+    """Of ``[..., card]`` and ``[...]``, one by one; 0 where the goal is unknown."""
+    logits, how = logits.float().movedim(-1, 1), {"ignore_index": UNKNOWN}
+    return F.cross_entropy(logits, goal, reduction="none", **how)
+
+
+def text_loss(logits: Tensor, goal: Tensor, quiet: float) -> tuple[Tensor, Tensor]:
+    """Of ``[B, T, card]`` and ``[B, T]``, where padding weighs ``quiet``; and the share
+    of right pieces."""
+    ce = token_losses(logits, goal)
+    weight = torch.where(goal == PAD, quiet, 1.0) * (goal != UNKNOWN)
+    said = (goal != PAD) & (goal != UNKNOWN)
+    right = (logits.argmax(-1) == goal)[said].float().mean()
+    return (ce * weight).sum() / weight.sum().clamp(min=1), right
 
 
 def set_loss(head: nn.Module, hidden: Tensor, pieces: Tensor) -> Tensor:
@@ -149,115 +148,103 @@ def set_loss(head: nn.Module, hidden: Tensor, pieces: Tensor) -> Tensor:
 
 
 def losses(
-    what: str,
-    lm: LMModel,
-    helpers: nn.ModuleDict,
-    batch: list[Tensor],
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    what: str, lm: LMModel, helpers: nn.ModuleDict, batch: Named
+) -> tuple[Named, Named]:
     """Losses to add up, and what else to log."""
-    tokens = batch[0]
+    tokens = batch["tokens"]
     initial = lm._get_initial_token().expand(len(tokens), -1, -1)
     delayed = torch.cat([initial, _delay_sequence(lm.delays, tokens, initial)], 2)
     inputs, goal = delayed[:, :, :-1].clone(), delayed[:, :, 1:]
     spoil(what, inputs, lm)
     summed = cross = None
     if what == "tts":
-        known = conditions(lm, batch[2])
+        known = conditions(lm, batch["voice"])
         summed, cross = lm.fuser.get_sum(known), lm.fuser.get_cross(known)
     hidden, logits = lm.forward_text(inputs, summed, cross)
-    logits, wanted = logits[:, 0].float(), batch[1] if what == "tts" else goal[:, 0]
+    wanted = batch["goal"] if what == "tts" else goal[:, 0]
+    if what == "moshi":  # where nobody answers, silence is no goal
+        wanted = torch.where(batch["reply"], wanted, UNKNOWN)
+    found, extra = {}, {}
+    found["text"], extra["text_acc"] = text_loss(logits[:, 0], wanted, 0.3)
+    chance = torch.rand(wanted.shape, device=wanted.device)
     if what == "moshi":
-        wanted = torch.where(batch[3], wanted, UNKNOWN)
-    ce = F.cross_entropy(
-        logits.flatten(0, 1), wanted.flatten(), ignore_index=UNKNOWN, reduction="none"
-    )
-    weight = torch.where(wanted.flatten() == PAD, 0.3, 1.0) * (
-        wanted.flatten() != UNKNOWN
-    )
-    found = {"text": (ce * weight).sum() / weight.sum()}
-    said = (wanted != PAD) & (wanted != UNKNOWN)
-    extra = {"text_acc": (logits.argmax(-1) == wanted)[said].float().mean()}
-    if what == "moshi":
-        _, asked, speaking, reply, words, pieces, _ = batch
-        chosen = torch.rand(asked.shape) < torch.where(speaking, 0.15, 0.03)
-        chosen &= reply
+        chosen = chance < torch.where(batch["speaking"], 0.15, 0.03)
+        chosen &= batch["reply"]
+        chosen[0, 0] |= not chosen.any()
         found["audio"] = audio_loss(lm, hidden, goal, chosen)
+        guess, asked = helpers["intent"](hidden), batch["asked"]
         there = asked != UNKNOWN
-        guess = helpers["intent"](hidden[there]).float()
-        found["intent"] = F.cross_entropy(guess, asked[there])
-        extra["intent_acc"] = (guess.argmax(-1) == asked[there]).float().mean()
-        loss, extra["word_acc"] = word_loss(helpers["words"](hidden).float(), words)
+        found["intent"] = token_losses(guess, asked).sum() / there.sum().clamp(min=1)
+        extra["intent_acc"] = (guess.argmax(-1) == asked)[there].float().mean()
+        heard = helpers["words"](hidden)
+        loss, extra["word_acc"] = text_loss(heard, batch["words"], 0.15)
         found["words"] = WORDS * loss
-        found["pieces"] = PIECES * set_loss(helpers["pieces"], hidden, pieces)
+        found["pieces"] = PIECES * set_loss(helpers["pieces"], hidden, batch["pieces"])
     elif what == "tts":
-        found["audio"] = audio_loss(lm, hidden, goal, torch.rand(wanted.shape) < 0.25)
+        found["audio"] = audio_loss(lm, hidden, goal, chance < 0.25)
     else:
-        pauses = torch.stack([head(hidden) for head in lm.extra_heads], 1).float()
-        found["pause"] = F.cross_entropy(pauses.permute(0, 3, 1, 2), batch[1])
-    phones = batch[-1].transpose(1, 2).flatten(1)
+        heads = torch.stack([head(hidden) for head in lm.extra_heads], 1)
+        found["pause"] = token_losses(heads, batch["pauses"]).mean()
     guess = helpers["phones"](hidden).float().transpose(1, 2)
+    phones = batch["phones"].transpose(1, 2).flatten(1)
     loss, extra["phone_acc"] = phone_loss(guess, phones)
     found["phones"] = PHONES[what] * loss
     return found, extra
-
-
-def train(args: argparse.Namespace) -> None:
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    args.out = args.out or Path(args.what)
-    data = DATA[args.what](args.codes, args.seed * 100)
-    text_card = data.tokenizer.get_piece_size()
-    lm = make(args.what, text_card).train()
-    heads = {"intent": nn.Linear(lm.dim, len(NAMES))}
-    heads["phones"] = nn.Linear(lm.dim, 4 * KINDS)
-    if args.what == "moshi":
-        heads["words"] = nn.Linear(lm.dim, text_card + 1)
-        heads["pieces"] = nn.Linear(lm.dim, text_card)
-    helpers = nn.ModuleDict(heads)
-    started = (args.out / "model.safetensors").exists()
-    if folder := args.out if started else args.init:
-        lm.load_state_dict(load_file(folder / "model.safetensors"))
-        helpers.load_state_dict(torch.load(folder / "helpers.pt"), strict=False)
-    elif args.moshi:
-        count = begin_from(args.moshi, args.what, lm)
-        print(count, "tensors are Moshi's", flush=True)
-    parameters = [*lm.parameters(), *helpers.parameters()]
-    size = sum(p.numel() for p in lm.parameters()) / 1e6
-    print(args.what, round(size, 2), "M parameters", flush=True)
-    adam = {"lr": args.lr, "betas": (0.9, 0.95), "weight_decay": 0.05}
-
-    def save(out: Path) -> None:
-        save_weights(lm, out / "model.safetensors")
-        torch.save(helpers.state_dict(), out / "helpers.pt")
-        table = json.dumps(config(args.what, text_card), indent=1)
-        (out / "config.json").write_text(table)
-        if args.what == "tts":
-            for name, voice in zip(VOICES, voices(), strict=True):
-                path = out / f"{name}.nano2@1.safetensors"
-                save_file({"speaker_wavs": voice.T[None].contiguous()}, path)
-
-    run = Run(args, parameters, torch.optim.AdamW(parameters, **adam), save)
-    data.rng = np.random.default_rng([args.seed, run.steps])
-    for fraction in run.fractions():
-        rows = [data.one(FRAMES[args.what]) for _ in range(args.batch)]
-        parts = zip(*rows, strict=True)
-        batch = [torch.stack([torch.as_tensor(x) for x in part]) for part in parts]
-        with torch.autocast("cpu", torch.bfloat16):
-            found, extra = losses(args.what, lm, helpers, batch)
-        run.step(fraction, found, extra)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=list(DATA))
     options(parser)
-    parser.set_defaults(log_every=50)
     option = parser.add_argument
     option("--codes", type=Path, default=Path("codes"))
+    option("--codec", type=Path, default=Path("codec"))
+    option("--mix", type=Path, help="a fifth of whose weights is taken, 4 of --init")
     option("--moshi", type=Path, help="trained Moshi, for the others to begin from")
     option("--lr", type=float, default=1.2e-3)
     option("--batch", type=int, default=8, help="sequences")
-    train(parser.parse_args())
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    what, args.out = args.what, args.out or Path(args.what)
+    data = DATA[what](args.codes)
+    tables = json.loads(Path(__file__).with_name("lms.json").read_text())
+    table = tables["shared"] | tables[what] | {"model_type": what}
+    lm = make(table, args.device).train()
+    sizes = {"phones": 4 * KINDS, "intent": len(NAMES)}
+    sizes |= {"words": lm.text_card + 1, "pieces": lm.text_card}
+    heads = {name: nn.Linear(lm.dim, size) for name, size in sizes.items()}
+    helpers = nn.ModuleDict(heads).to(args.device)
+    started = (args.out / "model.safetensors").exists()
+    if folder := args.out if started else args.init:
+        weights = load_file(folder / "model.safetensors")
+        if args.mix and not started:
+            other = load_file(args.mix / "model.safetensors")
+            weights = {k: x.lerp(other[k], MIXED) for k, x in weights.items()}
+        lm.load_state_dict(weights)
+        known = torch.load(folder / "helpers.pt", map_location=args.device)
+        helpers.load_state_dict(known, strict=False)
+    elif args.moshi:
+        begin_from(args.moshi, what, lm)
+
+    def save(out: Path) -> None:
+        save_weights(lm, out / table["moshi_name"])
+        torch.save(helpers.state_dict(), out / "helpers.pt")
+        (out / "config.json").write_text(json.dumps(table, indent=1))
+        shutil.copy(args.codec / "mimi.safetensors", out / table["mimi_name"])
+        shutil.copy(args.codec / "mimi_config.json", out / table["mimi_config_name"])
+        shutil.copy(TOKENIZER, out / table["tokenizer_name"])
+        for name, voice in zip(VOICES, voices(), strict=True) if what == "tts" else ():
+            path = out / f"{name}.nano2@1.safetensors"
+            save_file({"speaker_wavs": voice.T[None].contiguous()}, path)
+
+    run = Run(args, [lm, helpers], save, betas=(0.9, 0.95), weight_decay=0.05)
+    data.rng = np.random.default_rng([args.seed, run.steps])
+    for fraction in run.fractions():
+        rows = default_collate([data.one(FRAMES[what]) for _ in range(args.batch)])
+        batch = {name: x.to(args.device) for name, x in rows.items()}
+        with torch.autocast(args.device, torch.bfloat16):
+            found, extra = losses(what, lm, helpers, batch)
+        run.step(fraction, found, extra)
 
 
 if __name__ == "__main__":

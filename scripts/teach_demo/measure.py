@@ -1,8 +1,6 @@
 """How many of what ``teach.py`` asks does the demo answer rightly? Printed as JSON.
 
-    python measure_taught.py --out teach [--adapter teach/run]
-
-Run it with the environment of ``moshi_mlx``. A reply counts by its text, and by what an
+It runs in the environment of ``moshi_mlx``. A reply counts by its text, and by what an
 ear of its own hears: pocketsphinx with a grammar of all answers. The rows are kept in
 ``before.json`` or, with adapters, in ``after.json``.
 """
@@ -13,14 +11,17 @@ import sys
 import time
 from pathlib import Path
 
-from intents import TEXTS
-from measure import ask
+import numpy as np
 
 import moshi_mlx
 from moshi_mlx.audio.files import read
+from moshi_mlx.audio.framing import SAMPLE_RATE
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from scripts.train_demo.intents import TEXTS
 from tests import recogniser  # the ear
+
+LEAD = SAMPLE_RATE // 2  # silence in front of a question
 
 
 def measure(out: Path, model: str, adapter: Path | None) -> dict[str, object]:
@@ -33,8 +34,9 @@ def measure(out: Path, model: str, adapter: Path | None) -> dict[str, object]:
     name = "after.json" if adapter else "before.json"
     for number, row in enumerate(rows, 1):
         question = read(out / "ask" / row["path"])[0]
-        text, sound = ask(moshi.session(seed=0), question, 0.5)
-        row |= {"answer": text, "heard": recogniser.hear(sound)}
+        reply = moshi.respond(np.pad(question, (LEAD, 0)), seed=0)
+        text = reply.text.strip()
+        row |= {"answer": text, "heard": recogniser.hear(reply.pcm)}
         sums = found.setdefault(row["kind"], {"asked": 0, "text": 0, "heard": 0})
         sums["asked"] += 1
         sums["text"] += text == row["wanted"]

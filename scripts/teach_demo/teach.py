@@ -1,10 +1,5 @@
 """Recordings that teach the demo one new answer, and questions to test it with.
 
-    python teach.py --out teach                # with the synthesisers' packages
-    python measure_taught.py --out teach       # with the packages of moshi_mlx
-    moshi-mlx finetune --config teach.yaml
-    python measure_taught.py --out teach --adapter teach/run
-
 Random speakers ask the new question in ``new``, and old ones in ``old``: the demo
 answers those itself and learns its own answers again, so that it keeps them. What is
 asked afterwards is spoken by six of Kokoro's voices that neither the demo nor this
@@ -15,16 +10,20 @@ ones that were rehearsed and old ones that were not.
 import argparse
 import json
 import math
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import sentencepiece
+from scipy.io import wavfile
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "train_demo"))
 from intents import INTENTS, NAMES, VERSION_1
-from shards import FRAME, SAMPLE_RATE, Spoken
+from shards import FRAME, FRAME_S, MEASURED, SAMPLE_RATE, TOKENIZER, Spoken, level
 from texts import asked
-from voices import MEASURED, VOICES, Hibari, Kokoro, random_voice
+from voices import VOICES, Hibari, Kokoro, random_voice
 
 QUESTIONS = [
     *("who wrote hamlet", "who is the author of hamlet", "tell me who wrote hamlet"),
@@ -38,21 +37,11 @@ REHEARSED = [name for name in NAMES[1:] if name not in OTHERS]
 MEASURED_OLD = NAMES[1 : VERSION_1 + 1 : 5]  # of those that are rehearsed
 ASKED = 4  # old questions of each of the two kinds, by each voice
 SILENT = 8  # recordings of nobody, who is greeted
-FRAME_S = 0.08
 GAP = (4, 7)  # frames between a question and its answer, as in the demo's training
-TOKENIZER = Path(__file__).parents[2] / "moshi_mlx" / "demo" / "tokenizer_nano.model"
 LENGTH_S = 8.0
-LOUDNESS = 0.12
-
-
-def level(sound: np.ndarray) -> np.ndarray:
-    loud = sound[np.abs(sound) > 0.02 * np.abs(sound).max()]
-    return sound * min(LOUDNESS / np.sqrt((loud**2).mean()), 0.95 / np.abs(sound).max())
 
 
 def write(path: Path, pcm: np.ndarray) -> None:
-    from scipy.io import wavfile
-
     wavfile.write(path, SAMPLE_RATE, (pcm.T * 32767).astype(np.int16))
 
 
