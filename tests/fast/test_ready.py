@@ -21,6 +21,8 @@ from tests import tiny
 from tests.stacks import config, stack, wave
 from tests.tiny import BASE, CONDITIONED, assert_close, heard, number, parameters, run
 from tests.tiny_mimi import golden_io, golden_mimi
+from tests.vision import config as vision_config
+from tests.vision import golden_vis
 
 WAYS: dict[str, dict[str, Any]] = {
     "released": {},
@@ -87,6 +89,26 @@ def test_quantised_too(bits, form, monkeypatch):
     lm = tiny.lm()
     nn.quantize(lm, 32, bits)
     for found, expected in zip(logits(lm.ready()), logits(lm), strict=True):
+        assert_close(found, expected, 2e-5)
+
+
+@FORMS
+def test_a_network_that_sees_an_image_too(form, monkeypatch):
+    use(form, monkeypatch)
+    lm = golden_vis()
+    codes = tiny.codes(vision_config(), 2, 6)
+    image = mx.random.normal((2, 5, lm.cfg.transformer.d_model))
+
+    def hidden(network: Lm) -> list[mx.array]:
+        cache, found = network.transformer.make_rot_cache(), []
+        for start, end, shown in [(0, 1, None), (1, 4, image), (4, 5, image)]:
+            now = codes[:, :, start:end]
+            found.append(network.hidden(now[:, 0], now[:, 1:], cache, None, shown))
+        return [*found, *(layer.gate for layer in cache if layer.gate is not None)]
+
+    ready, reference = hidden(lm.ready()), hidden(lm)
+    assert len(ready) == len(reference) > 3  # the gates are among them
+    for found, expected in zip(ready, reference, strict=True):
         assert_close(found, expected, 2e-5)
 
 
