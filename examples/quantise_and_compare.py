@@ -2,7 +2,7 @@
 
 python examples/quantise_and_compare.py [RECIPE ...]       q4 mixed q8
 
-The demo is stored in 8 bits, so it is first brought back to full precision. For a model
+The demo is stored in 4 bits, so it is first brought back to full precision. For a model
 that is in full precision already, `moshi-mlx quantize MODEL --compare q4,mixed,q8` does
 all of this in one line.
 """

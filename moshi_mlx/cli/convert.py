@@ -85,14 +85,13 @@ def convert(
     """
     import mlx.core as mx
 
-    from ..checkpoint.build import load_image_encoder, load_tokenizer, open_lm
-    from ..checkpoint.codec import codec_to_save
-    from ..checkpoint.companions import companions
+    from ..checkpoint.belongings import Belongings
+    from ..checkpoint.build import open_lm
     from ..checkpoint.cost import cost
     from ..checkpoint.info import CheckpointInfo
     from ..checkpoint.pytorch_names import check_codec_names, pytorch_names
     from ..checkpoint.quantize import materialise
-    from ..checkpoint.save import check_free, save
+    from ..checkpoint.save import check_free
 
     if upload is not None and format_ is Names.pytorch:
         raise typer.BadParameter(
@@ -110,13 +109,12 @@ def convert(
     out = out.expanduser()
     check_free(out, overwrite, found.source.folder)
     lm = open_lm(found, as_stored=True)
-    load_tokenizer(found)  # only a tokenizer is copied, not any file
+    belongings = Belongings.of(found)
     if dtype is not None:
         lm.set_dtype(getattr(mx, dtype.value))
-    (codec, codec_config), beside = codec_to_save(found), companions(found)
     names = None
     if format_ is Names.pytorch:
-        check_codec_names(codec, source)
+        check_codec_names(belongings.mimi, source)
         pytorch_names(lm, {})  # raises: a quantised one, before anything is read
         names = partial(pytorch_names, lm)
     weight = cost(lm)
@@ -130,18 +128,7 @@ def convert(
 
         materialise(lm, f"the weights of {source}", share)
     with status(f"writing {out}"):
-        save(
-            out,
-            lm,
-            found.config,
-            mimi=codec,
-            mimi_config=codec_config,
-            tokenizer=found.tokenizer,
-            beside=beside,
-            image_encoder=load_image_encoder(found, as_stored=True),
-            names=names,
-            overwrite=overwrite,
-        )
+        belongings.save(out, lm, names=names, overwrite=overwrite)
     result = {"folder": str(out), "bytes": weight.nbytes}
     result["bits_per_weight"] = weight.bits_per_weight
     if upload is not None:

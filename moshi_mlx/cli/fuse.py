@@ -115,16 +115,16 @@ def _merge(
     overwrite: bool,
 ) -> Path:
     from ..checkpoint.adapters import local_adapter
+    from ..checkpoint.belongings import Belongings
     from ..checkpoint.build import load_lm
-    from ..checkpoint.companions import companions
     from ..checkpoint.exchange import adapters_of
     from ..checkpoint.fuse import dequantize, fuse
     from ..checkpoint.quantize import quantize
-    from ..checkpoint.save import check_free, save
+    from ..checkpoint.save import check_free
 
     out = out.expanduser()
     check_free(out, overwrite, info.source.folder)
-    beside = companions(info)
+    belongings = Belongings.of(info)
     with status(f"merging {source}"):
         lm = load_lm(info, as_stored=True)
         if dequantized:  # first: the change would be rounded to few bits
@@ -133,13 +133,4 @@ def _merge(
         if bits is not None:
             quantize(lm, bits)
     with status(f"writing {out}"):
-        return save(
-            out,
-            lm,
-            info.config,
-            mimi=info.mimi_weights if lm.n_q else None,
-            mimi_config=info.mimi_config if lm.n_q else None,
-            tokenizer=info.tokenizer,
-            beside=beside,
-            overwrite=overwrite,
-        )
+        return belongings.save(out, lm, overwrite=overwrite)

@@ -227,19 +227,17 @@ def _recipes(
 
 def _write(found: "CheckpointInfo", out: Path, name: str, overwrite: bool) -> Json:
     """Quantise into a folder; returns what was written."""
-    from ..checkpoint.build import load_image_encoder, load_tokenizer, open_lm
-    from ..checkpoint.codec import codec_to_save
-    from ..checkpoint.companions import companions
+    from ..checkpoint.belongings import Belongings
+    from ..checkpoint.build import open_lm
     from ..checkpoint.cost import cost
     from ..checkpoint.quantize import quantize
     from ..checkpoint.recipes import recipe_named
-    from ..checkpoint.save import check_free, save
+    from ..checkpoint.save import check_free
 
     out = out.expanduser()
     check_free(out, overwrite, found.source.folder)
     lm = open_lm(found, as_stored=True)
-    load_tokenizer(found)  # only a tokenizer is copied, not any file
-    (codec, codec_config), beside = codec_to_save(found), companions(found)
+    belongings = Belongings.of(found)
     before = cost(lm)
     with progress(f"quantising {found.name} ({name})", 1.0) as advance:
         done = 0.0
@@ -252,17 +250,7 @@ def _write(found: "CheckpointInfo", out: Path, name: str, overwrite: bool) -> Js
         decided = quantize(lm, recipe=recipe_named(name), progress=share)
     after = cost(lm)
     with status(f"writing {out}"):
-        save(
-            out,
-            lm,
-            found.config,
-            mimi=codec,
-            mimi_config=codec_config,
-            tokenizer=found.tokenizer,
-            beside=beside,
-            image_encoder=load_image_encoder(found, as_stored=True),
-            overwrite=overwrite,
-        )
+        belongings.save(out, lm, overwrite=overwrite)
     return {
         "folder": str(out),
         "recipe": name,

@@ -1,18 +1,23 @@
 """Voices go with their model into the folders that commands write."""
 
+import json
 import shutil
 import tarfile
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
 
+from moshi_mlx.checkpoint.build import load_image_encoder, load_lm
 from moshi_mlx.checkpoint.companions import companions
 from moshi_mlx.checkpoint.info import CheckpointInfo
 from moshi_mlx.cli.main import main
 from moshi_mlx.engines.duplex.persona_voices import voice_names
 from moshi_mlx.errors import CheckpointError
+from moshi_mlx.finetune.trainable import add_adapters
 from tests.persona import give_voices, personaplex_folder
-from tests.tiny import DATA
+from tests.tiny import DATA, parameters
+from tests.vision import vis_folder
 
 
 def with_voices(folder: Path) -> Path:
@@ -51,3 +56,22 @@ def test_what_is_no_voice_is_not_copied(tmp_path, name):
     link.symlink_to(secret)
     with pytest.raises(CheckpointError, match=r"X\.pt|X\.safetensors|voices\.tgz"):
         companions(CheckpointInfo.find(source))
+
+
+def test_fuse_keeps_the_part_that_sees_and_the_codec(tmp_path, capsys):
+    source, out = vis_folder(tmp_path / "vis"), tmp_path / "out"
+    info = CheckpointInfo.find(source)
+    adapters = tmp_path / "adapters"
+    adapters.mkdir()
+    found = add_adapters(load_lm(info), rank=2, seed=1, keys=["self_attn"])
+    mx.save_safetensors(str(adapters / "lora.safetensors"), found.arrays)
+    card = {**json.loads((source / "config.json").read_text()), "lora_scaling": 2.0}
+    (adapters / "config.json").write_text(json.dumps(card))
+    merging = ["--adapter-path", str(adapters), "--save-path", str(out)]
+    assert main(["fuse", "--model", str(source), *merging]) == 0
+    fused = CheckpointInfo.find(out)
+    seen, expected = load_image_encoder(fused), load_image_encoder(info)
+    assert seen is not None and expected is not None
+    for name, w in parameters(expected).items():
+        assert mx.array_equal(parameters(seen)[name], w), name
+    assert fused.mimi_weights.read_bytes() == info.mimi_weights.read_bytes()
