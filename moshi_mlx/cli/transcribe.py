@@ -144,16 +144,11 @@ def transcribe(
     from ..audio.inputs import exists
     from ..checkpoint.info import CheckpointInfo
     from ..documents.transcript import Layout
-    from ..documents.word_files import FORMS
     from ..engines.load import DEFAULT_STT_REPO, load_stt
     from ..engines.stt.files import text_files
     from ..live.devices import hear
 
-    if bool(files) == mic:
-        raise ConfigError("name sound files, or use --mic for the microphone.")
-    for form in forms or []:
-        if form not in FORMS:
-            raise ConfigError(f"{form!r} is not a format: use {', '.join(FORMS)}.")
+    check_wishes(files, mic, forms, out_folder)
     listening: Hears = {
         "refresh": not no_refresh,
         "phrases": expect or [],
@@ -198,6 +193,28 @@ def transcribe(
     failed = show.files(stt, my_share(files or []), batch_size, listening, out_folder)
     if failed:
         raise typer.Exit(1)
+
+
+def check_wishes(
+    files: list[Path] | None,
+    mic: bool,
+    forms: list[str] | None,
+    out_folder: Path | None,
+) -> None:
+    """Raises: ConfigError for options that exclude or lack each other."""
+    from ..documents.word_files import FORMS
+
+    if files and mic:
+        raise ConfigError("use --mic or sound files, not both.")
+    if not files and not mic:
+        raise ConfigError("name sound files, or use --mic for the microphone.")
+    for form in forms or []:
+        if form not in FORMS:
+            raise ConfigError(f"{form!r} is not a format: use {', '.join(FORMS)}.")
+    if out_folder is not None and not forms:
+        raise ConfigError(
+            f"there is nothing to write to {out_folder}: add a format, such as -f txt."
+        )
 
 
 def prompt_sound(prompt: str, file: Path | None) -> "Pcm | None":

@@ -2,14 +2,17 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import ConfigError
+from ..errors import CheckpointError, ConfigError
 from . import options
 from .console import make_log, status
 from .outputs import print_json
+
+if TYPE_CHECKING:
+    from ..checkpoint.info import CheckpointInfo
 
 EXAMPLES = """
 moshi-mlx voices
@@ -84,10 +87,10 @@ def voices(
             else:
                 personas.list_voices(info, search, json_)
             return
-        if play is not None:
-            play_voice(play, repo, speaker)
-            return
         repo = voice_repo or info.own_voices or repo
+        if play is not None:
+            play_voice(play, repo, speaker, info)
+            return
         embedded = "speaker_wavs" in (info.config.get("conditioners") or {})
         suffix = voice_suffix(info.config) if embedded else ""
         known = voice_names(repo, suffix)
@@ -120,14 +123,29 @@ def _found(search: str | None, known: list[str], repo: str) -> list[str]:
     raise ConfigError(f"{there} has no voice like {search}: {offer}.")
 
 
-def play_voice(name: str, repo: str, speaker: str | None) -> None:
-    """Play the recording from which a voice was made."""
+def play_voice(
+    name: str, repo: str, speaker: str | None, info: "CheckpointInfo | None" = None
+) -> None:
+    """Play the recording from which a voice was made.
+
+    Raises: CheckpointError for an unknown voice; ConfigError if it is a voice that
+        comes with the model of ``info``, which has no recording.
+    """
     from ..audio.files import read
     from ..audio.framing import FRAME
     from ..engines.tts.voices import find_voice
     from ..live.devices import Player
 
-    pcm = read(find_voice(name, repo, ""))[0]
+    try:
+        recording = find_voice(name, repo, "")
+    except CheckpointError:
+        if info is None or repo != info.own_voices:
+            raise
+        raise ConfigError(
+            f"{info.name} comes without recordings of its voices: hear one with "
+            f"moshi-mlx speak --model {info.name} --voice {name} --play 'Hello.'"
+        ) from None
+    pcm = read(recording)[0]
     with Player(speaker) as player:
         for start in range(0, len(pcm), FRAME):
             player.play(pcm[start : start + FRAME])

@@ -20,9 +20,9 @@ MOST_READY = 32  # voices to keep in memory, 1 MB each
 LONGEST_VOICE_S = 20.0  # longest voice that a client may send
 CLONED_S = 10.0  # length of a recording that becomes a voice, as in moshi-server
 VoiceName = str | LiveVoice
-ONLY_KYUTAI = (
-    "only Kyutai can make voices for this model: choose one by name, or serve a model "
-    "that continues a recording (kyutai/tts-0.75b-en-public)."
+NO_CLONING = (
+    "only those who trained this model can make voices for it: choose one by name, or "
+    "serve a model that continues a recording (kyutai/tts-0.75b-en-public)."
 )
 
 
@@ -138,12 +138,12 @@ class Voices:
     async def clone(self, recording: Path) -> NDArray[np.int32]:
         """A voice made from the start of a recording: codes ``[1 + n_q, P]``.
 
-        Raises: NotServed for a model whose voices only Kyutai can make; AudioError if
+        Raises: NotServed for a model that takes no recordings; AudioError if
             it is not a recording.
         """
         tts = (await self._speaking()).tts
         if tts.multi_speaker:
-            raise NotServed(ONLY_KYUTAI)
+            raise NotServed(NO_CLONING)
         prefix = await asyncio.to_thread(tts.get_prefix, recording, CLONED_S)
         return await tts.owner.arun(lambda: np.array(prefix, np.int32))
 

@@ -317,6 +317,11 @@ def test_broken_lines_are_named_and_the_others_read():
         assert part in reason
 
 
+def test_a_voice_without_a_recording_is_heard_with_speak(capsys):
+    assert run("voices", "--model", "demo", "--play", "heart") == 1
+    assert "speak --model demo --voice heart --play" in capsys.readouterr().err
+
+
 def test_voices_are_listed_and_searched(capsys):
     args = ("voices", "--model", TTS, "--voice-repo", TTS)
     assert run(*args) == 0

@@ -139,6 +139,8 @@ def test_silence_is_said_to_hold_no_words(tmp_path, capsys):
     [
         ((), "use --mic"),
         (("a.wav", "--mic"), "use --mic"),
+        (("a.wav", "--mic"), "not both"),
+        (("a.wav", "--out-folder", "texts"), "add a format, such as -f txt"),
         (("a.wav", "-f", "doc"), "'doc' is not a format"),
         (("a.wav", "--prompt-file", "b.wav"), "needs its text"),
         (("a.wav", "--prompt", "hello", "--prompt-file", "b.wav"), "no file b.wav"),

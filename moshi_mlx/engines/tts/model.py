@@ -188,8 +188,7 @@ class SpeechModel(BaseEngine):
                 valid = ", ".join(map(str, sorted(self.valid_cfg_conditionings)))
                 raise ConfigError(
                     f"cfg_coef {cfg_coef} is not a value that the model has learnt: "
-                    "use one "
-                    f"of {valid or 'none (set tts.cfg_coef)'}."
+                    f"use one of {valid or 'none (set tts.cfg_coef)'}."
                 )
             text["cfg"] = f"{cfg_coef:.1f}"
         speaker = known.get(SPEAKER)
