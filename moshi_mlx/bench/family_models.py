@@ -148,7 +148,8 @@ def random_config(task: str, size: str) -> dict[str, Any]:
         raise ConfigError(f"task {task!r} is unknown: use {', '.join(CONFIGS)}.")
     if size not in FAMILY_SIZES:
         raise ConfigError(
-            f"size {size!r} is not there for --task: use {' or '.join(FAMILY_SIZES)}."
+            f"size {size!r} is not available with --task: use "
+            f"{' or '.join(FAMILY_SIZES)}."
         )
     if size == "published":
         return CONFIGS[task]

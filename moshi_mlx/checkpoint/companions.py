@@ -27,7 +27,9 @@ def companions(info: CheckpointInfo) -> dict[str, Path]:
         elif path.suffix == ".pt":
             read_torch(path)
         elif not tarfile.is_tarfile(path):
-            raise CheckpointError(f"{path} is no archive of voices: download it again.")
+            raise CheckpointError(
+                f"{path} is not an archive of voices: download it again."
+            )
     return found
 
 

@@ -119,7 +119,9 @@ def _block(name: str, value: Any, opened: Callable[[Any], dict[str, Any]]) -> di
 
 def _optimizer_name(value: Any) -> dict[str, Any]:
     if value and value != "adamw":
-        raise ConfigError(f"the optimizer {str(value)[:40]} is not here: use adamw.")
+        raise ConfigError(
+            f"the optimizer {str(value)[:40]} is not supported: use adamw."
+        )
     return {}
 
 

@@ -26,7 +26,7 @@ def greeting_tokens(tokenizer: Tokenizer, cfg: LmConfig, text: str) -> list[int]
     """
     if len(text) > MAX_LETTERS:
         raise ConfigError(
-            f"what is said first has {len(text)} characters: use up to {MAX_LETTERS}."
+            f"the first words have {len(text)} characters: use up to {MAX_LETTERS}."
         )
     if not text.strip():
         return []

@@ -169,7 +169,7 @@ def _packed(archive: Path, _changed: float) -> dict[str, bytes]:
             for count, member in enumerate(tar):
                 small = member.size <= MAX_FILE and count < _MAX_MEMBERS
                 if not small or len(found) > 1000:
-                    raise CheckpointError(f"{archive} is no archive of voices.")
+                    raise CheckpointError(f"{archive} is not an archive of voices.")
                 file = tar.extractfile(member) if member.isreg() else None
                 if file is not None and member.name.endswith(TORCH):
                     found[member.name] = file.read()

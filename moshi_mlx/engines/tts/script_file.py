@@ -71,7 +71,9 @@ def _parsed(number: int, line: bytes) -> Script:
         raise ConfigError(f"is not a JSON object with {', '.join(KEYS)}")
     if wrong := sorted(set(data) ^ set(KEYS)):
         said = ", ".join(k if k.isprintable() else repr(k) for k in wrong)
-        raise ConfigError(f"lacks or has beyond {', '.join(KEYS)}: {said}")
+        raise ConfigError(
+            f"needs exactly {', '.join(KEYS)}; missing or unknown: {said}"
+        )
     for key, kind in KEYS.items():
         parts = data[key] if kind is list else [data[key]]
         if not isinstance(data[key], kind) or not all(
