@@ -1,8 +1,13 @@
 """The list of what the demo is to know keeps what training and measuring rely on."""
 
+import importlib
 import random
 import re
 from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
 
 from scripts.train_demo.intents import INTENTS, NAMES, PATTERNS, TEXTS, worded
 
@@ -34,3 +39,27 @@ def test_patterns_reword_every_intent_in_plain_words():
         wordings = {worded(name, rng) for _ in range(40)}
         assert len(wordings) > 12, name
         assert all(re.fullmatch(r"[A-Za-z' ]+", wording) for wording in wordings)
+
+
+@pytest.mark.parametrize(
+    ("voice", "text"),
+    [
+        ("af_nova", "How are you?"),
+        ("af_bella+bm_lewis", "How are you?"),
+        ("joe", "How are you?"),
+        ("other", INTENTS["joke"].held_out[0].capitalize() + "?"),
+    ],
+)
+def test_training_refuses_what_is_kept_for_measuring(
+    tmp_path, monkeypatch, voice, text
+):
+    recipe = Path(__file__).parents[1] / "scripts" / "train_demo"
+    monkeypatch.syspath_prepend(str(recipe))
+    shards = importlib.import_module("shards")
+    said = shards.Spoken(np.ones(4800, np.float32), np.zeros(10, np.int8), [])
+    fine = shards.utterance(said, "af_bella", "How are you?")
+    shards.save(tmp_path / "kokoro_known_0", [fine])
+    assert len(shards.of_kind(tmp_path, "kokoro_known")) == 1
+    shards.save(tmp_path / "kokoro_known_1", [shards.utterance(said, voice, text)])
+    with pytest.raises(ValueError, match="is not to train on"):
+        shards.of_kind(tmp_path, "kokoro_known")

@@ -66,7 +66,7 @@ def on_grid(units: np.ndarray) -> np.ndarray:
 
 def spans(phonemes: str, durations: np.ndarray, start: float) -> list[Span]:
     """Start and end of each spoken word."""
-    edges = (start + np.cumsum(durations) * UNIT / SAMPLE_RATE).round(3)
+    edges = (start + np.cumsum(durations, dtype=float) * UNIT / SAMPLE_RATE).round(3)
     words = re.finditer(rf"[^{re.escape(BREAKS)}]+", phonemes)
     return [(float(edges[w.start()]), float(edges[w.end()])) for w in words]
 
