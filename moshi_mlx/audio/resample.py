@@ -147,7 +147,12 @@ class Resampler:
 
 
 def resample(pcm: np.ndarray, source_hz: int, target_hz: int) -> np.ndarray:
-    """A whole signal ``pcm [C, S]`` at another rate: ``[C, S * target / source]``."""
+    """A whole signal ``pcm [C, S]`` at another rate: ``[C, S * target / source]``.
+
+    One channel ``[S]`` stays one: ``[S * target / source]``.
+    """
+    if pcm.ndim == 1:
+        return resample(pcm[None], source_hz, target_hz)[0]
     if source_hz == target_hz:
         return pcm.astype(np.float32, copy=False)
     stream = Resampler(source_hz, target_hz, pcm.shape[0])

@@ -8,9 +8,17 @@ from .base import Codec
 from .native import NativeCodec
 from .rust import RustCodec
 
-__all__ = ["ENGINES", "Codec", "NativeCodec", "RustCodec", "make_codec"]
+__all__ = ["ENGINES", "Codec", "NativeCodec", "RustCodec", "check_engine", "make_codec"]
 
 ENGINES = ("native", "rust")
+
+
+def check_engine(name: str) -> None:
+    """Raises: ConfigError for an engine that is unknown."""
+    if name not in ENGINES:
+        raise ConfigError(
+            f"codec {name!r} is unknown: choose one of {', '.join(ENGINES)}."
+        )
 
 
 def make_codec(
@@ -33,10 +41,7 @@ def make_codec(
     Raises: ConfigError for an engine that is unknown or not installed, or if neither
         weights nor a codec were given; CheckpointError for weights it cannot read.
     """
-    if name not in ENGINES:
-        raise ConfigError(
-            f"codec {name!r} is unknown: choose one of {', '.join(ENGINES)}."
-        )
+    check_engine(name)
     if name == "native" and mimi is not None:
         return NativeCodec(mimi, batch_size)
     if weights is None:

@@ -125,8 +125,9 @@ class Sampler:
     logit_bias: dict[int, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.temp < 0:
-            raise ValueError(f"temperature {self.temp} is below 0: use 0 or more.")
+        if not self.temp >= 0:  # refuses NaN too
+            what = "below 0" if self.temp < 0 else "not a number"
+            raise ValueError(f"temperature {self.temp} is {what}: use 0 or more.")
         for name in ("top_p", "min_p"):
             value = getattr(self, name)
             if not 0 <= value <= 1:

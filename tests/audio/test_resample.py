@@ -64,6 +64,11 @@ def test_silence_of_no_length_stays_so():
     assert resample(np.zeros((1, 0), np.float32), 48000, 24000).shape == (1, 0)
 
 
+def test_one_channel_stays_one():
+    x = sine(300, 48000, 0.1)
+    assert np.array_equal(resample(x[0], 48000, 24000), resample(x, 48000, 24000)[0])
+
+
 @pytest.mark.parametrize("source", [4001, 4010, 22051, 383_999])
 def test_odd_rates_need_no_large_filter(source):
     """A stranger who names one would hold up a server that makes it."""

@@ -58,5 +58,7 @@ def test_a_model_is_loaded_with_it():
     assert reply.pcm.dtype == np.float32
     with pytest.raises(ConfigError, match="'bfloat16' is unknown: choose float32 or"):
         moshi_mlx.load("demo", codec_dtype="bfloat16")
+    with pytest.raises(ConfigError, match="codec 'other' is unknown: choose one of"):
+        moshi_mlx.load("demo", codec="other")
     with pytest.raises(ConfigError, match="rust codec computes in float32 only"):
         moshi_mlx.load("demo", codec="rust", codec_dtype="float16")

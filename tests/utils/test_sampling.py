@@ -252,6 +252,7 @@ def test_half_precision_logits():
     "options, words",
     [
         ({"temp": -0.1}, "temperature -0.1 is below 0: use 0 or more"),
+        ({"temp": float("nan")}, "temperature nan is not a number: use 0 or more"),
         ({"top_p": 1.5}, "top_p 1.5 is not a fraction: use 0 to 1"),
         ({"top_p": -0.5}, "top_p -0.5 is not a fraction"),
         ({"min_p": 2}, "min_p 2 is not a fraction"),

@@ -17,7 +17,7 @@ from ...checkpoint.build import (
 from ...checkpoint.exchange import adapters_of
 from ...checkpoint.info import CheckpointInfo
 from ...checkpoint.row_adapters import attach_rows
-from ...codec import make_codec
+from ...codec import check_engine, make_codec
 from ...errors import ConfigError
 from ...models.mimi_precision import set_decoder_dtype
 from ..fetch import fetched, found
@@ -55,6 +55,7 @@ def load_moshi(
     Raises: CheckpointError or ConfigError, in one sentence, if the name or the files
         are wrong.
     """
+    decoder_dtype = _decoder_dtype(codec, codec_dtype)  # before anything is fetched
     named = dict(adapter) if isinstance(adapter, Mapping) else {}
     here = fetched(
         found(
@@ -68,7 +69,6 @@ def load_moshi(
     )
     files = [local_adapter(path) for path in named.values()]
     owner = model_thread()
-    decoder_dtype = _decoder_dtype(codec, codec_dtype)
 
     def build() -> Moshi:
         tokenizer = load_tokenizer(here)
@@ -94,7 +94,8 @@ def load_moshi(
 
 
 def _decoder_dtype(codec: str, name: str) -> mx.Dtype:
-    """Raises: ConfigError for a type that this codec does not compute in."""
+    """Raises: ConfigError for an unknown codec, or a type it does not compute in."""
+    check_engine(codec)
     dtypes = {"float32": mx.float32, "float16": mx.float16}
     if name not in dtypes:
         raise ConfigError(
