@@ -26,6 +26,7 @@ from moshi_mlx.checkpoint.quality import compare, computing, predict
 from moshi_mlx.checkpoint.quantize import Choice, Recipe, quantize
 from moshi_mlx.checkpoint.save import save
 from moshi_mlx.engines.duplex.load import load_moshi
+from moshi_mlx.models.lm import Lm
 from moshi_mlx.models.mimi import Mimi
 from moshi_mlx.modules.quantization import EuclideanCodebook
 from moshi_mlx.utils.json_text import read_json
@@ -59,10 +60,17 @@ def codec_weights(mimi: Mimi) -> Weights:
     return {name: w.astype(mx.float16) for name, w in weights.items()}
 
 
+def trained(info: CheckpointInfo) -> Lm:
+    """The language model, in the precision of what is not quantised."""
+    lm = load_lm(info, as_stored=True)
+    lm.set_dtype(mx.bfloat16)
+    return lm
+
+
 def pack(kind: str, source: Path, folder: Path, chosen: Recipe) -> None:
     """Quantise one model into the family's folder."""
     info = CheckpointInfo.find(source)
-    lm = load_lm(info, as_stored=True)
+    lm = trained(info)
     kept = quantize(lm, recipe=chosen).kept
     for name, reason in kept.items():
         print(f"{kind}: {name} stays as it is: {reason}")
@@ -100,7 +108,7 @@ def report(kind: str, source: Path, chosen: Recipe) -> str:
     moshi = load_moshi(info=info)
     heard = sequences(moshi, shipped_recordings())
     full = predict(moshi.lm, heard)
-    small = load_lm(info, as_stored=True)
+    small = trained(info)
     quantize(small, recipe=chosen)
     quality = compare(full, predict(computing(small), heard))
     words = f"{kind}: text {quality.text.kl:.4f} nats, {quality.text.top1:.1%} the same"

@@ -47,9 +47,8 @@ class Run:
         self.args, self.save_model = args, save
         self.parameters = [p for module in modules for p in module.parameters()]
         self.optimizer = torch.optim.AdamW(self.parameters, fused=True, **adam)
-        self.steps, self.sums = 0, {}
-        self.before, self.saved = 0.0, time.time()  # minutes of earlier processes
-        self.started = time.time()
+        self.steps, self.before, self.sums = 0, 0.0, {}  # before: earlier minutes
+        self.saved = self.started = time.time()
         if (args.out / "state.pt").exists():
             state = torch.load(args.out / "state.pt", map_location=args.device)
             self.optimizer.load_state_dict(state["optimizer"])

@@ -9,6 +9,7 @@ The folder is a checkpoint in Kyutai's own PyTorch format at any time.
 """
 
 import argparse
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -209,7 +210,7 @@ def main() -> None:
     data = DATA[what](args.codes)
     tables = json.loads(Path(__file__).with_name("lms.json").read_text())
     table = tables["shared"] | tables[what] | {"model_type": what}
-    lm = make(table, args.device).train()
+    lm = make(copy.deepcopy(table), args.device).train()  # it writes into its table
     sizes = {"phones": 4 * KINDS, "intent": len(NAMES)}
     sizes |= {"words": lm.text_card + 1, "pieces": lm.text_card}
     heads = {name: nn.Linear(lm.dim, size) for name, size in sizes.items()}
