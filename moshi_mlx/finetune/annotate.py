@@ -16,6 +16,7 @@ from ..audio.files import read
 from ..audio.framing import FRAME, SAMPLE_RATE
 from ..documents.words import Word
 from ..errors import AudioError, ConfigError, MoshiError
+from ..utils.json_text import parse_json
 from ..utils.whole_files import write_whole
 from .recordings import SOUNDS, TRAIN, VALID
 from .words import MAIN
@@ -116,7 +117,7 @@ def _annotated(
 
 def _count(transcript: Path) -> int:
     try:
-        return len(json.loads(transcript.read_text(encoding="utf-8"))["alignments"])
+        return len(parse_json(transcript.read_bytes())["alignments"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{transcript} is there and is no transcript: remove it, or give "

@@ -49,6 +49,7 @@ KYUTAI_FILES = {  # of the checkpoint, as CheckpointInfo.find takes them
 }
 KYUTAI_IGNORED = ("wandb.", "data.", "param_dtype", "world_size", "overwrite_run_dir")
 KYUTAI_IGNORED += ("save_adapters", "do_ckpt", "do_eval", "full_finetuning", "lora.")
+MOST_BYTES, MOST_VALUES = 1 << 20, 10_000
 _FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 _KYUTAIS_OWN = {"moshi_paths", "optim", "run_dir", "duration_sec", "max_steps"}
 
@@ -61,12 +62,16 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     import yaml
 
     try:
-        data = _numbers(yaml.safe_load(path.read_text(encoding="utf-8")))
+        with path.open("rb") as file:
+            text = file.read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise yaml.YAMLError(f"it has more than {MOST_BYTES >> 20} MiB")
+        data = _numbers(yaml.safe_load(text.decode("utf-8-sig")), [MOST_VALUES])
     except OSError as error:
         raise ConfigError(
             f"the config {str(path)!r} cannot be read: {error.strerror}."
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"{str(path)!r} is no YAML ({' '.join(str(error).split())[:120]}): see "
             "the example in the documentation of `finetune`."
@@ -78,12 +83,19 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     return _ours(data), {}
 
 
-def _numbers(data: Any) -> Any:
-    """The same, with 1e-5 as a number: YAML 1.1 reads it as a word, mlx-lm does not."""
+def _numbers(data: Any, left: list[int]) -> Any:
+    """The same, with 1e-5 as a number: YAML 1.1 reads it as a word, mlx-lm does not.
+
+    Args:
+        left: how many values there may still be: a few aliases can stand for billions.
+    """
+    left[0] -= 1
+    if left[0] < 0:
+        raise ValueError(f"it holds more than {MOST_VALUES} values")
     if isinstance(data, dict):
-        return {key: _numbers(value) for key, value in data.items()}
+        return {key: _numbers(value, left) for key, value in data.items()}
     if isinstance(data, list):
-        return [_numbers(value) for value in data]
+        return [_numbers(value, left) for value in data]
     return float(data) if isinstance(data, str) and _FLOAT.fullmatch(data) else data
 
 

@@ -9,14 +9,13 @@ its words::
 Ours may also state ``"channel": 1``, for a model that only listens: which channel.
 """
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..utils.json_text import read_json
+from ..utils.json_text import parse_json, read_json
 from .words import SpokenWord
 
 SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac")
@@ -69,7 +68,7 @@ class TrainingRecording:
                 f"'moshi-mlx annotate {self.path.parent}'."
             )
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))["alignments"]
+            found = parse_json(file.read_bytes())["alignments"]
             return None if found is None else [_word(entry) for entry in found]
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise ConfigError(
@@ -163,11 +162,11 @@ def _listed(file: Path) -> list[TrainingRecording]:
             f"{str(file)!r} cannot be read as a list of recordings ({error}): it "
             "should be text in UTF-8, a line for each."
         ) from error
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # U+2028 may be in a name
         if not line.strip():
             continue
         try:
-            entry = json.loads(line)
+            entry = parse_json(line.encode())
             path, duration = file.parent / entry["path"], float(entry["duration"])
             channel = entry.get("channel")
             if not 0 < duration < math.inf or type(channel) not in (int, type(None)):

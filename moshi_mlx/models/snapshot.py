@@ -24,6 +24,7 @@ from mlx.utils import tree_flatten
 
 from ..errors import CheckpointError, ConfigError
 from ..utils.private_files import new_private
+from ..utils.tensor_files import read_header
 from ..utils.whole_files import part_of
 
 Fits = Mapping[str, str | int | bool | None]
@@ -104,10 +105,11 @@ class Snapshot:
                 f"there is no snapshot {str(path)!r}: check the path."
             )
         try:
+            read_header(Path(path))
             loaded: Any = mx.load(str(path), format="safetensors", return_metadata=True)
             arrays, metadata = loaded
             mx.eval(arrays)
-        except (RuntimeError, ValueError) as error:
+        except (CheckpointError, RuntimeError, ValueError) as error:
             raise CheckpointError(
                 f"{str(path)!r} is not a snapshot, or is damaged: give a file that "
                 "moshi_mlx saved."
@@ -127,7 +129,7 @@ class Snapshot:
             header = json.loads(metadata["snapshot"])
             state = _with_arrays(header["state"], arrays)
             return cls(header["kind"], header["fits"], state)
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, RecursionError) as error:
             raise CheckpointError(
                 f"{str(path)!r} is a damaged snapshot: save it again."
             ) from error

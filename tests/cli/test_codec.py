@@ -12,6 +12,7 @@ import moshi_mlx
 from moshi_mlx.audio import read
 from moshi_mlx.audio.save import write_sound
 from moshi_mlx.cli.main import main
+from moshi_mlx.engines.codec import files as code_files
 from moshi_mlx.engines.codec.files import read_codes
 from moshi_mlx.errors import ConfigError
 from tests.tiny import DATA
@@ -97,6 +98,15 @@ def test_files_that_hold_no_codes_are_refused_in_a_sentence(tmp_path, arrays, wo
     path = tmp_path / "x.npz"
     np.savez(path, **arrays)
     with pytest.raises(ConfigError, match=words):
+        read_codes(path)
+
+
+def test_a_small_file_does_not_unpack_into_gigabytes(tmp_path, monkeypatch):
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, codes=np.zeros((8, 100_000), np.int32))
+    assert path.stat().st_size < 10_000 and read_codes(path).codes.shape[1] == 100_000
+    monkeypatch.setattr(code_files, "MOST_BYTES", 1 << 20)
+    with pytest.raises(ConfigError, match="its arrays take more than 1 MiB"):
         read_codes(path)
 
 

@@ -12,6 +12,7 @@ from moshi_mlx.checkpoint.build import load_lm
 from moshi_mlx.checkpoint.info import CheckpointInfo
 from moshi_mlx.checkpoint.quantize import is_quantized
 from moshi_mlx.cli.main import main
+from moshi_mlx.errors import ConfigError
 from moshi_mlx.finetune.config_file import read_config
 from moshi_mlx.finetune.loss import LossWeights, losses
 from moshi_mlx.finetune.prepare import load_model
@@ -243,3 +244,26 @@ def test_a_model_that_speaks_texts_is_refused(
     speaks = str(DATA / "tts")
     assert main(["finetune", "--model", speaks, "--data", str(data)]) == 1
     assert "is a tts model, which is not trained here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("a: " + "[" * 5000, "is no YAML"),
+        ("x: \x00", "is no YAML"),
+        ("a" * (2 << 20), "it has more than 1 MiB"),
+        (
+            "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+            + "".join(
+                f"{n}: &{n} [{', '.join(10 * [f'*{m}'])}]\n"
+                for m, n in zip("abcdefgh", "bcdefghi", strict=True)
+            ),
+            "it holds more than 10000 values",
+        ),
+    ],
+    ids=["deep", "control", "long", "aliases"],
+)
+def test_a_hostile_config_is_a_sentence(tmp_path, text, words):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        read_config(tmp_path / "config.yaml")

@@ -61,6 +61,7 @@ def test_a_folder_without_a_list_is_its_recordings(tmp_path: Path):
         ('{"path": "gone.wav", "duration": 1}', "names .*gone.wav'.* is not there"),
         ('{"path": "one.wav"}', "line 1 of .* is not a recording"),
         ("nonsense", "line 1 of .* is not a recording"),
+        ("[" * 100_000, "line 1 of .* is not a recording"),
         ('{"path": "one.wav", "duration": -1}', "duration must be above 0"),
         ("", "names no recordings"),
     ],
@@ -72,6 +73,14 @@ def test_bad_lists_are_told_in_a_sentence(tmp_path: Path, line: str, words: str)
         find_sources(str(tmp_path / "x.jsonl"))
 
 
+def test_only_a_new_line_ends_a_line_of_a_list(tmp_path: Path):
+    recording(tmp_path, "one\u2028two", 0.1)
+    line = '{"path": "one\u2028two.wav", "duration": 0.1}\n'
+    (tmp_path / "x.jsonl").write_text(2 * line, encoding="utf-8")
+    (source,) = find_sources(str(tmp_path / "x.jsonl"))
+    assert len(source.recordings) == 2
+
+
 def test_a_list_that_is_no_text_is_told(tmp_path: Path):
     (tmp_path / "data.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="should be text in UTF-8"):
@@ -81,7 +90,7 @@ def test_a_list_that_is_no_text_is_told(tmp_path: Path):
 def test_bad_transcripts_are_told_in_a_sentence(tmp_path: Path):
     recording(tmp_path, "one", 0.1)
     one = TrainingRecording(tmp_path / "one.wav", 0.1)
-    for text in ("[]", "{}", '{"alignments": [["a", [1]]]}', "{", "\x00"):
+    for text in ("[]", "{}", '{"alignments": [["a", [1]]]}', "{", "\x00", "[" * 10**5):
         one.transcript.write_text(text)
         with pytest.raises(ConfigError, match=r"one\.json is not a transcript"):
             one.words()

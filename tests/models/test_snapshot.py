@@ -14,7 +14,7 @@ from moshi_mlx.codec import NativeCodec
 from moshi_mlx.engines.duplex.rows import RowGen, Sampling
 from moshi_mlx.errors import CheckpointError, ConfigError, MoshiError
 from moshi_mlx.models import LmGen
-from moshi_mlx.models.snapshot import Snapshot, fingerprint
+from moshi_mlx.models.snapshot import FORMAT, Snapshot, fingerprint
 from moshi_mlx.modules.kv_cache import KVCache, RotatingKVCache
 from moshi_mlx.utils.sampling import Sampler
 from tests import tiny
@@ -315,6 +315,9 @@ def test_files_that_are_no_snapshot_are_refused_in_one_sentence(tmp_path: Path):
     cases = {tmp_path / "none": "there is no snapshot", other: "but no snapshot"}
     cases |= {newer: "has snapshot format 2, and this moshi_mlx reads format 1"}
     cases |= {damaged: "damaged", tmp_path: "there is no snapshot"}
+    deep = {"format": FORMAT, "version": "1", "snapshot": "[" * 100_000}
+    mx.save_safetensors(str(tmp_path / "deep.safetensors"), {"a": mx.ones(1)}, deep)
+    cases |= {tmp_path / "deep.safetensors": "is a damaged snapshot"}
     for size in (0, 5, 200, len(whole) // 2):
         cut = tmp_path / f"cut{size}"
         cut.write_bytes(whole[:size])

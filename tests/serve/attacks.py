@@ -236,10 +236,11 @@ KINDS: dict[str, Callable[[int], Iterator[None]]] = {
 
 def attack(port: int, wyoming: int, seconds: float, kinds: list[str]) -> None:
     """Do each kind for a while, in turn, until the time is over."""
+    from tests.serve.http_attacks import HTTP
     from tests.serve.speech_attacks import SPEECH
     from tests.serve.wyoming_attacks import WYOMING
 
-    known = KINDS | SPEECH | WYOMING
+    known = KINDS | SPEECH | HTTP | WYOMING
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         for kind in kinds:

@@ -23,9 +23,9 @@ WORDS = "hello there how are you today in paris " * 200
 SOUND = base64.b64encode(bytes(48_000)).decode()
 
 
-def at(port: int, path: str, receive_buffer: int = 0) -> socket:
+def at(port: int, path: str, receive_buffer: int = 0, more: str = "") -> socket:
     """A connection that has become a WebSocket, if it may."""
-    head = UPGRADE.replace("/api/chat?{query}", path).format(more="")
+    head = UPGRADE.replace("/api/chat?{query}", path).format(more=more)
     raw = opened(port, head, receive_buffer)
     drained(raw, 0.05)
     return raw

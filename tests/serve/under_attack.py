@@ -21,6 +21,7 @@ import moshi_mlx
 from tests.family import listening
 from tests.serve.attacks import HOST, KINDS
 from tests.serve.client import AUDIO, joined
+from tests.serve.http_attacks import HTTP
 from tests.serve.kill_client import free_port
 from tests.serve.speech_attacks import SPEECH
 from tests.serve.wyoming_attacks import WYOMING
@@ -223,7 +224,9 @@ def main() -> None:
             state = server.state()
             print(f"before: {before}; {state}")
             for kind in sys.argv[1:] or [None]:
-                kinds = list(KINDS | SPEECH | WYOMING) if kind is None else [kind]
+                kinds = (
+                    list(KINDS | SPEECH | HTTP | WYOMING) if kind is None else [kind]
+                )
                 during = conversation_under_attack(server, kinds)
                 slower = during.interval_p95_s / before.interval_p95_s
                 print(f"{kind or 'all kinds'}: {during}, p95 x {slower:.2f}", end="; ")

@@ -7,7 +7,7 @@ and ``samples``, the length of the sound, so that decoding can cut its padding o
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, is_zipfile
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import mlx.core as mx
 import numpy as np
@@ -21,6 +21,8 @@ from .checks import Codes
 FORMS = ("npz", "safetensors")
 NAMES = ("codes", "audio_codes")  # the second is the transformers library's
 DAMAGED = (CheckpointError, ValueError, OSError, KeyError, EOFError, BadZipFile)
+DAMAGED += (MemoryError, NotImplementedError, RuntimeError)  # sizes, encrypted members
+MOST_BYTES = 512 << 20  # unpacked: three days of sound in 32 codebooks
 FACTS = ("sample_rate", "frame_rate", "samples")
 
 
@@ -124,6 +126,11 @@ def _npz(path: Path) -> dict[str, NDArray[Any]]:
             raise ValueError(
                 "it is a single array (.npy)" if single else "it is damaged"
             )
+        with ZipFile(file) as archive:
+            members = {e.filename.removesuffix(".npy"): e for e in archive.infolist()}
+        if sum(e.file_size for n, e in members.items() if n in wanted) > MOST_BYTES:
+            raise ValueError(f"its arrays take more than {MOST_BYTES >> 20} MiB")
+        file.seek(0)
         held = np.load(file, allow_pickle=False)
         return {name: held[name] for name in held.files if name in wanted}
 

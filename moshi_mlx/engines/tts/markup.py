@@ -7,6 +7,10 @@ from collections.abc import Callable
 from ...errors import ConfigError
 
 SPOKEN = str.maketrans({"’": "'", ":": " ", "(": None, ")": None})  # noqa: RUF001
+# Nobody sees or says these: soft hyphens, zero-width characters, marks of direction.
+_UNSEEN = (0xAD, 0x61C, *range(0x200B, 0x2010), *range(0x202A, 0x202F))
+_UNSEEN += (*range(0x2060, 0x2070), 0xFEFF)
+SPOKEN |= dict.fromkeys(_UNSEEN)
 LONGEST_BREAK_S = 600.0
 MOST_TAG = 256  # characters: what is longer without an end is no tag
 _SPACE = re.compile(r"[\s:]")  # what ends a word

@@ -32,6 +32,11 @@ def test_a_decomposed_accent_that_comes_in_the_next_piece_is_composed():
         assert words == WORDS
 
 
+def test_what_nobody_sees_is_not_said():
+    seen = parts("\ufeffhel\u00adlo\u200b the\u200dre", "\u200f \u2066you\u2069")
+    assert seen == ["hello", "there", "you"]
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, len(TEXT)), max_size=8))
 def test_pieces_cut_anywhere_say_the_same(cuts: list[int]):
