@@ -20,6 +20,7 @@ from .json_text import MAX_BYTES, parse_json
 
 Weights = dict[str, mx.array]
 
+MOST_TENSORS = 50_000  # a released model has 1,000; MLX takes long for each
 MAX_RANK = 8  # axes of one tensor; models have 4
 BITS = {  # of one element, by the type's name in a header
     **{"BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32},
@@ -93,6 +94,8 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 def _read_entries(entries: Any) -> tuple[dict[str, TensorInfo], int]:
     """The tensors of a header, and the number of bytes that follow it."""
     entries.pop("__metadata__", None)
+    if len(entries) > MOST_TENSORS:
+        raise ValueError(f"it names {len(entries)} tensors")
     tensors: dict[str, TensorInfo] = {}
     spans: list[tuple[int, int, str]] = []
     for name, entry in entries.items():

@@ -1,8 +1,10 @@
 """`moshi-mlx codec`: files of sound to files of codes, and back."""
 
+import contextlib
 import json
 import os
 import threading
+from zipfile import ZipFile
 
 import mlx.core as mx
 import numpy as np
@@ -108,6 +110,27 @@ def test_a_small_file_does_not_unpack_into_gigabytes(tmp_path, monkeypatch):
     monkeypatch.setattr(code_files, "MOST_BYTES", 1 << 20)
     with pytest.raises(ConfigError, match="its arrays take more than 1 MiB"):
         read_codes(path)
+
+
+def test_a_damaged_array_is_refused_in_a_sentence_wherever_the_damage_is(tmp_path):
+    path, random = tmp_path / "x.npz", np.random.default_rng(0)
+    np.savez_compressed(path, codes=random.integers(0, 2048, (8, 50)))
+    whole = path.read_bytes()
+    for at in random.integers(0, len(whole), 200).tolist():
+        damaged = bytearray(whole)
+        damaged[at] ^= int(random.integers(1, 256))
+        path.write_bytes(damaged)
+        with contextlib.suppress(ConfigError):
+            read_codes(path)
+
+
+def test_a_header_that_is_no_python_is_refused_in_a_sentence(tmp_path):
+    header = b"{'descr': '<i4', 'fortran_order': False, 'shape': (8, 10"
+    array = b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header
+    with ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("codes.npy", array)
+    with pytest.raises(ConfigError, match="is no file of codes"):
+        read_codes(tmp_path / "x.npz")
 
 
 @pytest.mark.parametrize("name", ["x.npz", "x.safetensors"])

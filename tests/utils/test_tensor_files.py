@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.errors import CheckpointError
+from moshi_mlx.utils import tensor_files
 from moshi_mlx.utils.tensor_files import check_numbers, read_header, read_tensors
 
 
@@ -47,6 +48,16 @@ def test_headers_that_make_no_sense_are_damaged(tmp_path, entries, words):
     for read in (read_header, read_tensors):
         with pytest.raises(CheckpointError, match=f"damaged header .*{words}"):
             read(path)
+
+
+def test_a_header_of_very_many_tensors_is_refused_before_it_is_read(
+    tmp_path, monkeypatch
+):
+    path = written(tmp_path / "w.safetensors", {n: entry(0, 0, [0]) for n in "abc"})
+    assert len(read_tensors(path)) == 3
+    monkeypatch.setattr(tensor_files, "MOST_TENSORS", 2)
+    with pytest.raises(CheckpointError, match="it names 3 tensors"):
+        read_tensors(path)
 
 
 WIDTHS = {

@@ -4,6 +4,8 @@ Both hold ``codes``, int32 ``[K, T]``, and beside them ``sample_rate``, ``frame_
 and ``samples``, the length of the sound, so that decoding can cut its padding off.
 """
 
+import tokenize
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,9 @@ from .checks import Codes
 FORMS = ("npz", "safetensors")
 NAMES = ("codes", "audio_codes")  # the second is the transformers library's
 DAMAGED = (CheckpointError, ValueError, OSError, KeyError, EOFError, BadZipFile)
-DAMAGED += (MemoryError, NotImplementedError, RuntimeError)  # sizes, encrypted members
+# What NumPy and zipfile raise for damaged arrays, and for sizes that make no sense.
+DAMAGED += (MemoryError, NotImplementedError, RuntimeError, SyntaxError, TypeError)
+DAMAGED += (tokenize.TokenError, zlib.error)
 MOST_BYTES = 512 << 20  # unpacked: three days of sound in 32 codebooks
 FACTS = ("sample_rate", "frame_rate", "samples")
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from ...errors import ProtocolError
 from .addresses import Accounts
+from .chunks import ChunkCounter
 from .frames import MAX_FRAGMENTS, FrameCounter
 from .head import BadRequest, Head, read_head
 from .limits import Account, Inflow, Limits
@@ -22,7 +23,7 @@ from .outlet import Outlet
 
 _log = logging.getLogger(__name__)
 _PORTION = 32_768  # bytes handed over at a time
-_FRAMES = 64  # and frames: the WebSocket library takes a millisecond for them
+_FRAMES = 64  # and frames or chunks: the libraries take a millisecond or two for them
 _BODY_RATE = 1000.0  # least bytes per second of a body, on average
 _REASONS = {400: "Bad Request", 408: "Request Timeout", 503: "Service Unavailable"}
 _LAST_CHUNK = b"0\r\n\r\n"
@@ -49,8 +50,7 @@ class Connection(asyncio.Protocol):
         address: the client's address; behind a trusted proxy, the one that the proxy
             names.
         account, inflow: what its address, and the connection alone, may still send.
-        patient: a client that sends too much is slowed down, not refused; set by the
-            server behind.
+        patient: one that sends too much is slowed down; set by the server behind.
         flood: the error for sending too much; the server behind has a moment to report
             it.
         gone: set when the connection is lost, even if some of its data is unread.
@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
         self._head: Head | None = None
         self._body = 0  # bytes of it so far
         self._tail = b""  # the last of them
-        self._counter = FrameCounter()
+        self._counter, self._chunks = FrameCounter(), ChunkCounter()
         self._inner_paused = self._scheduled = self._lost = False
         self.account: Account | None = None
         self.inflow: Inflow | None = None
@@ -236,12 +236,15 @@ class Connection(asyncio.Protocol):
 
     def _portion(self) -> int:
         """Number of bytes in the next portion, with its frames charged."""
+        assert self._head is not None and self.inflow is not None
         size = min(len(self._pending), _PORTION)
         if not self._upgrades:
+            if self._head.length is None:
+                size, excess = self._chunks.cut(self._pending[:size], _FRAMES)
+                self._owe(self.inflow.owed_s(4 * excess) if excess else 0.0)
             self._body += size
             self._tail = (self._tail + self._pending[:size])[-len(_LAST_CHUNK) :]
             return size
-        assert self.inflow is not None
         size, frames = self._counter.cut(self._pending[:size], _FRAMES)
         for length in frames:
             cost = min(length, self._gate.limits.message_bytes)
@@ -250,9 +253,8 @@ class Connection(asyncio.Protocol):
             else:
                 self.inflow.message(cost)
         if self._counter.fragments > MAX_FRAGMENTS:
-            raise ProtocolError(
-                f"a message comes in more than {MAX_FRAGMENTS} parts: send whole ones."
-            )
+            words = f"a message comes in more than {MAX_FRAGMENTS} parts"
+            raise ProtocolError(f"{words}: send whole ones.")
         return size
 
     def _owe(self, seconds: float) -> None:
