@@ -51,8 +51,7 @@ class Connection(asyncio.Protocol):
             names.
         account, inflow: what its address, and the connection alone, may still send.
         patient: one that sends too much is slowed down; set by the server behind.
-        flood: the error for sending too much; the server behind has a moment to report
-            it.
+        flood: the error for sending too much; the server behind may report it first.
         gone: set when the connection is lost, even if some of its data is unread.
     """
 
