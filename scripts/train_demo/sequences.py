@@ -23,8 +23,8 @@ MAX_PADDING, INITIAL_PADDING = 8, 2
 GREETS = (34, 38)  # frames, after which a silent user is greeted
 
 Shares = dict[str, float]  # how often each kind of codes is drawn from
-ASKED = {"others_known": 0.3, "kokoro_known": 0.25, "others_ways": 0.15}
-ASKED |= {"kokoro_ways": 0.3}
+ASKED = {"others_known": 0.18, "kokoro_known": 0.22, "others_ways": 0.53}
+ASKED |= {"kokoro_ways": 0.07}
 ANYTHING = {"others_free": 0.7, "kokoro_free": 0.3}
 HEARD = {"own_free": 0.1, "own_known": 0.09, "own_answers": 0.05, "others_free": 0.36}
 HEARD |= {"kokoro_free": 0.18, "others_known": 0.08, "kokoro_known": 0.14}

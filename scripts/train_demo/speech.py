@@ -30,8 +30,8 @@ from voices import VOICES, Hibari, Kokoro, random_voice
 
 SHARDS = {  # by default; each of 500 utterances, but for the answers: all there are
     **{"own_answers": 1, "own_free": 26, "own_known": 8},
-    **{"others_free": 26, "others_known": 24, "others_ways": 8},
-    **{"kokoro_free": 8, "kokoro_known": 4, "kokoro_ways": 10},
+    **{"others_free": 26, "others_known": 24, "others_ways": 30},
+    **{"kokoro_free": 8, "kokoro_known": 4, "kokoro_ways": 3},
 }
 OWN = ["heart", "heart", "heart", "low", "heart", "heart", "heart", "high"]
 TEMPOS = (1.0, 0.97, 0.93, 1.03, 0.9, 0.95, 1.06, 0.87)  # of an answer
