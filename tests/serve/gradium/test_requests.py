@@ -85,12 +85,24 @@ def test_what_is_said_comes_as_gradiums_messages():
     ready, sound, word, more, _, last = socket.sent
     assert (ready["type"], ready["model_name"]) == ("ready", "voice")
     assert (ready["sample_rate"], ready["frame_size"]) == (24000, 1920)
+    assert type(ready["frame_size"]) is int
     assert (sound["start_s"], sound["stop_s"], more["stop_s"]) == (0, 0.08, 0.16)
     assert more["start_s"] == 0.08
     pcm = np.frombuffer(base64.b64decode(sound["audio"]), "<i2")
     assert len(pcm) == 1920 and abs(int(pcm[9]) - 8192) < 2
     assert word == {"type": "text", "text": "hello", "start_s": 0.0, "stop_s": 0.05}
     assert last == {"type": "end_of_stream"} and socket.code == 1000
+
+
+def test_the_sound_that_is_left_at_the_end_has_the_end_s_time():
+    async def act(socket: FakeSocket, _: Any) -> None:
+        socket.tell("setup", output_format="opus")
+        socket.tell("text", text="hello there")
+        socket.tell("end_of_stream")
+
+    *_, last, end = served(serve_tts, act).sent
+    assert (last["type"], end["type"]) == ("audio", "end_of_stream")
+    assert last["start_s"] == last["stop_s"] == 0.16
 
 
 @pytest.mark.parametrize("voice", [{}, {"voice": "default"}, {"voice_id": ""}])
@@ -135,6 +147,7 @@ def test_an_unknown_voice_is_the_usual_one_but_a_missing_model_is_told(has_model
         (serve_asr, {}, {"type": "audio"}, "needs its audio"),
         (serve_asr, {}, {"type": "flush", "flush_id": "x" * 201}, "up to 200 char"),
         (serve_tts, {"output_format": "mp9_1"}, {}, "output_format 'mp9_1' is unknown"),
+        (serve_tts, {"output_format": "z_8000"}, {}, "output_format 'z_8000' is"),
         (serve_tts, {"json_config": 3}, {}, "json_config must be a JSON object"),
         (serve_tts, {"output_format": "pcm_1"}, {}, "sample rate"),
         (serve_tts, {}, {"type": "audio"}, "unknown type 'audio'"),
@@ -440,6 +453,7 @@ def posted(**fields: Any) -> tuple[str, bytes]:
 def test_a_posted_text_is_answered_with_sound_alone_or_in_messages():
     kind, pcm = posted(text="hello there", output_format="pcm_24000", only_audio=True)
     assert kind == "audio/pcm" and len(pcm) == 2 * 2 * 1920
+    assert np.ptp(np.frombuffer(pcm, "<i2")) == 0  # not resampled
     kind, lines = posted(text="hello there", output_format="pcm_24000", only_audio=1)
     assert kind == "application/x-ndjson"
     told = [json.loads(line) for line in lines.splitlines()]
