@@ -95,7 +95,7 @@ class FakeVoice:
     async def pieces(self) -> AsyncIterator[Spoken]:
         await self.finished.wait()
         for n, word in enumerate(self.text.split()):
-            yield Spoken(FRAME, [Word(word, 0.08 * n, 0.08 * n + 0.05004)])
+            yield Spoken(FRAME, [Word(word, 0.08 * n, 0.08 * n + 0.05046)])
 
     async def __aiter__(self) -> AsyncIterator[np.ndarray]:
         async for spoken in self.pieces():

@@ -454,11 +454,11 @@ def test_a_posted_text_is_answered_with_sound_alone_or_in_messages():
     kind, pcm = posted(text="hello there", output_format="pcm_24000", only_audio=True)
     assert kind == "audio/pcm" and len(pcm) == 2 * 2 * 1920
     assert np.ptp(np.frombuffer(pcm, "<i2")) == 0  # not resampled
-    kind, lines = posted(text="hello there", output_format="pcm_24000", only_audio=1)
+    kind, lines = posted(text="olé there", output_format="pcm_24000", only_audio=1)
     assert kind == "application/x-ndjson"
     told = [json.loads(line) for line in lines.splitlines()]
     assert [m["type"] for m in told] == ["audio", "text", "audio", "text"]
-    assert told[2]["start_s"] == 0.08
+    assert told[2]["start_s"] == 0.08 and "olé".encode() in lines
 
 
 @pytest.mark.parametrize(
