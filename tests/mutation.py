@@ -272,7 +272,8 @@ def _run_tests(folder: Path, tests: list[str], writes: bool) -> None:
     os.chdir(folder)
     sys.dont_write_bytecode = not writes  # what is changed has none
     quick = "not slow and not network and not clients"
-    options = ["-x", "-q", "-p", "no:cacheprovider"]
+    loaded = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-W", loaded]
     code = 1
     try:
         code = int(pytest.main([*options, "-m", quick, *tests]))

@@ -14,6 +14,7 @@ import mlx.core as mx
 from ..errors import CheckpointError
 from ..models.config import LmConfig
 from ..models.keys import pytorch_rules, weight_sets
+from ..models.schema import in_words
 from ..utils.remap import remap, shown
 from ..utils.tensor_files import Weights
 from .helium import rename_helium
@@ -142,8 +143,8 @@ def format_of_config(config: Mapping[str, Any]) -> Format | None:
         return None  # recognised by its model_type
     known = ", ".join(f.architecture for f in FORMATS if f.architecture)
     raise CheckpointError(
-        f"config.json describes a {str(named[0])[:60]} of the transformers library, "
-        f"which is not read here: of its layouts {known}, MimiModel and "
+        f"config.json describes a {in_words([str(named[0])])} of the transformers "
+        f"library, which is not read here: of its layouts {known}, MimiModel and "
         "HeliumForCausalLM are."
     )
 

@@ -79,7 +79,7 @@ def read_torch(path: str | Path, data: bytes | None = None) -> Any:
         ) from error
     except (
         *(ValueError, LookupError, TypeError, OverflowError),
-        zipfile.BadZipFile,
+        *(zipfile.BadZipFile, NotImplementedError),  # the latter of zip's newer forms
     ) as error:
         raise CheckpointError(
             f"{str(path)!r} is not a file of tensors that torch.save wrote "
@@ -89,7 +89,7 @@ def read_torch(path: str | Path, data: bytes | None = None) -> Any:
 
 def _words(error: Exception) -> str:
     words = str(error.args[0]) if error.args else "it is damaged"
-    return words[:100].rstrip(".")
+    return " ".join(words[:100].split()).rstrip(".")
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, bytes]:

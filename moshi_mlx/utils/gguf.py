@@ -29,6 +29,7 @@ GROUP = 32  # weights that share a scale
 MOST_NAMED = 1_000_000  # tensors, or entries of a list, in a file that is not damaged
 LONGEST_NAME = 1024  # bytes
 MOST_AXES = 4
+LONGEST_AXIS = 2**31  # MLX counts in 32 bits
 DEEPEST_LIST = 4  # lists in lists
 STRING, LIST = 8, 9  # kinds of metadata
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # others
@@ -195,7 +196,8 @@ class _Header:
                 f"{str(self.path)!r} holds {UNREAD.get(number, f'type {number}')} "
                 f"({name[:80]}), which MLX has no form for: use a file in Q8_0 or Q4_0."
             )
-        if math.prod(shape) >= 2**48 or (shape[-1] if shape else 1) % kind.block:
+        too_large = math.prod(shape) >= 2**48 or max(shape, default=0) >= LONGEST_AXIS
+        if too_large or (shape[-1] if shape else 1) % kind.block:
             raise ValueError(f"tensor {name[:80]!r} of shape {shape} in {kind.name}")
         return name, kind, shape, offset
 

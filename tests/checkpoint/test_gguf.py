@@ -9,6 +9,7 @@ import mlx.core as mx
 import pytest
 
 from moshi_mlx.checkpoint.info import CheckpointInfo
+from moshi_mlx.errors import CheckpointError
 from moshi_mlx.models.lm import Lm
 from moshi_mlx.utils.gguf import gguf_header, read_gguf
 from tests.checkpoint.folders import load, write
@@ -98,12 +99,23 @@ def test_a_folder_finds_its_gguf_file():
     assert CheckpointInfo.find(GGUF).moshi_weights == [GGUF / FILES[0]]
 
 
-def test_a_quantised_tensor_without_rows_is_read(tmp_path):
+def empty(folder: Path, width: int) -> Path:
+    """A file with a quantised matrix of no rows."""
     name = b"emb.weight"
-    entry = struct.pack("<Q", len(name)) + name + struct.pack("<IQQIQ", 2, 64, 0, 8, 0)
-    header = b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + entry
-    path = tmp_path / "model.gguf"
-    path.write_bytes(header + bytes(32))
+    entry = struct.pack("<Q", len(name)) + name
+    entry += struct.pack("<IQQIQ", 2, width, 0, 8, 0)
+    path = folder / "model.gguf"
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + entry + bytes(32))
+    return path
+
+
+def test_an_axis_that_mlx_cannot_count_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=r"shape .0, 2147483648. in Q8_0"):
+        read_gguf(empty(tmp_path, 2**31))
+
+
+def test_a_quantised_tensor_without_rows_is_read(tmp_path):
+    path = empty(tmp_path, 64)
     arrays = read_gguf(path)
     assert {k: w.shape for k, w in arrays.items()} == {
         **{"emb.weight": (0, 16), "emb.scales": (0, 2), "emb.biases": (0, 2)}

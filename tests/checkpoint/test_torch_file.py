@@ -55,6 +55,18 @@ def test_strides_and_offsets_are_followed(tmp_path):
             read_torch(path)
 
 
+def test_a_newer_zip_and_a_name_of_two_lines_get_one_sentence(tmp_path):
+    data = bytearray(packed(tmp_path, pickle.dumps([], 2)).read_bytes())
+    data[data.rindex(b"PK\x01\x02") + 6] = 148  # the version that is needed to read it
+    with pytest.raises(CheckpointError, match=r"zip file version 14\.8"):
+        read_torch("voice.pt", bytes(data))
+    one = b"\x80\x02(X\x07\x00\x00\x00storagectorch\nFloatStorage\n"
+    one += b"X\x01\x00\x00\x00\nX\x03\x00\x00\x00cpuK\x08tQ."
+    with pytest.raises(CheckpointError) as refused:
+        read_torch(packed(tmp_path, one))
+    assert "\n" not in str(refused.value)
+
+
 def test_a_stride_that_no_machine_can_count_is_refused(tmp_path):
     rebuild = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage"
     rebuild += b"ctorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x08tQ"

@@ -92,6 +92,8 @@ def test_other_architectures_are_named():
     config = {"architectures": ["LlamaForCausalLM"], "hidden_size": 8}
     with pytest.raises(CheckpointError, match="a LlamaForCausalLM of the transformers"):
         format_of_config(config)
+    with pytest.raises(CheckpointError, match=r"a 'a\\nb' of the transformers"):
+        format_of_config({"architectures": ["a\nb"]})
 
 
 @pytest.mark.parametrize(
