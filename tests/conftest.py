@@ -6,11 +6,14 @@ import signal
 from collections.abc import Generator, Iterator
 
 import pytest
+from hypothesis import settings
 
 from moshi_mlx.fast import ops
 from moshi_mlx.linux_cpu import use_fast_products
 
 use_fast_products()  # for the tests of single modules too
+settings.register_profile("untimed", deadline=None)  # no test asserts a time
+settings.load_profile("untimed")
 _on_gpu = ops.on_gpu
 
 
