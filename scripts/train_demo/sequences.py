@@ -130,7 +130,8 @@ class Dialogues(Corpus):
                 t = int(rng.integers(t + 6, max(t + 7, end - 4)))
                 self._stop(t + int(rng.integers(4, 7)))
             else:
-                t = end + int(rng.integers(6, 30))
+                pause = (30, 125) if rng.random() < 0.5 else (6, 30)  # no greeting
+                t = end + int(rng.integers(*pause))
         return {
             **{"tokens": self.tokens, "asked": asked, "pieces": pieces},
             **{"words": self.words, "phones": late(self.phones, PHONE_DELAY["moshi"])},
