@@ -97,8 +97,9 @@ def explained(
             f"connect once to download it, or {instead}."
         )
     if status is not None:
-        why = {401: "log in", 403: "this account may not have it"}.get(status, "")
-        said = why or str(error).splitlines()[0]
+        why = {401: "log in", 403: "this account may not have it"}
+        why |= dict.fromkeys((404, 410), "nothing is there: check the name")
+        said = why.get(status) or str(error).splitlines()[0]
         advice = f": {LOGIN}" if status in (401, 403) else ""
         return CheckpointError(f"the hub refused {name} ({status}, {said}){advice}.")
     return None

@@ -189,6 +189,14 @@ def test_an_expired_token_is_named(hub, monkeypatch):
         hf_get("config.json", REPO)
 
 
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_mirror_that_says_only_404_is_understood(hub, status):
+    hub.answer = status, {}
+    words = f"the hub refused .*{status}, nothing is there: check the name"
+    with pytest.raises(CheckpointError, match=words):
+        hf_get("config.json", REPO)
+
+
 PROXIES = {
     "socks": ("socks5://127.0.0.1:1", "the proxy 127.0.0.1 of HTTP_PROXY"),
     "gone": (
