@@ -94,6 +94,25 @@ def test_a_conversation_is_a_text_to_go_on_with():
     assert asked(prompt="a", max_completion_tokens=7).most == 256
 
 
+@pytest.mark.parametrize(
+    "fields, param",
+    [
+        ({"max_completion_tokens": 0}, "max_completion_tokens"),
+        ({"max_completion_tokens": 4097}, "max_completion_tokens"),
+        ({"messages": [{"role": "x", "content": "a"}]}, "messages"),
+        ({"messages": [{"role": "user", "content": 3}]}, "messages"),
+        ({"messages": [{"role": "user", "content": [3]}]}, "messages"),
+        ({"messages": {}}, "messages"),
+    ],
+)
+def test_what_is_wrong_with_a_conversation_is_a_client_s_fault(fields, param):
+    said = [{"role": "user", "content": "a"}]
+    assert asked(True, messages=said, max_completion_tokens=1).most == 1
+    with pytest.raises(Refused) as refused:
+        asked(True, **{"messages": said, **fields})
+    assert (refused.value.status, refused.value.param) == (400, param)
+
+
 def wanted(**fields: Any) -> Wanted:
     return read_request(json.dumps({"input": "a", **fields}).encode())
 
@@ -333,6 +352,7 @@ def test_what_is_wrong_with_a_form_is_told(body, kind, words):
 
 
 def test_a_form_holds_as_much_as_is_said(monkeypatch):
+    assert forms.MOST_UPLOAD == 256 * 2**20
     body = part("prompt", "x" * 65_536) + part("file", "y", file=True)
     body += "".join(part(f"n{n}", "x") for n in range(63))
     assert posted(body)[0] == b"y"
