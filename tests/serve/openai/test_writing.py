@@ -135,9 +135,14 @@ def test_a_text_comes_in_events():
     assert told[4] == b"data: [DONE]\n\n"
     assert {e["object"] for e in told[:4]} == {"text_completion"}
     assert len(events(Writer("a"), asked())) == 3
+    held = events(Writer("a\nUs"), asked(stops=["\nUser:"]))[:-1]
+    told = [(e["choices"][0]["text"], e["choices"][0]["finish_reason"]) for e in held]
+    assert told == [("a", None), ("\nUs", None), ("", "stop")]
 
 
 def test_a_message_comes_in_events():
+    last = events(Writer("a"), asked(chat=True, counted=True))[-2]
+    assert (last["object"], last["choices"]) == ("chat.completion.chunk", [])
     told = events(Writer("a", "b"), asked(chat=True))
     deltas = [e["choices"][0]["delta"] for e in told[:-1]]
     first = {"role": "assistant", "content": ""}
@@ -145,6 +150,58 @@ def test_a_message_comes_in_events():
     assert {e["object"] for e in told[:-1]} == {"chat.completion.chunk"}
     reasons = [e["choices"][0]["finish_reason"] for e in told[:-1]]
     assert reasons == [None, None, None, "stop"]
+
+
+def test_every_start_of_a_stop_text_is_held_back():
+    for size in range(1, 6):
+        stop = Stop(["abcdef"])
+        assert stop.push("-" + "abcdef"[:size]) == "-"
+        assert stop.finish() == "abcdef"[:size]
+
+
+class Posted:
+    """A request with a body, whose client stays."""
+
+    def __init__(self, **fields: Any):
+        self._body = json.dumps(fields).encode()
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        yield self._body
+
+    async def receive(self) -> None:
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    "answer, fields, kind, param",
+    [
+        (completions.complete, {"prompt": "abcd"}, "text_completion", "prompt"),
+        (
+            completions.chat,
+            {"messages": [{"role": "user", "content": "abcd"}]},
+            *("chat.completion", "messages"),
+        ),
+    ],
+)
+def test_a_prompt_may_be_as_long_as_the_model_remembers(answer, fields, kind, param):
+    async def asked_of(most: int) -> Any:
+        cfg = SimpleNamespace(transformer=SimpleNamespace(context=most))
+        tokenizer = SimpleNamespace(encode=lambda text: list(text[-4:]))
+        model = SimpleNamespace(tokenizer=tokenizer, lm=SimpleNamespace(cfg=cfg))
+
+        async def writing() -> Any:
+            return model
+
+        service: Any = Writer("x")
+        service.writing = writing
+        return await answer(service, cast(Any, Posted(**fields)))
+
+    told = json.loads(asyncio.run(asked_of(5)).body)
+    assert told["object"] == kind and told["usage"]["prompt_tokens"] == 5
+    with pytest.raises(Refused, match="has 5 tokens; the model remembers 4") as refused:
+        asyncio.run(asked_of(4))
+    assert refused.value.param == param
+    assert refused.value.code == "context_length_exceeded"
 
 
 def test_a_failure_is_an_event_once_something_was_written():
