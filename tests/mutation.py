@@ -69,8 +69,11 @@ TARGETS: dict[str, list[str]] = {
     },
     **{
         f"serve/protocols/openai/{name}.py": [f"{OPENAI}/test_reading.py"]
-        for name in ("asking", "forms", "speech", "transcriptions", "transcripts")
+        for name in ("asking", "forms", "speech", "transcripts")
     },
+    "serve/protocols/openai/transcriptions.py": [
+        *(f"{OPENAI}/test_hearing.py", f"{OPENAI}/test_reading.py"),
+    ],
     **{
         f"serve/protocols/openai/{name}.py": [f"{OPENAI}/test_writing.py"]
         for name in ("completions", "errors")
