@@ -230,7 +230,7 @@ def _load(folder: Path, target: str) -> list[str]:
                 with contextlib.suppress(ImportError):  # a name in a module
                     importlib.import_module(name)
     uses = {
-        name: _imported(Path(module.__file__), name)
+        name: _imported(Path(str(module.__file__)), name)
         for name, module in list(sys.modules.items())
         if name.partition(".")[0] == PACKAGE and getattr(module, "__file__", None)
     }

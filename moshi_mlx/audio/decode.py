@@ -8,7 +8,7 @@ more memory than a second. Other kinds are in ``foreign``.
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, Protocol, TypeVar
+from typing import BinaryIO, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -74,7 +74,7 @@ class Plain:
 
         self._raw = file
         try:
-            self._file = Forwards(Window(file, span))
+            self._file = Forwards(cast(BinaryIO, Window(file, span)))
         except (soundfile.SoundFileError, ValueError, OverflowError) as error:
             file.close()  # now: the error's traceback would keep it open for long
             raise Unreadable(str(error).split(": ", 1)[-1].rstrip(".")) from error

@@ -13,7 +13,7 @@ from copy import copy
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import cleandoc
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -154,8 +154,8 @@ class _Command(TyperCommand):
             given = ctx.params.get(param.name or "")
             for value in given if isinstance(given, list | tuple) else [given]:
                 if isinstance(value, float) and not math.isfinite(value):
-                    words = f"{value} is no number that can be used here."
-                    raise typer.BadParameter(words, ctx, param)
+                    words = f"{value} cannot be used here: a finite number is wanted."
+                    raise typer.BadParameter(words, ctx, cast(Any, param))
         return super().invoke(ctx)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

@@ -169,7 +169,7 @@ def test_what_is_wrong_ends_the_socket_with_its_code(serve, setup, message, word
 
 def test_a_fault_of_the_server_is_not_told_but_logged(caplog):
     class Broken(FakeSpeech):
-        async def listen(self, _wait_s: float):
+        async def listen(self, wait_s: float):  # noqa: ARG002
             raise RuntimeError("secret")
 
     async def act(socket: FakeSocket, _: Any) -> None:
@@ -185,7 +185,7 @@ def test_a_fault_of_the_server_is_not_told_but_logged(caplog):
 
 def test_a_client_that_went_is_no_fault(caplog):
     class Gone(FakeSpeech):
-        async def listen(self, _wait_s: float):
+        async def listen(self, wait_s: float):  # noqa: ARG002
             raise ConnectionResetError
 
     async def act(socket: FakeSocket, _: Any) -> None:
@@ -338,7 +338,7 @@ def test_few_messages_of_a_request_wait_and_late_ones_are_dropped():
 
 def test_a_client_that_reads_nothing_is_closed():
     class Stuck(FakeSocket):
-        async def send_text(self, _text: str) -> None:
+        async def send_text(self, text: str) -> None:  # noqa: ARG002
             await asyncio.sleep(60)
 
     async def main() -> Stuck:

@@ -215,11 +215,11 @@ def test_less_than_a_tenth_of_a_second_is_not_committed():
 
 
 def test_turns_are_found_by_loudness_where_no_model_listens():
-    loud = np.tile(np.float32([0.5, -0.5]), 960)  # 80 ms
+    loud = np.tile(np.array([0.5, -0.5], np.float32), 960)  # 80 ms
 
     async def twice(hearing: UserSide, _: None) -> None:
-        for _ in range(2):
-            for _ in range(5):
+        for _turn in range(2):
+            for _frame in range(5):
                 await hearing.put(loud)
             await hearing.put(SECOND)
 
@@ -232,7 +232,7 @@ def test_turns_are_found_by_loudness_where_no_model_listens():
 
 def test_a_turn_that_was_found_by_loudness_ends_when_it_is_told_to():
     async def ended(hearing: UserSide, _: None) -> None:
-        for _ in range(2):
+        for _turn in range(2):
             await hearing.put(np.full(3 * 1920, 0.5, np.float32))
             await hearing.end_turn()
             await hearing.end_turn()  # no turn is open
