@@ -223,7 +223,7 @@ def test_numbers_of_mlx_lm_s_example_are_numbers(tmp_path: Path):
         ("itres: 3", "the setting 'itres' is unknown"),
         ("- 1", "should hold settings"),
         ("a: [", "is no YAML"),
-        ("optimizer: sgd", "optimizer sgd is not here"),
+        ("optimizer: sgd", "the optimizer sgd is not supported"),
         ("lr_schedule: {name: up}", "lr_schedule 'up' is unknown"),
         ("run_dir: x\nmax_step: 3", "which moshi-finetune does not know"),
     ],
