@@ -253,7 +253,7 @@ class GenerationState:
     @step_idx.setter
     def step_idx(self, value: int) -> None:
         if value != 0:
-            raise ValueError(f"step_idx was set to {value}: it can only be set to 0.")
+            raise ValueError(f"step_idx was set to {value}: only 0 is allowed.")
         self.reset()
 
     @property
