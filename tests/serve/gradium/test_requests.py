@@ -191,7 +191,7 @@ def test_a_client_that_went_is_no_fault(caplog):
     async def act(socket: FakeSocket, _: Any) -> None:
         socket.tell("setup")
 
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, "moshi_mlx"):
         served(serve_asr, act, Gone())
     ours = [r for r in caplog.records if r.name.startswith("moshi_mlx.serve.protocols")]
     assert [(r.levelno, r.exc_info) for r in ours] == [(logging.INFO, False)]
