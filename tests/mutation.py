@@ -59,6 +59,7 @@ TARGETS: dict[str, list[str]] = {
     "serve/endings.py": ["tests/serve/test_endings.py"],
     **{
         f"serve/protocols/wyoming/{name}.py": [
+            f"{WYOMING}/test_requests.py",
             *(f"{WYOMING}/test_client.py", f"{WYOMING}/test_strangers.py"),
         ]
         for name in ("wire", "backlog", "visits", "client", "requests")
