@@ -1,18 +1,21 @@
-"""A transcript and a speech by themselves: no port, no model."""
+"""A transcript and a speech, by themselves and asked for: no model."""
 
 import asyncio
+import logging
 from typing import cast
 
 import numpy as np
 import pytest
-from wyoming.audio import AudioChunk
+from wyoming import asr, tts
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.event import Event, Eventable
 
 from moshi_mlx.errors import ProtocolError
 from moshi_mlx.serve.protocols.wyoming.requests import Synthesis, Transcription
 from moshi_mlx.serve.protocols.wyoming.wire import Bounds
 from moshi_mlx.serve.speech import Ears, Voice
-from tests.serve.wyoming.fakes import FakeEars, FakeSpeech, Live
+from tests.serve.wyoming.fakes import FakeEars, FakeSpeech, Live, connected
+from tests.serve.wyoming.reading import until
 
 
 class Counting(FakeEars):
@@ -90,3 +93,53 @@ def test_sound_reaches_the_model_in_short_pieces_up_to_the_limit():
         await sound.close()
 
     asyncio.run(main())
+
+
+def test_a_transcript_says_the_language_that_was_asked_for():
+    async def main() -> None:
+        async with connected(FakeSpeech()) as client:
+            await client.write_event(asr.Transcribe(language="de").event())
+            await client.write_event(AudioStart(16000, 2, 1).event())
+            await client.write_event(AudioStop().event())
+            (told,) = [
+                event
+                for event in await until(client, "transcript-stop")
+                if event.type == "transcript"
+            ]
+            assert told.data == {"text": "", "language": "de"}
+
+    asyncio.run(main())
+
+
+def test_a_streamed_text_is_spoken_without_being_repeated_whole():
+    speech = FakeSpeech()
+
+    async def main() -> None:
+        async with connected(speech) as client:
+            await client.write_event(tts.SynthesizeStart().event())
+            await client.write_event(tts.SynthesizeChunk("Good day.").event())
+            await client.write_event(tts.SynthesizeStop().event())
+            await until(client, "synthesize-stopped")
+
+    asyncio.run(main())
+    assert speech.said == ["Good", "day."]
+
+
+@pytest.mark.parametrize("error", [ProtocolError("no."), RuntimeError("secret")])
+def test_only_the_server_s_own_faults_are_errors_in_the_log(caplog, error: Exception):
+    class Broken(FakeSpeech):
+        async def listen(self, _wait_s: float):
+            raise error
+
+    async def main() -> str:
+        async with connected(Broken()) as client:
+            await client.write_event(AudioStart(16000, 2, 1).event())
+            return (await until(client, "error"))[-1].data["text"]
+
+    ours = isinstance(error, RuntimeError)
+    with caplog.at_level(logging.INFO, "moshi_mlx"):
+        told = asyncio.run(main())
+    assert told == ("the server failed: see its log." if ours else "no.")
+    (record,) = [r for r in caplog.records if "a Wyoming client failed" in r.msg]
+    assert record.levelno == (logging.ERROR if ours else logging.INFO)
+    assert bool(record.exc_info) == ours
