@@ -143,3 +143,41 @@ def test_only_the_server_s_own_faults_are_errors_in_the_log(caplog, error: Excep
     (record,) = [r for r in caplog.records if "a Wyoming client failed" in r.msg]
     assert record.levelno == (logging.ERROR if ours else logging.INFO)
     assert bool(record.exc_info) == ours
+
+
+def test_a_description_costs_its_client_more_than_its_bytes(monkeypatch):
+    costs: list[int] = []
+
+    class Free:
+        def __init__(self, *_: object, **__: object):
+            pass
+
+        def owed_s(self, cost: int) -> float:
+            costs.append(cost)
+            return 0.0
+
+    monkeypatch.setattr("moshi_mlx.serve.protocols.wyoming.visits.Inflow", Free)
+
+    async def main() -> None:
+        async with connected(FakeSpeech()) as client:
+            for kind in ("alike", "describe", "ping"):
+                await client.write_event(Event(kind))
+            await until(client, "pong")
+
+    asyncio.run(main())
+    before, described, after = costs
+    assert max(before, after) < 200 and 65_536 < described < 65_736
+
+
+def test_a_client_may_be_silent_while_it_waits_for_the_model():
+    class Slow(FakeSpeech):
+        async def speak(self, voice: str | None, wait_s: float):
+            await asyncio.sleep(0.3)
+            return await super().speak(voice, wait_s)
+
+    async def main() -> None:
+        async with connected(Slow(), Bounds(idle_s=0.1)) as client:
+            await client.write_event(tts.Synthesize("Hello.").event())
+            await until(client, "audio-stop")
+
+    asyncio.run(main())
