@@ -17,12 +17,10 @@ from moshi_mlx.fast import ops
 from moshi_mlx.models import Lm
 from moshi_mlx.modules.mlp import MlpGating
 from moshi_mlx.modules.transformer import Transformer, TransformerLayer
-from tests import tiny
+from tests import tiny, vision
 from tests.stacks import config, stack, wave
 from tests.tiny import BASE, CONDITIONED, assert_close, heard, number, parameters, run
 from tests.tiny_mimi import golden_io, golden_mimi
-from tests.vision import config as vision_config
-from tests.vision import golden_vis
 
 WAYS: dict[str, dict[str, Any]] = {
     "released": {},
@@ -95,8 +93,8 @@ def test_quantised_too(bits, form, monkeypatch):
 @FORMS
 def test_a_network_that_sees_an_image_too(form, monkeypatch):
     use(form, monkeypatch)
-    lm = golden_vis()
-    codes = tiny.codes(vision_config(), 2, 6)
+    lm = vision.golden_vis()
+    codes = tiny.codes(vision.config(), 2, 6)
     image = mx.random.normal((2, 5, lm.cfg.transformer.d_model))
 
     def hidden(network: Lm) -> list[mx.array]:
@@ -339,12 +337,6 @@ def test_a_ready_network_holds_no_stream_s_state():
     assert [state() for state in held] == [None, None]
 
 
-def ready_layer() -> TransformerLayer:
-    layer = TransformerLayer(config())
-    fast.ready(layer)
-    return layer
-
-
 def test_a_copied_model_generates_on_its_own_weights():
     lm = tiny.lm()
     first = run(tiny.greedy(lm), heard(lm, 1, 6))
@@ -352,6 +344,7 @@ def test_a_copied_model_generates_on_its_own_weights():
     other.text_linear.weight = -other.text_linear.weight
     assert not np.array_equal(run(tiny.greedy(other), heard(lm, 1, 6)), first)
     assert np.array_equal(run(tiny.greedy(lm), heard(lm, 1, 6)), first)
-    copied = pickle.loads(pickle.dumps(layer := ready_layer()))
+    fast.ready(layer := TransformerLayer(config()))
+    copied = pickle.loads(pickle.dumps(layer))
     assert same(copied, parameters(copied)) and same(layer, parameters(layer))
     assert fast.ready(copied) is not fast.ready(layer)

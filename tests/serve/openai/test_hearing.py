@@ -17,7 +17,7 @@ from moshi_mlx.engines.stt.events import Event, Piece
 from moshi_mlx.errors import AudioError
 from moshi_mlx.serve.gate.refusal import Refused
 from moshi_mlx.serve.protocols.openai.transcriptions import transcribe, translate
-from tests.serve.openai.test_reading import EDGE, part
+from tests.serve.openai.test_forms import EDGE, part
 
 WORDS = [Word("hello", 0.2, 0.5), Word("there", 0.6, 1.0)]
 
