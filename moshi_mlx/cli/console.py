@@ -64,16 +64,29 @@ def log_to_stderr(level: int = logging.WARNING) -> None:
 
 
 class RawPrinter:
-    """Text as it comes, for pipes and files; everything else goes to stderr."""
+    """Text as it comes, for pipes and files; everything else goes to stderr.
 
-    def __init__(self, stream: TextIO | None = None, err_stream: TextIO | None = None):
+    Args:
+        flush_left: leave out the space before the first word.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        err_stream: TextIO | None = None,
+        *,
+        flush_left: bool = False,
+    ):
         self.stream = stream or sys.stdout
         self.err_stream = err_stream or sys.stderr
+        self._at_start = flush_left
 
     def print_header(self) -> None:
         """Plain text has no frame."""
 
     def print_token(self, token: str) -> None:
+        if token and self._at_start:
+            token, self._at_start = token.lstrip(), False
         self.stream.write(token)
         self.stream.flush()
 

@@ -144,12 +144,11 @@ def respond(
         ),
     )
     resuming.begin(response.session)
-    printer = None if json_ else RawPrinter()
+    printer = None if json_ else RawPrinter(flush_left=True)
 
     def show(exchange: "Exchange") -> None:
         if printer is not None:
-            text, first = exchange.reply.text, len(response.pieces) < 2
-            printer.print_token(text.lstrip() if first else text)
+            printer.print_token(exchange.reply.text)
 
     with ExitStack() as stack:
         # also after Ctrl-C, with the answer so far

@@ -161,14 +161,13 @@ def translate(
             exchanges = live(session, blocks)
             response = Response(session, exchanges, moshi.name, keep_sound=False)
         player = stack.enter_context(Player(speaker)) if play else None
-        printer = None if json_ else RawPrinter()
+        printer = None if json_ else RawPrinter(flush_left=True)
 
         def show(exchange: "Exchange") -> None:
             if player is not None and exchange.reply.pcm is not None:
                 player.play(exchange.reply.pcm)
             if printer is not None:
-                text, first = exchange.reply.text, len(response.pieces) < 2
-                printer.print_token(text.lstrip() if first else text)
+                printer.print_token(exchange.reply.text)
 
         source = "microphone" if infile is None else str(infile)
         # also after Ctrl-C, with the translation so far
