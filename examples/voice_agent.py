@@ -9,11 +9,13 @@ stands for Kyutai's two, which are fetched. Replace ``answer`` by a language mod
 yours.
 """
 
+import argparse
 import sys
 
 import moshi_mlx
 from moshi_mlx.engines.stt import STTModel, Word
 from moshi_mlx.engines.tts import TTSModel
+from moshi_mlx.errors import MoshiError
 
 HUB = "kyutai/stt-1b-en_fr-candle", "kyutai/tts-1.6b-en_fr"
 GREETING = "Hello! How can I help you today?"
@@ -56,7 +58,14 @@ def main(model: str, turns: int) -> None:
 
 
 if __name__ == "__main__":
-    main(
-        sys.argv[1] if len(sys.argv) > 1 else "demo",
-        int(sys.argv[2]) if len(sys.argv) > 2 else 5,
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    where = "folder of a model that listens and one that speaks, or: hub"
+    parser.add_argument("model", nargs="?", default="demo", metavar="MODEL", help=where)
+    parser.add_argument(
+        "turns", nargs="?", default=5, type=int, metavar="TURNS", help="5"
     )
+    args = parser.parse_args()
+    try:
+        main(args.model, args.turns)
+    except MoshiError as error:
+        sys.exit(f"voice_agent: {error}")
