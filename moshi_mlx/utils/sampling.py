@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 import mlx.core as mx
 
+from ..errors import ConfigError
+
 
 def keep_top_p(logits: mx.array, top_p: float) -> mx.array:
     """-inf for all but the likeliest tokens that together reach ``top_p``."""
@@ -114,7 +116,7 @@ class Sampler:
         min_tokens_to_keep: the number of tokens that ``min_p`` always leaves.
         logit_bias: added to the logits of the given tokens.
 
-    Raises: ValueError for negative values, and for fractions above 1.
+    Raises: ConfigError for negative values, and for fractions above 1.
     """
 
     temp: float = 0.8
@@ -127,15 +129,17 @@ class Sampler:
     def __post_init__(self) -> None:
         if not self.temp >= 0:  # refuses NaN too
             what = "below 0" if self.temp < 0 else "not a number"
-            raise ValueError(f"temperature {self.temp} is {what}: use 0 or more.")
+            raise ConfigError(f"temperature {self.temp} is {what}: use 0 or more.")
         for name in ("top_p", "min_p"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
-                raise ValueError(f"{name} {value} is not a fraction: use 0 to 1.")
+                raise ConfigError(f"{name} {value} is not a fraction: use 0 to 1.")
         if self.top_k is not None and self.top_k < 0:
-            raise ValueError(f"top_k {self.top_k} is not a count: use 0 (all) or more.")
+            raise ConfigError(
+                f"top_k {self.top_k} is not a count: use 0 (all) or more."
+            )
         if self.min_tokens_to_keep < 1:
-            raise ValueError("min_tokens_to_keep must be at least 1.")
+            raise ConfigError("min_tokens_to_keep must be at least 1.")
 
     def noise_size(self, vocab: int) -> int:
         """Number of noise values that a row's draw needs; 0 if greedy."""
@@ -207,17 +211,17 @@ def new_seed() -> int:
 def row_seeds(seed: int | Sequence[int] | None, rows: int) -> list[int]:
     """A seed per row: the same for all, one each, or drawn from MLX's generator.
 
-    Raises: ValueError for another number of seeds, or an invalid seed.
+    Raises: ConfigError for another number of seeds, or an invalid seed.
     """
     if seed is None:
         drawn = mx.random.randint(0, 2**31 - 1, (rows,)).tolist()
         return [int(s) for s in drawn]  # type: ignore[union-attr]
     seeds = [seed] * rows if isinstance(seed, int) else list(seed)
     if len(seeds) != rows:
-        raise ValueError(f"LmGen got {len(seeds)} seeds for a batch of {rows}.")
+        raise ConfigError(f"LmGen got {len(seeds)} seeds for a batch of {rows}.")
     for one in seeds:
         if not hasattr(one, "__index__") or not 0 <= one < 2**64:
-            raise ValueError(f"LmGen got the seed {one!r}: give 0 to 2**64 - 1.")
+            raise ConfigError(f"LmGen got the seed {one!r}: give 0 to 2**64 - 1.")
     return seeds
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from moshi_mlx.engines.duplex.rows import RowGen, Sampling
+from moshi_mlx.errors import ConfigError
 from moshi_mlx.models import Lm, LmGen
 from moshi_mlx.utils.sampling import (
     RowNoise,
@@ -261,7 +262,7 @@ def test_half_precision_logits():
     ],
 )
 def test_settings_outside_their_range_are_refused(options: dict, words: str):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ConfigError, match=words):
         Sampler(**options)
 
 

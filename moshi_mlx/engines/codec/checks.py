@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...codec.base import Codes
+from ...errors import ConfigError
 
 
 def checked_count(called: str, count: int | None, most: int) -> int:
@@ -13,7 +14,7 @@ def checked_count(called: str, count: int | None, most: int) -> int:
     if count is None:
         return most
     if not 1 <= count <= most:
-        raise ValueError(f"{called} got num_codebooks={count}: give 1 to {most}.")
+        raise ConfigError(f"{called} got num_codebooks={count}: give 1 to {most}.")
     return int(count)
 
 
@@ -25,12 +26,12 @@ def checked_codes(called: str, codes: NDArray[Any], most: int, bins: int) -> Cod
         or codes.dtype.kind not in "iu"
         or not 1 <= codes.shape[-2] <= most
     ):
-        raise ValueError(
+        raise ConfigError(
             f"{called} got {codes.dtype} {list(codes.shape)}: give whole numbers [K, T]"
             f" or [B, K, T], K from 1 to {most}."
         )
     if codes.size and not (codes.min() >= 0 and codes.max() < bins):
-        raise ValueError(
+        raise ConfigError(
             f"{called} got codes from {codes.min()} to {codes.max()}: a codebook has 0 "
             f"to {bins - 1}."
         )

@@ -92,7 +92,7 @@ class MimiCodec(BaseEngine):
                 ``num_codebooks``.
 
         Returns: float32 ``[S]`` or ``[B, S]``, ``frame_size`` samples per frame.
-        Raises: ValueError for codes of another shape or outside a codebook.
+        Raises: ConfigError for codes of another shape or outside a codebook.
         """
         self._check_open("codec.decode")
         given = checked_codes("codec.decode", codes, self.num_codebooks, self.bins)
@@ -150,7 +150,7 @@ class MimiCodec(BaseEngine):
         used = held.codes[:count]
         try:
             pcm = self.decode(used)
-        except ValueError as error:
+        except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
         write_sound(Path(out), pcm[: held.samples], self.sample_rate)
         return used
@@ -198,7 +198,7 @@ class MimiCodec(BaseEngine):
             opened = open_sound(sound, self.sample_rate)
             return opened[None] if isinstance(opened, np.ndarray) else opened
         if sound.ndim not in (1, 2):
-            raise ValueError(
+            raise ConfigError(
                 f"codec.encode got an array {list(sound.shape)}: give samples [S], or "
                 "[B, S] for a batch."
             )

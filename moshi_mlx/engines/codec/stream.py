@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from ...audio.samples import Pcm, as_float, fault
 from ...codec import NativeCodec
+from ...errors import ConfigError
 from ...models.mimi import Mimi
 from ..closing import Closing
 from ..owner import Owner
@@ -42,7 +43,7 @@ class MimiStream(Closing):
                 the codec's rate; S a multiple of ``frame_size``.
 
         Returns: int32 ``[K, T]`` or ``[B, K, T]``.
-        Raises: ValueError for a partial frame or another batch size.
+        Raises: ConfigError for a partial frame or another batch size.
         """
         given = self._given("stream.encode", pcm)
         codes = self.owner.run(lambda: self._codec.encode_step(given))
@@ -79,12 +80,12 @@ class MimiStream(Closing):
         rows = () if self.batch_size is None else (self.batch_size,)
         fits = pcm.ndim and pcm.shape[:-1] == rows and pcm.shape[-1]
         if not fits or pcm.shape[-1] % self.frame_size:
-            raise ValueError(
+            raise ConfigError(
                 f"{called} got samples {list(pcm.shape)}: give {wanted}, S a multiple "
                 f"of {self.frame_size}."
             )
         if wrong := fault(pcm):
-            raise ValueError(f"{called} got samples that {wrong}.")
+            raise ConfigError(f"{called} got samples that {wrong}.")
         return pcm.reshape(self.batch_size or 1, 1, -1)
 
     def _codes(self, called: str, codes: NDArray[Any]) -> Codes:
@@ -92,11 +93,11 @@ class MimiStream(Closing):
         given = checked_codes(called, codes, self._most, self._bins)
         if (given.ndim == 3) != (self.batch_size is not None):
             wanted = "[K, T]" if self.batch_size is None else "[B, K, T]"
-            raise ValueError(
+            raise ConfigError(
                 f"{called} got codes {list(given.shape)}: give {wanted} here."
             )
         if not given.shape[-1]:
-            raise ValueError(f"{called} got no frames: give at least one.")
+            raise ConfigError(f"{called} got no frames: give at least one.")
         return given if given.ndim == 3 else given[None]
 
     def _computed_by(self) -> Owner:

@@ -126,7 +126,7 @@ class Batch(Closing):
             adapter: the name of an adapter that the model was loaded with; None for
                 none.
 
-        Raises: ConfigError if all rows are taken or the adapter is unknown, ValueError
+        Raises: ConfigError if all rows are taken or the adapter is unknown, or
             for an invalid seed.
         """
         self._check_open("batch.open")
@@ -194,7 +194,7 @@ class Batch(Closing):
         """Step some conversations with a frame ``[1920]`` each; returns their
         replies.
 
-        Raises: ValueError for a frame of another size, or another number of them.
+        Raises: ConfigError for a frame of another size, or another number of them.
         """
         given = self._checked("batch.step", sessions, frames)
         return self.moshi.owner.run(lambda: step_together(sessions, given))
@@ -211,7 +211,7 @@ class Batch(Closing):
     ) -> list[Pcm]:
         self._check_open(called)
         if len(sessions) != len(frames):
-            raise ValueError(
+            raise ConfigError(
                 f"{called} got {len(frames)} frames for {len(sessions)} sessions: give "
                 "each session its own frame."
             )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from ...checkpoint.kinds import SamplingDefaults
+from ...errors import ConfigError
 from ...utils.sampling import Sampler, TokenSampler, new_seed
 
 MAX_REPETITION_CONTEXT = 256  # text tokens that a repetition penalty can look back at
@@ -38,7 +39,7 @@ class Sampling:
     def filled(self, defaults: SamplingDefaults) -> "Sampling":
         """The same with a seed, samplers and all values; the model's replace None.
 
-        Raises: ValueError for an invalid seed.
+        Raises: ConfigError for an invalid seed.
         """
         temp, top_k = (
             _either(self.temp, defaults.temp),
@@ -65,5 +66,5 @@ def _either(wish: float | None, default: float) -> float:
 
 def _checked(seed: int) -> int:
     if not hasattr(seed, "__index__") or not 0 <= seed < 2**64:
-        raise ValueError(f"the seed {seed!r} cannot be used: give 0 to 2**64 - 1.")
+        raise ConfigError(f"the seed {seed!r} cannot be used: give 0 to 2**64 - 1.")
     return seed

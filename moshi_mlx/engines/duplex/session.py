@@ -55,7 +55,7 @@ class DuplexSession(Keeping):
             a frame of silence before it, which suits a microphone.
         on_close: frees the row.
 
-    Raises: ValueError for any other ``first``.
+    Raises: ConfigError for any other ``first``.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class DuplexSession(Keeping):
         on_close: Callable[["DuplexSession"], None],
     ):
         if first not in ("twice", "silence"):
-            raise ValueError(f"first={first!r} is unknown: use 'twice' or 'silence'.")
+            raise ConfigError(f"first={first!r} is unknown: use 'twice' or 'silence'.")
         self.stepper = stepper
         self.row = row
         self.sampling = sampling
@@ -118,7 +118,7 @@ class DuplexSession(Keeping):
         Args:
             frame: float32 from -1 to 1; int16 and int32 are scaled to that.
 
-        Raises: ValueError for another shape, and for samples that are NaN or infinite
+        Raises: ConfigError for another shape, and for samples that are NaN or infinite
             (a single one would spoil the codec for its whole window). AudioError for
             samples of another type. RuntimeError if another thread is in a step.
         """
@@ -201,12 +201,12 @@ class DuplexSession(Keeping):
         """One frame as float32; ``called`` is the function that errors name."""
         frame = as_float(frame)
         if wrong := fault(frame):
-            raise ValueError(
+            raise ConfigError(
                 f"{called} got samples that {wrong}: give float32 from -1 to 1."
             )
         if frame.shape != (self.frame_size,):
             less = " (take frame[0])" if frame.shape == (1, self.frame_size) else ""
-            raise ValueError(
+            raise ConfigError(
                 f"{called} got an array of shape {list(frame.shape)}{less}: give one "
                 f"frame, float32 [{self.frame_size}] (see moshi_mlx.audio.frames)."
             )

@@ -122,7 +122,7 @@ def test_all_places_taken_is_said_and_a_freed_one_is_given_again(moshi):
 def test_each_session_needs_a_frame_of_its_own(moshi, spoken):
     with moshi.batch(2) as batch:
         sessions = [batch.open(), batch.open()]
-        with pytest.raises(ValueError, match="got 1 frames for 2 sessions"):
+        with pytest.raises(ConfigError, match="got 1 frames for 2 sessions"):
             batch.step(sessions, [spoken[0][0]])
 
 

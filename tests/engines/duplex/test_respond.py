@@ -200,7 +200,7 @@ def test_reprs_tell_model_size_bits_and_state(moshi):
 def test_errors_name_the_function_and_what_to_do(moshi):
     with pytest.raises(AudioError, match=r"moshi.respond got .*sound\[0\]"):
         moshi.respond(np.zeros((1, 9), np.float32))
-    with pytest.raises(ValueError, match=r"session.step got .*\(take frame\[0\]\)"):
+    with pytest.raises(ConfigError, match=r"session.step got .*\(take frame\[0\]\)"):
         moshi.session().step(np.zeros((1, FRAME), np.float32))
     with pytest.raises(AudioError, match=r"moshi.respond got 3.5: give a sound file"):
         moshi.respond(3.5)

@@ -80,13 +80,13 @@ def test_stages_are_timed(moshi):
 
 @pytest.mark.parametrize("shape", [(FRAME - 1,), (1, FRAME), (0,)])
 def test_a_frame_of_another_length_is_refused(moshi, shape):
-    with pytest.raises(ValueError, match=r"give one frame, float32 \[1920\]"):
+    with pytest.raises(ConfigError, match=r"give one frame, float32 \[1920\]"):
         moshi.session().step(np.zeros(shape, np.float32))
 
 
 @pytest.mark.parametrize("value", [np.float32("nan"), np.float32("inf")])
 def test_samples_that_are_no_sound_are_refused(moshi, value):
-    with pytest.raises(ValueError, match="give float32 from -1 to 1"):
+    with pytest.raises(ConfigError, match="give float32 from -1 to 1"):
         moshi.session().step(np.full(FRAME, value))
 
 
@@ -109,7 +109,7 @@ def test_whole_numbers_are_heard_as_the_sound_that_they_are(moshi, kind):
 
 @pytest.mark.parametrize("seed", [-1, 2**64, "x"])
 def test_a_seed_that_cannot_be_is_named(moshi, seed):
-    with pytest.raises(ValueError, match=f"the seed {seed!r}"):
+    with pytest.raises(ConfigError, match=f"the seed {seed!r}"):
         moshi.session(seed)
 
 
@@ -137,7 +137,7 @@ def test_two_threads_at_once_are_refused_and_one_after_another_are_not(moshi):
 
 
 def test_an_unknown_first_is_refused(moshi):
-    with pytest.raises(ValueError, match="'twice' or 'silence'"):
+    with pytest.raises(ConfigError, match="'twice' or 'silence'"):
         moshi.session(first="never")  # type: ignore[arg-type]
 
 
