@@ -11,7 +11,6 @@ from shards import FRAME, SAMPLE_RATE, UNKNOWN
 from spectra import BANDS, MELS_PER_FRAME
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 
 DIM = 128
 FRAME_RATE = SAMPLE_RATE / FRAME
@@ -52,25 +51,12 @@ def load_mimi(folder: Path, device: str = "cpu") -> MimiModel:
 
 
 @torch.no_grad()
-def encode_all(
-    mimi: MimiModel, sounds: list[np.ndarray], batch: int = 16
-) -> list[np.ndarray]:
-    """Codes int16 ``[8, T]`` of floats ``[S]``, each in whole frames.
-
-    Sounds of like length are padded to one batch, which is safe: the codec is causal.
-    """
-    order = sorted(range(len(sounds)), key=lambda i: len(sounds[i]))
-    codes = [np.empty((8, 0), np.int16)] * len(sounds)
-    for start in range(0, len(order), batch):
-        rows = order[start : start + batch]
-        x = pad_sequence([torch.from_numpy(sounds[i]) for i in rows], batch_first=True)
-        found = mimi.encode(x[:, None]).numpy().astype(np.int16)
-        for row, i in enumerate(rows):
-            codes[i] = found[row, :, : len(sounds[i]) // FRAME]
-    return codes
+def encode(mimi: MimiModel, x: np.ndarray) -> np.ndarray:
+    """Codes int16 ``[8, T]`` of floats ``[S]``, in whole frames."""
+    return mimi.encode(torch.from_numpy(x)[None, None])[0].numpy().astype(np.int16)
 
 
 @torch.no_grad()
-def decode_codes(mimi: MimiModel, codes: np.ndarray) -> np.ndarray:
+def decode(mimi: MimiModel, codes: np.ndarray) -> np.ndarray:
     """Floats ``[S]`` of codes ``[8, T]``."""
     return mimi.decode(torch.from_numpy(codes.astype(np.int64))[None])[0, 0].numpy()

@@ -13,20 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from codec import decode_codes, encode_all, load_mimi
+from codec import decode, encode, load_mimi
 from damage import Rng, damage
 from ear import Ear, Errors
 from moshi.models.compression import MimiModel
-from shards import (
-    FRAME,
-    GRID,
-    SAMPLE_RATE,
-    SILENCE,
-    Utterance,
-    save,
-    to_train_on,
-    whole,
-)
+from shards import FRAME, GRID, SAMPLE_RATE, SILENCE, Utterance, of_shard, save, whole
 from voices import VOICES
 
 LEAD, TAIL = 6, 12  # frames around an utterance
@@ -59,14 +50,6 @@ def placed(one: Utterance, rng: Rng) -> tuple[np.ndarray, int, Utterance]:
     return damage(x, rng) if bad else x, warm, row
 
 
-def encode(mimi: MimiModel, rows: list[Utterance], rng: Rng) -> Iterator[Utterance]:
-    for start in range(0, len(rows), 128):
-        every = [placed(row, rng) for row in rows[start : start + 128]]
-        found = encode_all(mimi, [x for x, _, _ in every])
-        for codes, (_, cut, row) in zip(found, every, strict=True):
-            yield row._replace(sound=codes[:, cut:])
-
-
 def background(rng: Rng) -> Iterator[Utterance]:
     """Silence, then noise of several levels."""
     for i in range(30):
@@ -78,26 +61,23 @@ def background(rng: Rng) -> Iterator[Utterance]:
 
 
 def judge(mimi: MimiModel, rows: list[Utterance]) -> None:
-    """Note the share of wrong words, until each answer is heard without any; 2.0 for
-    those that are not judged."""
-    ear, right = Ear(), set()
+    """Note the share of wrong words; 1 for the voices that are not judged."""
+    ear = Ear()
     for row in rows:
-        text, row.about["wrong"] = row.about["text"], 2.0
-        if row.about["voice"] == "heart" and text not in right:
-            wrong = Errors().add(text, ear(decode_codes(mimi, row.sound)))
-            row.about["wrong"] = wrong
-            right |= {text} if wrong == 0 else set()
+        row.about["wrong"] = 1.0
+        if row.about["voice"] == "heart":
+            heard = ear(decode(mimi, row.sound))
+            row.about["wrong"] = Errors().add(row.about["text"], heard)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     option = parser.add_argument
-    option("--codec", type=Path, default=Path("codec"))
     option("--speech", type=Path, default=Path("speech"), help="folder of shards")
     option("--out", type=Path, default=Path("codes"))
     args = parser.parse_args()
     args.out.mkdir(exist_ok=True)
-    mimi = load_mimi(args.codec)
+    mimi = load_mimi(Path("codec"))
     names = [shard.name for shard in sorted(args.speech.iterdir()) if whole(shard)]
     for name in ("background_0", *names):
         if whole(out := args.out / name):
@@ -107,8 +87,9 @@ def main() -> None:
             rows = list(background(rng))
         else:
             times = RENDITIONS if name.startswith("kokoro") else 1
-            rows = to_train_on(args.speech / name) * times
-        codes = list(encode(mimi, rows, rng))
+            rows = of_shard(args.speech / name) * times
+        rows = (placed(row, rng) for row in rows)
+        codes = [row._replace(sound=encode(mimi, x)[:, cut:]) for x, cut, row in rows]
         if name.startswith("own_answers"):
             judge(mimi, codes)
         save(out, codes)

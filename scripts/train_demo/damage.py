@@ -56,11 +56,4 @@ def damage(x: np.ndarray, rng: Rng) -> np.ndarray:
     level = np.sqrt((y**2).mean()) + 1e-4
     if rng.random() < 0.7:
         y = y + _noise(hz, size, rng)[:n] * level * 10 ** (-rng.uniform(8, 45) / 20)
-    if rng.random() < 0.07:  # overdriven
-        drive = rng.uniform(2, 6) / (np.abs(y).max() + 1e-3)
-        y = np.tanh(y * drive) / drive
-    if rng.random() < 0.07:  # eight bits, as on the telephone
-        small = np.sign(y) * np.log1p(255 * np.abs(y).clip(0, 1)) / np.log(256)
-        small = np.round(small * 127) / 127
-        y = np.sign(small) * (256 ** np.abs(small) - 1) / 255
     return (y * 10 ** rng.uniform(-0.9, 0.25)).clip(-1, 1).astype(np.float32)

@@ -8,15 +8,8 @@ from pathlib import Path
 import numpy as np
 
 SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
-SAME = dict(
-    pair.split("=")
-    for pair in """it's=it is|i'm=i am|what's=what is|let's=let us|favourite=favorite|
-    colour=color|colours=colors|neighbour=neighbor|nanomoshi=nano moshi|1st=first|
-    $20=twenty dollars|0=zero|1=one|2=two|3=three|4=four|5=five|6=six|7=seven|8=eight|
-    9=nine|10=ten|12=twelve|24=twenty four|42=forty two|100=one hundred""".replace(
-        "\n    ", ""
-    ).split("|")
-)
+SAME = Path(__file__).with_name("same.txt").read_text(encoding="utf-8")
+SPELT = dict(line.split("=") for line in SAME.splitlines())
 
 
 class Ear:
@@ -47,7 +40,7 @@ def plain(text: str) -> list[str]:
     """Words to compare, numbers spelt."""
     text = text.lower().replace("\u2019", "'").replace("+", " plus ")
     words = re.sub(r"[^a-z0-9'$ ]", " ", text.replace("\u00b0", " degrees ")).split()
-    return " ".join(SAME.get(word, word) for word in words).replace("'", "").split()
+    return " ".join(SPELT.get(word, word) for word in words).replace("'", "").split()
 
 
 def distance(a: list, b: list) -> int:
@@ -82,7 +75,7 @@ class Errors:
     def __str__(self) -> str:
         lines = []
         for kind, rows in self.rows.items():
-            exact = sum(not wrong for wrong, _ in rows) / len(rows)
-            words = f"{self.share(kind):.1%} word errors, {exact:.1%} without any"
+            errors, exact = self.share(kind), np.mean([not wrong for wrong, _ in rows])
+            words = f"{errors:.1%} word errors, {exact:.1%} without any"
             lines.append(f"{kind}: {words}, n {len(rows)}")
         return "\n".join(lines)

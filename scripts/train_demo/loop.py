@@ -5,7 +5,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ def options(parser: argparse.ArgumentParser) -> None:
     """The flags that every training has."""
     option = parser.add_argument
     option("--minutes", type=float, default=60, help="of CPU time")
-    option("--until", type=datetime.fromisoformat, help="time, instead of --minutes")
     option("--steps", type=int, default=10**9, help="at most")
     option("--out", type=Path, help="folder; what was interrupted there goes on")
     option("--init", type=Path, help="folder of a model to start from")
@@ -48,12 +46,11 @@ class Run:
         self.parameters = [p for module in modules for p in module.parameters()]
         self.optimizer = torch.optim.AdamW(self.parameters, fused=True, **adam)
         self.steps, self.before, self.sums = 0, 0.0, {}  # before: earlier minutes
-        self.saved = self.started = time.time()
+        self.saved = time.time()
         if (args.out / "state.pt").exists():
             state = torch.load(args.out / "state.pt", map_location=args.device)
             self.optimizer.load_state_dict(state["optimizer"])
             self.steps, self.before = state["steps"], state["minutes"]
-            self.started = state["started"]
         self.began = time.process_time()
 
     @property
@@ -61,15 +58,10 @@ class Run:
         """Of CPU time: waiting for the machine does not count."""
         return self.before + (time.process_time() - self.began) / 60
 
-    def gone(self) -> float:
-        """Share of the time that is over."""
-        if until := self.args.until:
-            return (time.time() - self.started) / (until.timestamp() - self.started)
-        return self.minutes / self.args.minutes
-
     def fractions(self) -> Iterator[float]:
         """Of the time that is over; saves at the end."""
-        while (gone := self.gone()) < 1 and self.steps < self.args.steps:
+        args = self.args
+        while (gone := self.minutes / args.minutes) < 1 and self.steps < args.steps:
             yield gone
         self._save()
         print("done", self.steps, "steps", flush=True)
@@ -78,9 +70,8 @@ class Run:
         self, fraction: float, losses: dict[str, Tensor], extra: dict[str, Tensor]
     ) -> None:
         """Learn from ``losses``; log them and ``extra``; save if it is time."""
-        warm = min(1, (self.steps + 1) / WARM)
-        low = min(1, max(FLOOR, (1 - fraction) / self.args.decay))
-        rate = self.args.lr * warm * low
+        end = max(FLOOR, (1 - fraction) / self.args.decay)
+        rate = self.args.lr * min(1, end, (self.steps + 1) / WARM)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
@@ -103,7 +94,7 @@ class Run:
         out.mkdir(exist_ok=True)
         self.save_model(out)
         state = {"optimizer": self.optimizer.state_dict(), "steps": self.steps}
-        state |= {"minutes": self.minutes, "started": self.started}
+        state["minutes"] = self.minutes
         torch.save(state, out / "state.tmp")
         os.replace(out / "state.tmp", out / "state.pt")
         self.saved = time.time()

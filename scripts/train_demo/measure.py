@@ -22,7 +22,8 @@ from texts import TEST, asked
 import moshi_mlx
 from moshi_mlx.engines.stt import Pauses
 
-LEAD_S, TAIL_S, PAUSE_S, NEAR_S = 0.5, 2.0, 0.5, 0.3
+LEAD, TAIL = SAMPLE_RATE // 2, 2 * SAMPLE_RATE  # silence around a sentence
+PAUSE_S, NEAR_S = 0.5, 0.3
 SPOKEN = 0.2  # share of wrong words, up to which a reply says its text
 SETS = {
     "answers": TEXTS,
@@ -39,21 +40,16 @@ def sentences(args: argparse.Namespace, shards: str) -> Iterator[tuple[str, Utte
             yield f"{name} {one.about['kind']}", one
 
 
-def note(**row: object) -> None:
-    print(json.dumps(row), flush=True)
-
-
 def codec(args: argparse.Namespace) -> None:
     """Word errors of sentences before and after."""
     model, ear, errors = moshi_mlx.load_codec(args.model), Ear(), Errors()
-    lead = np.zeros(round(LEAD_S * SAMPLE_RATE), np.float32)
     for kind, one in sentences(args, "test,strangers"):
-        codes = model.encode(np.concatenate([lead, one.pcm]))
-        heard = ear(model.decode(codes)[len(lead) :])
+        codes = model.encode(np.pad(one.pcm, (LEAD, 0)))
+        heard = ear(model.decode(codes)[LEAD:])
         text, voice = one.about["text"], one.about["voice"]
         errors.add(text, heard, kind, f"{kind} {voice}")
         errors.add(text, ear(one.pcm), f"{kind}, original")
-        note(kind=kind, voice=voice, text=text, heard=heard)
+        print(json.dumps({**one.about, "kind": kind, "heard": heard}))
     print(errors)
 
 
@@ -62,13 +58,13 @@ def moshi(args: argparse.Namespace) -> None:
     model, rng = moshi_mlx.load(args.model), np.random.default_rng(args.seed)
     ear, errors = Ear() if args.ear else None, Errors()
     right: dict[str, list[bool]] = {}
-    lead, names = round(LEAD_S * SAMPLE_RATE), NAMES[1 :: args.every]
+    names = NAMES[1 :: args.every]
     for one in load(args.measure / (args.sets or "questions")):
         kind, voice, name = (one.about[x] for x in ("kind", "voice", "intent"))
         if name not in names:
             continue
         pcm = damage(one.pcm, rng) if args.noisy else one.pcm
-        reply = model.respond(np.pad(pcm, (lead, 0)), seed=args.seed)
+        reply = model.respond(np.pad(pcm, (LEAD, 0)), seed=args.seed)
         text, wanted = reply.text.strip(), INTENTS[name].answer
         for key in ("all", kind, f"{kind} {voice}"):
             right.setdefault(key, []).append(text == wanted)
@@ -76,7 +72,8 @@ def moshi(args: argparse.Namespace) -> None:
         if heard:
             wrong = errors.add(text, heard, "replies")
             right.setdefault("spoken as written", []).append(wrong <= SPOKEN)
-        note(**one.about, wanted=wanted, answer=text, heard=heard)
+        said = {"wanted": wanted, "answer": text, "heard": heard}
+        print(json.dumps(one.about | said))
     for key, hits in right.items():
         print(f"{key}: {np.mean(hits):.1%} of {len(hits)}")
 
@@ -84,15 +81,16 @@ def moshi(args: argparse.Namespace) -> None:
 def stt(args: argparse.Namespace) -> None:
     """Word errors by kind and voice, and how late pauses are found."""
     model, errors, late = moshi_mlx.load_stt(args.model), Errors(), []
-    pads = round(LEAD_S * SAMPLE_RATE), round(TAIL_S * SAMPLE_RATE)
     for kind, one in sentences(args, "test,questions,strangers"):
         events: list[object] = []
-        heard = model.transcribe(np.pad(one.pcm, pads), on_event=events.append).text
+        heard = model.transcribe(
+            np.pad(one.pcm, (LEAD, TAIL)), on_event=events.append
+        ).text
         text, voice, words = (one.about[x] for x in ("text", "voice", "words"))
         errors.add(text, heard, kind, f"{kind} {voice}")
         if words and model.pause_lengths_s:
-            late.append(pause_error(events, LEAD_S + words[-1][1]))
-        note(kind=kind, voice=voice, text=text, heard=heard)
+            late.append(pause_error(events, LEAD / SAMPLE_RATE + words[-1][1]))
+        print(json.dumps({**one.about, "kind": kind, "heard": heard}))
     print(errors)
     if late:
         near = np.mean(np.abs(late) <= NEAR_S)
@@ -119,7 +117,7 @@ def tts(args: argparse.Namespace) -> None:
             if own is not None:
                 row["own"] = own.transcribe(said.pcm).text
                 errors.add(text, row["own"], f"{name}, own ear")
-            note(**row)
+            print(json.dumps(row))
     print(errors)
 
 

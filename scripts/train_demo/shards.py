@@ -54,14 +54,12 @@ class Utterance(NamedTuple):
 def utterance(said: Spoken, voice: str, text: str, **more: Any) -> Utterance:
     """At the loudness that all have."""
     n = min(len(said.phones), len(said.wav) // GRID)
-    wav = (level(said.wav)[: n * GRID] * 32767).astype(np.int16)
+    size = np.abs(said.wav)
+    loud = np.sqrt((said.wav[size > 0.02 * size.max()] ** 2).mean())
+    level = min(LOUDNESS / loud, 0.95 / size.max())
+    wav = (said.wav[: n * GRID] * level * 32767).astype(np.int16)
     about = {"voice": voice, "text": text, "words": said.words} | more
     return Utterance(wav, said.phones[:n], about)
-
-
-def level(wav: np.ndarray) -> np.ndarray:
-    loud = np.sqrt((wav[np.abs(wav) > 0.02 * np.abs(wav).max()] ** 2).mean())
-    return wav * min(LOUDNESS / loud, 0.95 / np.abs(wav).max())
 
 
 def save(shard: Path, rows: list[Utterance]) -> None:
@@ -91,8 +89,8 @@ def load(shard: Path) -> list[Utterance]:
     return [Utterance(*row) for row in zip(*parts, index, strict=True)]
 
 
-def to_train_on(shard: Path) -> list[Utterance]:
-    """All of a shard.
+def of_shard(shard: Path) -> list[Utterance]:
+    """To train on: all of a shard.
 
     Raises: ValueError if anything there is kept for measuring.
     """
@@ -108,4 +106,4 @@ def to_train_on(shard: Path) -> list[Utterance]:
 def of_kind(folder: Path, kind: str) -> list[Utterance]:
     """To train on, of all shards of a kind."""
     shards = filter(whole, sorted(folder.glob(f"{kind}_*")))
-    return [row for shard in shards for row in to_train_on(shard)]
+    return [row for shard in shards for row in of_shard(shard)]

@@ -30,7 +30,7 @@ from voices import VOICES, Hibari, Kokoro, random_voice
 
 SHARDS = {  # by default; each of 500 utterances, but for the answers: all there are
     **{"own_answers": 1, "own_free": 26, "own_known": 8},
-    **{"others_free": 26, "others_known": 24, "others_ways": 30},
+    **{"others_free": 38, "others_known": 40, "others_ways": 50},
     **{"kokoro_free": 8, "kokoro_known": 4, "kokoro_ways": 3},
 }
 OWN = ["heart", "heart", "heart", "low", "heart", "heart", "heart", "high"]
@@ -106,20 +106,19 @@ def strangers(*_: object) -> Iterator[Utterance]:
     rows = [line.split(": ", 1) for line in lines if ": " in line and line[0] != ";"]
     rows = [(SOUNDS / f"{name}.g722", text) for name, text in rows if "[" not in text]
     rows = [row for row in rows if row[0].exists() and 3 <= len(plain(row[1])) <= 14]
+    found = []
     for path, text in rows[:: len(rows) // COUNT][:COUNT]:
-        wav = np.array(G722(16_000, 64_000).decode(path.read_bytes())) / 32768
-        said = unlabelled(resample_poly(wav.astype(np.float32), 3, 2))
-        yield utterance(said, "allison", text, kind="human")
+        wav = np.array(G722(16_000, 64_000).decode(path.read_bytes()))
+        found.append((resample_poly(wav / 32768, 3, 2), "allison", text, "human", ""))
     joe = PiperVoice.load(str(model_path()), str(config_path()))
     for name, intent in INTENTS.items():
         text = asked(intent.known[0])
-        chunks = [chunk.audio_float_array for chunk in joe.synthesize(text)]
-        said = unlabelled(resample_poly(np.concatenate(chunks), 160, 147))
-        yield utterance(said, "joe", text, kind="known", intent=name)
-
-
-def unlabelled(wav: np.ndarray) -> Spoken:
-    return Spoken(wav, np.full(len(wav) // GRID, UNKNOWN, np.int8), [])
+        wav = np.concatenate([c.audio_float_array for c in joe.synthesize(text)])
+        found.append((resample_poly(wav, 160, 147), "joe", text, "known", name))
+    for wav, voice, text, kind, name in found:
+        unknown = np.full(len(wav) // GRID, UNKNOWN, np.int8)
+        said = Spoken(wav.astype(np.float32), unknown, [])
+        yield utterance(said, voice, text, kind=kind, intent=name)
 
 
 MEASURE = {"test": test, "questions": questions, "strangers": strangers}
@@ -133,12 +132,10 @@ def main() -> None:
     option("--shards", type=int, help="of each kind")
     option("--count", type=int, default=500, help="utterances of a shard")
     option("--seed", type=int, default=1)
-    option("--kokoro-model", type=Path, default=Path("kokoro.int8.onnx"))
-    option("--kokoro-voices", type=Path, default=Path("voices"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     hibari = Hibari(args.out)
-    kokoro = Kokoro(args.out, args.kokoro_model, args.kokoro_voices)
+    kokoro = Kokoro(args.out)
     if args.what == ["measure"]:
         for name, lines in MEASURE.items():
             if not whole(args.out / name):

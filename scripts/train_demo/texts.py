@@ -19,6 +19,7 @@ from shards import HELD_OUT, UNKNOWN
 
 TOPICS = ["computers", "education", "food", "kids", "law", "people", "science", "work"]
 FORTUNES = [Path("/usr/share/games/fortunes") / topic for topic in TOPICS]
+BOOKS = Path("books")  # plain text, where there is some
 BIBLE = ["bible", "-f", "gen1:1-luke24:53"]  # a command of Debian's
 TEST = Path(__file__).with_name("test_sentences.txt").read_text().splitlines()
 KEPT_OUT = HELD_OUT | {" ".join(plain(line)) for line in TEST}
@@ -54,15 +55,19 @@ def around(text: str, rng: random.Random) -> str:
 
 @cache
 def quotations() -> list[list[str]]:
-    """Clauses of 4 to 16 plain words, of both collections if they are there."""
-    files = [file.read_text(errors="ignore") for file in FORTUNES if file.exists()]
-    found = [re.sub(r"\n\t\t--.*", "", "\n%\n".join(files))]
+    """Clauses of 4 to 16 plain words, of the collections that are there."""
+    found = []
+    for files in (FORTUNES, sorted(BOOKS.glob("*.txt"))):
+        every = [file.read_text(errors="ignore") for file in files if file.exists()]
+        found += [re.sub(r"\n\t\t--.*", "", "\n%\n".join(every))]
     if which("bible"):
         found += [subprocess.run(BIBLE, capture_output=True, text=True).stdout]
     collections = []
     for text in found:
-        parts = re.split(r"(?<=[.!?;:])\s+|\n%\n|\n\S+:\d+ ", text)
-        parts = [" ".join(part.split()).strip(" ;:") for part in parts]
+        parts = re.split(
+            r'(?<=[.!?;:])\s+|\n%\n|\n\S+:\d+ |["\u201c\u201d_]|--|\n\s*\n', text
+        )
+        parts = [" ".join(part.split()).strip(" ;:,") for part in parts]
         parts = [part for part in parts if re.fullmatch(r"[A-Za-z' ,.!?]+", part)]
         collections.append([part for part in parts if 4 <= len(part.split()) <= 16])
     return [clauses for clauses in collections if clauses]

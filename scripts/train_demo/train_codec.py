@@ -19,8 +19,8 @@ from damage import damage
 from loop import Run, options, save_weights
 from safetensors.torch import load_file
 from shards import FRAME, GRID, SAMPLE_RATE, SILENCE, of_kind
-from spectra import MELS_PER_FRAME, log_mel, spectral_losses
-from torch import Tensor
+from spectra import MELS_PER_FRAME, buzz, log_mel, spectral_losses
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import default_collate
@@ -87,12 +87,6 @@ class Speech:
         noise = rng.standard_normal(SAMPLES).astype(np.float32)
         return clean + noise * np.float32(10 ** rng.uniform(-4.2, -2.6)), clean, kinds
 
-    def batch(self, spoken: int, heard: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The spoken first: ``[B, 1, S]``, ``[B, 1, S]``, ``[B, 4 * SEGMENT]``."""
-        rows = [self.segment(i < spoken) for i in range(spoken + heard)]
-        x, clean, kinds = default_collate(rows)
-        return x[:, None], clean[:, None], kinds
-
 
 class Trainer:
     """The codec, its heads, and the losses of one batch."""
@@ -102,12 +96,18 @@ class Trainer:
         self.begun = (args.out / "last.safetensors").exists()
         self.source = args.out if self.begun else args.init
         self.mimi = load_mimi(self.source, args.device).train()
+        self.heads = Heads().to(args.device)
+        self.trained: list[nn.Module] = [self.mimi, self.heads]
+        if args.decoder:
+            self.mimi.eval().requires_grad_(False)
+            self.mimi.decode(torch.zeros(1, 8, 1).long().to(args.device))  # buffers
+            self.trained = [self.mimi.decoder_transformer, self.mimi.decoder]
+            nn.ModuleList(self.trained).requires_grad_(True)
         follow = get_ema_multi_avg_fn(MEAN)
         self.mean = AveragedModel(self.mimi, multi_avg_fn=follow, use_buffers=True)
         self.mean.n_averaged += 1  # it is a mean already
         if self.begun:
             self.mimi.load_state_dict(load_file(args.out / "last.safetensors"))
-        self.heads = Heads().to(args.device)
         heads = torch.load(self.source / "heads.pt", map_location=args.device)
         self.heads.load_state_dict(heads)
         self.speech = Speech(args.speech)
@@ -115,12 +115,13 @@ class Trainer:
     def losses(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Losses to add up, and what else to log."""
         spoken, found, extra = self.args.spoken, {}, {}
-        batch = self.speech.batch(spoken, self.args.heard)
+        count = spoken + self.args.heard
+        batch = default_collate([self.speech.segment(i < spoken) for i in range(count)])
         x, clean, kinds = (part.to(self.args.device) for part in batch)
         quantizer, rng = self.mimi.quantizer, self.speech.rng
         fewer = rng.random() < FEWER
         quantizer.rvq_rest.n_q = int(rng.integers(1, 7)) if fewer else 7
-        (fine,) = self.mimi.encoder_transformer(self.mimi.encoder(x))
+        (fine,) = self.mimi.encoder_transformer(self.mimi.encoder(x[:, None]))
         emb = self.mimi._to_framerate(fine)
         first, rest = (
             chain(emb, FRAME_RATE)
@@ -138,16 +139,17 @@ class Trainer:
         for name, (weight, logits, goal) in tests.items():
             loss, extra[f"{name}_acc"] = phone_loss(logits, goal)
             found[name] = weight * loss
-        mel = log_mel(clean[:, 0], MELS_PER_FRAME)
+        mel = log_mel(clean, MELS_PER_FRAME)
         found["melq"] = 0.7 * (self.heads.mel(emb) - mel).abs().mean()
         target = clean[:spoken]
         emb = self.mimi._to_encoder_framerate(emb[:spoken])
         (emb,) = self.mimi.decoder_transformer(emb)
-        out = self.mimi.decoder(emb)[..., : target.shape[-1]]
-        mel = log_mel(target[:, 0], MELS_PER_FRAME // 2)
+        out = self.mimi.decoder(emb)[:, 0, : target.shape[-1]]
+        mel = log_mel(target, MELS_PER_FRAME // 2)
         found["meld"] = 0.5 * (self.heads.mel2(emb) - mel).abs().mean()
-        found |= spectral_losses(out[:, 0], target[:, 0])
+        found |= spectral_losses(out, target)
         found["wave"] = 0.1 * (out - target).abs().mean()
+        found["buzz"] = 0.2 * buzz(out)
         return found, extra
 
     def save(self, out: Path) -> None:
@@ -167,11 +169,12 @@ def main() -> None:
     option("--lr", type=float, default=8e-4)
     option("--spoken", type=int, default=2, help="segments to decode")
     option("--heard", type=int, default=3, help="segments only to encode")
+    option("--decoder", action="store_true", help="alone: codes stay what they are")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     trainer = Trainer(args)
     adam = {"betas": (0.8, 0.98), "weight_decay": 1e-3}
-    run = Run(args, [trainer.mimi, trainer.heads], trainer.save, **adam)
+    run = Run(args, trainer.trained, trainer.save, **adam)
     trainer.speech.rng = np.random.default_rng([args.seed, run.steps])
     for fraction in run.fractions():
         run.step(fraction, *trainer.losses())

@@ -34,14 +34,12 @@ from voices import VOICES
 
 SPEAKER_DIM, SPEAKER_FRAMES, MAX_SPEAKERS = 16, 4, 5
 DATA = {"moshi": Dialogues, "stt": Dictation, "tts": Script}
-FRAMES = {"moshi": 160, "stt": 160, "tts": 90}
 PHONES = {"moshi": 0.6, "stt": 0.3, "tts": 1.0}  # weight of the helper
 WORDS, PIECES = 0.4, 0.3  # weights of Moshi's helpers of words
 # Of a sequence, at most: frames hidden in what the TTS has said, pieces that stand for
 # others in what the STT has written. In how many it is differs from one to the other.
 UNHEARD, MISREAD = 0.9, 0.15
 GUIDANCE = [f"{x / 2:.1f}" for x in range(2, 9)]  # accepted by the TTS, without effect
-MIXED = 0.2  # share of the other model's weights
 OTHERS = ("model_type", "stt_config", "tts_config", "model_id", "lm_gen_config")
 
 Named = dict[str, Tensor]
@@ -53,13 +51,17 @@ def make(table: dict[str, Any], device: str) -> LMModel:
     return loaders.get_moshi_lm(None, known, device=device, dtype=torch.float32)
 
 
-def begin_from(moshi: Path, what: str, lm: LMModel) -> None:
-    """Take over what Moshi knows of codes and text."""
-    known, own = load_file(moshi / "model.safetensors"), lm.state_dict()
-    if what == "stt":  # hears what Moshi hears of its user
+def begin_from(folder: Path, what: str, lm: LMModel, helpers: nn.ModuleDict) -> None:
+    """Take over what fits: a Moshi knows codes, text and phones for the other two."""
+    known = load_file(folder / "model.safetensors")
+    if what == "stt" and "emb.15.weight" in known:  # hears what Moshi's user says
         known |= {f"emb.{i}.weight": known[f"emb.{8 + i}.weight"] for i in range(8)}
-    fit = {k: v for k, v in known.items() if k in own and v.shape == own[k].shape}
-    lm.load_state_dict(fit, strict=False)
+    heads = torch.load(folder / "helpers.pt", map_location="cpu")
+    for module, weights in ((lm, known), (helpers, heads)):
+        own = module.state_dict()
+        shared = own.keys() & weights.keys()
+        fit = {k: weights[k] for k in shared if own[k].shape == weights[k].shape}
+        module.load_state_dict(fit, strict=False)
 
 
 def voices() -> Tensor:
@@ -159,7 +161,7 @@ def losses(
     spoil(what, inputs, lm)
     summed = cross = None
     if what == "tts":
-        known = conditions(lm, batch["voice"])
+        known = conditions(lm, batch["voice"][:, 0])
         summed, cross = lm.fuser.get_sum(known), lm.fuser.get_cross(known)
     hidden, logits = lm.forward_text(inputs, summed, cross)
     wanted = batch["goal"] if what == "tts" else goal[:, 0]
@@ -200,8 +202,6 @@ def main() -> None:
     option = parser.add_argument
     option("--codes", type=Path, default=Path("codes"))
     option("--codec", type=Path, default=Path("codec"))
-    option("--mix", type=Path, help="a fifth of whose weights is taken, 4 of --init")
-    option("--moshi", type=Path, help="trained Moshi, for the others to begin from")
     option("--lr", type=float, default=1.2e-3)
     option("--batch", type=int, default=8, help="sequences")
     args = parser.parse_args()
@@ -217,15 +217,7 @@ def main() -> None:
     helpers = nn.ModuleDict(heads).to(args.device)
     started = (args.out / "model.safetensors").exists()
     if folder := args.out if started else args.init:
-        weights = load_file(folder / "model.safetensors")
-        if args.mix and not started:
-            other = load_file(args.mix / "model.safetensors")
-            weights = {k: x.lerp(other[k], MIXED) for k, x in weights.items()}
-        lm.load_state_dict(weights)
-        known = torch.load(folder / "helpers.pt", map_location=args.device)
-        helpers.load_state_dict(known, strict=False)
-    elif args.moshi:
-        begin_from(args.moshi, what, lm)
+        begin_from(folder, what, lm, helpers)
 
     def save(out: Path) -> None:
         save_weights(lm, out / table["moshi_name"])
@@ -240,8 +232,8 @@ def main() -> None:
 
     run = Run(args, [lm, helpers], save, betas=(0.9, 0.95), weight_decay=0.05)
     data.rng = np.random.default_rng([args.seed, run.steps])
-    for fraction in run.fractions():
-        rows = default_collate([data.one(FRAMES[what]) for _ in range(args.batch)])
+    batches = map(default_collate, data.batches(args.batch))
+    for fraction, rows in zip(run.fractions(), batches, strict=False):
         batch = {name: x.to(args.device) for name, x in rows.items()}
         with torch.autocast(args.device, torch.bfloat16):
             found, extra = losses(what, lm, helpers, batch)

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from hibari.g2p import G2P
+from scipy.interpolate import interp1d
 from shards import GRID, KEPT, MEASURED, SAMPLE_RATE, SILENCE, UNKNOWN, Span, Spoken
 
 UNIT = 600  # samples: 25 ms
@@ -134,10 +135,8 @@ class Hibari:
 
 def stretched(x: np.ndarray, warp: float) -> np.ndarray:
     """A spectrum of 601 bins, with its frequency axis stretched."""
-    source = np.clip(np.arange(601) / warp, 0, 600)
-    low = np.floor(source).astype(int).clip(0, 599)
-    part = (source - low).astype(np.float32)[:, None]
-    return x[low] * (1 - part) + x[low + 1] * part
+    found = interp1d(np.arange(601), x, axis=0)(np.clip(np.arange(601) / warp, 0, 600))
+    return found.astype(np.float32)
 
 
 class Kokoro:
@@ -145,17 +144,17 @@ class Kokoro:
 
     DURATIONS = "/encoder/Clip_output_0"
 
-    def __init__(self, folder: Path, model: Path, voices: Path):
+    def __init__(self, folder: Path):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         copy = folder / "kokoro_durations.onnx"
-        path = with_durations(model, self.DURATIONS, copy)
+        path = with_durations(Path("kokoro.int8.onnx"), self.DURATIONS, copy)
         self.session = onnxruntime.InferenceSession(path, options)
         self.g2p = {False: G2P(), True: G2P(british=True)}
         self.styles = {
             path.stem: np.fromfile(path, np.float32).reshape(-1, 256)
-            for path in sorted(voices.glob("*.bin"))
+            for path in sorted(Path("voices").glob("*.bin"))
         }
 
     def random_voice(self, rng: np.random.Generator) -> str:
