@@ -19,7 +19,7 @@ from tests.questions import QUESTIONS
 EXAMPLES = Path(__file__).parents[1] / "examples"
 KNOWN = [intent.known[0].capitalize() + "?" for intent in INTENTS.values()]
 SENTENCES = [*TEXTS[::4][:20], *KNOWN[::4][:20]]
-OWN, WHISPER = 0.2, 0.35  # word errors at most: see scripts/train_demo/README.md
+OWN, WHISPER = 0.15, 0.26  # word errors at most: see scripts/train_demo/README.md
 
 
 @pytest.fixture(scope="module")
