@@ -57,11 +57,11 @@ def begin_from(folder: Path, what: str, lm: LMModel, helpers: nn.ModuleDict) -> 
     if what == "stt" and "emb.15.weight" in known:  # hears what Moshi's user says
         known |= {f"emb.{i}.weight": known[f"emb.{8 + i}.weight"] for i in range(8)}
     heads = torch.load(folder / "helpers.pt", map_location="cpu")
+    same = json.loads((folder / "config.json").read_text())["model_type"] == what
     for module, weights in ((lm, known), (helpers, heads)):
         own = module.state_dict()
-        shared = own.keys() & weights.keys()
-        fit = {k: weights[k] for k in shared if own[k].shape == weights[k].shape}
-        module.load_state_dict(fit, strict=False)
+        fit = {k: x for k, x in weights.items() if k in own and own[k].shape == x.shape}
+        module.load_state_dict(fit, strict=same and module is lm)
 
 
 def voices() -> Tensor:
