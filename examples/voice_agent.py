@@ -61,8 +61,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     where = "folder of a model that listens and one that speaks, or: hub"
     parser.add_argument("model", nargs="?", default="demo", metavar="MODEL", help=where)
+    many = "how many sentences it says (%(default)s)"
     parser.add_argument(
-        "turns", nargs="?", default=5, type=int, metavar="TURNS", help="5"
+        "turns", nargs="?", default=5, type=int, metavar="TURNS", help=many
     )
     args = parser.parse_args()
     try:
